@@ -3,15 +3,15 @@
 ::
 
     CnatoolError
-    ├── UsageError         an option or argument that cannot be meant        exit code 2
+    ├── UsageError         an option or argument that is not valid           exit code 2
     ├── DataError          the samples, their labels, or their shape         exit code 2
     ├── ModelError         the model file, or what it declares               exit code 2
     ├── NotAStoreError     a path that holds no store, or is taken           exit code 2
-    ├── MetricError        the store cannot give what was asked of it        exit code 2
+    ├── MetricError        a score that the store does not allow             exit code 2
     ├── StoreDamagedError  a store that is broken                            exit code 3
     │   └── StoreVersionError  made by another version of cnatool            exit code 2
     ├── StoreInUseError    a store that another process is writing           exit code 3
-    ├── StoreWriteError    what cannot be written (disk full, no right to)   exit code 3
+    ├── StoreWriteError    a file that cannot be written (disk full, …)      exit code 3
     └── BackendError       the runtime refused or failed                     exit code 4
 
 A message is one short paragraph: what, where (file, tensor, row), what to do. `StoreWarning` is a
@@ -33,14 +33,14 @@ class CnatoolError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __str__(self) -> str:
-        """Give the message with hidden characters escaped, no longer than a terminal shows."""
+        """Return the message with hidden characters escaped, cut to what a terminal shows."""
         from cnatool._util.text import format_message
 
         return format_message(super().__str__())
 
 
 class UsageError(CnatoolError, ValueError):
-    """An option or an argument that cannot be meant."""
+    """An option or an argument that is not valid."""
 
 
 class DataError(CnatoolError, ValueError):
@@ -56,7 +56,7 @@ class NotAStoreError(CnatoolError, ValueError):
 
 
 class MetricError(CnatoolError, ValueError):
-    """The store cannot give what was asked of it."""
+    """A score that cannot be computed from what the store holds."""
 
 
 class StoreDamagedError(CnatoolError, OSError):
@@ -78,7 +78,7 @@ class StoreInUseError(CnatoolError, OSError):
 
 
 class StoreWriteError(CnatoolError, OSError):
-    """A store, or what is told of one, that the operating system does not let us write."""
+    """A store, or a file of results, that the operating system does not let us write."""
 
     exit_code = 3
 

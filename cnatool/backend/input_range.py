@@ -78,7 +78,7 @@ def infer_input_range(
         for node in graph.consumers.get(tensor, ())
         if node.op_type in _WITNESSES and node.input[0] == tensor
     ]
-    ends = [tensor for tensor in _computed(known) if _is_end(graph, tensor, known)]
+    ends = [tensor for tensor in _list_changed(known) if _is_end(graph, tensor, known)]
     wanted = list(dict.fromkeys([*ends, *(tensor for tensor, _ in witnesses)]))
     size = batch * int(np.prod(shape, dtype=np.int64))
     if not wanted or size > _MOST_ELEMENTS:
@@ -109,7 +109,7 @@ def _is_end(graph: Graph, tensor: str, known: Mapping[str, onnx.NodeProto | None
     return not readers or any(set(n.output).isdisjoint(known) for n in readers)
 
 
-def _computed(known: Mapping[str, onnx.NodeProto | None]) -> list[str]:
+def _list_changed(known: Mapping[str, onnx.NodeProto | None]) -> list[str]:
     """List the tensors of an affine part whose values differ from the input's."""
     computed: dict[str, None] = {}
     for tensor, node in known.items():

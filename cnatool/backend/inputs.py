@@ -126,7 +126,7 @@ def make_constants(
     )
 
 
-def neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
+def format_neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
     """Write for each input of a model, as Python, a value that changes little for every sample.
 
     Masks are 1 everywhere and all else is 0; a past is empty. Lengths that only data tell are
@@ -134,10 +134,10 @@ def neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
     """
     first = inputs[0]
     known = {size for size in first.dims or () if isinstance(size, str)}
-    return {each.name: _neutral_value(each, first, known) for each in inputs}
+    return {each.name: _format_neutral_value(each, first, known) for each in inputs}
 
 
-def _neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> str:
+def _format_neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> str:
     value = "1" if "mask" in target.name.lower() else "0"
     sizes = target.dims or ()
     if all(isinstance(size, int) or size in known for size in sizes):
@@ -151,10 +151,10 @@ def _neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> st
             lengths.append("1")
         else:
             lengths.append("0" if past and value == "0" else "N" if lengths else "1")
-    return filled_array(lengths, value)
+    return format_filled_array(lengths, value)
 
 
-def filled_array(lengths: Sequence[object], value: object) -> str:
+def format_filled_array(lengths: Sequence[object], value: object) -> str:
     """Write an array of one value as Python."""
     shape = ", ".join(map(str, lengths)) + ("," if len(lengths) == 1 else "")
     return f"np.full(({shape}), {value})"
@@ -215,7 +215,7 @@ def _fill(
     said = f"constant {target.name!r}: the model takes {target}"
     if -1 in shape:
         lengths = ["N" if size < 0 else size for size in shape]
-        filled = f"`constants={{{target.name!r}: {filled_array(lengths, value)}}}`"
+        filled = f"`constants={{{target.name!r}: {format_filled_array(lengths, value)}}}`"
         loaded = f"`constants={{{target.name!r}: np.load('FILE.npy')}}`"
         raise UsageError(
             f"{said}, whose shape is open, so one number is not enough. Give the shape as well, as "

@@ -1,4 +1,4 @@
-"""The options of a dump on the command line: `DumpOptions`, and what a shell spells otherwise."""
+"""The options of a dump on the command line, made from the fields of `DumpOptions`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnatool.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class _Spelling:
-    """How the command line spells an option, where that does not follow from the record."""
+    """How the command line writes an option, where that does not follow from its field."""
 
     metavar: str | None = None
     type: Any = None  # a dict is read from KEY=VALUE words
@@ -34,12 +34,12 @@ class _Spelling:
 def read_constants(words: Sequence[str]) -> dict[str, Any]:
     """Read ``INPUT=VALUE`` words: numbers with commas, a number and a shape, or ``FILE.npy``."""
     return {
-        name: _value(name, text)
+        name: _read_constant(name, text)
         for name, text in read_pairs("--constant", words, "INPUT=VALUE").items()
     }
 
 
-def _value(name: str, text: str) -> Any:
+def _read_constant(name: str, text: str) -> Any:
     import numpy as np
 
     if text.endswith(".npy"):
@@ -53,8 +53,10 @@ def _value(name: str, text: str) -> Any:
         number, colon, shape = text.partition(":")
         if colon:
             # A view of one number: an array of this shape may not fit into memory.
-            return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
-        numbers = [_number(word) for word in text.split(",")]
+            return np.broadcast_to(
+                _parse_number(number), [_parse_length(word) for word in shape.split("x")]
+            )
+        numbers = [_parse_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(
             f"--constant {name}={text}: a number, numbers with commas between them, a number and "
@@ -63,16 +65,16 @@ def _value(name: str, text: str) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _length(word: str) -> int:
+def _parse_length(word: str) -> int:
     if not word.isdecimal() or int(word) > 1 << 24:
         raise ValueError
     return int(word)
 
 
-def _number(word: str) -> float | int | bool:
-    known = {"true": True, "false": False}
-    if word.strip().lower() in known:
-        return known[word.strip().lower()]
+def _parse_number(word: str) -> float | int | bool:
+    booleans = {"true": True, "false": False}
+    if word.strip().lower() in booleans:
+        return booleans[word.strip().lower()]
     try:
         return int(word)
     except ValueError:
@@ -80,10 +82,10 @@ def _number(word: str) -> float | int | bool:
 
 
 def _read_image(name: str) -> Callable[[str], Any]:
-    """Return a reader of an option of images."""
+    """Return the parser of an option for images."""
 
     def read(text: str) -> Any:
-        # It needs Pillow, for which no help should wait.
+        # Imported on use: it loads Pillow, for which the help should not wait.
         from cnatool.data.images import transform
 
         return getattr(transform, f"parse_{name}")(text)
@@ -109,7 +111,7 @@ def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
     return read
 
 
-# Typed so that mypy leaves alone an enumeration that is made at run time.
+# Untyped for mypy, which cannot follow an enumeration that is made at run time.
 _make_enum: Callable[..., Any] = StrEnum
 _TYPES = {"int": int, "float": float, "str": str, "str | Path": Path}
 _SPELLINGS = {
@@ -149,13 +151,13 @@ _SPELLINGS = {
     "threads": _Spelling("N", min=0),
     "custom_ops": _Spelling("FILE", list[Path]),
 }
-# How flatness is measured; in Python, the fields of one record.
+# Options for the fields of the record `Flatness`.
 _FLATNESS = {
     "samples": (int, "N", "Training samples for --flatness; default 2000."),
     "draws": (int, "N", "Noise samples for --flatness; default 10."),
     "target": (float, "SHARE", "Loss of accuracy that --flatness allows; default 0.1."),
 }
-# What only a program can pass.
+# Options without a form on the command line.
 _PYTHON_ONLY = {"observer"}
 
 
@@ -164,28 +166,31 @@ def with_dump_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a dump to a command, in place of its parameter ``options``.
 
-    ``options`` receives those that were given, as keyword arguments of `DumpOptions`. By default
-    all are added, else those of some panels of the help, and others by name, in no panel.
+    ``options`` receives their values as keyword arguments of `DumpOptions`. By default all options
+    are added; otherwise only those in ``panels`` of the help and those called ``names``, the latter
+    outside any panel.
     """
     declared = [
-        one
-        for one in fields(DumpOptions)
-        if one.name not in _PYTHON_ONLY
-        and (not (panels or names) or one.metadata["panel"] in panels or one.name in names)
+        option
+        for option in fields(DumpOptions)
+        if option.name not in _PYTHON_ONLY
+        and (not (panels or names) or option.metadata["panel"] in panels or option.name in names)
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
         added = [
             parameter
-            for one in declared
-            for parameter in _parameters(one, None if one.name in names else one.metadata["panel"])
+            for option in declared
+            for parameter in _make_parameters(
+                option, None if option.name in names else option.metadata["panel"]
+            )
         ]
 
         @wraps(command)
         def run(**values: Any) -> None:
-            given = {one.name: values.pop(one.name) for one in added}
-            command(**values, options=_read(given))
+            options = {parameter.name: values.pop(parameter.name) for parameter in added}
+            command(**values, options=_read_options(options))
 
         parameters: list[inspect.Parameter] = []
         for parameter in own.parameters.values():
@@ -198,13 +203,13 @@ def with_dump_options(
                 parameters.append(keyword)
         wrapped: Any = run
         wrapped.__signature__ = own.replace(parameters=parameters, return_annotation=None)
-        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate
 
 
-def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Parameter]:
+def _make_parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Parameter]:
     spelling, words = _SPELLINGS.get(declared.name, _Spelling()), choices_of(declared)
     summary, default = declared.metadata["summary"], declared.default
     flag = spelling.flag or f"--{declared.name.replace('_', '-')}"
@@ -220,7 +225,7 @@ def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Par
         default = None if default is None else annotation(default)
     else:
         annotation = _TYPES[str(declared.type).removesuffix(" | None")]
-    yield _parameter(
+    yield _make_parameter(
         declared.name,
         annotation,
         default,
@@ -228,13 +233,13 @@ def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Par
             flag,
             metavar=spelling.metavar,
             min=spelling.min,
-            help=_with_options(summary),
+            help=_name_options(summary),
             rich_help_panel=panel,
         ),
     )
     if declared.name == "flatness":
         for name, (kind, metavar, text) in _FLATNESS.items():
-            yield _parameter(
+            yield _make_parameter(
                 f"flatness_{name}",
                 kind,
                 None,
@@ -244,7 +249,9 @@ def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Par
             )
 
 
-def _parameter(name: str, annotation: Any, default: Any, declaration: Any) -> inspect.Parameter:
+def _make_parameter(
+    name: str, annotation: Any, default: Any, declaration: Any
+) -> inspect.Parameter:
     optional = annotation | None if default is None else annotation
     return inspect.Parameter(
         name,
@@ -254,8 +261,8 @@ def _parameter(name: str, annotation: Any, default: Any, declaration: Any) -> in
     )
 
 
-def _with_options(text: str) -> str:
-    """Replace names of parameters in backquotes by what the command line calls them."""
+def _name_options(text: str) -> str:
+    """Replace names of parameters in backquotes by those of options and arguments."""
 
     def spell(match: re.Match[str]) -> str:
         name = match[1]
@@ -267,19 +274,19 @@ def _with_options(text: str) -> str:
     return re.sub(r"`(\w+)`", spell, text)
 
 
-def _read(given: dict[str, Any]) -> dict[str, Any]:
-    """Read the values of options that were given."""
+def _read_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Convert parsed values to keyword arguments of `DumpOptions`."""
     options = {
         name: _read_value(name, value)
-        for name, value in given.items()
+        for name, value in values.items()
         if value not in (None, []) and not name.startswith("flatness")
     }
-    if "flatness" in given:
-        settings = {name: given[f"flatness_{name}"] for name in _FLATNESS}
+    if "flatness" in values:
+        settings = {name: values[f"flatness_{name}"] for name in _FLATNESS}
         options["flatness"] = _read_flatness(
             {name: value for name, value in settings.items() if value is not None},
             options["seed"],
-            measured=given["flatness"],
+            measured=values["flatness"],
         )
     return options
 

@@ -30,7 +30,7 @@ CONVENTIONS = ("paper", "reference", "legacy")
 
 
 def complete_from(*words: str) -> Callable[[str], list[str]]:
-    """Return what completes the value of an option that takes one of these words."""
+    """Return the shell completion of an option that takes one of some words."""
 
     def complete(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
@@ -44,7 +44,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
-        "pictures, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
+        "images, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
         "test parts of any of these; FILE.h5::NAME means an array inside.",
     ),
 ]

@@ -17,7 +17,7 @@ _QUOTED = re.compile(
     r"(?<![\w'\"/`=])`(?:cnatool\.)?([a-z]\w*(?:\.[a-z]\w*)?)(?:=([^`\n]+)|\(([^`\n]*)\))?`"
     r"(?![\w'\"/`]|\.\w)"
 )
-# What a shell would not hand over as it stands.
+# Characters that a shell interprets.
 _SPECIAL = re.compile(r"[\s!*?$'\"\\;&\[]")
 _SET = "--set"
 
@@ -25,7 +25,7 @@ _running: list[Any] = []
 
 
 def run_in(context: Any) -> None:
-    """Rewrite names from now on as options of this context's command."""
+    """Rewrite parameters as options of this context's command from now on."""
     _running[:] = [context]
 
 
@@ -42,59 +42,65 @@ def with_options(text: str) -> str:
 
 def _rewrite(quoted: re.Match[str]) -> str:
     context, (name, value, call) = _running[0], quoted.groups()
-    commands = dict(_commands(context.find_root().command))
+    commands = dict(_list_commands(context.find_root().command))
     if call is not None:
-        return _call(commands[name], name, call) if name in commands else quoted[0]
-    parameter = _parameter(context.command, name)
-    if parameter is None and _parameter(context.command, "overrides") is not None:
-        parameter = _field(name)
+        return _format_call(commands[name], name, call) if name in commands else quoted[0]
+    parameter = _find_parameter(context.command, name)
+    if parameter is None and _find_parameter(context.command, "overrides") is not None:
+        parameter = _find_field(name)
     if parameter is None:
-        others = (_parameter(command, name) for command in commands.values())
-        parameter = next(filter(None, others), None) or _field(name)
+        others = (_find_parameter(command, name) for command in commands.values())
+        parameter = next(filter(None, others), None) or _find_field(name)
     if parameter is None:
         return quoted[0]
     return (
-        f"{_SET} {name}" if parameter == _SET and value is None else _option(parameter, value, name)
+        f"{_SET} {name}"
+        if parameter == _SET and value is None
+        else _format_option(parameter, value, name)
     )
 
 
-def _commands(group: Any) -> Iterator[tuple[str, Any]]:
+def _list_commands(group: Any) -> Iterator[tuple[str, Any]]:
     """Yield the commands of a group by name, `dump` first, which has most of the parameters."""
     for name, command in sorted(group.commands.items(), key=lambda item: item[0] != "dump"):
         if hasattr(command, "commands"):
-            yield from _commands(command)
+            yield from _list_commands(command)
         else:
             yield name, command
 
 
-def _parameter(command: Any, name: str) -> Any:
-    spelt = name.replace(".", "_")
-    return next((one for one in command.params if one.name.rstrip("_") == spelt), None)
+def _find_parameter(command: Any, name: str) -> Any:
+    attribute = name.replace(".", "_")
+    return next((option for option in command.params if option.name.rstrip("_") == attribute), None)
 
 
-def _field(name: str) -> str | None:
+def _find_field(name: str) -> str | None:
     """Return the option that sets fields of a convention, if this is one of them."""
     from cnatool.metrics.convention import ConventionFields
 
     return _SET if name in ConventionFields.__struct_fields__ else None
 
 
-def _option(parameter: Any, value: str | None, name: str) -> str:
-    """Write a parameter, and what it is set to, as one types it."""
+def _format_option(parameter: Any, value: str | None, name: str) -> str:
+    """Write a parameter and its value as they are typed in a shell."""
     if parameter == _SET:
-        return " ".join(f"{_SET} {name}={word}" for word in _words(value or "", separator=":"))
+        return " ".join(
+            f"{_SET} {name}={word}" for word in _format_value(value or "", separator=":")
+        )
     if parameter.param_type_name == "argument":
-        spelt = parameter.metavar or parameter.name.upper()
+        spelling = parameter.metavar or parameter.name.upper()
     else:
-        spelt = next((one for one in parameter.opts if one.startswith("--")), parameter.opts[0])
+        spelling = next(
+            (flag for flag in parameter.opts if flag.startswith("--")), parameter.opts[0]
+        )
     if value is None or getattr(parameter, "is_flag", False):
-        return str(spelt)
+        return str(spelling)
     separator = "x" if "HxW" in (parameter.metavar or "") else ","
-    return " ".join(f"{spelt} {word}" for word in _words(value, separator))
+    return " ".join(f"{spelling} {word}" for word in _format_value(value, separator))
 
 
-def _words(text: str, separator: str) -> list[str]:
-    """Read a value as Python writes it, and write it as one types it: a word for each item."""
+def _format_value(text: str, separator: str) -> list[str]:
+    """Convert a value in Python's syntax to words as typed in a shell, one per item."""
     try:
         node = ast.parse(text, mode="eval").body
     except SyntaxError:
@@ -123,11 +129,11 @@ def _words(text: str, separator: str) -> list[str]:
         words = [word(item) for item in node.elts]
     else:
         words = [word(node)]
-    return [quote_for_shell(one) if _SPECIAL.search(one) else one for one in words]
+    return [quote_for_shell(text) if _SPECIAL.search(text) else text for text in words]
 
 
-def _call(command: Any, name: str, arguments: str) -> str:
-    """Write a call of a public function as the command of that name."""
+def _format_call(command: Any, name: str, arguments: str) -> str:
+    """Convert a call of a public function to the command of that name."""
     try:
         call: Any = ast.parse(f"f({arguments})", mode="eval").body
     except SyntaxError:
@@ -136,11 +142,13 @@ def _call(command: Any, name: str, arguments: str) -> str:
     words = [f"cnatool {name}"]
     for item in call.args:
         text = ast.get_source_segment(source, item) or ""
-        words += ["…"] if text == "..." else _words(text, ",")
+        words += ["…"] if text == "..." else _format_value(text, ",")
     for keyword in call.keywords:
-        parameter = _parameter(command, str(keyword.arg))
+        parameter = _find_parameter(command, str(keyword.arg))
         if parameter is not None:
             words.append(
-                _option(parameter, ast.get_source_segment(source, keyword.value), str(keyword.arg))
+                _format_option(
+                    parameter, ast.get_source_segment(source, keyword.value), str(keyword.arg)
+                )
             )
     return f"`{' '.join(words)}`"

@@ -16,18 +16,18 @@ from cnatool.errors import CnatoolError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Where a parameter stands in the help that names no panel.
+# The panel of the parameters that name none.
 _OTHER = "Options"
 
 
 class _Help:
-    """Help of a command or a group: whole summaries, parameters and commands by panels."""
+    """Help of a command or a group, in panels; no summary is cut short."""
 
     params: list[Any]
     options_metavar: str | None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, the panels of options in their order, and those in none."""
+        """Write the arguments, the options by panels, and the options without a panel."""
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         other: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
@@ -37,7 +37,7 @@ class _Help:
             if parameter.param_type_name == "argument":
                 panels["Arguments"].append((_argument_name(parameter), record[1]))
                 continue
-            shown = ", ".join(_shown_spellings(parameter))
+            shown = ", ".join(_current_spellings(parameter))
             entry = record[0].replace(", ".join(parameter.opts), shown, 1), record[1]
             panel = parameter.rich_help_panel
             (panels.setdefault(panel, []) if isinstance(panel, str) else other).append(entry)
@@ -45,12 +45,14 @@ class _Help:
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """List the words of the usage line."""
-        arguments = [one for one in self.params if one.param_type_name == "argument"]
+        arguments = [
+            parameter for parameter in self.params if parameter.param_type_name == "argument"
+        ]
         return [
             *([self.options_metavar] if self.options_metavar else []),
             *(
-                _argument_name(one) if one.required else f"[{_argument_name(one)}]"
-                for one in arguments
+                _argument_name(argument) if argument.required else f"[{_argument_name(argument)}]"
+                for argument in arguments
             ),
         ]
 
@@ -60,14 +62,14 @@ class _Help:
             spelling
             for parameter in self.params
             if parameter.param_type_name == "option"
-            for spelling in set(parameter.opts) - {*_shown_spellings(parameter)}
+            for spelling in set(parameter.opts) - {*_current_spellings(parameter)}
         }
         items: list[Any] = super().shell_complete(ctx, incomplete)  # type: ignore[misc]
         return [item for item in items if item.value not in hidden]
 
 
 class Command(_Help, TyperCommand):
-    """A command, in whose options messages of the library are printed."""
+    """A command; messages of the library name parameters, and are printed with its options."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -77,7 +79,7 @@ class Command(_Help, TyperCommand):
 
 
 class Group(_Help, TyperGroup):
-    """A group of commands; usage errors are escaped as other messages are."""
+    """A group of commands; hidden characters in usage errors are escaped."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, then the commands by panels, each with its whole summary."""
@@ -110,7 +112,7 @@ class Group(_Help, TyperGroup):
                 return code
         except Exception as error:
             if standalone_mode:
-                _fail(error)
+                _exit_on_usage_error(error)
             raise
         # A command has no result but its exit code.
         sys.exit(code)
@@ -127,18 +129,19 @@ def _argument_name(argument: Any) -> str:
     return f"{argument.metavar or argument.name.upper()}{'...' * (argument.nargs == -1)}"
 
 
-def _shown_spellings(option: Any) -> Iterable[str]:
-    """Return the short spelling and the first long one; further ones are of older versions."""
-    short = [one for one in option.opts if not one.startswith("--")]
-    return [*short, *[one for one in option.opts if one.startswith("--")][:1]]
+def _current_spellings(option: Any) -> Iterable[str]:
+    """Return the short spelling and the first long one; the others are kept for old scripts."""
+    short = [spelling for spelling in option.opts if not spelling.startswith("--")]
+    long = [spelling for spelling in option.opts if spelling.startswith("--")]
+    return [*short, *long[:1]]
 
 
-def _fail(error: Exception) -> None:
+def _exit_on_usage_error(error: Exception) -> None:
     """Print a usage error and exit; other errors are left to the caller."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if isinstance(error, CnatoolError) or show is None or code is None:
         return
-    shown = io.StringIO()
-    show(file=shown)
-    note_lines(shown.getvalue())
+    text = io.StringIO()
+    show(file=text)
+    note_lines(text.getvalue())
     sys.exit(code)

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _INTERNAL_ERROR = 4
-# What a shell reports of a program that SIGPIPE ended.
+# The exit code that a shell reports for a program that SIGPIPE ended.
 _READER_GONE = 141
-_ASCII = "cnatool_ascii"
-_AGAIN_SECONDS = 0.01
-# Signals that follow the first within this time are the same one.
-_ONCE_SECONDS = 0.5
+_ASCII_NAME = "cnatool_ascii"
+_RESEND_SECONDS = 0.01
+# Signals within this time after the first are repeats of it.
+_REPEAT_SECONDS = 0.5
 
 
 def run() -> None:
     """Run the command line that the process was started with."""
-    _transliterate()
+    _set_up_streams()
     debug = "--debug" in sys.argv[1:]
     quiet = bool({"-q", "--quiet"} & {*sys.argv[1:]})
     warnings.showwarning = _show_warning if debug else LibraryWarnings(quiet=quiet).show
     received: list[int] = []
     try:
         try:
-            _interruptible(received)
-            _run()
+            _handle_signals(received)
+            _run_app()
         finally:
             # The command is over. While the interpreter shuts down, which takes a moment, a signal
             # would replace the command's exit code.
@@ -51,20 +51,20 @@ def run() -> None:
         # On its way here an interruption may become another error: a lock that was not yet taken
         # cannot be released, an extension that was being imported is no module.
         if received or isinstance(error, KeyboardInterrupt):
-            _interrupted(received[0] if received else signal.SIGINT)
+            _end_on_signal(received[0] if received else signal.SIGINT)
         if debug and not isinstance(error, SystemExit | BrokenPipeError):
             _show_traceback(error)
             sys.exit(1)
-        _end(error)
+        _end_on_error(error)
 
 
-def _end(error: BaseException) -> NoReturn:
+def _end_on_error(error: BaseException) -> NoReturn:
     """Print what went wrong, and exit with the matching code."""
     try:
         raise error
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):
-            # Click's own answer is 1, which is the code of a check that failed.
+            # Click's own exit code is 1, which here means that a check failed.
             sys.exit(_READER_GONE)
         raise
     except CnatoolError as error:
@@ -79,7 +79,7 @@ def _end(error: BaseException) -> NoReturn:
         from cnatool.store.write_errors import FULL
 
         if error.errno in FULL and not error.filename:
-            # What files of results and stores raise has a message of its own.
+            # Errors of writing results and stores have messages of their own.
             _drop_output()
             _fail(
                 f"standard output or a temporary file cannot be written: {error.strerror}. Free "
@@ -123,23 +123,23 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _transliterate() -> None:
-    """Print "alpha" where a terminal cannot show α; replace streams that are missing."""
+def _set_up_streams() -> None:
+    """Let streams print "alpha" where they cannot encode α; replace missing streams."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     codecs.register_error("cnatool", replace_unencodable)
-    codecs.register(_plain_ascii)
+    codecs.register(_look_up_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             ascii_ = codecs.lookup(stream.encoding).name == "ascii"
-            encoding = _ASCII if ascii_ else stream.encoding
+            encoding = _ASCII_NAME if ascii_ else stream.encoding
             stream.reconfigure(encoding=encoding, errors="cnatool")
 
 
-def _plain_ascii(name: str) -> codecs.CodecInfo | None:
+def _look_up_ascii(name: str) -> codecs.CodecInfo | None:
     """Look up ASCII by another name: click writes UTF-8 where a stream is called ASCII."""
-    if name != _ASCII:
+    if name != _ASCII_NAME:
         return None
     plain = codecs.lookup("ascii")
     return codecs.CodecInfo(
@@ -149,11 +149,11 @@ def _plain_ascii(name: str) -> codecs.CodecInfo | None:
         plain.streamwriter,
         plain.incrementalencoder,
         plain.incrementaldecoder,
-        name=_ASCII,
+        name=_ASCII_NAME,
     )
 
 
-def _run() -> None:
+def _run_app() -> None:
     from cnatool.cli.app import app
     from cnatool.cli.urls import refuse_urls
 
@@ -161,8 +161,8 @@ def _run() -> None:
     app(prog_name="cnatool")
 
 
-def _interruptible(received: list[int]) -> None:
-    """Let the first signal end the command in good order, and a later one at once.
+def _handle_signals(received: list[int]) -> None:
+    """Let the first signal end the command after cleaning up, and a later one at once.
 
     The first signal is appended to ``received``.
     """
@@ -177,39 +177,38 @@ def _interruptible(received: list[int]) -> None:
             first = now
             raise KeyboardInterrupt
         # A terminal and a launcher may both send the same Ctrl-C.
-        if now - first > _ONCE_SECONDS:
+        if now - first > _REPEAT_SECONDS:
             signals.leave(received[0])
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
         if not issubclass(what.exc_type, KeyboardInterrupt) or not received:
             sys.__unraisablehook__(what)
             return
-        # The signal came within a callback of the interpreter's own (a finaliser, a weak
-        # reference), which no exception leaves: what was raised is dropped. Raise it again from a
-        # moment later, when this callback is over.
+        # The signal arrived in a callback of the interpreter (a finaliser, a weak reference),
+        # which drops exceptions. Send it again a moment later, when the callback is over.
         nonlocal hooked
         hooked = True
         threading.Thread(target=send_again, args=[received.pop()], daemon=True).start()
         hooked = False
 
     def send_again(number: int) -> None:
-        # What is raised within the hook is dropped, too.
+        # Exceptions within the hook are dropped, too.
         while hooked:
-            time.sleep(_AGAIN_SECONDS)
-        time.sleep(_AGAIN_SECONDS)
+            time.sleep(_RESEND_SECONDS)
+        time.sleep(_RESEND_SECONDS)
         os.kill(os.getpid(), number)
 
     sys.unraisablehook = unraisable
     signals.handle(interrupt)
 
 
-def _interrupted(number: int) -> NoReturn:
-    # Buffered output is dropped: writing it may block for ever, and by now signals are ignored.
-    # If it was imported, it may have made temporary files.
+def _end_on_signal(number: int) -> NoReturn:
+    # Buffered output is dropped: writing it may block forever, and by now signals are ignored.
+    # If this module was imported, it may have made temporary files.
     if "cnatool.data.formats.csv_text" in sys.modules:
         sys.modules["cnatool.data.formats.csv_text"].remove_copies()
-    # What had to be put in order was, on the exception's way here. Threads that libraries left
-    # waiting would only complain at a regular exit.
+    # Locks and files were cleaned up while the exception propagated. At a regular exit, threads
+    # that libraries left waiting would only complain.
     signals.leave(number)
 
 

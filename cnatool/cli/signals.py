@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-# Without `typing`, for which nothing should wait here.
+# `typing` is slow to import, and nothing should delay these handlers.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 else:
-    # `signal` itself gives numbers names: several milliseconds of imports, in which a signal would
-    # end in a traceback.
+    # `signal` imports `enum` to name the numbers; a signal in these milliseconds would end in a
+    # traceback.
     import _signal
 
 # A shell adds this to the number of the signal that ended a process.

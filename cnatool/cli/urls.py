@@ -1,4 +1,4 @@
-"""URLs on the command line, refused before a path is made of one."""
+"""Refusal of URLs on the command line, before any is taken for a path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnatool._util.local_paths import check_local
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Options whose values are words of the user's own.
+# Options whose values are free text.
 _FREE = ("--tag",)
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 

@@ -28,7 +28,7 @@ class ImageOptions:
     # resized or cropped and so may have any size
     keep_inputs: KeptInputs | None = None
     skip_unreadable: bool = False  # whether samples that cannot be read are skipped
-    # The order of the axes of images in arrays, where their shape does not tell
+    # The order of the axes of images in arrays, where it does not follow from their shape
     axes: Literal["hwc", "chw"] | None = None
     follow_links: bool = False  # whether symbolic links may lead out of a folder of images
 

@@ -63,14 +63,14 @@ def dump(
         If the disk is full or refuses.
     """
     path = _store_path(model, store)
-    # Locked first: what is found at the path stays so until the dump is done.
+    # Locked first, so that nothing at the path changes until the dump is done.
     with lock_store(path):
-        _tidy(path, options)
-        with _noting_interruption(path, options):
+        _recover_replaced(path, options)
+        with _note_interruption(path, options):
             plan = plan_dump(model, data, path, options)
         if plan.past is not None and plan.is_complete:
-            return _leave_alone(plan, plan.past)
-        with _noting_what_is_left(plan):
+            return _return_complete(plan, plan.past)
+        with _note_unfinished(plan):
             with prepare_dump(plan) as prepared:
                 if not prepared.preflight.fits:
                     raise UsageError(prepared.preflight.refusal)
@@ -99,7 +99,7 @@ def preflight(
     Returns
     -------
     Preflight
-        Its ``fits`` tells whether the disk has room for the store.
+        ``fits`` is whether the disk has room for the store.
 
     Raises
     ------
@@ -107,17 +107,17 @@ def preflight(
         As `dump`.
     """
     plan = plan_dump(model, data, _store_path(model, store), options)
-    with prepare_dump(plan, announced=False) as prepared:
+    with prepare_dump(plan, announce=False) as prepared:
         return prepared.preflight
 
 
 def _store_path(model: str | Path, store: str | Path | None) -> Path:
     path = Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
-    format_by_name(path)  # refuses a name that is no store's, before anything is done with it
+    format_by_name(path)  # refuses names without an extension of stores
     return path
 
 
-def _tidy(path: Path, options: DumpOptions) -> None:
+def _recover_replaced(path: Path, options: DumpOptions) -> None:
     """Clean up after a dump that was killed while it replaced a store."""
     note = recover_replaced(path, resumes=options.resume)
     if note is not None and options.observer is not None:
@@ -125,8 +125,8 @@ def _tidy(path: Path, options: DumpOptions) -> None:
 
 
 @contextmanager
-def _noting_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
-    """Note at Ctrl-C that a store that is to be resumed is unchanged."""
+def _note_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
+    """Note at Ctrl-C that the store to resume is unchanged."""
     try:
         yield
     except KeyboardInterrupt:
@@ -138,8 +138,8 @@ def _noting_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
 
 
 @contextmanager
-def _noting_what_is_left(plan: DumpPlan) -> Iterator[None]:
-    """Note after a failure what a store that is resumed has."""
+def _note_unfinished(plan: DumpPlan) -> Iterator[None]:
+    """Note after a failure how many rows a resumed store has."""
     try:
         yield
     except BaseException:
@@ -148,11 +148,11 @@ def _noting_what_is_left(plan: DumpPlan) -> Iterator[None]:
         raise
 
 
-def _leave_alone(plan: DumpPlan, past: Store) -> Store:
+def _return_complete(plan: DumpPlan, past: Store) -> Store:
     """Return a complete store as it is."""
     if plan.path.is_file():
-        # A dump that was killed at its very end leaves the journal of its last commit. Opening the
-        # store warned of a journal of another one.
+        # A dump that was killed at its very end leaves the journal of its last commit. A journal
+        # of another store is left alone: opening the store has warned of it.
         with suppress(StoreDamagedError), report_write_errors(plan.path, 0):
             recover(plan.path)
     plan.observer.note(f"{plan.path} is complete: there is nothing left to do")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PROBE_SAMPLES = 3
 # Pixels from 0 to 255 exceed this somewhere in a few samples.
 _LEAST_PIXEL = 8.0
-# Rows among which different samples are searched: so many, or of large ones this many bytes.
+# Limits of the rows in which different samples are searched.
 _PROBED_ROWS = 64
 _PROBED_BYTES = 1 << 28
 
@@ -112,7 +112,7 @@ class Feed:
         """Describe each input whose values do not look like those it is made for."""
         for step, takes in zip(self.preprocessing, self.ranges, strict=True):
             if np.dtype(step.dtype).kind == "f":
-                line = _doubt(step, takes, samples.values[step.input])
+                line = _describe_doubt(step, takes, samples.values[step.input])
                 if line is not None:
                     yield line
 
@@ -159,7 +159,7 @@ class Feed:
 
 
 def probe_count(bound: int | None) -> int:
-    """Count the samples of a probe of a model that is bound to batches of a size, or to none."""
+    """Return how many samples a probe takes of a model, which may be bound to a batch size."""
     return PROBE_SAMPLES if bound in (None, 1) else bound
 
 
@@ -217,13 +217,15 @@ def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
     return bool(dims) and len(sizes) == len(dims) and math.prod(sizes) == math.prod(shape)
 
 
-def _doubt(step: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
+def _describe_doubt(
+    step: Preprocessing, takes: InputRange | None, values: NDArray[Any]
+) -> str | None:
     """Compare the values that an input receives with those it is made for."""
     low, high = float(values.min()), float(values.max())
     prepared = step.scale != 1.0 or bool(step.mean) or bool(step.std)
     text = f"input {step.input!r} receives values from {low:.3g} to {high:.3g}, "
     if takes is not None and takes.takes == "pixels":
-        # Few levels, or dark images, are no sign of a mistake.
+        # Images with few levels, or dark ones, are no sign of a mistake.
         if high > _LEAST_PIXEL or (step.source_dtype == "uint8" and not prepared):
             return None
         way = "leave `mean` and `std` out and pass `scale=1`" if prepared else "pass `scale=255`"
@@ -252,7 +254,7 @@ def _noise(values: NDArray[Any]) -> float:
     finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size or not finite.any():
         return 0.1
-    # Less would be lost to rounding where values are nearly equal.
+    # A smaller noise would be lost to rounding where values are nearly equal.
     largest = float(np.abs(finite).max())
     # Scaled first, so that the squares of large values stay finite.
     spread = float((finite / largest).std()) * largest if largest else 0.0

@@ -86,7 +86,7 @@ class _Measurement:
                 plan.network.graph, self._weights, plan.outputs[number], plan.run
             )
             self._check_memory()
-            outputs.extend(self._outputs(noise=False))
+            outputs.extend(self._run_samples(noise=False))
             return outputs
 
         operators = [tensor.operator for tensor in plan.outputs]
@@ -96,14 +96,14 @@ class _Measurement:
         scores = self._output.scores(np.concatenate(outputs))
         validate_labels(scores, self._samples.labels)
         self._classes = scores.shape[1]
-        self._correct = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
+        self._correct = sum(map(self._count_hits, outputs, self._samples.labels_of(outputs)))
         started = time.perf_counter()
         self._model.add_noise((settings.seed, 0), 0.0)
-        self._outputs(noise=False)
+        self._run_samples(noise=False)
         self._announce(time.perf_counter() - started)
 
     def record(self) -> FlatnessRecord:
-        """Measure everything."""
+        """Measure flatness by both kinds of noise."""
         samples, values = len(self._samples.labels), self._model.values
         total = math.fsum(map(square_sum, values.values()))
         # First, since weights that do not fit end the measurement here.
@@ -158,13 +158,13 @@ class _Measurement:
         allowed = target * samples * settings.draws * (1 + 1e-9)
         finished = self._done
 
-        def tolerated(sigma: float) -> bool:
+        def tolerates(sigma: float) -> bool:
             nonlocal finished
             lost = 0
             for draw in range(settings.draws):
                 self._model.add_noise((settings.seed, draw), sigma, epsilon)
-                outputs = self._outputs(noise=True)
-                hits = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
+                outputs = self._run_samples(noise=True)
+                hits = sum(map(self._count_hits, outputs, self._samples.labels_of(outputs)))
                 lost += self._correct - hits
                 # Later draws can gain at most the samples that were wrong without noise.
                 left = (settings.draws - draw - 1) * (samples - self._correct)
@@ -177,7 +177,7 @@ class _Measurement:
             self._advance(finished - self._done)
             return lost <= allowed
 
-        interval = largest_scale(tolerated, unit)
+        interval = largest_scale(tolerates, unit)
         if interval.low is None:
             alone = f"ε = {epsilon:g} alone" if epsilon else f"{kind} noise of {interval.high:g}"
             return NoiseRecord(reason=f"{alone} lowers accuracy by more than {target:g}")
@@ -187,25 +187,26 @@ class _Measurement:
             )
         return NoiseRecord(interval.low, interval.high, accuracies[interval.low])
 
-    def _outputs(self, *, noise: bool) -> list[NDArray[Any]]:
-        """Run all samples."""
+    def _run_samples(self, *, noise: bool) -> list[NDArray[Any]]:
+        """Run all samples, and return the output of each batch."""
         model, batch = self._model, self._plan.schedule.batch
 
         def run(feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
             return model.run(feeds, noise=noise)
 
-        with closing(map_ordered(run, self._samples.batches(), self._plan.schedule.runs)) as ran:
+        batches, runs = self._samples.batches(), self._plan.schedule.runs
+        with closing(map_ordered(run, batches, runs)) as results:
             sizes = self._samples.sizes(batch)
             outputs = []
             # The rest of the last batch is padding.
-            for output, size in zip(ran, sizes, strict=True):
+            for output, size in zip(results, sizes, strict=True):
                 outputs.append(output[:size])
                 if noise:
                     self._advance(size)
             return outputs
 
-    def _hits(self, output: NDArray[Any], labels: NDArray[np.int64]) -> int:
-        """Count right predictions; NaN scores predict nothing."""
+    def _count_hits(self, output: NDArray[Any], labels: NDArray[np.int64]) -> int:
+        """Count correct predictions; scores of NaN predict nothing."""
         known = ~np.isnan(output.reshape(len(output), -1)).any(axis=1)
         return int((known & (self._output.predictions(output) == labels)).sum())
 

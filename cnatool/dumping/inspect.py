@@ -36,7 +36,7 @@ _MOST = 1 << 29
 
 @dataclass(frozen=True, slots=True)
 class ModelInspection:
-    """What is in a model."""
+    """The tensors, layers and inputs of a model."""
 
     network: Network
     tensors: list[TensorRecord]  # with a sample axis, in execution order
@@ -79,42 +79,44 @@ def inspect_model(
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
     bound = network.fixed_batch(selection.inputs)
-    shapes = _shapes(network, selection.inputs, input_shapes)
+    shapes = _shapes_by_input(network, selection.inputs, input_shapes)
     sizes = {
-        feed: _sample_shape(network, feed, shapes.get(feed.name))
-        for feed in network.inputs
-        if feed.name not in constants
+        target: _sample_shape(network, target, shapes.get(target.name))
+        for target in network.inputs
+        if target.name not in constants
     }
     check_sizes(
         network.graph,
-        {feed.name: shape for feed, shape in sizes.items()},
+        {target.name: shape for target, shape in sizes.items()},
         count=bound or _SAMPLES,
         bound=bound,
         together=bound is not None and bound > 1,
     )
-    for feed, shape in sizes.items():
+    for target, shape in sizes.items():
         if (bound or _SAMPLES) * math.prod(shape) > _MOST:
-            given = "" if bound is None else f"{bound:,} samples of "
+            count = "" if bound is None else f"{bound:,} samples of "
             raise ModelError(
-                f"{network.graph.path}: input {feed.name!r} takes {given}{shape}, and no more than "
-                f"{_MOST:,} numbers are tried. Export the model for smaller inputs to look into it."
+                f"{network.graph.path}: input {target.name!r} takes {count}{shape}, and no more "
+                f"than {_MOST:,} numbers are tried. Export the model for smaller inputs."
             )
-    fed = make_constants(
-        network.inputs, constants, {feed.name: shape for feed, shape in sizes.items()}
+    fixed = make_constants(
+        network.inputs, constants, {target.name: shape for target, shape in sizes.items()}
     )
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)
         count = _SAMPLES if count in (None, 1) else count
-        return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
+        return Samples(
+            {f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fixed
+        )
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
     probe = probe_network(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
-        feed.name: takes
-        for feed, shape in sizes.items()
-        if feed.dtype.kind == "f"
-        and (takes := infer_input_range(network.graph, feed.name, shape, probe.bound or 1))
+        target.name: takes
+        for target, shape in sizes.items()
+        if target.dtype.kind == "f"
+        and (takes := infer_input_range(network.graph, target.name, shape, probe.bound or 1))
         is not None
     }
     return ModelInspection(network, probe.probed.tensors, probe.probed.skipped, probe.bound, ranges)
@@ -126,12 +128,12 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
     return numbers.astype(dtype)
 
 
-def _shapes(
+def _shapes_by_input(
     network: Network,
     fed: Sequence[str],
     shapes: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> dict[str, tuple[int, ...]]:
-    """Map inputs to the shapes that the user named."""
+    """Return the shapes that the user set, by input."""
     if shapes is None:
         return {}
     if isinstance(shapes, Mapping):
@@ -153,7 +155,7 @@ def _shapes(
 def _sample_shape(
     network: Network, target: ModelInput, shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """Complete the shape of one sample of an input, which the user may have named."""
+    """Return the shape of one sample of an input, which the user may have set."""
     if shape is None:
         if target.dims is None or None in target.shape:
             raise ModelError(

@@ -89,8 +89,8 @@ class DumpPlan:
     def left(self) -> dict[str, int]:
         """Samples of each split that are still to be run."""
         splits = {} if self.past is None else self.past.splits
-        there = {name: _done(split) for name, split in splits.items()}
-        return {name: rows - there.get(name, 0) for name, rows in self.rows.items()}
+        done = {name: _count_done(split) for name, split in splits.items()}
+        return {name: rows - done.get(name, 0) for name, rows in self.rows.items()}
 
     def batches(self, block: Block, *, fill: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
         """Preprocess a block in batches, the last one filled up if the model is bound to a size."""
@@ -185,7 +185,7 @@ def plan_dump(
         shared=shared,
     )
     if past is not None:
-        check_same_dump(past, _with_splits(plan), plan.codec)
+        check_same_dump(past, _add_splits(plan), plan.codec)
     if past is not None and not plan.is_complete:
         there = sum(map(len, past.splits.values()))
         note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
@@ -260,7 +260,7 @@ def _describe_store(
     )
 
 
-def _with_splits(plan: DumpPlan) -> StoreRecord:
+def _add_splits(plan: DumpPlan) -> StoreRecord:
     """Describe the store with its splits, before their first rows."""
     splits = {
         name: SplitRecord(
@@ -301,8 +301,8 @@ def _check_memory(schedule: Schedule, held_bytes: int) -> None:
         )
 
 
-def _done(split: Split) -> int:
-    """Count the samples that need no run any more."""
+def _count_done(split: Split) -> int:
+    """Count the samples of a split that are done."""
     return split.record.taken if split.record.complete else len(split)
 
 
@@ -318,11 +318,11 @@ def _held_bytes(
     tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
 ) -> int:
     """Sum the bytes of one sample that are held until they are written."""
-    held = [(t.shape, t.dtype) for t in outputs]
-    held += [(t.shape, t.dtype) for t in tensors if t.stored is not None]
+    arrays = [(t.shape, t.dtype) for t in outputs]
+    arrays += [(t.shape, t.dtype) for t in tensors if t.stored is not None]
     for step in feed.preprocessing:
-        held += [(step.shape, step.dtype), (step.source_shape, step.source_dtype)]
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
+        arrays += [(step.shape, step.dtype), (step.source_shape, step.source_dtype)]
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
 
 def _input_record(spec: InputSpec) -> ArrayRecord:
@@ -344,7 +344,7 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
 def _summarise(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
-    """Describe what is stored, and which values need care, a line each."""
+    """Describe what is stored and which values need care, in lines."""
     tensors, layers = len(record.tensors), len(record.layers)
     lines = [
         f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1
-# A dump of so many seconds needs no estimate.
-_SHORT = 5.0
-# The first blocks of a longer one: so many seconds, and no more bytes than this.
+# Seconds below which a dump needs no estimate of its duration.
+_SHORT_SECONDS = 5.0
+# Limits of the first blocks of a longer dump.
 _TRIAL_SECONDS = 0.25
 _TRIAL_BYTES = 16 << 20
 # Speed at which a system caches writes; a slower disk shows only later.
-_WRITTEN_A_SECOND = 1e9
+_BYTES_PER_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Preflight:
     samples : dict of str to int
         Samples of each split that are still to be written.
     tensors : int
-        Tensors that something is stored of.
+        Tensors in the store.
     sample_bytes : int
-        Bytes of one sample with all that is stored of it, before compression.
+        Bytes that are stored per sample, before compression.
     disk_bytes, free_bytes : int
         Size of the store, estimated from the compression of the first rows, and free space.
     seconds : float
@@ -60,7 +60,7 @@ class Preflight:
     memory_bytes : int
         Peak memory of this process.
     available_bytes : int or None
-        Memory available to it; None if the system does not tell.
+        Memory available to it; None if the system does not report it.
     ways : tuple of str
         Options with which the store would fit the disk, where it does not.
     committed : int
@@ -101,7 +101,7 @@ class Preflight:
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
         """Convert to the JSON document of a dry run."""
-        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return PreflightResult(
             **{**values, "store": str(self.store)},
             schema="cnatool.preflight/1",
@@ -110,16 +110,16 @@ class Preflight:
         )
 
     def rows_in(self, seconds: float) -> int | None:
-        """Estimate how many samples take so long; None if that is not known."""
+        """Estimate how many samples are written in a time; None if that is not known."""
         return int(sum(self.samples.values()) * seconds / self.seconds) if self.seconds else None
 
     def lines(self) -> list[str]:
-        """Describe the estimate to people, a line each."""
+        """Describe the estimate, in lines for people to read."""
         rows = sum(self.samples.values())
         memory = f"up to {bytes_text(self.memory_bytes)} of memory"
         if self.available_bytes is not None:
             memory += f", {bytes_text(self.available_bytes)} available"
-        if self.seconds >= _SHORT:
+        if self.seconds >= _SHORT_SECONDS:
             memory = f"about {time_text(self.seconds)}; {memory}"
         lines = [
             f"{rows:,} sample{'s' * (rows != 1)} of {bytes_text(self.sample_bytes)}: "
@@ -141,7 +141,7 @@ def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[
         # The first run also allocates memory, and would count too much.
         warm = len(first) > 1 or len(block.rows) > plan.schedule.batch
         late = time.perf_counter() - start >= _TRIAL_SECONDS
-        short = block.running * rows / plan.schedule.runs < _SHORT
+        short = block.running * rows / plan.schedule.runs < _SHORT_SECONDS
         room = sum(map(_nbytes, first)) + _nbytes(block) <= _TRIAL_BYTES
         if not room or (warm and (short or late)):
             break
@@ -160,14 +160,14 @@ def estimate(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> Preflight:
     stored = _row_bytes_stored(arrays, first, plan.codec)
     tried = max(1, sum(len(block.rows) for block in first))
     row_bytes = sum(stored.values())
-    writing = (time.perf_counter() - start) / tried + row_bytes / _WRITTEN_A_SECOND
+    writing = (time.perf_counter() - start) / tried + row_bytes / _BYTES_PER_SECOND
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
     free = shutil.disk_usage(plan.path.parent).free
     disk_bytes = _disk_bytes(plan, arrays, stored)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
-    ways = () if _fits(disk_bytes, free) or committed else _ways(plan, stored, free)
+    ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, stored, free)
     return Preflight(
         store=plan.path,
         samples=plan.left,
@@ -176,7 +176,7 @@ def estimate(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> Preflight:
         disk_bytes=disk_bytes,
         free_bytes=free,
         seconds=rows * _row_seconds(plan, first, writing),
-        memory_bytes=max(peak_memory(), resident_memory() + _bytes_to_come(plan, arrays)),
+        memory_bytes=max(peak_memory(), resident_memory() + _further_bytes(plan, arrays)),
         available_bytes=None if available is None else available + resident_memory(),
         ways=tuple(ways),
         committed=committed,
@@ -224,16 +224,16 @@ def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float
     if not first:
         return 0.0
     schedule = plan.schedule
-    # Other work of the machine only ever adds.
+    # Other work on the machine can only add to it.
     running = min(block.running for block in first)
     reading = min(block.reading for block in first)
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
     shared = (reading + running * busy + writing) / processors()
-    return max(reading, running / schedule.runs, writing / _writers(plan), shared)
+    return max(reading, running / schedule.runs, writing / _writer_count(plan), shared)
 
 
-def _bytes_to_come(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
-    """Sum the memory that the first blocks did not need: chunks of arrays, and waiting blocks."""
+def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
+    """Sum the memory that the first blocks did not use: chunks of arrays, and waiting blocks."""
     sizes = [array.row_bytes for array in arrays]
     chunks = [
         size * rows
@@ -241,14 +241,14 @@ def _bytes_to_come(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     ]
     waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
-    return sum(chunks) + _writers(plan) * max(chunks) + waiting
+    return sum(chunks) + _writer_count(plan) * max(chunks) + waiting
 
 
-def _writers(plan: DumpPlan) -> int:
+def _writer_count(plan: DumpPlan) -> int:
     return WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
 
 
-def _ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[str]:
+def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[str]:
     """Yield the options with which the store would fit."""
     rows = sum(plan.rows.values())
     whole = [tensor for tensor in plan.record.tensors if tensor.stored is not None]
@@ -269,12 +269,12 @@ def _ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[st
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(rows * size)})"
-    samples = _limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
+    samples = _largest_limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
     if samples:
         yield f"`limit={samples}`"
 
 
-def _limit(rows: Sequence[int], room: int) -> int:
+def _largest_limit(rows: Sequence[int], room: int) -> int:
     """Find the most samples of each split of which ``room`` fit, rounded down to two digits."""
     left, each = room, 0
     for split, count in enumerate(sorted(rows)):

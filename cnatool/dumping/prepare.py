@@ -46,12 +46,12 @@ class PreparedDump:
 
 
 @contextmanager
-def prepare_dump(plan: DumpPlan, *, announced: bool = True) -> Generator[PreparedDump]:
-    """Run the first blocks, and estimate from them what the rest takes.
+def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[PreparedDump]:
+    """Run the first blocks, and estimate from them the time and space that the rest takes.
 
     Finished splits of a store that is resumed are compared with their data first, so that a
     difference is found before anything is written. Leaving the context ends all threads. With
-    ``announced``, the observer learns which split comes first.
+    ``announce``, the observer learns which split comes first.
     """
     observer, left = plan.observer, plan.left
     if plan.record.flatness is not None and plan.past is None:
@@ -74,17 +74,17 @@ def prepare_dump(plan: DumpPlan, *, announced: bool = True) -> Generator[Prepare
     for name in finished:
         if name in pasts:
             _compare_split(plan, name, pasts[name])
-    wanted = plan.rows if stateful else left
-    split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
-    if announced:
+    to_run = plan.rows if stateful else left
+    split = next((name for name, rows in to_run.items() if rows), next(iter(plan.rows)))
+    if announce:
         there = pasts[split].rows if split in pasts else 0
         observer.progress(split, there, plan.rows[split])
     with closing(run_blocks(plan, exposed, split, stages, pasts.get(split))) as blocks:
         first = take_first_blocks(blocks, plan)
         preflight = estimate(plan, first)
-        # What is written of the first blocks is let go.
-        emptied = (first.pop(0) for _ in range(len(first)))
-        rest = chain(emptied, blocks)
+        # Each of the first blocks is freed once it is written.
+        released = (first.pop(0) for _ in range(len(first)))
+        rest = chain(released, blocks)
         yield PreparedDump(plan, exposed, preflight, checks, stages, pasts, split, rest)
 
 

@@ -1,4 +1,4 @@
-"""What a model would be fed, without running it: for a look before hours are spent on a dump."""
+"""The first samples as a model would receive them, without running it."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ def run_blocks(
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        samples = _compared(samples, SampleComparison(plan.shared.split(split)))
+        samples = _compare_blocks(samples, SampleComparison(plan.shared.split(split)))
     first = 0
-    with closing(prefetch(_timed(samples, stages))) as blocks:
+    with closing(prefetch(_time_blocks(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
                 block, _ = next(blocks, (None, 0))
@@ -97,18 +97,18 @@ def _run_block(
     block, reading = read
     batch, count = plan.schedule.batch, len(block.ids)
     start = time.perf_counter()
-    watch = _Watch(plan.batches(block))
+    watch = _TimedBatches(plan.batches(block))
     try:
         results = exposed.run(watch, count)
     except BackendError as error:
-        # Not every model takes fewer samples than before.
+        # Some models refuse fewer samples than in the runs before.
         if plan.bound is not None or count % batch == 0 or plan.probed.mixed:
-            raise _with_advice(error, plan) from error
-        watch = _Watch(plan.batches(block, fill=True))
+            raise _add_advice(error, plan) from error
+        watch = _TimedBatches(plan.batches(block, fill=True))
         try:
             results = exposed.run(watch, count)
         except BackendError:
-            raise _with_advice(error, plan) from error
+            raise _add_advice(error, plan) from error
     stored = {tensor.number: tensor for tensor in plan.record.tensors}
     rows = StoreRows(
         ids=block.ids,
@@ -128,7 +128,7 @@ def _run_block(
     )
 
 
-def _with_advice(error: BackendError, plan: DumpPlan) -> BackendError:
+def _add_advice(error: BackendError, plan: DumpPlan) -> BackendError:
     """Add the batch size that the probe ran with to an error of the runtime."""
     probed = len(plan.probed.samples)
     named = re.search("batch[-_]size", str(error))
@@ -137,7 +137,7 @@ def _with_advice(error: BackendError, plan: DumpPlan) -> BackendError:
     return BackendError(f"{error} It ran with {probed} samples, so `batch_size={probed}` may do.")
 
 
-def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:
+def _compare_blocks(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:
     """Yield blocks after comparing their ids and inputs with those of another store."""
     for block in blocks:
         same.compare(block.ids, block.inputs)
@@ -146,8 +146,8 @@ def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Bloc
     same.finish()
 
 
-class _Watch:
-    """Batches, with the time at which each is asked for: when the one before is done."""
+class _TimedBatches:
+    """Batches, and the times at which they are taken: each when the one before is done."""
 
     def __init__(self, batches: Iterable[Mapping[str, NDArray[Any]]]) -> None:
         self._batches = batches
@@ -165,7 +165,7 @@ class _Watch:
         return (time.perf_counter() - since) / (samples - batch * first)
 
 
-def _timed(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Block, float]]:
+def _time_blocks(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Block, float]]:
     start = time.perf_counter()
     for block in blocks:
         seconds = time.perf_counter() - start

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SampleFacts(NamedTuple):
     """What is checked of the raw inputs of each sample."""
 
-    nonfinite: NDArray[np.bool_]  # (n,): whether one holds NaN or an infinity
+    nonfinite: NDArray[np.bool_]  # (n,): whether a sample holds NaN or an infinity
     hashes: NDArray[np.int64]  # (n,): equal for equal inputs
 
     def rows(self, rows: slice) -> SampleFacts:
@@ -51,7 +51,7 @@ class SampleChecks:
         self._shared.add(split, ids, facts.hashes)
 
     def notes(self) -> Iterator[str]:
-        """Describe what was found, a line each."""
+        """Yield lines that describe what the checks found."""
         yield from self._nonfinite.notes()
         yield from self._shared.notes()
 
@@ -84,7 +84,7 @@ class NonFiniteCounter:
     ) -> None:
         """Count a block of n samples, of T tensors: ``nonfinite`` is (n,), ``sums`` (n, T)."""
         self._inputs.add(split, ids, nonfinite)
-        # Nearly always all are finite, and then one number shows it.
+        # Nearly always all are finite, and then so is their sum.
         with np.errstate(invalid="ignore", over="ignore"):
             if math.isfinite(sums.sum()):
                 return
@@ -95,7 +95,7 @@ class NonFiniteCounter:
         self._sums.add(split, ids, rows)
 
     def notes(self) -> Iterator[str]:
-        """Describe non-finite raw inputs and tensors, a line each."""
+        """Yield a line about non-finite raw inputs, and one about tensors."""
         if self._inputs.samples:
             yield f"NaN or infinite raw inputs in {self._inputs}"
         if self._sums.samples:
@@ -118,8 +118,8 @@ class _Count:
         return f"{self.samples:,} sample{'s' * (self.samples != 1)}, first {self._first}"
 
 
-# Several inputs count in their order.
-_ODD = np.int64(0x9E3779B97F4A7C15 - 2**64)
+# Multiplier that makes the hash of several inputs depend on their order.
+_MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
 
 
 def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int64]:
@@ -128,7 +128,7 @@ def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int6
     # another million by chance with a probability of 5e-8, and nobody can craft such samples.
     total = np.zeros(rows, np.int64)
     for values in inputs:
-        total *= _ODD
+        total *= _MULTIPLIER
         total += np.fromiter((hash(sample.tobytes()) for sample in values), np.int64, rows)
     return total
 
@@ -170,7 +170,7 @@ class SharedSamples:
         self._rows[split] = self._rows.get(split, 0) + len(hashes)
 
     def notes(self) -> Iterator[str]:
-        """Describe each two splits that share samples, a line each."""
+        """Yield a line for each pair of splits that share samples."""
         for (split, other), (count, first) in self._counts.items():
             yield (
                 f"{count:,} of the {self._rows[split]:,} samples of split {split} have the raw "

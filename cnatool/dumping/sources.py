@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import printable
-from cnatool.backend.inputs import neutral_values
+from cnatool.backend.inputs import format_neutral_values
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
 from cnatool.data.selection import ArraySelection, ImageOptions
 from cnatool.data.splits import ReaderOptions, open_splits
@@ -88,7 +88,7 @@ def select_arrays(
     return ArraySelection(
         fed,
         dict(arrays),
-        constant_advice=neutral_values(network.inputs),
+        constant_advice=format_neutral_values(network.inputs),
         text_shapes=texts,
     )
 

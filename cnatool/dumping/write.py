@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from cnatool.dumping.run import ProcessedBlock
     from cnatool.records.store import StoreRecord
 
-# A larger share of skipped samples changes what the store stands for.
-_FEW = 0.1
-# An interrupted dump loses about as much work.
+# A larger share of skipped samples is pointed out.
+_FEW_SKIPPED = 0.1
+# Seconds of work that an interrupted dump loses.
 _COMMIT_SECONDS = 60.0
 
 
@@ -49,7 +49,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
                     _write_split(split, blocks, prepared, labels)
     except BaseException:
         if replaced is not None:
-            observer.note(_settle(plan, replaced))
+            observer.note(_keep_or_restore(plan, replaced))
         raise
     if replaced is not None:
         replaced.remove()
@@ -58,8 +58,8 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
         observer.note(line)
 
 
-def _settle(plan: DumpPlan, replaced: ReplacedStore) -> str:
-    """Keep the replaced store beside an unfinished new one, or restore it, and say so."""
+def _keep_or_restore(plan: DumpPlan, replaced: ReplacedStore) -> str:
+    """Keep the replaced store beside an unfinished one, or restore it; return a note about it."""
     if count_committed_rows(plan.path) != 0:
         kept = replaced.keep()
         return describe_unfinished(plan) + (f". The old store is {kept}" if kept else "")
@@ -142,7 +142,7 @@ def _write_split(
 
 def _describe_skipped(split: str, skipped: Sequence[SkippedSample], rows: int) -> str:
     count = len(skipped)
-    many = count > _FEW * rows
+    many = count > _FEW_SKIPPED * rows
     kept = f"only {rows - count:,} of {rows:,} samples are stored; " if many else ""
     return (
         f"{split}: {kept}{count:,} sample{'s' * (count != 1)} could not be read and "

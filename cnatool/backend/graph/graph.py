@@ -144,7 +144,7 @@ def load_graph(path: Path) -> Graph:
                 f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
                 "anew."
             )
-    if not _sorted(model.graph):
+    if not _sort_nodes(model.graph):
         raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
     del content
@@ -205,7 +205,7 @@ def _has_bytes_for_text(message: Message) -> bool:
     return False
 
 
-def _sorted(graph: onnx.GraphProto) -> bool:
+def _sort_nodes(graph: onnx.GraphProto) -> bool:
     """Sort nodes into execution order, which ONNX demands and the runtime does not.
 
     Return False for a graph with a cycle.

@@ -53,7 +53,7 @@ class CountedRules(CountedLengths):
         if node.op_type.startswith("Reduce") or node.op_type in REDUCING:
             return [self._reduced(node)] * results
         if node.op_type in CONVOLVING:
-            return [_convolved(node.op_type, operands)] * results
+            return [_convolution_axes(node.op_type, operands)] * results
         if self._elementwise(node):
             return [self._broadcast(node.input, node.output[0])] * results
         return [ALL] * results
@@ -376,7 +376,7 @@ _RULES: Mapping[str, Callable[[CountedRules, onnx.NodeProto], Axes | list[Axes]]
 }
 
 
-def _convolved(operator: str, operands: Sequence[Axes]) -> Axes:
+def _convolution_axes(operator: str, operands: Sequence[Axes]) -> Axes:
     if any(operands[1:]):
         return ALL
     pooling, everywhere = "Pool" in operator, operator.startswith("Global")

@@ -39,7 +39,7 @@ def find_scaled_axis(
     varying = [axis for axis in range(len(large)) if large[axis] != small[axis]]
     if not varying:
         return no_axis_reason(large)
-    factors = {axis: _factor(large[axis], small[axis], count) for axis in varying}
+    factors = {axis: _find_factor(large[axis], small[axis], count) for axis in varying}
     scaling = [axis for axis, factor in factors.items() if factor]
     if len(scaling) != 1:
         return no_single_axis_reason(large, small, count)
@@ -84,7 +84,7 @@ def find_merged_axis(
     return f"samples are mixed along axis {axis.axis}: shape {first.shape}"
 
 
-def _factor(large: int, small: int, count: int) -> int:
+def _find_factor(large: int, small: int, count: int) -> int:
     factor = large // count
     return factor if (factor * count, factor * (count - 1)) == (large, small) else 0
 
@@ -93,7 +93,7 @@ def find_rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> S
     """Find the axis along which results moved by one place as the samples did."""
     if first.shape != second.shape:
         return f"its shape depends on the data: {first.shape}, then {second.shape}"
-    for readings in (_plain(first, count), _merged(first, count)):
+    for readings in (_plain(first, count), _list_merged(first, count)):
         fitting = [
             reading
             for reading in readings
@@ -118,16 +118,17 @@ def find_changed_axis(
     """
     if not changed or any(values.shape != first.shape for values in changed.values()):
         return None
-    for reading in (*_plain(first, count), *_merged(first, count)):
+    for reading in (*_plain(first, count), *_list_merged(first, count)):
         if all(
-            _changed_rows(reading.samples_first(first), reading.samples_first(values)) == [place]
+            _find_changed_rows(reading.samples_first(first), reading.samples_first(values))
+            == [place]
             for place, values in changed.items()
         ):
             return reading
     return None
 
 
-def _changed_rows(first: NDArray[Any], second: NDArray[Any]) -> list[int]:
+def _find_changed_rows(first: NDArray[Any], second: NDArray[Any]) -> list[int]:
     pairs = zip(first, second, strict=True)
     return [i for i, (before, after) in enumerate(pairs) if not same_values(before, after)]
 
@@ -136,7 +137,7 @@ def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
     return (SampleAxis(axis) for axis in range(value.ndim) if value.shape[axis] == count)
 
 
-def _merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
+def _list_merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
     """Yield the ways in which an axis may be merged."""
     for axis in range(value.ndim):
         factor, rest = divmod(value.shape[axis], count)

@@ -55,7 +55,7 @@ def provoke_shapes(
     if not graph.data_shaped:
         return []
     shapes = []
-    for provoke in (np.zeros_like, _negated):
+    for provoke in (np.zeros_like, _negate):
         values = {name: provoke(value) for name, value in samples.values.items()}
         # Not every model takes such values.
         with suppress(BackendError):
@@ -64,5 +64,5 @@ def provoke_shapes(
     return shapes
 
 
-def _negated(value: NDArray[Any]) -> NDArray[Any]:
+def _negate(value: NDArray[Any]) -> NDArray[Any]:
     return -value if value.dtype.kind == "f" else value[..., ::-1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.probe.sample_axis import SampleAxis
 
-# At most so many samples are left out in turn.
+# Most samples that are left out in turn.
 _LEFT_OUT = 3
 
 

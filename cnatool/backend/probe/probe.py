@@ -75,7 +75,8 @@ class Probe:
     """A model as a probe describes it, and the values of the first run."""
 
     tensors: list[ProbedTensor]  # in execution order
-    skipped: list[SkippedTensor]  # tensors that cannot be stored a row a sample, with the reason
+    # Tensors that cannot be stored with one row per sample, with reasons
+    skipped: list[SkippedTensor]
     samples: Samples  # the input of the first run
     values: dict[str, NDArray[Any]]  # each tensor in that run
     # How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable
@@ -131,7 +132,7 @@ def probe(
     ]
     skipped += findings.skipped
     skipped += [
-        _counted(graph, name, runs.large[name])
+        _skip_counted(graph, name, runs.large[name])
         for name in findings.axes
         if name in findings.no_samples
     ]
@@ -172,12 +173,12 @@ class _Runs:
 
     @cached_property
     def rolled(self) -> dict[str, Any]:
-        """What the samples give in another order."""
+        """Results of the samples in another order."""
         return self.run(np.roll(self.rows, 1))
 
     @cached_property
     def exchanged(self) -> dict[int, dict[str, Any]]:
-        """What a bound model gives with another sample at one place, by that place."""
+        """Results of a bound model with another sample at one place, by that place."""
         last = self.count - 1
         with suppress(BackendError):
             return {
@@ -200,7 +201,7 @@ class _Runs:
 
 @dataclass(slots=True)
 class _Findings:
-    """What the runs of a probe told, by name of a tensor."""
+    """What the runs of a probe showed, by name of a tensor."""
 
     axes: dict[str, SampleAxis] = field(default_factory=dict)
     # Tensors whose samples depend on each other.
@@ -213,7 +214,7 @@ class _Findings:
 
 
 def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
-    """Search the sample axis of each tensor."""
+    """Find the sample axis of each tensor."""
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
@@ -231,7 +232,7 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
             is_counted = bool(counting) and name not in runs.random
         if is_counted:
             findings.no_samples.add(name)
-            findings.skipped.append(_counted(runs.graph, name, first))
+            findings.skipped.append(_skip_counted(runs.graph, name, first))
         elif isinstance(axis, str):
             if name in runs.random:
                 axis = unknown_axis_reason(runs.random[name], first.shape)
@@ -319,7 +320,7 @@ def _describe_tensor(
     )
 
 
-def _counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
+def _skip_counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
     return SkippedTensor(name, graph.operator(name), counted_reason(value.shape))
 
 

@@ -88,13 +88,13 @@ def _target(graph: Graph, layers: LayerTable) -> str:
         names = ", ".join(layer.linear for layer in last[:3])
         raise ModelError(f"{len(last)} layers lead to outputs ({names})")
     if last:
-        return _averaged(graph, layers, last[0].preactivation)
+        return _follow_mean(graph, layers, last[0].preactivation)
     if len(graph.output_names) > 1:
         raise ModelError(f"it has several outputs ({', '.join(graph.output_names[:3])})")
     return graph.output_names[0]
 
 
-def _averaged(graph: Graph, layers: LayerTable, tensor: str) -> str:
+def _follow_mean(graph: Graph, layers: LayerTable, tensor: str) -> str:
     """Follow the last layer to the scores: past a mean over positions, where there is one."""
     target, averaged = tensor, False
     while True:
@@ -123,7 +123,7 @@ class _Run:
 
     def log_norm(self, target: str, shape: tuple[int, ...], size: int | None) -> float:
         self._tensors[self._only_input()] = _Scaled.of(np.ones(shape))
-        nodes = self._needed(target)
+        nodes = self._list_needed(target)
         left = Counter(name for node in nodes for name in node.input)
         for node in nodes:
             operator = self._linear.get(node.output[0])
@@ -153,7 +153,7 @@ class _Run:
             raise ModelError(f"its input {inputs[0].name!r} holds no floating numbers")
         return str(inputs[0].name)
 
-    def _needed(self, target: str) -> list[onnx.NodeProto]:
+    def _list_needed(self, target: str) -> list[onnx.NodeProto]:
         """List the nodes on which a tensor depends, apart from those that compute weights."""
         wanted = {target}
         nodes: list[onnx.NodeProto] = []

@@ -35,7 +35,7 @@ def find_unfolded_scale(graph: Graph, constants: Constants, used: Collection[str
     """Describe the first scale or normalisation that no norm of a layer shows; None without any.
 
     It can be multiplied and the weights behind it divided by the same number without a change of
-    the network's values, so products of norms say nothing of it. Constant factors in front of the
+    the network's values, so products of norms do not reflect it. Constant factors in front of the
     first layers count as preprocessing, like those that are applied before the model.
     """
     behind = {operator.result for operator in linear_operators(graph)}

@@ -57,7 +57,7 @@ def measure_weights(
         log_path_norm=value,
         path_norm_reason=reason,
         unseen=find_unseen_weights(graph, matrices.constants),
-        unfolded=_unfolded(matrices),
+        unfolded=_find_unfolded(matrices),
     )
 
 
@@ -130,7 +130,7 @@ class _LayerMatrices:
         return matrix
 
 
-def _unfolded(matrices: _LayerMatrices) -> str | None:
+def _find_unfolded(matrices: _LayerMatrices) -> str | None:
     used = {name for fold in matrices.folds.values() for name in fold.used}
     try:
         return find_unfolded_scale(matrices.graph, matrices.constants, used)

@@ -188,11 +188,11 @@ def _print_alpha_groups(result: ScoreResult) -> None:
 
 def _reasons(result: ScoreResult) -> Iterator[str]:
     fields = result.convention.fields
-    for measure, _, found in _pair_rows(result):
-        if found.reason is not None:
-            yield f"{measure}: {found.reason}"
-        elif isinstance(found, ResampledEstimate) and found.interval_reason is not None:
-            yield f"interval of {measure}: {found.interval_reason}"
+    for measure, _, estimate in _pair_rows(result):
+        if estimate.reason is not None:
+            yield f"{measure}: {estimate.reason}"
+        elif isinstance(estimate, ResampledEstimate) and estimate.interval_reason is not None:
+            yield f"interval of {measure}: {estimate.interval_reason}"
     if result.cna_area.value is not None and result.cna_area_by_chance.reason is not None:
         yield f"CNA-A by chance: {result.cna_area_by_chance.reason}"
     for name, split in result.splits.items():
@@ -209,38 +209,38 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
 
 
 def _further_reasons(result: ScoreResult) -> Iterator[str]:
-    """Give what `_reasons` does not, of what is printed with everything."""
+    """Yield the reasons for what is printed only with everything, beyond those of `_reasons`."""
     fields = result.convention.fields
     for form, gap in (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)):
         if form != fields.gap and gap.reason is not None:
             yield f"gap ({form}): {gap.reason}"
     for name, split in result.splits.items():
-        of = split.coefficients
+        coefficients = split.coefficients
         for measure, reason in (
-            ("Pearson", of.pearson.reason),
-            ("Spearman", of.spearman.reason),
-            ("Kendall τ-b", of.kendall.reason),
-            ("smoothed", of.smoothed.reason),
-            (f"batches of {fields.cna_batch}", of.minibatches.reason),
+            ("Pearson", coefficients.pearson.reason),
+            ("Spearman", coefficients.spearman.reason),
+            ("Kendall τ-b", coefficients.kendall.reason),
+            ("smoothed", coefficients.smoothed.reason),
+            (f"batches of {fields.cna_batch}", coefficients.minibatches.reason),
         ):
             # What holds for all coefficients is said of CNA.
             if reason is not None and reason != split.cna.reason:
                 yield f"{measure} of {name}: {reason}"
         if split.performance_reason is not None:
             yield f"error, loss of the groups of {name}: {split.performance_reason}"
-        empty = [str(i) for i, one in enumerate(split.alpha_groups, start=1) if not one.samples]
+        empty = [str(i) for i, group in enumerate(split.alpha_groups, start=1) if not group.samples]
         if empty:
             why = ", as equal α are never divided" if split.samples else ""
             yield f"groups {', '.join(empty)} of {name}: no samples{why}"
-        broken = any(one.samples and one.alpha_mean is None for one in split.alpha_groups)
+        broken = any(group.samples and group.alpha_mean is None for group in split.alpha_groups)
         if broken:
             yield f"α of the groups of {name}: {split.cna.reason}"
 
 
-def _minibatches(found: MinibatchCna) -> str:
-    if found.std is None:
-        return number(found.mean)
-    return f"{number(found.mean)} ± {number(found.std)}"
+def _minibatches(minibatches: MinibatchCna) -> str:
+    if minibatches.std is None:
+        return number(minibatches.mean)
+    return f"{number(minibatches.mean)} ± {number(minibatches.std)}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:
@@ -259,7 +259,7 @@ def _p(value: float | None, least: float | None) -> str:
 def _p_header(result: ScoreResult) -> str:
     tested = {split.cna.p_statistic for split in result.splits.values()} - {None}
     named = result.convention.fields.cna
-    return "".join(["p", *(f" ({one})" for one in tested if one != named)])
+    return "".join(["p", *(f" ({statistic})" for statistic in tested if statistic != named)])
 
 
 def _interval_header(result: ScoreResult) -> str:
@@ -274,43 +274,48 @@ def print_baselines(result: ScoreResult) -> None:
     """Print the measures from the norms of the weights as a table."""
     from cnatool.cli.tables.table import number, print_table
 
-    found = result.baselines
+    baselines = result.baselines
     rows: list[tuple[str, str, Baseline]] = [
-        ("L2", "∏ ‖W‖ / margin", found.l2),
-        ("spectral", "∏ σ₁ / margin", found.spectral),
-        ("L2-path", "path norm / margin", found.l2_path),
-        ("2018 bound", f"from {found.initial or 'initial weights'}", found.bound_2018),
-        ("2018 bound", "from 0", found.bound_2018_from_zero),
-        ("parameter norm", "‖W‖ of all layers", found.parameter_norm),
-        ("L1", "Σ |w| of all layers", found.l1),
-        ("distance", f"from {found.initial or 'initial weights'}", found.distance),
-        ("parameters", "number", found.parameters),
-        ("depth", "layers on a path", found.depth),
+        ("L2", "∏ ‖W‖ / margin", baselines.l2),
+        ("spectral", "∏ σ₁ / margin", baselines.spectral),
+        ("L2-path", "path norm / margin", baselines.l2_path),
+        ("2018 bound", f"from {baselines.initial or 'initial weights'}", baselines.bound_2018),
+        ("2018 bound", "from 0", baselines.bound_2018_from_zero),
+        ("parameter norm", "‖W‖ of all layers", baselines.parameter_norm),
+        ("L1", "Σ |w| of all layers", baselines.l1),
+        ("distance", f"from {baselines.initial or 'initial weights'}", baselines.distance),
+        ("parameters", "number", baselines.parameters),
+        ("depth", "layers on a path", baselines.depth),
     ]
     noise: list[tuple[str, str, Baseline]] = [
-        ("pac-bayes-flatness", "1/σ²", found.pac_bayes_flatness),
-        ("pac-bayes-init", "‖w − w⁰‖² and σ", found.pac_bayes_init),
-        ("pac-bayes-orig", "‖w‖² and σ", found.pac_bayes_orig),
-        ("pac-bayes-mag-flatness", "1/σ′²", found.pac_bayes_mag_flatness),
-        ("pac-bayes-mag-init", "w − w⁰ and σ′", found.pac_bayes_mag_init),
-        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", found.pac_bayes_mag_orig),
-        ("pac-bayes-mag-from-zero", "w and σ′", found.pac_bayes_mag_from_zero),
+        ("pac-bayes-flatness", "1/σ²", baselines.pac_bayes_flatness),
+        ("pac-bayes-init", "‖w − w⁰‖² and σ", baselines.pac_bayes_init),
+        ("pac-bayes-orig", "‖w‖² and σ", baselines.pac_bayes_orig),
+        ("pac-bayes-mag-flatness", "1/σ′²", baselines.pac_bayes_mag_flatness),
+        ("pac-bayes-mag-init", "w − w⁰ and σ′", baselines.pac_bayes_mag_init),
+        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", baselines.pac_bayes_mag_orig),
+        ("pac-bayes-mag-from-zero", "w and σ′", baselines.pac_bayes_mag_from_zero),
     ]
-    rows += noise if found.flatness is not None else []
+    rows += noise if baselines.flatness is not None else []
     print_line("")
     print_table(
         [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
         [
-            [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
-            for name, form, one in rows
+            [
+                name,
+                form,
+                number(baseline.log),
+                "–" if baseline.value is None else f"{baseline.value:.6g}",
+            ]
+            for name, form, baseline in rows
         ],
         keys=2,
     )
     reasons: dict[str, list[str]] = {}
-    for name, form, one in rows:
-        if one.reason is not None:
+    for name, form, baseline in rows:
+        if baseline.reason is not None:
             text = f"{name} {form}" if name == "2018 bound" else name
-            reasons.setdefault(one.reason, []).append(text)
+            reasons.setdefault(baseline.reason, []).append(text)
     print_reasons(
         "undefined (–)", (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     )

@@ -42,13 +42,23 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
         print_line(line)
-    shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
-    whole = [one for one in shown if one.group is None]
+    shown = [
+        correlation
+        for correlation in result.correlations
+        if everything or not is_variant(correlation.measure)
+    ]
+    whole = [correlation for correlation in shown if correlation.group is None]
     for target in result.settings.targets:
-        _print_target(target, [one for one in whole if one.target == target], result)
+        _print_target(
+            target, [correlation for correlation in whole if correlation.target == target], result
+        )
     if result.settings.by is not None:
         for target in result.settings.targets:
-            _print_groups(target, [one for one in shown if one.target == target], result)
+            _print_groups(
+                target,
+                [correlation for correlation in shown if correlation.target == target],
+                result,
+            )
     for target in result.settings.targets:
         _print_against_baseline(target, whole, result)
     if everything:
@@ -59,7 +69,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
 
 
 def _tag_lines(settings: StudySettings) -> Iterator[str]:
-    """Say which tags count as hyperparameters, and why the others do not."""
+    """List the tags that count as hyperparameters, and why the others do not."""
     if settings.hyperparameters:
         fixed = f"; {', '.join(settings.held)} held fixed" if settings.held else ""
         yield f"hyperparameters: {', '.join(settings.hyperparameters)}{fixed}"
@@ -79,16 +89,21 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
         [("store", "left"), ("reason", "left")],
         [
             # The reason may begin with the path, as errors do.
-            [one.path, with_options(one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} "))]
-            for one in not_scored
-            for path in [escape(one.path)]
+            [
+                store.path,
+                with_options(store.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")),
+            ]
+            for store in not_scored
+            for path in [escape(store.path)]
         ],
     )
 
 
-def _print_target(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+def _print_target(
+    target: str, correlations: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
     level = _level(result)
-    intervals = any(one.pearson.interval is not None for one in found)
+    intervals = any(correlation.pearson.interval is not None for correlation in correlations)
     columns: list[Column] = [("measure", "left"), ("n", "right")]
     for name in ("Pearson", "Spearman", "Kendall τ-b"):
         columns.append((name, "right"))
@@ -98,10 +113,14 @@ def _print_target(target: str, found: Sequence[MeasureCorrelation], result: Stud
     print_table(
         columns,
         [
-            [f"{_TITLES[one.kind]}{one.measure}", str(one.networks), *cells]
-            for one in found
-            if one.pearson.value is not None
-            for cells in [_cells((one.pearson, one.spearman, one.kendall_b), intervals)]
+            [f"{_TITLES[correlation.kind]}{correlation.measure}", str(correlation.networks), *cells]
+            for correlation in correlations
+            if correlation.pearson.value is not None
+            for cells in [
+                _cells(
+                    (correlation.pearson, correlation.spearman, correlation.kendall_b), intervals
+                )
+            ]
         ],
         attached={3, 5, 7} if intervals else (),
     )
@@ -115,24 +134,28 @@ def _print_against_baseline(
     target: str, whole: Sequence[MeasureCorrelation], result: StudyResult
 ) -> None:
     """Print whether measures go with a target more than the best trivial baseline does."""
-    of = {one.measure: one.pearson.value for one in whole if one.target == target}
+    pearson = {
+        correlation.measure: correlation.pearson.value
+        for correlation in whole
+        if correlation.target == target
+    }
     pairs = [
-        one
-        for one in result.differences
-        if one.target == target
-        and one.coefficient == "pearson"
-        and one.magnitude.value is not None
-        and measure_kind(one.second) == "trivial"
+        difference
+        for difference in result.differences
+        if difference.target == target
+        and difference.coefficient == "pearson"
+        and difference.magnitude.value is not None
+        and measure_kind(difference.second) == "trivial"
     ]
-    trivial = {one.second: abs(of.get(one.second) or 0) for one in pairs}
+    trivial = {difference.second: abs(pearson.get(difference.second) or 0) for difference in pairs}
     if not trivial:
         return
     best = max(trivial, key=lambda name: trivial[name])
     rows = []
-    for one in pairs:
-        if one.second != best:
+    for difference in pairs:
+        if difference.second != best:
             continue
-        edges = one.magnitude.interval
+        edges = difference.magnitude.interval
         verdict = "undecided" if edges is not None else "–"
         if edges is not None and edges[0] > 0:
             verdict = "yes"
@@ -140,9 +163,9 @@ def _print_against_baseline(
             verdict = "no"
         rows.append(
             [
-                one.first,
-                str(one.networks),
-                number(one.magnitude.value, 2),
+                difference.first,
+                str(difference.networks),
+                number(difference.magnitude.value, 2),
                 _interval(edges),
                 verdict,
             ]
@@ -164,26 +187,26 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
     """Print Ψ, K and the sign error, and which tags they take for hyperparameters."""
     settings = result.settings
     for target in settings.targets:
-        found = [
-            one
-            for one in result.hyperparameters
-            if one.target == target
-            and not is_variant(one.measure)
-            and (one.psi.value is not None or one.sign_error.mean is not None)
+        measures = [
+            row
+            for row in result.hyperparameters
+            if row.target == target
+            and not is_variant(row.measure)
+            and (row.psi.value is not None or row.sign_error.mean is not None)
         ]
         rows = [
             [
-                f"{_TITLES[one.kind]}{one.measure}",
-                str(one.networks),
-                number(one.psi.value, 2),
-                _interval(one.psi.interval),
-                number(one.information.value, 3),
-                number(one.sign_error.mean, 2),
-                number(one.sign_error.percentile_90, 2),
-                number(one.sign_error.max, 2),
-                str(one.sign_error.environments),
+                f"{_TITLES[row.kind]}{row.measure}",
+                str(row.networks),
+                number(row.psi.value, 2),
+                _interval(row.psi.interval),
+                number(row.information.value, 3),
+                number(row.sign_error.mean, 2),
+                number(row.sign_error.percentile_90, 2),
+                number(row.sign_error.max, 2),
+                str(row.sign_error.environments),
             ]
-            for one in found
+            for row in measures
         ]
         if not rows:
             continue
@@ -204,12 +227,12 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
         )
         reasons = {
             text: name
-            for one in found
+            for row in measures
             for name, text in (
-                ("Ψ", one.psi.reason),
-                ("Ψ's interval", one.psi.interval_reason),
-                ("K", one.information.reason),
-                ("sign error", one.sign_error.reason),
+                ("Ψ", row.psi.reason),
+                ("Ψ's interval", row.psi.interval_reason),
+                ("K", row.information.reason),
+                ("sign error", row.sign_error.reason),
             )
             if text is not None
         }
@@ -230,11 +253,18 @@ def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
     return cells
 
 
-def _print_groups(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+def _print_groups(
+    target: str, correlations: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
     by = result.settings.by
-    groups = list(dict.fromkeys(one.group for one in found))
-    sizes = {g: max(one.networks for one in found if one.group == g) for g in groups}
-    of = {(one.measure, one.group): one for one in found}
+    groups = list(dict.fromkeys(correlation.group for correlation in correlations))
+    sizes = {
+        g: max(correlation.networks for correlation in correlations if correlation.group == g)
+        for g in groups
+    }
+    by_group = {
+        (correlation.measure, correlation.group): correlation for correlation in correlations
+    }
     print_line(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
     print_table(
         [
@@ -243,30 +273,32 @@ def _print_groups(target: str, found: Sequence[MeasureCorrelation], result: Stud
         ],
         [
             [
-                f"{_TITLES[one.kind]}{one.measure}",
+                f"{_TITLES[correlation.kind]}{correlation.measure}",
                 *(
-                    f"{number(of[one.measure, g].pearson.value, 2)}, "
-                    f"{number(of[one.measure, g].spearman.value, 2)}"
+                    f"{number(by_group[correlation.measure, g].pearson.value, 2)}, "
+                    f"{number(by_group[correlation.measure, g].spearman.value, 2)}"
                     for g in groups
                 ),
             ]
-            for one in found
-            if one.group is None and one.pearson.value is not None
+            for correlation in correlations
+            if correlation.group is None and correlation.pearson.value is not None
         ],
     )
 
 
 def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> None:
-    told = {one.measure for one in result.undefined}
+    undefined = {correlation.measure for correlation in result.undefined}
     reasons: dict[str, list[str]] = {}
     without: dict[str, list[str]] = {}
-    for one in whole:
-        if one.pearson.reason is None:
-            if one.pearson.interval_reason is not None:
-                without.setdefault(one.pearson.interval_reason, []).append(one.measure)
-        elif one.networks or one.measure not in told:
-            reason = one.pearson.reason.removeprefix(f"{one.measure} is ")
-            reasons.setdefault(reason, []).append(one.measure)
+    for correlation in whole:
+        if correlation.pearson.reason is None:
+            if correlation.pearson.interval_reason is not None:
+                without.setdefault(correlation.pearson.interval_reason, []).append(
+                    correlation.measure
+                )
+        elif correlation.networks or correlation.measure not in undefined:
+            reason = correlation.pearson.reason.removeprefix(f"{correlation.measure} is ")
+            reasons.setdefault(reason, []).append(correlation.measure)
     for missing in result.undefined:
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
             text = f"undefined for {missing.networks} networks: {missing.reason}"
@@ -275,7 +307,7 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
         "no correlation, or not of all networks",
         (f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()),
     )
-    defined = sum(one.pearson.value is not None for one in whole)
+    defined = sum(correlation.pearson.value is not None for correlation in whole)
     print_reasons(
         "no interval",
         (

@@ -66,7 +66,7 @@ def print_table(
 
     console = Console(highlight=False)
     terminal = sys.stdout.isatty()
-    columns, rows, left_out = _limited(columns, rows, terminal=terminal)
+    columns, rows, left_out = _limit(columns, rows, terminal=terminal)
     longest = _LONGEST_SHOWN if terminal else _LONGEST
 
     def cell_text(cell: str) -> str:
@@ -91,10 +91,10 @@ def print_table(
         print_line(line)
 
 
-def _limited(
+def _limit(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, terminal: bool
 ) -> tuple[Sequence[Column], Sequence[Sequence[str]], list[str]]:
-    """Limit the columns and rows of a table, and say in lines how many are left out."""
+    """Limit the columns and rows of a table; return lines about how many are left out."""
     left_out = []
     if (hidden := len(columns) - _MOST_COLUMNS) > 0:
         columns = columns[:_MOST_COLUMNS]

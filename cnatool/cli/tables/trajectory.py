@@ -30,7 +30,7 @@ def print_trajectory(result: TrajectoryResult) -> None:
     for run in first_parts(result.runs, "runs"):
         name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
         print_line(f"\n{name}{len(run.steps)} steps\n")
-        names = list(dict.fromkeys(name for one in run.steps for name in one.splits))
+        names = list(dict.fromkeys(name for step in run.steps for name in step.splits))
         for number_, shown in enumerate(
             first_parts(list(_side_by_side(names)), "tables of splits")
         ):
@@ -69,25 +69,25 @@ def _print_steps(
     if pair:
         columns += [("CNA-A", "right"), ("CNA-M", "right")]
     rows = []
-    for one in steps:
-        splits = [one.splits.get(name) for name in names]
+    for step in steps:
+        splits = [step.splits.get(name) for name in names]
         values = [
             *(None if split is None else split.accuracy for split in splits),
             *(None if split is None else split.loss for split in splits),
             *(None if split is None else split.cna.value for split in splits),
         ]
         if pair:
-            values += [one.cna_area.value, one.cna_margin.value]
-        rows.append([step_text(one.step), *map(number, values)])
+            values += [step.cna_area.value, step.cna_margin.value]
+        rows.append([step_text(step.step), *map(number, values)])
     print_table(columns, rows)
 
 
 def _print_errors(title: str, run: RunResult, name: str) -> None:
     """Print a split's error by quantiles of α over the steps (paper Fig. 6)."""
-    steps = [one for one in run.steps if name in one.splits]
+    steps = [step for step in run.steps if name in step.splits]
     # α is of the samples, the same at all steps.
     groups = steps[0].splits[name].alpha_groups
-    if all(one.splits[name].performance_reason is not None for one in steps):
+    if all(step.splits[name].performance_reason is not None for step in steps):
         return
     print_line(f"\nerror on {name} by quantiles of α\n")
     shown = range(min(len(groups), _GROUPS))
@@ -101,10 +101,10 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
         ],
         [
             [
-                step_text(one.step),
-                *(number(one.splits[name].alpha_groups[i].error) for i in shown),
+                step_text(step.step),
+                *(number(step.splits[name].alpha_groups[i].error) for i in shown),
             ]
-            for one in steps
+            for step in steps
         ],
     )
     if len(groups) > _GROUPS:
@@ -112,13 +112,13 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
 
 
 def _reasons(result: TrajectoryResult, title: str) -> Iterator[str]:
-    """Say why numbers are undefined, each once: the steps with the same reason together."""
+    """Yield why numbers are undefined; steps with the same reason share a line."""
     places: dict[tuple[str, str], list[str]] = {}
     for run in result.runs:
-        for one in run.steps:
-            where = f"{'' if run.name is None else f'{printable(run.name)} '}{step_text(one.step)}"
-            missing = [("CNA-A", one.cna_area.reason), ("CNA-M", one.cna_margin.reason)]
-            for name, split in one.splits.items():
+        for step in run.steps:
+            where = f"{'' if run.name is None else f'{printable(run.name)} '}{step_text(step.step)}"
+            missing = [("CNA-A", step.cna_area.reason), ("CNA-M", step.cna_margin.reason)]
+            for name, split in step.splits.items():
                 missing.append((f"accuracy and loss of {name}", split.performance_reason))
                 missing.append((f"CNA of {name}", split.cna.reason))
             for what, reason in missing:

@@ -127,7 +127,7 @@ def open_cifar100(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPU
 
 
 def cifar_kind(paths: Sequence[Path]) -> str | None:
-    """Tell ``cifar10`` from ``cifar100`` by size and first labels; None if it is neither.
+    """Return ``cifar10`` or ``cifar100``, by size and first labels; None if a file is neither.
 
     If a file could be both, its name decides.
     """
@@ -180,5 +180,5 @@ def _read_names(path: Path, count: int) -> tuple[str, ...] | None:
     with path.open("rb") as file:
         text = file.read(_MAX_NAMES).decode("utf-8", "replace")
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    # They are for people to read; if a file does not fit, only the names are lost.
+    # Names are for people to read; a file that does not fit is ignored.
     return names if len(names) == count and all(map(str.isprintable, names)) else None

@@ -66,7 +66,7 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
-            raise _damaged(path, f"its header claims {length} bytes")
+            raise _damaged_error(path, f"its header claims {length} bytes")
         text = file.read(length)
     offset = 8 + length
     try:
@@ -77,18 +77,20 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
             if name != "__metadata__"
         }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be read: {one_line(error)}") from error
+        raise _damaged_error(path, f"its header cannot be read: {one_line(error)}") from error
     end = offset
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
         if tensor.start != end or tensor.stop < end:
-            raise _damaged(path, f"array {printable(name)!r} overlaps another or leaves a gap")
+            raise _damaged_error(
+                path, f"array {printable(name)!r} overlaps another or leaves a gap"
+            )
         end = tensor.stop
     if end != size:
-        raise _damaged(path, f"its header declares {end} bytes and it has {size}")
+        raise _damaged_error(path, f"its header declares {end} bytes and it has {size}")
     return tensors
 
 
-def _damaged(path: Path, text: str) -> DataError:
+def _damaged_error(path: Path, text: str) -> DataError:
     return DataError(f"{path} is no whole safetensors file ({text}). {COPY_ADVICE}")
 
 
@@ -114,7 +116,7 @@ def _open_rows(path: Path, name: str, tensor: _Tensor) -> StreamedRows:
     opener = partial(_open_window, path, tensor)
     rows = StreamedRows(where, dtype, tensor.shape[0], tensor.shape[1:], 0, opener)
     if rows.end != tensor.stop - tensor.start:
-        raise _damaged(path, f"array {printable(name)!r} has another size than its shape")
+        raise _damaged_error(path, f"array {printable(name)!r} has another size than its shape")
     return rows
 
 

@@ -106,7 +106,7 @@ class _Bounded:
 
 
 def _check_end(file: _Bounded, offset: int) -> None:
-    """Tell the end of an archive from a broken header, at which tarfile stops without an error."""
+    """Refuse a broken header, at which tarfile stops as at the end of an archive."""
     file.seek(offset)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK or block.strip(b"\0"):

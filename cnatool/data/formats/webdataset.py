@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 # Bytes of encoded images that wait to be decoded.
 _WAITING_BYTES = 1 << 26
-# So many first samples of an archive are recognised if a member of theirs comes later.
+# First samples of an archive of which a later member is recognised.
 _EARLY = 1 << 14
 
 
@@ -121,7 +121,7 @@ class WebDataset(SourceDefaults):
             if held:
                 yield self._decode(path, held, each)
             if done + len(held) != count:
-                raise _changed(path)
+                raise _changed_error(path)
 
     def _decode(self, path: Path, samples: list[Sample], each: Each) -> Block:
         inputs = []
@@ -224,7 +224,7 @@ def _encode_labels(path: Path, labels: set[str]) -> LabelEncoding:
     return encode_labels(numbers if 2 * len(numbers) > len(labels) else labels, where)
 
 
-def _changed(path: Path) -> DataError:
+def _changed_error(path: Path) -> DataError:
     return DataError(f"{path} changed while it was read.")
 
 
@@ -311,7 +311,7 @@ def _describe(
 def _next_sample(samples: Generator[Sample], path: Path) -> Sample:
     sample = next(samples, None)
     if sample is None:
-        raise _changed(path)
+        raise _changed_error(path)
     return sample
 
 

@@ -222,6 +222,6 @@ class ZarrFolder(LocalStore):
             mode = os.stat(real).st_mode  # noqa: PTH116
         except OSError:
             return
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would wait forever.
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise DataError(f"{path} is neither a file nor a folder: remove it.")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Opener = Callable[[], AbstractContextManager[BinaryIO]]
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-# Reads of up to so many bytes are not limited.
+# Bytes of a read that is never limited.
 _AT_ONCE = 1 << 16
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")

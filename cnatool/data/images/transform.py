@@ -58,7 +58,7 @@ def transform_array(image: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
 
 
 def transform_image(image: Image.Image, geometry: Geometry) -> NDArray[Any]:
-    """Do as `transform_array` to an image of mode L or RGB, in less memory."""
+    """Resize, crop and convert a Pillow image of mode L or RGB; takes less memory than an array."""
     colours = {"grey": "L", "rgb": "RGB", "bgr": "RGB"}
     mode = colours.get(geometry.colour, image.mode)
     image = image if image.mode == mode else image.convert(mode)

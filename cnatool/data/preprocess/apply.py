@@ -316,7 +316,7 @@ def _name_layout(
     if len(counts) > 1:
         raise UsageError(f"{values}: give one value, or one for each channel.")
     [count] = counts
-    # Flat to flat does not tell how many channels there are; the values do.
+    # From flat to flat, the number of channels is that of the values of mean or std.
     fitting = [
         way
         for way in named

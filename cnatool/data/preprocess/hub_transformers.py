@@ -166,7 +166,7 @@ def _size(config: dict[str, Any], kind: _Processor) -> int | list[int]:
 
 
 def _convnext(fields: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Small sizes are cropped from a larger image, large ones are resized to."""
+    """Crop small sizes from a larger image, and resize to large ones."""
     side = fields["resize"]
     if "crop" in fields:
         raise UsageError("do_center_crop is not supported with crop_pct.")
