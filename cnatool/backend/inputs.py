@@ -114,15 +114,15 @@ def make_constants(
 
     ``shapes`` are those of one sample of the other inputs, as far as they are known.
     """
-    symbol = next(each.batch_symbol for each in inputs if each.name not in values)
+    symbol = next(target.batch_symbol for target in inputs if target.name not in values)
     sizes: dict[str, int] = {}
-    for each in inputs:
-        pairs = zip((each.dims or ())[1:], (shapes or {}).get(each.name, ()), strict=False)
+    for target in inputs:
+        pairs = zip((target.dims or ())[1:], (shapes or {}).get(target.name, ()), strict=False)
         sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
-        make_constant(each, values[each.name], symbol, sizes)
-        for each in inputs
-        if each.name in values
+        make_constant(target, values[target.name], symbol, sizes)
+        for target in inputs
+        if target.name in values
     )
 
 
@@ -134,7 +134,7 @@ def format_neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
     """
     first = inputs[0]
     known = {size for size in first.dims or () if isinstance(size, str)}
-    return {each.name: _format_neutral_value(each, first, known) for each in inputs}
+    return {target.name: _format_neutral_value(target, first, known) for target in inputs}
 
 
 def _format_neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> str:

@@ -22,8 +22,8 @@ from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
-from cnatool.dumping.left_out import left_out_lines
 from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
+from cnatool.dumping.skipped_summary import summarise_skipped
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
@@ -119,11 +119,8 @@ def plan_dump(
     sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    for line in (*feed.notes, feed.padding(first)):
-        if line is not None:
-            note(line)
-    for name, source in sources.items():
-        note(_describe_split(name, source, rows[name]))
+    for line in _describe_inputs(sources, feed, rows):
+        note(line)
     before = None if past is None else past.record.runtime
     batch = options.batch_size or (before.batch_size if before else None)
     libraries = tuple(map(Path, options.custom_ops))
@@ -185,10 +182,7 @@ def plan_dump(
         shared=shared,
     )
     if past is not None:
-        check_same_dump(past, _add_splits(plan), plan.codec)
-    if past is not None and not plan.is_complete:
-        there = sum(map(len, past.splits.values()))
-        note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
+        _check_resumed(plan, past)
     return plan
 
 
@@ -211,6 +205,14 @@ def _open_target(path: Path, options: DumpOptions) -> Store | None:
         check_free(path, overwrite=options.resume or options.overwrite, resumes=True)
     check_codec(path, options.codec)
     return past
+
+
+def _check_resumed(plan: DumpPlan, past: Store) -> None:
+    """Refuse to resume a store of another dump; note how much of it is there."""
+    check_same_dump(past, _add_splits(plan), plan.codec)
+    if not plan.is_complete:
+        committed = sum(map(len, past.splits.values()))
+        plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
 
 
 def _describe_store(
@@ -306,6 +308,18 @@ def _count_done(split: Split) -> int:
     return split.record.taken if split.record.complete else len(split)
 
 
+def _describe_inputs(
+    sources: Mapping[str, Source], feed: Feed, rows: Mapping[str, int]
+) -> Iterator[str]:
+    """Describe the preprocessing of each input, and the samples of each split."""
+    yield from feed.notes
+    padding = feed.padding(next(iter(sources.values())))
+    if padding is not None:
+        yield padding
+    for name, source in sources.items():
+        yield _describe_split(name, source, rows[name])
+
+
 def _describe_split(name: str, source: Source, rows: int) -> str:
     count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
     labels = "with labels" if source.labelled else "no labels found"
@@ -348,7 +362,7 @@ def _summarise(
     tensors, layers = len(record.tensors), len(record.layers)
     lines = [
         f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",
-        *left_out_lines(record.skipped),
+        *summarise_skipped(record.skipped),
     ]
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnatool._util.documents import Document
-from cnatool.dumping.left_out import needs_no_storing
+from cnatool.dumping.skipped_summary import needs_no_storing
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.store import (
     LayerRecord,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cnatool.dumping.left_out import left_out_lines, needs_no_storing
 from support.command import document, run
 from support.dumps import make_data
 from support.networks import Builder, saved
@@ -14,7 +15,6 @@ from support.networks import Builder, saved
 import cnatool
 from cnatool.cli.app import app
 from cnatool.dumping import preflight as forecast
-from cnatool.dumping.left_out import left_out_lines, needs_no_storing
 from cnatool.records.store import SkippedTensor
 
 

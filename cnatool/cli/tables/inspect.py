@@ -13,7 +13,7 @@ from cnatool._util.text import bytes_text, classes_text, name_with_operator, pri
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
-from cnatool.dumping.left_out import left_out_lines, needs_no_storing
+from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
 from cnatool.store.format_table import hidden_path
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         if every:
             print_line("nothing is left out")
         return
-    for line in left_out_lines(skipped):
+    for line in summarise_skipped(skipped):
         print_line(with_options(line))
     if every:
         print_lines(
