@@ -65,10 +65,10 @@ def check_sizes(
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
         advice = f"Give `batch_size=1`. {advice}"
-    said = f"for {count} sample{'s' * (count > 1)}"
-    check_bytes(f"{tensor} takes, {said},", sizes[name], advice)
+    condition = f"for {count} sample{'s' * (count > 1)}"
+    check_bytes(f"{tensor} takes, {condition},", sizes[name], advice)
     if together:
-        check_bytes(f"{graph.path}: its tensors take, {said},", sum(sizes.values()), advice)
+        check_bytes(f"{graph.path}: its tensors take, {condition},", sum(sizes.values()), advice)
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:

@@ -157,14 +157,14 @@ class SharedSamples:
         for other, parts in self._past.items():
             if other == split:
                 continue
-            there = np.zeros(len(hashes), bool)
+            shared = np.zeros(len(hashes), bool)
             for part in parts:
                 places = np.searchsorted(part, hashes)
-                there |= part[np.minimum(places, len(part) - 1)] == hashes
-            if there.any():
-                first = str(ids[int(there.argmax())])
+                shared |= part[np.minimum(places, len(part) - 1)] == hashes
+            if shared.any():
+                first = str(ids[int(shared.argmax())])
                 count, known = self._counts.get((split, other), (0, first))
-                self._counts[split, other] = (count + int(there.sum()), known)
+                self._counts[split, other] = (count + int(shared.sum()), known)
         if split != self._last:
             self._blocks.append(hashes)
         self._rows[split] = self._rows.get(split, 0) + len(hashes)

@@ -67,7 +67,7 @@ def open_hdf5(at: Location, selection: ArraySelection) -> RowSource:
     except DataError:
         raise
     except _READ_ERRORS as error:
-        raise read_error(at, error, what="cannot be read as HDF5") from error
+        raise read_error(at, error, problem="cannot be read as HDF5") from error
 
 
 def _open_member(group: Any, word: str, at: Location) -> Any:
@@ -139,6 +139,6 @@ def _fetch(path: Path, inside: str, where: str, start: int, stop: int) -> NDArra
         with h5py.File(path, "r") as file:
             values: NDArray[Any] = np.asarray(file[inside][start:stop])
     except _READ_ERRORS as error:
-        what = f"cannot be read from row {start} to {stop}"
-        raise read_error(where, error, what=what) from error
+        problem = f"cannot be read from row {start} to {stop}"
+        raise read_error(where, error, problem=problem) from error
     return values

@@ -76,7 +76,7 @@ def open_zarr(at: Location, selection: ArraySelection) -> RowSource:
     # Metadata are JSON, and zarr fails on what is missing or odd in it in any way.
     except Exception as error:
         advice = "Name a group or an array that exists, and get a whole copy of the data."
-        raise read_error(at, error, advice, what="cannot be read as Zarr") from error
+        raise read_error(at, error, advice, problem="cannot be read as Zarr") from error
 
 
 def _open_store(at: Location) -> Any:
@@ -160,8 +160,8 @@ def _fetch(array: Any, where: str, start: int, stop: int) -> NDArray[Any]:
     except DataError:
         raise
     except Exception as error:
-        what = f"cannot be read from row {start} to {stop}"
-        raise read_error(where, error, "Get a whole copy of the data.", what=what) from error
+        problem = f"cannot be read from row {start} to {stop}"
+        raise read_error(where, error, "Get a whole copy of the data.", problem=problem) from error
 
 
 class ZarrFolder(LocalStore):
