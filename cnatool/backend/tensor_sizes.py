@@ -25,12 +25,12 @@ _LARGEST_CONSTANT = 1 << 31
 _SHAPE_ELEMENTS = 1024
 
 
-def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse a size that does not fit into memory; ``what`` begins the message, up to the size."""
+def check_bytes(subject: str, size: int, advice: str) -> None:
+    """Refuse a size that does not fit into memory; ``subject`` begins the message."""
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(
-            f"{what} {bytes_text(size)}, and {bytes_text(available)} of memory is available. "
+            f"{subject} {bytes_text(size)}, and {bytes_text(available)} of memory is available. "
             f"{advice}"
         )
 
