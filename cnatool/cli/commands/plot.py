@@ -58,8 +58,8 @@ def plot(
             "--output",
             "--to",
             metavar="FILE.png|svg|pdf|html|json",
-            help="The picture, in the format of its extension; .html is a page that needs no network, "
-            ".json the Vega-Lite specification.",
+            help="The picture, in the format of its extension; .html is a page that needs no "
+            "network, .json the Vega-Lite specification.",
             rich_help_panel=_FIGURE,
         ),
     ],
