@@ -22,9 +22,8 @@ SPEAKING = {
 }
 # Folders of tests that belong to no single package.
 APART = {"campaigns", "fixtures", "integration", "support"}
-# Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
+# Rooms outside the command line that may name options.
 OPTIONS_NAMED = {"_util", "backend", "schemas"}
-GIVING = {"cli", "errors"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
@@ -80,7 +79,6 @@ def test_docstrings_open_with_what_is_done() -> None:
     opened = {
         (path.relative_to(PACKAGE).as_posix(), text.splitlines()[0])
         for path in modules()
-        if room(path) not in GIVING
         for text in docstrings(ast.parse(path.read_text("utf-8")))
         if re.match(r"(Give|Say)\b", text)
     }
