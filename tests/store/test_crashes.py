@@ -370,7 +370,7 @@ def test_a_store_put_in_its_place_is_left_alone(small: None, tmp_path: Path) -> 
     split = store.split("train", ROWS, source="made", labels=True, id_bytes=9)
     path.rename(tmp_path / "aside.h5")
     path.write_bytes(b"another")
-    with pytest.raises(OSError, match="another file has taken its place"):
+    with pytest.raises(OSError, match="another file replaced it"):
         append(split, data, 0, ROWS)
     store.close()
     assert path.read_bytes() == b"another"

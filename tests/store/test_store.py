@@ -322,7 +322,7 @@ def test_only_a_store_is_overwritten(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreWriteError, match="cannot be made"):
+    with pytest.raises(StoreWriteError, match="cannot be created"):
         StoreWriter(tmp_path / "file" / "s.zarr", record())
 
 
