@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from cnatool._util.memory import available_memory
-from cnatool._util.text import bytes_text, name_with_operator
+from cnatool._util.text import bytes_text, count_text, name_with_operator
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_sizes(
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
         advice = f"Give `batch_size=1`. {advice}"
-    condition = f"for {count} sample{'s' * (count > 1)}"
+    condition = f"for {count_text(count, 'sample')}"
     check_bytes(f"{tensor} takes, {condition},", sizes[name], advice)
     if together:
         check_bytes(f"{graph.path}: its tensors take, {condition},", sum(sizes.values()), advice)

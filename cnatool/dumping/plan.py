@@ -13,7 +13,7 @@ import numpy as np
 
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
-from cnatool._util.text import bytes_text, classes_text
+from cnatool._util.text import bytes_text, classes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
@@ -296,8 +296,8 @@ def _check_memory(schedule: Schedule, held_bytes: int) -> None:
     batches = schedule.runs * schedule.batch * held_bytes
     if available is not None and batches > available:
         raise UsageError(
-            f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
-            f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
+            f"{count_text(schedule.runs, 'run')} of {count_text(schedule.batch, 'sample')} "
+            f"at a time hold{'s' * (schedule.runs == 1)} "
             f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
             "`batch_size=N`, `tensors='layers'`, or `keep='statistics'`."
         )
@@ -361,7 +361,7 @@ def _summarise(
     """Describe what is stored and which values need care, in lines."""
     tensors, layers = len(record.tensors), len(record.layers)
     lines = [
-        f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",
+        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}",
         *summarise_skipped(record.skipped),
     ]
     if not record.outputs:
@@ -369,13 +369,13 @@ def _summarise(
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(
-            f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
+            f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
     apart = [layer for layer in record.layers if not layer.per_sample]
     if apart:
         lines.append(
-            f"{len(apart)} layer{'s' * (len(apart) != 1)}, first {apart[0].linear!r}, "
+            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
             f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
             f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
         )
@@ -388,7 +388,7 @@ def _summarise(
     if probed.mixed and schedule.batch > 1:
         count = len(probed.mixed)
         lines.append(
-            f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
+            f"{count_text(count, 'tensor')}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
@@ -397,7 +397,7 @@ def _summarise(
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
         lines.append(
-            f"{count} tensor{'s' * (count != 1)}, first {first!r}, "
+            f"{count_text(count, 'tensor')}, first {first!r}, "
             f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
             "values. A model exported in evaluation mode has no dropout"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +115,7 @@ class _Count:
         self.samples += int(np.count_nonzero(rows))
 
     def __str__(self) -> str:
-        return f"{self.samples:,} sample{'s' * (self.samples != 1)}, first {self._first}"
+        return f"{count_text(self.samples, 'sample')}, first {self._first}"
 
 
 # Multiplier that makes the hash of several inputs depend on their order.

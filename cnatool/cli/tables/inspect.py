@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
+from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
@@ -53,7 +53,7 @@ def print_model(
             print_line(f"input {target.name!r}: the model {inspection.ranges[target.name]}")
     if inspection.batch is not None and all(target.batch is None for target in network.inputs):
         print_line(
-            f"run with {inspection.batch} sample{'s' * (inspection.batch > 1)} at a time: with 2 "
+            f"run with {count_text(inspection.batch, 'sample')} at a time: with 2 "
             "and 3 it fails, or no tensor has rows of samples"
         )
     print_line("")
