@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import cnatool
@@ -22,8 +23,10 @@ SPEAKING = {
 }
 # Folders of tests that belong to no single package.
 APART = {"campaigns", "fixtures", "integration", "support"}
-# Rooms outside the command line that may name options.
-OPTIONS_NAMED = {"_util", "backend", "schemas"}
+# Titles of documents that commands print.
+TITLES = {"schemas"}
+# Options of other programs, in advice to run them.
+FOREIGN = {"--output", "--recursive", "--saved-model", "--tflite"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
@@ -68,6 +71,25 @@ def test_names_are_exported_by_public_modules_only() -> None:
         assert "__all__" not in names or inside in SPEAKING, f"{inside} has __all__"
 
 
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Imports for types count as well."""
+    names = {
+        ".".join(("cnatool", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in modules()
+    }
+    imports: dict[str, set[str]] = {}
+    for name, path in names.items():
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        imports[name] = {
+            imported
+            for node in nodes
+            if isinstance(node, ast.ImportFrom) and node.module
+            for imported in (node.module, *(f"{node.module}.{each.name}" for each in node.names))
+            if imported in names
+        }
+    TopologicalSorter(imports).prepare()  # raises CycleError, which lists the modules
+
+
 def test_tests_mirror_the_tree() -> None:
     for path in TESTS.rglob("test_*.py"):
         inside = path.parent.relative_to(TESTS)
@@ -89,9 +111,10 @@ def test_options_are_named_by_the_command_line_only() -> None:
     named = {
         (path.relative_to(PACKAGE).as_posix(), option)
         for path in modules()
-        if room(path) not in {"cli", *OPTIONS_NAMED}
+        if room(path) not in {"cli", *TITLES}
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for option in OPTION.findall(node.value)
+        if option not in FOREIGN
     }
     assert named == set()

@@ -15,7 +15,7 @@ _spellings: list[Callable[[str], str]] = []
 def spell_parameters(spell: Callable[[str], str]) -> Iterator[None]:
     """Spell parameters in another way in documents and tables, while the context lasts.
 
-    The command line writes `inputs_from` as ``--inputs-from`` in all that it prints and writes.
+    The command line spells them as its options in all that it prints and writes.
     """
     _spellings.append(spell)
     try:
