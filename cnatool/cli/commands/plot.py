@@ -152,7 +152,7 @@ def plot(
 
     check_picture_path(path)
     if not 0 < scale <= 20:
-        raise UsageError(f"--scale {scale:g}: a factor above 0, up to 20.")
+        raise UsageError(f"--scale {scale:g}: give a factor above 0, up to 20.")
     if path.suffix != ".json":
         import_converter()
     observer = ConsoleObserver()
