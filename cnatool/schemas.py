@@ -1,4 +1,4 @@
-"""The JSON Schemas of what others read or write, made from the typed records."""
+"""JSON Schemas of the documents that cnatool reads and writes, made from the typed records."""
 
 from __future__ import annotations
 
@@ -12,49 +12,37 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What each schema describes, and the record that it is made from. Records are imported on use, so
-# that no help waits for them.
+# The title of each schema, and the module and name of its record, which is imported on use.
 SCHEMAS: Mapping[str, tuple[str, str, str]] = {
-    "compare": ("What `cnatool compare --json` prints", "comparing.results", "Comparison"),
-    "dump": ("What `cnatool dump --json` prints", "dumping.results", "DumpResult"),
-    "inspect": ("What `cnatool inspect --json` prints", "dumping.results", "InspectionResult"),
-    "landscape": ("What `cnatool landscape --json` prints", "studying.results", "LandscapeResult"),
-    "layers": ("What `cnatool layers --json` prints", "scoring.layer_results", "LayerScores"),
+    "compare": ("What `cnatool compare` prints as JSON", "comparing.results", "Comparison"),
+    "dump": ("What `cnatool dump` prints as JSON", "dumping.results", "DumpResult"),
+    "inspect": ("What `cnatool inspect` prints as JSON", "dumping.results", "InspectionResult"),
+    "landscape": ("What `cnatool landscape` prints as JSON", "studying.results", "LandscapeResult"),
+    "layers": ("What `cnatool layers` prints as JSON", "scoring.layer_results", "LayerScores"),
     "preflight": (
-        "What `cnatool dump --dry-run --json` prints",
+        "What a dry run of `cnatool dump` prints as JSON",
         "dumping.results",
         "PreflightResult",
     ),
     "preprocess": (
-        "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
+        "What `cnatool dump` reads as `preprocess`: how samples are prepared for a model",
         "data.preprocess.recipe",
         "Recipe",
     ),
-    "score": ("What `cnatool score --json` prints", "scoring.results", "ScoreResult"),
+    "score": ("What `cnatool score` prints as JSON", "scoring.results", "ScoreResult"),
     "store": ("The attribute `cnatool` at the root of a store", "records.store", "StoreRecord"),
-    "study": ("What `cnatool study --json` prints", "studying.results", "StudyResult"),
+    "study": ("What `cnatool study` prints as JSON", "studying.results", "StudyResult"),
     "trajectory": (
-        "What `cnatool trajectory --json` prints",
+        "What `cnatool trajectory` prints as JSON",
         "studying.results",
         "TrajectoryResult",
     ),
-    "verify": ("What `cnatool verify --json` prints", "store.verify", "Verification"),
+    "verify": ("What `cnatool verify` prints as JSON", "store.verify", "Verification"),
 }
 
 
 def schema_text(name: str) -> str:
-    """Write a schema as JSON text.
-
-    Parameters
-    ----------
-    name : str
-        A key of `SCHEMAS`.
-
-    Raises
-    ------
-    UsageError
-        If there is no schema of that name.
-    """
+    """Return a schema, a key of `SCHEMAS`, as JSON text."""
     import msgspec
 
     if name not in SCHEMAS:

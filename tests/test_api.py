@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import ast
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 from support.command import python
 
@@ -19,6 +23,25 @@ def test_public_names() -> None:
     for name in cnatool.__all__:
         assert getattr(cnatool, name).__doc__
     assert set(dir(cnatool)) >= set(cnatool.__all__)
+
+
+def test_type_checkers_see_the_names_of_the_table() -> None:
+    tree = ast.parse(Path(cnatool.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.asname: (str(node.module).removeprefix("cnatool."), alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    }
+    spelled = cnatool._SPELLED
+    assert imported == {
+        name: (module, spelled.get(name, name)) for name, module in cnatool._MODULES.items()
+    }
+    # Each is imported from where it is, not by way of another module.
+    for name, (module, attribute) in imported.items():
+        value = getattr(import_module(f"cnatool.{module}"), attribute)
+        assert getattr(value, "__module__", f"cnatool.{module}") == f"cnatool.{module}", name
 
 
 def test_names_are_functions_whatever_was_imported_before() -> None:
