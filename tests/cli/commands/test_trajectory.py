@@ -137,7 +137,7 @@ def test_landscape(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("demo", "--by", "run"), "only statistics are stored. Dump with --keep full"),
+        (("demo", "--by", "run"), "are stored. Dump with --keep full"),
         (("whole/conv-epoch000.h5", "whole/conv-epoch001.h5"), "at least three checkpoints"),
         (("whole", "--split", "x"), "has no such split; it has train, test."),
         (("whole", "--grid", "1"), "--grid 1: give from 2 to 200 points"),
