@@ -10,7 +10,7 @@ from cnatool._util.spelling import spell
 from cnatool._util.text import escape_json
 
 # Keys of texts that may name parameters end in one of these.
-_EXPLANATIONS = ("notes", "reason", "ways", "differences")
+_EXPLANATIONS = ("notes", "reason", "ways", "differences", "problem")
 
 
 class Document(msgspec.Struct, frozen=True):

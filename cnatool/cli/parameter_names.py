@@ -20,6 +20,8 @@ _QUOTED = re.compile(
 # Characters that a shell interprets.
 _SPECIAL = re.compile(r"[\s!*?$'\"\\;&\[]")
 _SET = "--set"
+# Functions that are no commands of their own, as the commands that do the same.
+_FUNCTIONS = {"score_samples": "`cnatool score STORE --samples FILE.csv`"}
 
 _running: list[Any] = []
 
@@ -42,6 +44,8 @@ def with_options(text: str) -> str:
 
 def _rewrite(quoted: re.Match[str]) -> str:
     context, (name, value, call) = _running[0], quoted.groups()
+    if name in _FUNCTIONS and value is None and call is None:
+        return _FUNCTIONS[name]
     commands = dict(_list_commands(context.find_root().command))
     if call is not None:
         return _format_call(commands[name], name, call) if name in commands else quoted[0]

@@ -141,6 +141,10 @@ def _exit_on_usage_error(error: Exception) -> None:
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if isinstance(error, CnatoolError) or show is None or code is None:
         return
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        # What checks the values begins so where a choice is unknown.
+        error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
     text = io.StringIO()
     show(file=text)
     note_lines(text.getvalue())

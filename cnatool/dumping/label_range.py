@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class LabelRange:
     """The smallest and the largest label of all splits."""
 
-    def __init__(self, record: StoreRecord) -> None:
+    def __init__(self, record: StoreRecord, offset: int) -> None:
+        self._offset = offset  # that was added to them
         self._scored = count_classes(record)
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
@@ -50,7 +51,7 @@ class LabelRange:
                 f"classes, 0 to {count - 1}: accuracy, loss and margin are not defined"
             )
             if high - low < count:
-                shift = f"`label_offset={-low}` moves them to 0 … {high - low}"
+                shift = f"`label_offset={self._offset - low}` moves them to 0 … {high - low}"
                 text += f". If the first class is {low}, {shift}"
             yield text
         elif classes is not None and len(classes) != count:

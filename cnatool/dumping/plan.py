@@ -63,6 +63,7 @@ class DumpPlan:
     initial: Network | None  # with the initial weights
     sources: Mapping[str, Source]
     rows: Mapping[str, int]  # samples taken of each split
+    label_offset: int
     skips: bool  # whether samples that cannot be read are skipped
     feed: Feed
     bound: int | None  # samples of every run; None if any number runs
@@ -169,6 +170,7 @@ def plan_dump(
         initial=initial,
         sources=sources,
         rows=rows,
+        label_offset=options.label_offset,
         skips=options.on_error == "skip",
         feed=feed,
         bound=bound,

@@ -37,7 +37,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
         with report_write_errors(plan.path, 0):
             discard(plan.path)
     replaced = None if plan.past is not None else ReplacedStore(plan.path)
-    labels = LabelRange(record)
+    labels = LabelRange(record, plan.label_offset)
     try:
         with closing(_open_writer(plan, record)) as writer:
             # An interrupted dump shows all splits: they are there, empty, before the first row.

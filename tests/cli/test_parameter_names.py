@@ -50,6 +50,12 @@ def run(*names: str) -> None:
         ("dump", "`custom_ops=[FILE, 'a b.so']`", "--custom-ops FILE --custom-ops 'a b.so'"),
         ("dump", "`tensors='!/conv/Conv'`", "--tensors '!/conv/Conv'"),
         ("dump", "`batch_size=1`", "--batch-size 1"),
+        # Functions that are no commands.
+        (
+            "layers",
+            "`cnatool.score_samples` lists them",
+            "`cnatool score STORE --samples FILE.csv` lists them",
+        ),
         (
             "dump",
             "`flatness.samples` or `flatness.target=0.1`",
@@ -111,11 +117,13 @@ class _Result(Document, frozen=True):
 
 def test_json_of_a_command_names_options_in_texts_alone() -> None:
     run("score")
-    result = _Result(["`depth='path'`"], {"reason": "`layers`"}, {"a": "`gap`"})
+    result = _Result(
+        ["`depth='path'`"], {"reason": "`layers`", "problem": "`inputs`"}, {"a": "`gap`"}
+    )
     assert json.loads(result.to_json())["notes"] == ["`depth='path'`"]
     with spell_parameters(with_options):
         assert json.loads(result.to_json()) == {
             "notes": ["--set depth=path"],
-            "cna": {"reason": "--set layers"},
+            "cna": {"reason": "--set layers", "problem": "--inputs"},
             "tags": {"a": "`gap`"},
         }

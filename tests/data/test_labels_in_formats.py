@@ -130,6 +130,10 @@ def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice
     if advice:
         store = cnatool.dump(model, data, tmp_path / "t.zarr", label_offset=-1)
         assert store.splits["all"].labels[:].tolist() == [0, 1, 2, 3]
+        # The advice replaces an offset that was given.
+        notes = Notes()
+        cnatool.dump(model, data, tmp_path / "u.zarr", label_offset=4, observer=notes)  # type: ignore[arg-type]
+        assert any(advice in text for text in notes.texts)
 
 
 @pytest.mark.parametrize(

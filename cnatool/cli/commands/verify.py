@@ -8,6 +8,7 @@ import typer
 
 from cnatool.cli.console import ConsoleObserver, print_line, print_lines, print_result
 from cnatool.cli.options import InputsOption, JsonOption, QuietOption, StoreArgument
+from cnatool.cli.parameter_names import with_options
 
 if TYPE_CHECKING:
     from cnatool.store.verify import Fault, Verification
@@ -47,4 +48,4 @@ def verify(
 
 def _fault_text(fault: Fault) -> str:
     rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"
-    return f"{fault.where}{rows}: {fault.problem}"
+    return f"{fault.where}{rows}: {with_options(fault.problem)}"
