@@ -340,6 +340,10 @@ def keywords_of(
             *args: _P.args,
             **options: _P.kwargs,
         ) -> _R:
+            try:
+                inspect.signature(call).bind(model, data, store, *args, **options)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             return function(model, data, store, record(*args, **options))
 
         described: Any = call

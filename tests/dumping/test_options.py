@@ -49,3 +49,8 @@ def test_a_record_is_checked_and_frozen() -> None:
         options.limit = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="unexpected keyword argument 'limits'"):
         cnatool.dump("net.onnx", limits=3)  # type: ignore[call-arg]
+
+
+def test_an_unknown_keyword_is_reported_as_by_any_function() -> None:
+    with pytest.raises(TypeError, match=r"^dump\(\) got an unexpected keyword argument 'limt'$"):
+        cnatool.dump("m.onnx", "data", "s.zarr", limt=10)  # type: ignore[call-arg]
