@@ -158,6 +158,17 @@ def bytes_text(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def count_text(count: int, noun: str) -> str:
+    """Write a number of things, with a noun in the singular or the plural.
+
+    Examples
+    --------
+    >>> count_text(1, "sample"), count_text(1200, "sample")
+    ('1 sample', '1,200 samples')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def time_text(seconds: float) -> str:
     """Format an estimated time, rounded to what an estimate can tell."""
     if seconds < 90:

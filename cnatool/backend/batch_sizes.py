@@ -59,9 +59,9 @@ def probe_network(
     """Probe a network with a number of samples that it runs with.
 
     A graph may declare a free batch and have a fixed one in a reshape or a state. Where it fails
-    with the number that a probe takes, the user's is tried, then those in the graph, then a few
-    others; all later runs take the first that works. Where no tensor has rows of samples, each
-    sample has a run of its own.
+    with the number of samples that a probe takes, the user's number is tried, then those in the
+    graph, then a few others; all later runs take the first that works. Where no tensor has rows
+    of samples, each sample has a run of its own.
     """
     if bound is None and asked == 1:
         bound = 1
@@ -103,8 +103,8 @@ def _find_first(
     session = Session(network.graph.model, network.graph.path, run)
     sample = sum(value[0].nbytes for value in samples(1).values.values())
     if asked is not None:
-        said = f"`batch_size={asked}`: the samples of one batch take"
-        check_bytes(said, asked * sample, "Choose a smaller number.")
+        subject = f"`batch_size={asked}`: the samples of one batch take"
+        check_bytes(subject, asked * sample, "Choose a smaller number.")
     ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
     sizes = [*([asked] if asked else []), *find_batch_sizes(network.graph), *ladder]
     for size in dict.fromkeys(sizes):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
 
-Takes = Literal["pixels", "unit"]
+ExpectedValues = Literal["pixels", "unit"]
 
 # Values from 0 to 1 have a mean of at most 1, and nobody divides them by 10: larger numbers are for
 # the levels of pixels. Those of MNIST have a mean of 33, those of CIFAR-10 a deviation of 63.
@@ -57,13 +57,13 @@ class InputRange:
     """The values that a model's input is made for."""
 
     # From 0 to 255, or from 0 to 1; None where what the graph computes first shows neither.
-    takes: Takes | None
+    expects: ExpectedValues | None
     # What the model does to the input first, to continue "the model".
     text: str
 
     def __str__(self) -> str:
         top = {"pixels": ", as for values from 0 to 255", "unit": ", as for values from 0 to 1"}
-        return self.text + top.get(self.takes or "", "")
+        return self.text + top.get(self.expects or "", "")
 
 
 def infer_input_range(
@@ -90,17 +90,19 @@ def infer_input_range(
     except CnatoolError:
         # The dump itself reports what does not run.
         return None
-    return _combine([each for each in ranges if each is not None])
+    return _combine([candidate for candidate in ranges if candidate is not None])
 
 
 def _combine(ranges: list[InputRange]) -> InputRange | None:
     """Combine the evidence of several places; contradictions leave the range open."""
-    kinds = {each.takes for each in ranges} - {None}
+    kinds = {candidate.expects for candidate in ranges} - {None}
     if len(kinds) > 1:
-        texts = " and ".join(dict.fromkeys(each.text for each in ranges if each.takes))
+        texts = " and ".join(
+            dict.fromkeys(candidate.text for candidate in ranges if candidate.expects)
+        )
         return InputRange(None, texts)
-    takes = next(iter(kinds), None)
-    return next((each for each in ranges if each.takes == takes), None)
+    kind = next(iter(kinds), None)
+    return next((candidate for candidate in ranges if candidate.expects == kind), None)
 
 
 def _is_end(graph: Graph, tensor: str, known: Mapping[str, onnx.NodeProto | None]) -> bool:
@@ -295,7 +297,7 @@ def _from_batch_norm(
     return InputRange("unit" if inside else None, text)
 
 
-def _from_bounds(bounds: tuple[float, float], scale: float, offset: float) -> Takes | None:
+def _from_bounds(bounds: tuple[float, float], scale: float, offset: float) -> ExpectedValues | None:
     """Infer which values fill a range."""
     low, high = sorted((bound - offset) / scale for bound in bounds)
     if low > -0.5 * high and 100 <= high <= 300:
@@ -314,8 +316,8 @@ def _from_clip(
     if None in bounds:
         return None
     low, high = (float(bound or 0) for bound in bounds)
-    takes = _from_bounds((low, high), scale, offset)
-    return takes and InputRange(takes, f"itself clips it to {low:g} … {high:g} first")
+    expected = _from_bounds((low, high), scale, offset)
+    return expected and InputRange(expected, f"itself clips it to {low:g} … {high:g} first")
 
 
 def _from_quantization(
@@ -330,8 +332,8 @@ def _from_quantization(
         return None
     limits = np.iinfo(zero.dtype)
     low, high = ((code - _number(zero)) * _number(step) for code in (limits.min, limits.max))
-    takes = _from_bounds((low, high), scale, offset)
-    return takes and InputRange(takes, f"itself quantises it to {low:.4g} … {high:.4g} first")
+    expected = _from_bounds((low, high), scale, offset)
+    return expected and InputRange(expected, f"itself quantises it to {low:.4g} … {high:.4g} first")
 
 
 def _from_cast(
@@ -340,8 +342,8 @@ def _from_cast(
     """Infer which values a cast to whole numbers does not erase."""
     if _to_float(constants, node) or attributes(node)["to"] == onnx.TensorProto.BOOL:
         return None
-    takes: Takes = "unit" if abs(scale) >= _LEAST_DIVISOR else "pixels"
-    return InputRange(takes, "itself casts it to whole numbers first")
+    expected: ExpectedValues = "unit" if abs(scale) >= _LEAST_DIVISOR else "pixels"
+    return InputRange(expected, "itself casts it to whole numbers first")
 
 
 def _number(value: NDArray[Any]) -> float:

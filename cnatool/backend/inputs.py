@@ -114,27 +114,27 @@ def make_constants(
 
     ``shapes`` are those of one sample of the other inputs, as far as they are known.
     """
-    symbol = next(each.batch_symbol for each in inputs if each.name not in values)
+    symbol = next(target.batch_symbol for target in inputs if target.name not in values)
     sizes: dict[str, int] = {}
-    for each in inputs:
-        pairs = zip((each.dims or ())[1:], (shapes or {}).get(each.name, ()), strict=False)
+    for target in inputs:
+        pairs = zip((target.dims or ())[1:], (shapes or {}).get(target.name, ()), strict=False)
         sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
-        make_constant(each, values[each.name], symbol, sizes)
-        for each in inputs
-        if each.name in values
+        make_constant(target, values[target.name], symbol, sizes)
+        for target in inputs
+        if target.name in values
     )
 
 
 def format_neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
-    """Write for each input of a model, as Python, a value that changes little for every sample.
+    """Format, as Python, a constant for each input of a model that has little effect on results.
 
-    Masks are 1 everywhere and all else is 0; a past is empty. Lengths that only data tell are
-    those of the first input.
+    Masks are 1 everywhere, other inputs are 0, and a past is empty. Lengths that depend on the
+    data are those of the first input.
     """
     first = inputs[0]
     known = {size for size in first.dims or () if isinstance(size, str)}
-    return {each.name: _format_neutral_value(each, first, known) for each in inputs}
+    return {target.name: _format_neutral_value(target, first, known) for target in inputs}
 
 
 def _format_neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> str:
@@ -155,7 +155,7 @@ def _format_neutral_value(target: ModelInput, first: ModelInput, known: set[str]
 
 
 def format_filled_array(lengths: Sequence[object], value: object) -> str:
-    """Write an array of one value as Python."""
+    """Format an array of one value as Python."""
     shape = ", ".join(map(str, lengths)) + ("," if len(lengths) == 1 else "")
     return f"np.full(({shape}), {value})"
 
@@ -168,15 +168,17 @@ def make_constant(
 ) -> ConstantInput:
     """Make a constant input from the value that the user set."""
     array = np.asarray(value)
-    said = f"constant {target.name!r}"
+    subject = f"constant {target.name!r}"
     if array.dtype.kind not in "biuf":
-        raise UsageError(f"{said}: {array.dtype} is no number. The model takes {target}.")
-    check_bytes(f"{said}: the value takes", array.size * target.dtype.itemsize, _SMALLER)
+        raise UsageError(f"{subject}: {array.dtype} is no number. The model takes {target}.")
+    check_bytes(f"{subject}: the value takes", array.size * target.dtype.itemsize, _SMALLER)
     with np.errstate(all="ignore"):
         cast = array.astype(target.dtype)
         exact = target.dtype.kind == "f" or (cast == array).all()
     if not exact or (np.isfinite(array).all() and not np.isfinite(cast).all()):
-        raise UsageError(f"{said}: the value does not fit {target.dtype}, which the model takes.")
+        raise UsageError(
+            f"{subject}: the value does not fit {target.dtype}, which the model takes."
+        )
     if target.dims is None:
         return ConstantInput(target.name, cast, None)
     axes = [i for i, size in enumerate(target.dims) if batch is not None and size == batch]
@@ -188,13 +190,13 @@ def make_constant(
         for size, length in zip(target.dims, array.shape, strict=False)
     )
     if not fits:
-        raise UsageError(f"{said}: its shape is {array.shape}, and the model takes {target}.")
+        raise UsageError(f"{subject}: its shape is {array.shape}, and the model takes {target}.")
     if axis is not None and cast.shape[axis] != 1:
         first = np.take(cast, [0], axis)
         if not np.array_equal(np.broadcast_to(first, cast.shape), cast):
             data = f", or a row for each sample as an array {target.name!r} of the data"
             raise UsageError(
-                f"{said}: its shape is {array.shape}, and axis {axis} is that of the samples "
+                f"{subject}: its shape is {array.shape}, and axis {axis} is that of the samples "
                 f"({batch}), along which it differs. A constant is the same for every sample: give "
                 f"it length 1 there{data * (axis == 0)}."
             )
@@ -209,17 +211,17 @@ def _fill(
     axis: int | None,
     sizes: Mapping[str, int],
 ) -> NDArray[Any]:
-    """Fill the shape that an input declares, and the data tell, with one number."""
+    """Fill the shape of an input, as declared and as known from the data, with one number."""
     known = {**sizes, **({batch: 1} if batch is not None and axis is not None else {})}
     shape = [s if isinstance(s, int) else known.get(s or "", -1) for s in target.dims or ()]
-    said = f"constant {target.name!r}: the model takes {target}"
+    subject = f"constant {target.name!r}: the model takes {target}"
     if -1 in shape:
         lengths = ["N" if size < 0 else size for size in shape]
         filled = f"`constants={{{target.name!r}: {format_filled_array(lengths, value)}}}`"
         loaded = f"`constants={{{target.name!r}: np.load('FILE.npy')}}`"
         raise UsageError(
-            f"{said}, whose shape is open, so one number is not enough. Give the shape as well, as "
-            f"in {filled} with numbers for N, or an array: {loaded}"
+            f"{subject}, whose shape is open, so one number is not enough. Give the shape as "
+            f"well, as in {filled} with numbers for N, or an array: {loaded}"
         )
-    check_bytes(f"{said}, which are", math.prod(shape) * target.dtype.itemsize, _SMALLER)
+    check_bytes(f"{subject}, which are", math.prod(shape) * target.dtype.itemsize, _SMALLER)
     return np.full(shape, value, target.dtype)

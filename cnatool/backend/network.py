@@ -62,13 +62,13 @@ class Network:
             files=tuple(FileRecord(f.path.name, f.size, f.sha256) for f in self.graph.files),
             producer=producer,
             opsets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
-            inputs=tuple(each.name for each in self.inputs),
+            inputs=tuple(model_input.name for model_input in self.inputs),
             outputs=self.graph.output_names,
         )
 
     def fixed_batch(self, fed: Collection[str]) -> int | None:
         """Return the number of samples that inputs are bound to; None where it is free."""
-        specs = [each for each in self.inputs if each.name in fed]
+        specs = [model_input for model_input in self.inputs if model_input.name in fed]
         self._check_batch_first(specs)
         for spec in specs:
             if spec.dims == ():
@@ -115,10 +115,10 @@ class Network:
         if graph is None:
             return None
         inputs = tuple(
-            replace(each, dims=(BATCH, *(each.dims or ())[1:]))
-            if each.name in samples.values
-            else each
-            for each in self.inputs
+            replace(model_input, dims=(BATCH, *(model_input.dims or ())[1:]))
+            if model_input.name in samples.values
+            else model_input
+            for model_input in self.inputs
         )
         return Network(graph, self.layers, inputs)
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from cnatool._util.memory import available_memory
-from cnatool._util.text import bytes_text, name_with_operator
+from cnatool._util.text import bytes_text, count_text, name_with_operator
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ _LARGEST_CONSTANT = 1 << 31
 _SHAPE_ELEMENTS = 1024
 
 
-def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse a size that does not fit into memory; ``what`` begins the message, up to the size."""
+def check_bytes(subject: str, size: int, advice: str) -> None:
+    """Refuse a size that does not fit into memory; ``subject`` begins the message."""
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(
-            f"{what} {bytes_text(size)}, and {bytes_text(available)} of memory is available. "
+            f"{subject} {bytes_text(size)}, and {bytes_text(available)} of memory is available. "
             f"{advice}"
         )
 
@@ -65,10 +65,10 @@ def check_sizes(
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
         advice = f"Give `batch_size=1`. {advice}"
-    said = f"for {count} sample{'s' * (count > 1)}"
-    check_bytes(f"{tensor} takes, {said},", sizes[name], advice)
+    condition = f"for {count_text(count, 'sample')}"
+    check_bytes(f"{tensor} takes, {condition},", sizes[name], advice)
     if together:
-        check_bytes(f"{graph.path}: its tensors take, {said},", sum(sizes.values()), advice)
+        check_bytes(f"{graph.path}: its tensors take, {condition},", sum(sizes.values()), advice)
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:

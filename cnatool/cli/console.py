@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 # Exit code where stores are left out.
 _INCOMPLETE = 1
 # Seconds between two lines of progress where standard error is not a terminal.
-_LINE_EVERY = 10.0
+_LINE_SECONDS = 10.0
 # Characters of a split's name beside its bar.
 _LONGEST_NAME = 40
 # Most lines of one list on a terminal, and most parts with tables of their own.
 _MOST_LINES = 200
 _MOST_PARTS = 50
 # How to see what a terminal does not show.
-ALL = "--json prints all, and so does a pipe"
+ALL = "--json or a pipe prints all"
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result", bound="Document")
 _StudyResult = TypeVar("_StudyResult", "StudyResult", "TrajectoryResult", "LandscapeResult")
@@ -55,10 +55,10 @@ def print_line(text: str) -> None:
 
     Hidden characters are escaped, line feeds within the text included.
     """
-    typer.echo(_lines(text))
+    typer.echo(_format_lines(text))
 
 
-def _lines(text: str) -> str:
+def _format_lines(text: str) -> str:
     inner = text.strip("\n")
     before = len(text) - len(text.lstrip("\n")) if inner else len(text)
     after = len(text) - len(inner) - before
@@ -72,7 +72,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def first_parts(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> Iterator[_Part]:
-    """Yield the parts to print; on a terminal only the first, then print how many are left out."""
+    """Yield the parts to print; on a terminal only the first, and print how many are left out."""
     shown = parts[:most] if sys.stdout.isatty() else parts
     yield from shown
     if len(shown) < len(parts):
@@ -94,7 +94,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def print_reasons(heading: str, reasons: Iterable[str]) -> None:
-    """Print why something is undefined, a line each below a heading; nothing without reasons."""
+    """Print reasons in lines below a heading; without reasons, print nothing."""
     lines = [f"  {with_options(reason)}" for reason in reasons]
     if lines:
         print_line(f"\n{heading}:")
@@ -117,7 +117,7 @@ def note_lines(text: str) -> None:
 
 def _print_error_line(text: str) -> None:
     with suppress(OSError):
-        typer.echo(_lines(text), err=True)
+        typer.echo(_format_lines(text), err=True)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def note_kept_scores(folder: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if folder is not None:
-            note(f"scores so far are in {folder}; the same command goes on from there")
+            note(f"scores so far are in {folder}; the same command continues from there")
         raise
 
 
@@ -149,7 +149,7 @@ def finish_study(
 ) -> None:
     """Print the result of many stores; end with exit code 1 if some of them were left out."""
     if reused:
-        note(f"{reused} scores were there already")
+        note(f"{reused} scores were computed before")
     if folder is not None:
         note(f"wrote {folder}")
     print_result(result, print_tables, json=json)
@@ -173,7 +173,7 @@ def print_json(text: str) -> None:
         import json
 
         # The same value in any encoding.
-        text = re.sub("[^\0-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
+        text = re.sub("[^\0-\x7f]+", lambda match: json.dumps(match[0])[1:-1], text)
     typer.echo(text, nl=False)
 
 
@@ -266,15 +266,15 @@ class ConsoleObserver:
         now = time.monotonic()
         if self._quiet or now < self._from:
             return
-        since, there = self._started.setdefault(split, (now, done))
-        timed = self._unit and done > there and now > since
-        rate = f"{(done - there) / (now - since):,.0f} {self._unit}/s" if timed else ""
+        since, first = self._started.setdefault(split, (now, done))
+        timed = self._unit and done > first and now > since
+        rate = f"{(done - first) / (now - since):,.0f} {self._unit}/s" if timed else ""
         if self._bar is not None:
             self._bar.start()
             if split not in self._tasks:
                 name = shorten(printable(split), _LONGEST_NAME)
                 self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)
-        elif done == rows or now - self._last_line >= _LINE_EVERY:
+        elif done == rows or now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             note(f"{split}: {done} of {rows}" + (f", {rate}" if rate else ""))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cnatool._util.text import replace_unencodable
 from cnatool.cli import signals
 from cnatool.cli.console import note, note_lines
-from cnatool.cli.warned import LibraryWarnings
+from cnatool.cli.library_warnings import LibraryWarnings
 from cnatool.errors import CnatoolError, StoreWriteError
 
 if TYPE_CHECKING:

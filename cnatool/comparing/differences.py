@@ -24,7 +24,7 @@ _BLOCK_BYTES = 16 << 20
 # By which layers of parallel branches are told apart.
 _FIRST_ROWS = 1000
 _MUCH_THE_SAME = 1e-3
-# What is summed is compared with the sum of absolute values, of which rounding is a share.
+# Sums are compared relative to the sum of absolute values, to which rounding is proportional.
 _SUMS = ("sum", "abs_sum", "positive_sum")
 
 

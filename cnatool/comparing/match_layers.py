@@ -30,15 +30,14 @@ Place = tuple[int, int]
 class AlignedLayers:
     """Layers of two stores, side by side."""
 
-    by: Literal["name", "order"]  # whether names alone told them
+    by: Literal["name", "order"]  # "name" if names alone matched the layers
     places: list[Place]  # the layers' places in both lists, in the order of the first
-    # Pre-activations of the first list that could stand for several of the second, and that are
-    # left out
+    # Pre-activations of the first list that match several of the second; they are left out
     ambiguous: list[str]
 
 
 def name_stem(name: str) -> str:
-    """Take from a name what optimisers and quantisers add to it."""
+    """Strip from a name what optimisers and quantisers add to it."""
     stem = _PREFIX.sub("", name)
     while (shorter := _SUFFIX.sub("", stem)) != stem:
         stem = shorter
@@ -61,9 +60,9 @@ def align_layers(
     """Pair layers by the stems of their names, then by size, path, shortcut and output.
 
     A name pairs two layers where each list has it once, and the layers are alike in size, shortcut
-    and output; a name that is a number only if the paths are as long. What is left is paired by
-    size, path, shortcut and output where both lists have as many of each, else in execution order.
-    Where that leaves a choice that the values do not make, no layer is paired.
+    and output; a name that is a number only if the paths are as long. The other layers are paired
+    by size, path, shortcut and output where both lists have as many of each, else in execution
+    order. Layers whose partner remains ambiguous, even by their values, are not paired.
     """
     sizes, sizes2 = (
         [tensor_size(each, layer.preactivation) for layer in own]
@@ -128,7 +127,7 @@ def _shared_names(names: Sequence[str], names2: Sequence[str]) -> Iterable[Place
 def _pair_by_key(
     keys: Mapping[int, Hashable], keys2: Mapping[int, Hashable]
 ) -> tuple[list[Place], set[int]]:
-    """Pair places of the same key in order; name those whose key several have."""
+    """Pair places of the same key in order; also return those whose key is not unique."""
     waiting: dict[Hashable, list[int]] = {}
     for j, key in keys2.items():
         waiting.setdefault(key, []).append(j)
@@ -143,7 +142,7 @@ def _pair_by_order(
     kinds: Sequence[Hashable],
     kinds2: Sequence[Hashable],
 ) -> tuple[list[Place], set[int]]:
-    """Pair by a longest common subsequence; name the places that another one pairs otherwise."""
+    """Pair by a longest common subsequence; also return the places where it is not unique."""
     first = _align(kinds, kinds2)
     backwards = _align(kinds[::-1], kinds2[::-1])
     last = {(len(kinds) - 1 - i, len(kinds2) - 1 - j) for i, j in backwards}

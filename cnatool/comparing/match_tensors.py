@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cnatool.records.store import LayerRecord, TensorRecord
     from cnatool.store.store import Store
 
-# What gives the values of a linear operator as they are, or as nearly as codes can.
+# Operators that pass on the values of a linear operator, up to quantisation.
 _SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
@@ -21,11 +21,11 @@ _SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})
 class Pair:
     """A tensor of each store."""
 
-    first: TensorRecord  # the tensors
+    first: TensorRecord
     second: TensorRecord
-    layer: int | None  # layers that they stand for
+    layer: int | None  # numbers of their layers
     layer2: int | None
-    stands_for: Literal["preactivation", "linear", "tensor"]  # under which rule
+    stands_for: Literal["preactivation", "linear", "tensor"]  # the rule that selects them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Match:
 
     by: Literal["name", "order"]  # how they were matched
     pairs: list[Pair]  # in execution order
-    left: list[str]  # layers' pre-activations that were matched with none
+    left: list[str]  # layers' pre-activations without a match
     left2: list[str]
     # Layers' pre-activations of the first store, of which one store alone holds the linear
     # operator's own result: the first alone, and the second alone
     folded: list[str]
     folded2: list[str]
     reordered: list[str]  # those that do not run in the same order in both stores
-    # Layers' pre-activations of the first store that could stand for several of the second
+    # Layers' pre-activations of the first store that match several of the second
     ambiguous: list[str]
     codes: list[str]  # those that one store holds as quantised codes, and the other as values
 
@@ -49,14 +49,14 @@ class Match:
 def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
     """Match tensors by name if every layer of one store has its namesakes in the other.
 
-    Else layers alone are matched, by `align_layers`. `agree` tells of a tensor of each store
-    whether their values seem to be the same.
+    Otherwise only layers are matched, by `align_layers`. `agree` takes the names of a tensor of
+    each store, and returns whether their values seem to be the same.
     """
     layers, layers2 = (
         [layer for layer in each.layers if each.has_tensor(layer.preactivation)]
         for each in (store, store2)
     )
-    if _namesakes(store, store2, layers) or _namesakes(store2, store, layers2):
+    if _has_namesakes(store, store2, layers) or _has_namesakes(store2, store, layers2):
         by_name = {layer.preactivation: number for number, layer in enumerate(layers2)}
         aligned = [
             (number, by_name[layer.preactivation])
@@ -106,7 +106,7 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
     )
 
 
-def _namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> bool:
+def _has_namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> bool:
     known = {layer.preactivation for layer in other.layers}
     return bool(layers) and all(
         layer.preactivation in known

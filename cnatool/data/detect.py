@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Format:
     """A format of samples."""
 
-    name: str  # as users choose it
+    name: str  # for the option `format`
     description: str  # what it is, for messages
     # Whether a location looks like the format, by names and a few bytes at most
     matches: Callable[[Location], bool]
@@ -42,11 +42,11 @@ class Format:
     labels_from: str = ""  # where labels are read from otherwise, for messages
     arrays: bool = False  # whether ``::`` can choose an array
 
-    def open(self, at: Location, selection: ArraySelection) -> Source:
-        """Open samples."""
+    def open(self, location: Location, selection: ArraySelection) -> Source:
+        """Open the samples at a location."""
         module, function = self.reader.split(".")
         reader = getattr(import_module(f"cnatool.data.formats.{module}"), function)
-        source: Source = reader(self.argument(at), selection)
+        source: Source = reader(self.argument(location), selection)
         return source
 
 
@@ -54,42 +54,43 @@ def open_source(
     place: Path | Location, selection: ArraySelection = SINGLE_INPUT, format_name: str | None = None
 ) -> Source:
     """Open the samples of one split."""
-    at = place if isinstance(place, Location) else locate(place)
+    location = place if isinstance(place, Location) else locate(place)
     try:
-        if at.array is None and holds_store(at.path):
+        if location.array is None and holds_store(location.path):
             raise DataError(
-                f"{at} is a store that cnatool wrote, not samples. To read the raw inputs in it, "
-                f"give {at}::splits/SPLIT/inputs/0."
+                f"{location} is a store that cnatool wrote, not samples. To read the raw inputs in "
+                f"it, give {location}::splits/SPLIT/inputs/0."
             )
         if selection.text_shapes:
-            return _open_texts(at, selection)
-        fmt = _detect(at) if format_name is None else find_format(format_name)
-        if at.array is not None and not fmt.arrays:
+            return _open_texts(location, selection)
+        fmt = _detect(location) if format_name is None else find_format(format_name)
+        if location.array is not None and not fmt.arrays:
             raise DataError(
-                f"{at}: {fmt.description} has no arrays to choose with ::; give {at.path} alone."
+                f"{location}: {fmt.description} has no arrays to choose with ::; give "
+                f"{location.path} alone."
             )
         if selection.labels is not None and not fmt.labels:
             raise UsageError(
-                f"`labels={selection.labels}`: {at} is {fmt.description}, in which labels have no "
-                f"name. Leave `labels` out: {fmt.labels_from}."
+                f"`labels={selection.labels}`: {location} is {fmt.description}, in which labels "
+                f"have no name. Leave `labels` out: {fmt.labels_from}."
             )
-        return fmt.open(at, selection)
+        return fmt.open(location, selection)
     except DataError:
-        # A pointer may have been taken for anything.
-        for path in at.files or (at.path,):
+        # The file may be a pointer to one that was not downloaded.
+        for path in location.files or (location.path,):
             check_downloaded(path)
         raise
     except OSError as error:
-        raise read_error(error.filename or at, error, "") from error
+        raise read_error(error.filename or location, error, "") from error
 
 
-def _open_texts(at: Location, selection: ArraySelection) -> Source:
-    if len(at.files) > 1 or at.array is not None or selection.split_column is not None:
+def _open_texts(location: Location, selection: ArraySelection) -> Source:
+    if len(location.files) > 1 or location.array is not None or selection.split_column is not None:
         raise DataError(
-            f"{at}: the model takes texts, which are read from one file per split: join the parts "
-            "of each split, as in `splits={'train': train.parquet, 'test': test.parquet}`."
+            f"{location}: the model takes texts, which are read from one file per split: join the "
+            "parts of each split, as in `splits={'train': train.parquet, 'test': test.parquet}`."
         )
-    return open_texts(at.files[0] if at.files else at.path, selection)
+    return open_texts(location.files[0] if location.files else location.path, selection)
 
 
 def find_format(name: str) -> Format:
@@ -100,21 +101,21 @@ def find_format(name: str) -> Format:
     raise UsageError(f"`format={name}`: choose from {', '.join(fmt.name for fmt in FORMATS)}.")
 
 
-def _detect(at: Location) -> Format:
-    matches = [fmt for fmt in FORMATS if fmt.matches(at)]
+def _detect(location: Location) -> Format:
+    matches = [fmt for fmt in FORMATS if fmt.matches(location)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         ways = " or as ".join(fmt.description for fmt in matches)
         options = " or ".join(f"`format={fmt.name}`" for fmt in matches)
-        raise DataError(f"{at} can be read as {ways}: choose one with {options}.")
-    # Class folders without images: the error of that format tells best what they lack.
-    if at.path.is_dir() and not at.files and _list_folders(at.path):
+        raise DataError(f"{location} can be read as {ways}: choose one with {options}.")
+    # Class folders without images: the error of that format names what is missing.
+    if location.path.is_dir() and not location.files and _list_folders(location.path):
         return find_format("pictures")
-    kind = "folder" if at.path.is_dir() else "file"
+    kind = "folder" if location.path.is_dir() else "file"
     raise DataError(
-        f"{at} is not a {kind} of samples in a known format{_pickle_advice(at.path)}. Known "
-        f"formats are {', '.join(fmt.description for fmt in FORMATS)}."
+        f"{location} is not a {kind} of samples in a known format{_pickle_advice(location.path)}. "
+        f"Known formats are {', '.join(fmt.description for fmt in FORMATS)}."
     )
 
 
@@ -137,73 +138,73 @@ def _list_folders(path: Path) -> list[str]:
 
 
 def _has_suffix(*endings: str) -> Callable[[Location], bool]:
-    def matches(at: Location) -> bool:
-        files = at.files or ((at.path,) if at.path.is_file() else ())
+    def matches(location: Location) -> bool:
+        files = location.files or ((location.path,) if location.path.is_file() else ())
         return bool(files) and all(file.name.lower().endswith(endings) for file in files)
 
     return matches
 
 
 def _holds_files(*endings: str) -> Callable[[Location], bool]:
-    return lambda at: bool(at.files_ending_in(*endings))
+    return lambda location: bool(location.files_ending_in(*endings))
 
 
-def _is_idx(at: Location) -> bool:
-    if at.path.is_dir():
-        return bool(find_idx_files(at.path)) and not at.files
+def _is_idx(location: Location) -> bool:
+    if location.path.is_dir():
+        return bool(find_idx_files(location.path)) and not location.files
     # A pipe or a device has no size and cannot be read twice.
-    return at.path.is_file() and looks_like_idx(at.path)
+    return location.path.is_file() and looks_like_idx(location.path)
 
 
 def _is_cifar(name: str) -> Callable[[Location], bool]:
-    def matches(at: Location) -> bool:
-        files = at.files_ending_in(".bin")
+    def matches(location: Location) -> bool:
+        files = location.files_ending_in(".bin")
         return bool(files) and cifar_kind(files) == name
 
     return matches
 
 
-def _is_zarr(at: Location) -> bool:
-    if at.path.is_dir():
-        return any((at.path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
-    return at.path.is_file() and at.path.name.lower().endswith(".zarr.zip")
+def _is_zarr(location: Location) -> bool:
+    if location.path.is_dir():
+        return any((location.path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return location.path.is_file() and location.path.name.lower().endswith(".zarr.zip")
 
 
-def _is_image_folder(at: Location) -> bool:
-    if not at.path.is_dir() or at.files:
+def _is_image_folder(location: Location) -> bool:
+    if not location.path.is_dir() or location.files:
         return False
-    if any(map(holds_images, _list_folders(at.path))):
+    if any(map(holds_images, _list_folders(location.path))):
         return True
     # Images without classes, unless a table lists them.
-    return holds_images(str(at.path)) and not _has_image_table(at)
+    return holds_images(str(location.path)) and not _has_image_table(location)
 
 
-def _has_image_table(at: Location) -> bool:
-    return at.path.is_dir() and any((at.path / name).is_file() for name in LABEL_TABLES)
+def _has_image_table(location: Location) -> bool:
+    return location.path.is_dir() and any((location.path / name).is_file() for name in LABEL_TABLES)
 
 
-def _path(at: Location) -> Path:
-    return at.path
+def _path_of(location: Location) -> Path:
+    return location.path
 
 
-def _whole(at: Location) -> Location:
-    return at
+def _itself(location: Location) -> Location:
+    return location
 
 
-def _files(*endings: str) -> Callable[[Location], tuple[Path, ...]]:
-    return lambda at: at.files_ending_in(*endings) or (at.path,)
+def _files_of(*endings: str) -> Callable[[Location], tuple[Path, ...]]:
+    return lambda location: location.files_ending_in(*endings) or (location.path,)
 
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 
 FORMATS: tuple[Format, ...] = (
-    Format("npz", "a .npz archive", _has_suffix(".npz"), "npy.open_npz", _path, labels=True),
+    Format("npz", "a .npz archive", _has_suffix(".npz"), "npy.open_npz", _path_of, labels=True),
     Format(
         "npy",
         "a .npy file",
         _has_suffix(".npy"),
         "npy.open_npy",
-        _path,
+        _path_of,
         labels_from="they are read from NAME_labels.npy beside NAME.npy",
     ),
     Format(
@@ -211,7 +212,7 @@ FORMATS: tuple[Format, ...] = (
         ".parquet files",
         _holds_files(".parquet"),
         "parquet.open_parquet",
-        _files(".parquet"),
+        _files_of(".parquet"),
         labels=True,
     ),
     Format(
@@ -219,7 +220,7 @@ FORMATS: tuple[Format, ...] = (
         "a .csv or .tsv table",
         _has_suffix(".csv", ".tsv"),
         "csv.open_csv",
-        lambda at: at.files or (at.path,),
+        lambda location: location.files or (location.path,),
         labels=True,
     ),
     Format(
@@ -227,7 +228,7 @@ FORMATS: tuple[Format, ...] = (
         "IDX (MNIST's files, plain or .gz)",
         _is_idx,
         "idx.open_idx",
-        _path,
+        _path_of,
         labels_from="they are read from the IDX file of labels beside it",
     ),
     Format(
@@ -235,7 +236,7 @@ FORMATS: tuple[Format, ...] = (
         "CIFAR-10's .bin",
         _is_cifar("cifar10"),
         "cifar.open_cifar10",
-        _files(".bin"),
+        _files_of(".bin"),
         labels=True,
     ),
     Format(
@@ -243,7 +244,7 @@ FORMATS: tuple[Format, ...] = (
         "CIFAR-100's .bin",
         _is_cifar("cifar100"),
         "cifar.open_cifar100",
-        _files(".bin"),
+        _files_of(".bin"),
         labels=True,
     ),
     Format(
@@ -251,7 +252,7 @@ FORMATS: tuple[Format, ...] = (
         "an HDF5 file",
         _has_suffix(".h5", ".hdf5", ".hdf"),
         "hdf5.open_hdf5",
-        _whole,
+        _itself,
         labels=True,
         arrays=True,
     ),
@@ -260,7 +261,7 @@ FORMATS: tuple[Format, ...] = (
         "a Zarr folder or .zarr.zip",
         _is_zarr,
         "zarr.open_zarr",
-        _whole,
+        _itself,
         labels=True,
         arrays=True,
     ),
@@ -269,7 +270,7 @@ FORMATS: tuple[Format, ...] = (
         "WebDataset .tar files",
         _holds_files(*_TARS),
         "webdataset.open_webdataset",
-        _files(*_TARS),
+        _files_of(*_TARS),
         labels=True,
     ),
     Format(
@@ -277,7 +278,7 @@ FORMATS: tuple[Format, ...] = (
         "a .safetensors file",
         _has_suffix(".safetensors"),
         "safetensors.open_safetensors",
-        _path,
+        _path_of,
         labels=True,
     ),
     Format(
@@ -285,7 +286,7 @@ FORMATS: tuple[Format, ...] = (
         "a folder of images by class",
         _is_image_folder,
         "image_folder.open_image_folder",
-        _path,
+        _path_of,
         labels_from="the folder of an image is its class",
     ),
     Format(
@@ -293,7 +294,7 @@ FORMATS: tuple[Format, ...] = (
         "a folder of images with a labels.csv",
         _has_image_table,
         "image_table.open_image_table",
-        _path,
+        _path_of,
         labels=True,
     ),
 )

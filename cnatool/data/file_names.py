@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Here and not beside the decoder: telling splits from classes needs no Pillow.
+# Not beside the decoder, so that splits are found without Pillow.
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 # Tables of file names and labels, beside images.

@@ -61,14 +61,14 @@ def find_splits(
         return sort_splits({name: locate(part) for name, part in named.items()})
     if data is None:
         raise UsageError("there is no data to read: give `data`, or `splits={'NAME': PATH}`.")
-    at = locate(data)
-    # A store is not searched: the error at opening tells what it is.
-    if not at.path.is_dir() or at.array is not None or holds_store(at.path):
-        return {"all": at}
+    location = locate(data)
+    # A store is not searched: the error on opening it names it as one.
+    if not location.path.is_dir() or location.array is not None or holds_store(location.path):
+        return {"all": location}
     try:
-        return sort_splits(_search(at.path, format_name)) or {"all": at}
+        return sort_splits(_search(location.path, format_name)) or {"all": location}
     except OSError as error:
-        raise read_error(at, error, "") from error
+        raise read_error(location, error, "") from error
 
 
 def check_split_name(name: str) -> None:
@@ -103,16 +103,16 @@ def _search(folder: Path, format_name: str | None, depth: int = 0) -> dict[str, 
         return _search_below(folder, format_name, depth)
     if format_name is not None:
         matches = find_format(format_name).matches
-        candidates = [(name, at) for name, at in candidates if matches(at)]
+        candidates = [(name, location) for name, location in candidates if matches(location)]
     parts: dict[str, Location] = {}
-    for name, at in candidates:
+    for name, location in candidates:
         if name in parts:
-            raise _twice(folder, name, _short_name(parts[name]), _short_name(at))
-        parts[name] = at
+            raise _duplicate_error(folder, name, _short_name(parts[name]), _short_name(location))
+        parts[name] = location
     return parts
 
 
-def _twice(folder: Path, name: str, first: str, second: str) -> DataError:
+def _duplicate_error(folder: Path, name: str, first: str, second: str) -> DataError:
     return DataError(
         f"{folder} holds the split {name} twice, as {first} and {second}: choose one with "
         f"`splits={{{name!r}: PATH}}`."
@@ -223,7 +223,7 @@ def _group_files(
         check_shards(folder, name, [file.name for file in files])
         other = next((file for file in files if named[file].rest != named[files[0]].rest), None)
         if other is not None:
-            raise _twice(folder, name, printable(files[0].name), printable(other.name))
+            raise _duplicate_error(folder, name, printable(files[0].name), printable(other.name))
     return list(groups.items())
 
 
@@ -264,8 +264,8 @@ def _stem(name: str) -> str:
     return name[: -len(ending)]
 
 
-def _short_name(at: Location) -> str:
-    return at.path.name if not at.files else printable(at.files[0].name)
+def _short_name(location: Location) -> str:
+    return location.path.name if not location.files else printable(location.files[0].name)
 
 
 def _is_class(folder: Path) -> bool:

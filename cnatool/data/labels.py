@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_CLASSES = 100_000
-# The value of the option for labels that ignores labels.
+# The value of the option `labels` with which labels are ignored.
 NO_LABELS = "none"
 LABELS_ADVICE = "name the column of labels with `labels=NAME`, or ignore labels with `labels=none`."
 

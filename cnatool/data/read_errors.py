@@ -16,7 +16,11 @@ def describe_error(error: BaseException) -> str:
 
 
 def read_error(
-    where: object, error: BaseException, advice: str = COPY_ADVICE, *, what: str = "cannot be read"
+    where: object,
+    error: BaseException,
+    advice: str = COPY_ADVICE,
+    *,
+    problem: str = "cannot be read",
 ) -> DataError:
     """Return the error that a file, or an array in it, cannot be read."""
-    return DataError(f"{where} {what} ({describe_error(error)}). {advice}".rstrip())
+    return DataError(f"{where} {problem} ({describe_error(error)}). {advice}".rstrip())

@@ -116,7 +116,7 @@ def open_splits(
     if options.holdout is not None:
         sources = _hold_out(sources, options.holdout, options.seed)
     if options.images != PLAIN_IMAGES:
-        # It needs Pillow, for which arrays should not wait.
+        # Imported on use: it loads Pillow, for which arrays should not wait.
         from cnatool.data.images.arrays import transform_source
 
         sources = {n: transform_source(source, options.images) for n, source in sources.items()}

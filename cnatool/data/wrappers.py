@@ -112,14 +112,14 @@ class RowSubset(SourceWrapper):
             start = stop
 
 
-# More unreadable samples mean that more is wrong than a few damaged ones; and all are recorded.
+# More unreadable samples than this are not skipped; each is recorded in the store.
 MOST_SKIPPED = 10_000
-# To count unreadable samples for the message, read so many samples for at most so many seconds.
-_COUNTED = 1000
-_COUNTED_BLOCK = 64
+# Limits of the samples that are read to count unreadable ones for the message.
+_COUNTED_SAMPLES = 1000
 _COUNTED_SECONDS = 2.0
+_COUNTED_BLOCK = 64
 # Above this share, unreadable samples are more than a few.
-_FEW = 0.1
+_FEW_SHARE = 0.1
 
 
 def read_first_block(source: Source, rows: int) -> Block:
@@ -225,8 +225,8 @@ class StrictSource(SourceWrapper):
                 yield block
                 done += len(block.ids)
         except SampleError as error:
-            # After so many readable samples, unreadable ones are few.
-            if done >= _COUNTED:
+            # After this many readable samples, unreadable ones are few.
+            if done >= _COUNTED_SAMPLES:
                 raise
             raise count_unreadable(error, lambda: (self.reopen(),)) from error
 
@@ -240,10 +240,10 @@ def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]
             for block in source.blocks(_COUNTED_BLOCK):
                 samples += len(block.ids)
                 unreadable += len(block.faults)
-                if samples >= _COUNTED or time.monotonic() > until:
+                if samples >= _COUNTED_SAMPLES or time.monotonic() > until:
                     break
     except DataError:
         # If the source fails again while counting, the first error is the message.
         return error
-    few = unreadable <= max(1, _FEW * samples)
+    few = unreadable <= max(1, _FEW_SHARE * samples)
     return error if few else ManySamplesError(error, unreadable, samples)

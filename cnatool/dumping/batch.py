@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnatool._util.text import count_text
 from cnatool.backend.batch_sizes import probe_network
 from cnatool.backend.schedule import choose_batch_size
 from cnatool.backend.tensor_sizes import check_sizes
@@ -99,7 +100,7 @@ def _free_batch(
 
 
 def _describe(bound: int, *, declared: bool, freed: BatchChoice | None) -> str:
-    count = f"{bound} sample{'s' * (bound > 1)}"
+    count = count_text(bound, "sample")
     text = f"the model {'is bound to' if declared else 'only runs with'} {count} a run"
     if not declared:
         text += ", though it declares any number"

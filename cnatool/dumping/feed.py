@@ -110,9 +110,9 @@ class Feed:
 
     def doubts(self, samples: Samples) -> Iterator[str]:
         """Describe each input whose values do not look like those it is made for."""
-        for step, takes in zip(self.preprocessing, self.ranges, strict=True):
+        for step, input_range in zip(self.preprocessing, self.ranges, strict=True):
             if np.dtype(step.dtype).kind == "f":
-                line = _describe_doubt(step, takes, samples.values[step.input])
+                line = _describe_doubt(step, input_range, samples.values[step.input])
                 if line is not None:
                     yield line
 
@@ -189,25 +189,25 @@ def _plan_input(
                 "free."
             ) from error
         raise
-    takes = None
+    input_range = None
     if target.dtype.kind == "f":
-        takes = infer_input_range(graph, target.name, step.shape, batch)
+        input_range = infer_input_range(graph, target.name, step.shape, batch)
     by_default = fed.dtype == np.uint8 and options.scale is None
-    if takes is not None and by_default and not options.mean and not options.std:
-        if takes.takes == "pixels":
+    if input_range is not None and by_default and not options.mean and not options.std:
+        if input_range.expects == "pixels":
             step, text = plan_preprocessing(fed, model_input, replace(options, scale=1.0))
-            text += f"; not divided by 255, since the model {takes.text} (`scale=1/255` does)"
-        elif takes.takes is None:
+            text += f"; not divided by 255, since the model {input_range.text} (`scale=1/255` does)"
+        elif input_range.expects is None:
             text += (
-                f". Whether that is right is in doubt, since the model {takes.text}: `scale=1` "
-                "feeds the values as they are, `scale=1/255` confirms the division"
+                f". Whether that is right is in doubt, since the model {input_range.text}: "
+                "`scale=1` feeds the values as they are, `scale=1/255` confirms the division"
             )
     if fed is raw or geometry is None:
-        return step, text, takes
+        return step, text, input_range
     recorded = msgspec.structs.replace(
         step, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
-    return recorded, f"{geometry}; then {text}", takes
+    return recorded, f"{geometry}; then {text}", input_range
 
 
 def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
@@ -218,26 +218,26 @@ def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
 
 
 def _describe_doubt(
-    step: Preprocessing, takes: InputRange | None, values: NDArray[Any]
+    step: Preprocessing, input_range: InputRange | None, values: NDArray[Any]
 ) -> str | None:
     """Compare the values that an input receives with those it is made for."""
     low, high = float(values.min()), float(values.max())
     prepared = step.scale != 1.0 or bool(step.mean) or bool(step.std)
     text = f"input {step.input!r} receives values from {low:.3g} to {high:.3g}, "
-    if takes is not None and takes.takes == "pixels":
+    if input_range is not None and input_range.expects == "pixels":
         # Images with few levels, or dark ones, are no sign of a mistake.
         if high > _LEAST_PIXEL or (step.source_dtype == "uint8" and not prepared):
             return None
         way = "leave `mean` and `std` out and pass `scale=1`" if prepared else "pass `scale=255`"
-        return f"{text}and the model {takes}: if it was trained on such, {way}"
+        return f"{text}and the model {input_range}: if it was trained on such, {way}"
     if prepared:
         return None
-    unit = takes is not None and takes.takes == "unit"
+    unit = input_range is not None and input_range.expects == "unit"
     # Tables of numbers may be large; images have at least two axes.
     images = max(len(step.shape), len(step.source_shape)) > 1
     rounded = values.round()
     if rounded.min() >= 0 and 128 <= rounded.max() <= 256 and (images or unit):
-        then = "" if takes is None or not unit else f", and the model {takes.text}"
+        then = "" if input_range is None or not unit else f", and the model {input_range.text}"
         return (
             f"input {step.input!r} receives values up to {rounded.max():g} as they are{then}; if "
             "the model was trained on values from 0 to 1, pass `scale=1/255`"

@@ -113,10 +113,10 @@ def inspect_model(
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
     probe = probe_network(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
-        target.name: takes
+        target.name: input_range
         for target, shape in sizes.items()
         if target.dtype.kind == "f"
-        and (takes := infer_input_range(network.graph, target.name, shape, probe.bound or 1))
+        and (input_range := infer_input_range(network.graph, target.name, shape, probe.bound or 1))
         is not None
     }
     return ModelInspection(network, probe.probed.tensors, probe.probed.skipped, probe.bound, ranges)

@@ -1,7 +1,7 @@
 """The options of a dump, each declared once.
 
 The keyword arguments of `cnatool.dump` and the options of ``cnatool dump`` follow from this record.
-The help of the command line waits for this module, so that it imports little.
+This module imports little, since the help of the command line waits for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STORED = "What is stored"
 RUN = "How it runs"
 STORE = "Store"
 
-# More would only wait for each other, and each takes memory.
+# More threads would only wait for each other, and each takes memory.
 _THREADS_PER_PROCESSOR = 8
 # What follows :: is the name of an array inside a file.
 _INSIDE = "::"
@@ -59,7 +59,7 @@ class DumpOptions:
     format: str | None = option(
         DATA,
         None,
-        "Format of `data`, where it could be read in two.",
+        "Format of `data`, where several fit.",
         "One of ``npz``, ``parquet``, ``pictures``, …",
     )
     labels: str | None = option(
@@ -87,7 +87,7 @@ class DumpOptions:
         DATA, False, "Follow symbolic links that lead out of a folder of images."
     )
     inputs: Mapping[str, str] | None = option(
-        DATA, None, "Array or column that feeds an input, by input, where their names differ."
+        DATA, None, "Array or column that feeds an input, where their names differ."
     )
     constants: Mapping[str, ArrayLike] | None = option(
         DATA,
@@ -167,8 +167,8 @@ class DumpOptions:
         STORED,
         False,
         "Measure how much noise on the weights the network tolerates.",
-        "The noise is as large as accuracy on the first training samples falls by 0.1; a "
-        "`Flatness` says otherwise.",
+        "By default noise is tolerated while accuracy on the first training samples falls by at "
+        "most 0.1; a `Flatness` changes that.",
     )
     tags: Mapping[str, str] | None = option(STORED, None, "Metadata to keep in the store.")
     batch_size: int | None = option(
@@ -289,7 +289,7 @@ class DumpOptions:
         return tuple(name for name in known if name in names or "all" in names)
 
     def check_sources(self, store: Path, model: str | Path, data: str | Path | None) -> None:
-        """Refuse to replace a store by a dump of what lies inside it."""
+        """Refuse to replace a store by a dump of a model or data inside it."""
         from cnatool._util.local_paths import real_path
 
         others = (self.initial_model, self.inputs_from, *(self.splits or {}).values())
@@ -300,7 +300,7 @@ class DumpOptions:
 
 
 def choices_of(declared: Field[Any]) -> tuple[str, ...]:
-    """List the words that an option takes; empty where it takes others."""
+    """List the words among which an option chooses; empty for other options."""
     return get_args(globals().get(str(declared.type).removesuffix(" | None")))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
-from cnatool._util.text import bytes_text, classes_text
+from cnatool._util.text import bytes_text, classes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
@@ -22,8 +22,8 @@ from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
-from cnatool.dumping.left_out import left_out_lines
 from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
+from cnatool.dumping.skipped_summary import summarise_skipped
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
@@ -119,11 +119,8 @@ def plan_dump(
     sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    for line in (*feed.notes, feed.padding(first)):
-        if line is not None:
-            note(line)
-    for name, source in sources.items():
-        note(_describe_split(name, source, rows[name]))
+    for line in _describe_inputs(sources, feed, rows):
+        note(line)
     before = None if past is None else past.record.runtime
     batch = options.batch_size or (before.batch_size if before else None)
     libraries = tuple(map(Path, options.custom_ops))
@@ -185,10 +182,7 @@ def plan_dump(
         shared=shared,
     )
     if past is not None:
-        check_same_dump(past, _add_splits(plan), plan.codec)
-    if past is not None and not plan.is_complete:
-        there = sum(map(len, past.splits.values()))
-        note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
+        _check_resumed(plan, past)
     return plan
 
 
@@ -211,6 +205,14 @@ def _open_target(path: Path, options: DumpOptions) -> Store | None:
         check_free(path, overwrite=options.resume or options.overwrite, resumes=True)
     check_codec(path, options.codec)
     return past
+
+
+def _check_resumed(plan: DumpPlan, past: Store) -> None:
+    """Refuse to resume a store of another dump; note how much of it is there."""
+    check_same_dump(past, _add_splits(plan), plan.codec)
+    if not plan.is_complete:
+        committed = sum(map(len, past.splits.values()))
+        plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
 
 
 def _describe_store(
@@ -294,8 +296,8 @@ def _check_memory(schedule: Schedule, held_bytes: int) -> None:
     batches = schedule.runs * schedule.batch * held_bytes
     if available is not None and batches > available:
         raise UsageError(
-            f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
-            f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
+            f"{count_text(schedule.runs, 'run')} of {count_text(schedule.batch, 'sample')} "
+            f"at a time hold{'s' * (schedule.runs == 1)} "
             f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
             "`batch_size=N`, `tensors='layers'`, or `keep='statistics'`."
         )
@@ -304,6 +306,18 @@ def _check_memory(schedule: Schedule, held_bytes: int) -> None:
 def _count_done(split: Split) -> int:
     """Count the samples of a split that are done."""
     return split.record.taken if split.record.complete else len(split)
+
+
+def _describe_inputs(
+    sources: Mapping[str, Source], feed: Feed, rows: Mapping[str, int]
+) -> Iterator[str]:
+    """Describe the preprocessing of each input, and the samples of each split."""
+    yield from feed.notes
+    padding = feed.padding(next(iter(sources.values())))
+    if padding is not None:
+        yield padding
+    for name, source in sources.items():
+        yield _describe_split(name, source, rows[name])
 
 
 def _describe_split(name: str, source: Source, rows: int) -> str:
@@ -347,21 +361,21 @@ def _summarise(
     """Describe what is stored and which values need care, in lines."""
     tensors, layers = len(record.tensors), len(record.layers)
     lines = [
-        f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",
-        *left_out_lines(record.skipped),
+        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}",
+        *summarise_skipped(record.skipped),
     ]
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(
-            f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
+            f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
     apart = [layer for layer in record.layers if not layer.per_sample]
     if apart:
         lines.append(
-            f"{len(apart)} layer{'s' * (len(apart) != 1)}, first {apart[0].linear!r}, "
+            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
             f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
             f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
         )
@@ -374,7 +388,7 @@ def _summarise(
     if probed.mixed and schedule.batch > 1:
         count = len(probed.mixed)
         lines.append(
-            f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
+            f"{count_text(count, 'tensor')}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
@@ -383,7 +397,7 @@ def _summarise(
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
         lines.append(
-            f"{count} tensor{'s' * (count != 1)}, first {first!r}, "
+            f"{count_text(count, 'tensor')}, first {first!r}, "
             f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
             "values. A model exported in evaluation mode has no dropout"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
-from cnatool._util.text import bytes_text, time_text
+from cnatool._util.text import bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
@@ -122,7 +122,7 @@ class Preflight:
         if self.seconds >= _SHORT_SECONDS:
             memory = f"about {time_text(self.seconds)}; {memory}"
         lines = [
-            f"{rows:,} sample{'s' * (rows != 1)} of {bytes_text(self.sample_bytes)}: "
+            f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
             f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free",
             memory,
         ]

@@ -77,8 +77,8 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
     to_run = plan.rows if stateful else left
     split = next((name for name, rows in to_run.items() if rows), next(iter(plan.rows)))
     if announce:
-        there = pasts[split].rows if split in pasts else 0
-        observer.progress(split, there, plan.rows[split])
+        done = pasts[split].rows if split in pasts else 0
+        observer.progress(split, done, plan.rows[split])
     with closing(run_blocks(plan, exposed, split, stages, pasts.get(split))) as blocks:
         first = take_first_blocks(blocks, plan)
         preflight = estimate(plan, first)

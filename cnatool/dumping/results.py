@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnatool._util.documents import Document
-from cnatool.dumping.left_out import needs_no_storing
+from cnatool.dumping.skipped_summary import needs_no_storing
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.store import (
     LayerRecord,
@@ -61,7 +61,7 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
     splits : dict of str to DumpedSplit
         The splits, in the order in which they were written.
     tensors, layers : int
-        Tensors that something is stored of, and layers of the model.
+        Tensors in the store, and layers of the model.
     without_samples : int
         Constants, results of shape arithmetic and random tensors, which are not stored.
     skipped_tensors : int
@@ -97,9 +97,9 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     committed : int
         Samples in a store that is resumed.
     tensors : int
-        Tensors that something is stored of.
+        Tensors in the store.
     sample_bytes : int
-        Bytes of one sample with all that is stored of it, before compression.
+        Bytes that are stored per sample, before compression.
     disk_bytes, free_bytes : int
         Estimated size of the store, and free space on its disk.
     seconds : float
@@ -107,7 +107,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     memory_bytes : int
         Estimated peak memory of the process.
     available_bytes : int or None
-        Memory that is available to it; null where the system does not say.
+        Memory that is available to it; null where the system does not report it.
     ways : tuple of str
         Options with which the store would fit the disk, where it does not.
     notes : tuple of str

@@ -1,4 +1,4 @@
-"""Resuming an interrupted dump: what is there, and whether the same dump wrote it."""
+"""Resuming an interrupted dump: its committed rows, and whether the same dump wrote them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
         for name, split in store.record.splits.items()
     }
     flatness = store.record.flatness
-    there = msgspec.structs.replace(
+    stored = msgspec.structs.replace(
         store.record,
         splits=started,
         # These follow from the model's files, but for the last digits.
@@ -100,7 +100,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
-    pair = _Compared(there, codec_of(store)), _Compared(record, codec)
+    pair = _Settings(stored, codec_of(store)), _Settings(record, codec)
     differences = list(_differences("", *pair))
     if differences:
         more = len(differences) - _LISTED
@@ -112,44 +112,44 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
         )
 
 
-class _Compared(msgspec.Struct, frozen=True):
+class _Settings(msgspec.Struct, frozen=True):
     """What must be the same in two dumps."""
 
     record: StoreRecord
     codec: Codec | None
 
 
-def _differences(where: str, there: Any, now: Any) -> Iterator[str]:
+def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:
     """Describe what differs between two values, part by part."""
-    if there == now:
+    if stored == now:
         return
-    if isinstance(there, msgspec.Struct) and type(there) is type(now):
-        for name in there.__struct_fields__:
+    if isinstance(stored, msgspec.Struct) and type(stored) is type(now):
+        for name in stored.__struct_fields__:
             # The file of a model may have been renamed.
-            if name == "name" and isinstance(there, ModelRecord | FileRecord):
+            if name == "name" and isinstance(stored, ModelRecord | FileRecord):
                 continue
             word = "" if name == "record" else f" {name.replace('_', ' ')}"
-            yield from _differences(where + word, getattr(there, name), getattr(now, name))
-    elif isinstance(there, dict) and list(there) == list(now):
-        for key, value in there.items():
+            yield from _differences(where + word, getattr(stored, name), getattr(now, name))
+    elif isinstance(stored, dict) and list(stored) == list(now):
+        for key, value in stored.items():
             yield from _differences(f"{where} {key!r}", value, now[key])
-    elif isinstance(there, tuple) and isinstance(now, tuple) and _alike(there, now):
-        for first, second in zip(there, now, strict=True):
+    elif isinstance(stored, tuple) and isinstance(now, tuple) and _list_same(stored, now):
+        for first, second in zip(stored, now, strict=True):
             yield from _differences(f"{where} {_title(first)!r}", first, second)
     else:
-        yield printable(f"{where.strip()} {_text(there)} in the store and {_text(now)} now")
+        yield printable(f"{where.strip()} {_text(stored)} in the store and {_text(now)} now")
 
 
-def _alike(there: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+def _list_same(stored: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
     """Whether two tuples list the same things, which may differ in their fields."""
-    parts = [isinstance(part, msgspec.Struct) for part in (*there, *now)]
-    files = [isinstance(part, FileRecord) for part in (*there, *now)]
-    same = list(map(_title, there)) == list(map(_title, now)) or all(files)
-    return all(parts) and len(there) == len(now) and same
+    parts = [isinstance(part, msgspec.Struct) for part in (*stored, *now)]
+    files = [isinstance(part, FileRecord) for part in (*stored, *now)]
+    same = list(map(_title, stored)) == list(map(_title, now)) or all(files)
+    return all(parts) and len(stored) == len(now) and same
 
 
 def _title(part: Any) -> object:
-    """Return the field that tells a record from others of its kind."""
+    """Return the field that identifies a record among others of its kind."""
     fields = (getattr(part, name, None) for name in ("name", "input", "number"))
     return next((field for field in fields if field is not None), part)
 

@@ -80,14 +80,14 @@ def run_blocks(
         run = partial(_run_block, plan, exposed, stages)
         with closing(map_ordered(run, blocks, schedule.runs)) as processed:
             for block, result in processed:
-                there = min(committed - first, len(block.ids))
+                kept = min(committed - first, len(block.ids))
                 first += len(block.ids)
-                if past is None or there <= 0:
+                if past is None or kept <= 0:
                     yield result
                     continue
-                past.compare(replace(take_rows(block, slice(there)), skipped=block.skipped))
-                if there < len(block.ids):
-                    yield result.after(there)
+                past.compare(replace(take_rows(block, slice(kept)), skipped=block.skipped))
+                if kept < len(block.ids):
+                    yield result.after(kept)
 
 
 def _run_block(

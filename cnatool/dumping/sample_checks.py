@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +115,7 @@ class _Count:
         self.samples += int(np.count_nonzero(rows))
 
     def __str__(self) -> str:
-        return f"{self.samples:,} sample{'s' * (self.samples != 1)}, first {self._first}"
+        return f"{count_text(self.samples, 'sample')}, first {self._first}"
 
 
 # Multiplier that makes the hash of several inputs depend on their order.
@@ -157,14 +157,14 @@ class SharedSamples:
         for other, parts in self._past.items():
             if other == split:
                 continue
-            there = np.zeros(len(hashes), bool)
+            shared = np.zeros(len(hashes), bool)
             for part in parts:
                 places = np.searchsorted(part, hashes)
-                there |= part[np.minimum(places, len(part) - 1)] == hashes
-            if there.any():
-                first = str(ids[int(there.argmax())])
+                shared |= part[np.minimum(places, len(part) - 1)] == hashes
+            if shared.any():
+                first = str(ids[int(shared.argmax())])
                 count, known = self._counts.get((split, other), (0, first))
-                self._counts[split, other] = (count + int(there.sum()), known)
+                self._counts[split, other] = (count + int(shared.sum()), known)
         if split != self._last:
             self._blocks.append(hashes)
         self._rows[split] = self._rows.get(split, 0) + len(hashes)

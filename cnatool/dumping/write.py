@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
 from cnatool.records.store import SkippedSample
 from cnatool.store.replace import ReplacedStore, count_committed_rows, discard
@@ -145,7 +145,7 @@ def _describe_skipped(split: str, skipped: Sequence[SkippedSample], rows: int) -
     many = count > _FEW_SKIPPED * rows
     kept = f"only {rows - count:,} of {rows:,} samples are stored; " if many else ""
     return (
-        f"{split}: {kept}{count:,} sample{'s' * (count != 1)} could not be read and "
+        f"{split}: {kept}{count_text(count, 'sample')} could not be read and "
         f"{'were' if count != 1 else 'was'} skipped{f' ({count / rows:.0%})' if many else ''}; the "
         f"first: {printable(skipped[0].reason)}"
     )

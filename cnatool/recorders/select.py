@@ -80,17 +80,17 @@ class _Selector:
         self._left_out: dict[str, str] = {}
 
     def select(self, modules: Modules) -> Selection:
-        found = find_layers(self._trace.steps, self._trace.outputs.values())
+        found_layers = find_layers(self._trace.steps, self._trace.outputs.values())
         layers: list[Layer] = []
         sources: dict[str, str] = {}
         normalisers: dict[str, str] = {}
         if isinstance(modules, str) and modules in _RULES:
-            if not found:
+            if not found_layers:
                 raise UsageError(
                     "no linear operator was found in the network: name modules=…, and record a "
                     "compiled network before it is compiled."
                 )
-            for layer in found:
+            for layer in found_layers:
                 linear = self._carrier(layer.linear)
                 entering = self._carrier(layer.preactivation)
                 if modules == "linear":
@@ -129,19 +129,19 @@ class _Selector:
 
     def _outputs(self) -> list[Output]:
         """Select outputs as tensors too: their operators distinguish scores from probabilities."""
-        found = []
+        outputs = []
         for part, value in self._trace.outputs.items():
             axis = self._trace.values[value].axis
             if axis is None:
                 self._left_out[f"output {part}".rstrip()] = _NO_AXIS
             else:
-                found.append(Output(part, self._take(value), axis, value))
-        if not found:
+                outputs.append(Output(part, self._take(value), axis, value))
+        if not outputs:
             raise DataError(
                 "no output of the network has a row for each sample: record the inner module that "
                 "returns its scores."
             )
-        return found
+        return outputs
 
     def _all_layers(self) -> list[Layer]:
         """Return a layer for each value that the user selected."""
@@ -154,7 +154,7 @@ class _Selector:
     def _carrier(self, values: Sequence[int]) -> int:
         """Return the value to record among several that differ in shape only."""
         with_samples = [v for v in values if self._trace.values[v].axis is not None]
-        given = [v for v in with_samples if self._trace.values[v].places]
+        returned = [v for v in with_samples if self._trace.values[v].places]
         if not with_samples:
             value = self._trace.values[values[0]]
             where = "" if value.origin is None else f" in module {value.origin.module!r}"
@@ -163,7 +163,7 @@ class _Selector:
                 f"for 3 samples is {value.shape}): give each sample a row of its own, or select "
                 "other modules by name."
             )
-        return (given or with_samples)[0]
+        return (returned or with_samples)[0]
 
     def _take(self, number: int, operator: str | None = None) -> str:
         """Select a value and return its name; ``operator`` computed it, apart from its shape."""
@@ -193,10 +193,10 @@ class _Selector:
             text += f"#{place.call + 1}" if self._calls[place.module] > 1 else ""
             return f"{text}.{place.result}" if place.result else text
         name = f"{source.module}/{operator}".lstrip("/")
-        taken = {tensor.name for tensor in self._selected.values()}
+        used = {tensor.name for tensor in self._selected.values()}
         number = 2
         text = name
-        while text in taken:
+        while text in used:
             text, number = f"{name}#{number}", number + 1
         return text
 
@@ -245,9 +245,9 @@ class _Selector:
             }
             if not values:
                 shown = repr(pattern) if isinstance(pattern, str) else pattern.__name__
-                known = ", ".join([name for name in self._modules if name][:8])
+                examples = ", ".join([name for name in self._modules if name][:8])
                 raise UsageError(
-                    f"modules: {shown} matches no module that runs. The modules are {known}, …"
+                    f"modules: {shown} matches no module that runs. The modules are {examples}, …"
                 )
             for number, value in values.items():
                 if value.axis is None:

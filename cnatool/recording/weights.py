@@ -34,16 +34,16 @@ def measure_weights(
     Layers share weights if their arrays share memory and have the same shape and type.
     """
     known = {name for layer in layers for name in (layer.preactivation, layer.linear)}
-    for what, given in (("weights", weights), ("initial_weights", initial or {})):
-        unknown = next((name for name in given if name not in known), None)
+    for what, arrays in (("weights", weights), ("initial_weights", initial or {})):
+        unknown = next((name for name in arrays if name not in known), None)
         if unknown is not None:
             raise UsageError(f"{what}: {unknown!r} is not a layer.")
     first: dict[_Memory, int] = {}
-    # Arrays are kept alive, so that no other one gets their memory and is taken for the same.
-    held: list[object] = []
+    # Arrays are kept alive: another one in the same memory would count as the same array.
+    alive: list[object] = []
     return WeightsRecord(
         layers=tuple(
-            _measure(layer, count, weights, initial, first, held)
+            _measure(layer, count, weights, initial, first, alive)
             for layer, count in zip(layers, groups, strict=True)
         ),
         parameters=parameters,
@@ -80,7 +80,7 @@ def _measure(
     weights: Mapping[str, ArrayLike],
     initial: Mapping[str, ArrayLike] | None,
     first: dict[_Memory, int],
-    held: list[object],
+    alive: list[object],
 ) -> LayerWeights:
     name = layer.linear if layer.linear in weights else layer.preactivation
     if name not in weights:
@@ -89,7 +89,7 @@ def _measure(
     given = weights[name]
     array = _array("weights", name, given)
     memory = _memory(given, array)
-    held += [given, array] if memory[0] == "array" else [given]
+    alive += [given, array] if memory[0] == "array" else [given]
     same_as = first.get(memory)
     first.setdefault(memory, layer.number)
     matrix = _matrix("weights", name, array, groups)

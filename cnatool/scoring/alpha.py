@@ -32,17 +32,17 @@ def compute_alpha(
 ) -> NDArray[np.float64]:
     """Return α of each sample, (n,), or of the first `rows`.
 
-    For inputs that stores share it is computed once and kept for the stores that follow.
+    α of inputs that stores share is cached for the stores that follow.
     """
-    wanted = len(split) if rows is None else rows
-    if split.record.inputs_from is None or not split.record.complete or wanted < len(split):
-        return _measure_alpha(split, fields, observer, wanted)
-    held = split.inputs_split()
+    count = len(split) if rows is None else rows
+    if split.record.inputs_from is None or not split.record.complete or count < len(split):
+        return _measure_alpha(split, fields, observer, count)
+    source = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
-    key = (real_path(held.path), split.name, held.record.fingerprint, form)
+    key = (real_path(source.path), split.name, source.record.fingerprint, form)
     alpha = _LATEST.pop(key, None)
     if alpha is None:
-        alpha = _measure_alpha(split, fields, observer, wanted)
+        alpha = _measure_alpha(split, fields, observer, count)
         alpha.flags.writeable = False
     _LATEST[key] = alpha
     while len(_LATEST) > _MOST_LATEST:
@@ -81,8 +81,8 @@ def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArra
     for start, block in split.inputs().blocks():
         if rows is not None and start >= rows:
             return
-        wanted = block if rows is None else block[: rows - start]
-        yield start, wanted[:, :_LEVELS] if split.holds_levels() else wanted
+        part = block if rows is None else block[: rows - start]
+        yield start, part[:, :_LEVELS] if split.holds_levels() else part
 
 
 def _histogram(

@@ -115,12 +115,12 @@ def _find_rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
     """Find the rows that have one of these ids."""
     if not samples:
         return {}
-    wanted = set(samples)
+    ids = set(samples)
     return {
         start + place: str(name)
         for start, block in split.ids.blocks()
         for place, name in enumerate(block)
-        if name in wanted
+        if name in ids
     }
 
 

@@ -1,4 +1,4 @@
-"""Notes beside a score: what its numbers are of, and what they depend on."""
+"""Notes on a score: which data it covers, and what its numbers depend on."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
         tree, text, checksum = _read_attribute(path)
         record = None if text is None else _RECORD.decode(text)
         wrong = None if record is None else next(find_contradictions(record), None)
-        found = None if text is None else attribute_checksum(text)
+        expected = None if text is None else attribute_checksum(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         if (maker := _other_version(text, checksum)) is not None:
             raise StoreVersionError(
@@ -119,7 +119,7 @@ def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
         raise NotAStoreError(f"{path} is not a cnatool store: its root has no attribute cnatool.")
     if wrong is not None:
         raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
-    if record is None or checksum not in (None, found):
+    if record is None or checksum not in (None, expected):
         raise StoreDamagedError(
             f"{path}: the attribute cnatool does not match its checksum cnatool_crc32c. Dump "
             "again, or restore the store from a copy. If you changed it on purpose, remove the "

@@ -185,7 +185,7 @@ def compare_measures(
 def control_for_hyperparameters(
     networks: Networks, target: str, measure: str
 ) -> HyperparameterResult:
-    """Compute what a measure tells of a target beyond the hyperparameters: Ψ, K, sign error."""
+    """Compute what a measure explains of a target beyond the hyperparameters: Ψ, K, sign error."""
     settings = networks.settings
     rows = networks.select_rows(target, measure)
     names = settings.hyperparameters

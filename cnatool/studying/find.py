@@ -18,7 +18,7 @@ _SUFFIXES = (".zarr.zip", ".zarr", ".hdf5", ".h5")
 
 
 def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScored]]:
-    """Find the stores at some places, each of which is a store or a folder that is searched.
+    """Find the stores at the given paths, each a store or a folder to search.
 
     Returns
     -------

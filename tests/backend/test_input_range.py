@@ -268,7 +268,7 @@ def test_inspect_and_preview_say_what_the_model_does(
     path = saved(build(torchvision), tmp_path / "m.onnx")
     np.savez(tmp_path / "data.npz", x=pictures(torchvision))
     found = inspect_model(path, (3, 8, 8)).ranges["x"]
-    assert found.takes == "pixels"
+    assert found.expects == "pixels"
     assert str(found) == (
         "itself subtracts 103.5 to 123.7 and divides by 57.12 to 58.4 first, as for values from 0 "
         "to 255"

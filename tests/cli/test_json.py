@@ -16,7 +16,7 @@ from support.networks import Builder, saved
 import cnatool
 from cnatool.cli.app import app
 from cnatool.dumping import preflight as forecast
-from cnatool.dumping.left_out import left_out_lines, needs_no_storing
+from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
 from cnatool.records.store import SkippedTensor
 
 
@@ -97,14 +97,14 @@ def test_tensors_without_samples_do_not_frighten() -> None:
         ("ReduceMean", "no sample axis: shape (4,) whatever the number of samples"),
         ("Add", "inside Loop: cannot be an output of the graph"),
     )
-    assert list(left_out_lines(found)) == [
+    assert list(summarise_skipped(found)) == [
         "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
         "no values of samples",
         "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph "
         "(`inspect(skipped=True)` lists them)",
     ]
     assert sum(map(needs_no_storing, found)) == 777
-    assert list(left_out_lines([])) == []
+    assert list(summarise_skipped([])) == []
 
 
 def test_a_long_list_of_layers_is_short(here: Path) -> None:

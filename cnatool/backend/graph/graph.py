@@ -246,7 +246,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
     for location, name in sorted(locations.items()):
         try:
             file = real_path(folder / location.replace("\0", ""))
-            there = file.is_file()
+            exists = file.is_file()
         except OSError as error:
             raise ModelError(
                 f"{path}: weight {name!r} should be in a file that cannot be: {error.strerror}."
@@ -256,7 +256,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
                 f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
                 "Move it beside the model and export anew."
             )
-        if not there:
+        if not exists:
             raise ModelError(
                 f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
                 "file is not there."

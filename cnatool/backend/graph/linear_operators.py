@@ -119,7 +119,8 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
     zero_point = _RESULT_ZERO_POINT.get(node.op_type)
     quantised = zero_point is not None and bool(input_name(node, zero_point))
     nonlinearity = next(
-        (each.s.decode() for each in node.attribute if each.name == "activation"), None
+        (attribute.s.decode() for attribute in node.attribute if attribute.name == "activation"),
+        None,
     )
     if quantised and zero_point is not None and clips_at_zero(graph, node, zero_point):
         nonlinearity = "Relu"
@@ -148,7 +149,11 @@ def clips_at_zero(graph: Graph, node: onnx.NodeProto, zero_point: int) -> bool:
     """
     name = input_name(node, zero_point)
     if not name:
-        kinds = [each.i for each in node.attribute if each.name == "output_dtype" and each.i]
+        kinds = [
+            attribute.i
+            for attribute in node.attribute
+            if attribute.name == "output_dtype" and attribute.i
+        ]
         return not kinds or _LOWEST_CODE.get(kinds[0]) == 0
     code = graph.constants.get(name)
     if code is None or code.data_location == onnx.TensorProto.EXTERNAL:
@@ -180,7 +185,7 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
 def _contracts(node: onnx.NodeProto) -> bool:
     """Whether an Einsum of two tensors sums over an index that both have."""
     equation = next(
-        (each.s.decode() for each in node.attribute if each.name == "equation"), ""
+        (attribute.s.decode() for attribute in node.attribute if attribute.name == "equation"), ""
     ).replace(" ", "")
     operands, _, result = equation.partition("->")
     left, _, right = operands.partition(",")

@@ -19,7 +19,9 @@ def operator_set(names: str) -> frozenset[str]:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return the attributes of a node by name."""
-    return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    return {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
 
 
 def input_name(node: onnx.NodeProto, number: int) -> str:

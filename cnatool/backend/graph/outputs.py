@@ -77,9 +77,11 @@ def add_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    there = {output.name for output in copy.graph.output}
+    declared = {output.name for output in copy.graph.output}
     wanted = dict.fromkeys([*names, *_running_statistics(copy.graph)])
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in there)
+    copy.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in wanted if name not in declared
+    )
     return copy
 
 

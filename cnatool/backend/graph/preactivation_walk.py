@@ -124,7 +124,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
         pair = [reader.op_type for reader in readers(graph, node.output[0])]
         return first and pair == ["DequantizeLinear"] and not clips_at_zero(graph, node, 2)
     if node.op_type == "Cast":
-        return any(each.name == "to" and each.i in FLOATS for each in node.attribute)
+        return any(attribute.name == "to" and attribute.i in FLOATS for attribute in node.attribute)
     if node.op_type in SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
         return first
     if node.op_type == "QLinearAdd":

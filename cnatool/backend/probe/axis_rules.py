@@ -332,7 +332,7 @@ class CountedRules(CountedLengths):
     def _nested(self, node: onnx.NodeProto, captures: Sequence[str], place: int) -> Axes:
         """Judge a result of a subgraph by its operators: one that counts makes all axes count."""
         outer = any(self.axes.get(name) for name in (*node.input, *captures) if name)
-        inner = any(each.op_type in COUNTING for each in inner_nodes(node))
+        inner = any(nested.op_type in COUNTING for nested in inner_nodes(node))
         if outer or inner:
             return ALL
         trips = node.op_type == "Loop" and any(

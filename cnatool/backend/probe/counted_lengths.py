@@ -51,9 +51,9 @@ class CountedLengths:
 
     def _ints(self, node: onnx.NodeProto, place: int, attribute: str) -> list[int] | None:
         """Return whole numbers that an attribute or a constant input holds; None where unknown."""
-        for each in node.attribute:
-            if each.name == attribute:
-                return [each.i] if each.type == each.INT else list(each.ints)
+        for declared in node.attribute:
+            if declared.name == attribute:
+                return [declared.i] if declared.type == declared.INT else list(declared.ints)
         if place < len(node.input) and node.input[place]:
             value = self._constants.get(node.input[place])
             return None if value is None else [int(i) for i in value.ravel()]

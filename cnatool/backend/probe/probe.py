@@ -94,7 +94,7 @@ def probe(
     run: RunOptions,
     known: Collection[str] = (),
 ) -> Probe:
-    """Run a model on two batches of different size and see what scales with the samples.
+    """Run a model on two batches of different size, and find the axes that scale with them.
 
     All samples must differ. The first run takes all of them, the second one less. A model that is
     bound to several takes them in another order instead, and the sample axis is the one along

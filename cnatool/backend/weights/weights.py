@@ -63,7 +63,7 @@ def measure_weights(
 
 def check_initial(network: Network, initial: Network) -> None:
     """Refuse two models with different numbers of layers."""
-    counts = [len(each.layers.layers) for each in (network, initial)]
+    counts = [len(measured.layers.layers) for measured in (network, initial)]
     if counts[0] != counts[1]:
         raise ModelError(
             f"{initial.graph.path} is no initial state of {network.graph.path}: it has "

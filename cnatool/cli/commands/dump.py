@@ -47,7 +47,7 @@ def dump(
         typer.Option(
             "--json",
             rich_help_panel=RUN,
-            help="Print one JSON document instead, with --dry-run what it would take.",
+            help="Print one JSON document instead, with --dry-run the estimate.",
         ),
     ] = False,
     quiet: Annotated[
@@ -81,7 +81,7 @@ def dump(
 
 
 def _check_fits(estimate: Preflight, *, printed: bool) -> None:
-    """Print what a dump would take, unless that is printed already; refuse as the dump would."""
+    """Print the estimate unless that is done; raise a UsageError if the store would not fit."""
     if not printed:
         for line in estimate.lines():
             print_line(with_options(line))

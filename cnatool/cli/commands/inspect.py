@@ -74,24 +74,26 @@ def inspect(
     from cnatool.cli.tables.inspect import print_model
     from cnatool.dumping.inspect import inspect_model
 
-    inspection = inspect_model(path, _shapes(input_shapes or ()), **options)
+    inspection = inspect_model(path, _parse_shapes(input_shapes or ()), **options)
     if json:
         print_json(inspection.document(path).to_json())
     else:
         print_model(path, inspection, layers=layers, skipped=skipped)
 
 
-def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
+def _parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
     named = [text.rpartition("=") for text in texts]
     if len(named) == 1 and not named[0][1]:
-        return _shape(texts[0])
+        return _parse_shape(texts[0])
     for text, (_, equals, _) in zip(texts, named, strict=True):
         if not equals:
-            raise UsageError(f"--input-shape {text}: of several, each is INPUT=N,N,….")
-    return {name: _shape(shape) for name, _, shape in named} or None
+            raise UsageError(
+                f"--input-shape {text}: with several inputs, write each as INPUT=N,N,…."
+            )
+    return {name: _parse_shape(shape) for name, _, shape in named} or None
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def _parse_shape(text: str) -> tuple[int, ...]:
     words = text.replace("x", ",").split(",")
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f"--input-shape {text}: positive whole numbers with commas between them.")

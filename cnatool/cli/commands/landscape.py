@@ -24,7 +24,9 @@ from cnatool.cli.options import (
 def landscape(
     stores: Annotated[
         list[Path],
-        typer.Argument(metavar="STORE", help="Stores with whole activations, and folders of such."),
+        typer.Argument(
+            metavar="STORE", help="Stores with whole activations, and folders of such stores."
+        ),
     ],
     order: OrderOption = None,
     by: RunTagOption = None,

@@ -58,8 +58,8 @@ def plot(
             "--output",
             "--to",
             metavar="FILE.png|svg|pdf|html|json",
-            help="The picture, in the format of its ending; .html is a page that needs no network, "
-            ".json the Vega-Lite specification.",
+            help="The picture, in the format of its extension; .html is a page that needs no "
+            "network, .json the Vega-Lite specification.",
             rich_help_panel=_FIGURE,
         ),
     ],
@@ -93,7 +93,7 @@ def plot(
         str | None,
         typer.Option(
             metavar="TAG",
-            help="Tag that holds the step as a number; by default the only one that could be.",
+            help="Tag that holds the step as a number; by default the only tag that can be.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,
@@ -109,20 +109,24 @@ def plot(
     width: Annotated[
         float | None,
         typer.Option(
-            metavar="PIXELS", help="Width of one panel, 96 an inch.", rich_help_panel=_FIGURE
+            metavar="PIXELS",
+            help="Width of one panel, at 96 pixels per inch.",
+            rich_help_panel=_FIGURE,
         ),
     ] = None,
     height: Annotated[
         float | None,
         typer.Option(
-            metavar="PIXELS", help="Height of one panel, 96 an inch.", rich_help_panel=_FIGURE
+            metavar="PIXELS",
+            help="Height of one panel, at 96 pixels per inch.",
+            rich_help_panel=_FIGURE,
         ),
     ] = None,
     scale: Annotated[
         float,
         typer.Option(
             metavar="N",
-            help="Pixels of a PNG for each pixel of the picture.",
+            help="Factor by which a PNG has more pixels than the picture.",
             rich_help_panel=_FIGURE,
         ),
     ] = 2,
@@ -148,7 +152,7 @@ def plot(
 
     check_picture_path(path)
     if not 0 < scale <= 20:
-        raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
+        raise UsageError(f"--scale {scale:g}: give a factor above 0, up to 20.")
     if path.suffix != ".json":
         import_converter()
     observer = ConsoleObserver()

@@ -40,8 +40,8 @@ def study(
         typer.Option(
             "--from",
             metavar="FILE.parquet|csv",
-            help="Networks, or columns of them, from elsewhere, by their id; its values replace "
-            "those of the stores. Single quotes that cnatool put before formulas in CSV are "
+            help="Table of further networks or columns, by network id; its values replace those of "
+            "the stores. Single quotes that cnatool put before formulas in CSV are "
             "removed.",
             rich_help_panel=STORES,
         ),
@@ -103,7 +103,7 @@ def study(
         typer.Option(
             "--pairs",
             metavar="N",
-            help="Effective pairs that an environment of the sign error needs.",
+            help="Fewest effective pairs of networks in an environment of the sign error.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = 12,
@@ -134,8 +134,8 @@ def study(
             output=output,
             by=by,
             cluster=cluster,
-            hyperparameters=None if hyperparameters is None else _words(hyperparameters),
-            compare=None if compare is None else [_pair(text) for text in compare],
+            hyperparameters=None if hyperparameters is None else _split_words(hyperparameters),
+            compare=None if compare is None else [_parse_pair(text) for text in compare],
             resamples=resamples,
             seed=seed,
             least_pairs=least_pairs,
@@ -152,11 +152,11 @@ def study(
     )
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_pair(text: str) -> tuple[str, str]:
     first, comma, second = text.partition(",")
     if not (first and comma and second) or "," in second:
         raise UsageError(f"--compare {text}: write it as MEASURE,MEASURE.")

@@ -23,7 +23,7 @@ def verify(
 
     The exit code is 1 if the store has faults.
     """
-    from cnatool._util.text import bytes_text
+    from cnatool._util.text import bytes_text, count_text
     from cnatool.store.verify import verify as verify_store
 
     def print_faults(verification: Verification) -> None:
@@ -35,7 +35,7 @@ def verify(
                 "which were read"
             )
         count = len(verification.faults)
-        verdict = f"{count} fault{'s' * (count != 1)}" if count else "nothing is wrong"
+        verdict = count_text(count, "fault") if count else "nothing is wrong"
         print_line(f"{store}: {verdict} ({checked})")
 
     with ConsoleObserver(quiet=quiet or json) as observer:

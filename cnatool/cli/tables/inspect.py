@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
+from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
-from cnatool.dumping.left_out import left_out_lines, needs_no_storing
+from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
 from cnatool.store.format_table import hidden_path
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
     from cnatool.store.store import Split, Store
 
-# Skipped samples, and reasons why tensors are not stored, that are shown unasked.
+# Skipped samples, and reasons why tensors are not stored, that are listed by default.
 _LISTED = 5
 
 
 def print_store(store: Store, *, layers: bool = False, skipped: bool = False) -> None:
-    """Print how a store was made and what it holds; in full what is asked for."""
+    """Print how a store was made and what it holds; layers and reasons if asked for."""
     _print_origin(store, every=skipped)
     _print_tensors(store.tensors, store.layers, stored=True)
     if layers:
@@ -42,18 +42,18 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
 def print_model(
     path: Path, inspection: ModelInspection, *, layers: bool = False, skipped: bool = False
 ) -> None:
-    """Print the inputs, tensors and layers of a model; in full what is asked for."""
+    """Print the inputs and tensors of a model; layers and reasons if asked for."""
     network = inspection.network
     opsets = ", ".join(f"{domain} {version}" for domain, version in network.record.opsets.items())
     print_line(f"{path}: model by {network.record.producer or 'unknown'}, opset {opsets}")
-    for feed in network.inputs:
-        batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
-        print_line(f"input {feed}, {batch}")
-        if feed.name in inspection.ranges:
-            print_line(f"input {feed.name!r}: the model {inspection.ranges[feed.name]}")
-    if inspection.batch is not None and all(feed.batch is None for feed in network.inputs):
+    for target in network.inputs:
+        batch = "any number of samples" if target.batch is None else f"batches of {target.batch}"
+        print_line(f"input {target}, {batch}")
+        if target.name in inspection.ranges:
+            print_line(f"input {target.name!r}: the model {inspection.ranges[target.name]}")
+    if inspection.batch is not None and all(target.batch is None for target in network.inputs):
         print_line(
-            f"run with {inspection.batch} sample{'s' * (inspection.batch > 1)} at a time: with 2 "
+            f"run with {count_text(inspection.batch, 'sample')} at a time: with 2 "
             "and 3 it fails, or no tensor has rows of samples"
         )
     print_line("")
@@ -206,7 +206,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         if every:
             print_line("nothing is left out")
         return
-    for line in left_out_lines(skipped):
+    for line in summarise_skipped(skipped):
         print_line(with_options(line))
     if every:
         print_lines(
@@ -220,7 +220,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
 
 
 def _dtype_text(tensor: TensorRecord) -> str:
-    """Write the element type; both where the graph's had to be cast."""
+    """Write the element type; both types where that of the graph had to be cast."""
     kind = tensor.onnx_type or tensor.dtype
     if {"float": "float32", "double": "float64"}.get(kind, kind) == tensor.dtype:
         return tensor.dtype

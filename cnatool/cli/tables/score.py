@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import name_with_operator
+from cnatool._util.text import count_text, name_with_operator
 from cnatool.cli.console import print_line, print_lines, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
@@ -52,7 +52,7 @@ def _print_layers(result: ScoreResult, *, every: bool) -> None:
     texts = [
         f"{layer.depth} {name_with_operator(layer.name, layer.operator)}" for layer in result.layers
     ]
-    count = f"{len(texts)} layer{'s' * (len(texts) != 1)}"
+    count = count_text(len(texts), "layer")
     line = f"{count}: {', '.join(texts)}"
     if every:
         print_line(f"\n{count}:")

@@ -43,39 +43,41 @@ _KNOWN_FILTERS = {
 }
 
 
-def open_hdf5(at: Location, selection: ArraySelection) -> RowSource:
+def open_hdf5(location: Location, selection: ArraySelection) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``."""
     try:
-        with h5py.File(at.path, "r") as file:
+        with h5py.File(location.path, "r") as file:
             member = file
-            words = [word for word in (at.array or "").split("/") if word]
+            words = [word for word in (location.array or "").split("/") if word]
             for word in words:
-                member = _open_member(member, word, at)
+                member = _open_member(member, word, location)
             is_group = isinstance(member, h5py.Group)
             group = member if is_group else member.parent
             if len(group) > _MAX_MEMBERS:
-                raise DataError(f"{at} holds {len(group)} objects: name the array with ::.")
+                raise DataError(f"{location} holds {len(group)} objects: name the array with ::.")
             datasets = {name: _open_dataset(group, name) for name in group}
             return make_sliced_source(
-                at.path.name,
-                str(at),
+                location.path.name,
+                str(location),
                 {name: dataset for name, dataset in datasets.items() if dataset is not None},
                 selection,
                 None if is_group else words[-1],
-                partial(_open_rows, at.path, "/".join(words if is_group else words[:-1])),
+                partial(_open_rows, location.path, "/".join(words if is_group else words[:-1])),
             )
     except DataError:
         raise
     except _READ_ERRORS as error:
-        raise read_error(at, error, what="cannot be read as HDF5") from error
+        raise read_error(location, error, problem="cannot be read as HDF5") from error
 
 
-def _open_member(group: Any, word: str, at: Location) -> Any:
+def _open_member(group: Any, word: str, location: Location) -> Any:
     if not isinstance(group, h5py.Group) or word not in group:
         available = list_names(group if isinstance(group, h5py.Group) else ())
-        raise DataError(f"{at}: there is no {word!r}, but {available}.")
+        raise DataError(f"{location}: there is no {word!r}, but {available}.")
     if isinstance(group.get(word, getlink=True), h5py.ExternalLink):
-        raise DataError(f"{at}: {word!r} leads into another file: copy the array into this one.")
+        raise DataError(
+            f"{location}: {word!r} leads into another file: copy the array into this one."
+        )
     return group[word]
 
 
@@ -139,6 +141,6 @@ def _fetch(path: Path, inside: str, where: str, start: int, stop: int) -> NDArra
         with h5py.File(path, "r") as file:
             values: NDArray[Any] = np.asarray(file[inside][start:stop])
     except _READ_ERRORS as error:
-        what = f"cannot be read from row {start} to {stop}"
-        raise read_error(where, error, what=what) from error
+        problem = f"cannot be read from row {start} to {stop}"
+        raise read_error(where, error, problem=problem) from error
     return values

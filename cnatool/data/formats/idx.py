@@ -176,7 +176,7 @@ def _open_labels(path: Path) -> RowReader:
             with labels.open() as file:
                 size = count_bytes(file)
         except READ_ERRORS as error:
-            what = f"is cut short or damaged: it declares {labels.rows} labels"
-            raise read_error(path, error, what=what) from error
+            problem = f"is cut short or damaged: it declares {labels.rows} labels"
+            raise read_error(path, error, problem=problem) from error
     labels.check_size(size)
     return FirstColumn(labels) if wide else labels

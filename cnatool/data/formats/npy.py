@@ -48,16 +48,16 @@ def open_npz(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
         with ZipFile(path) as archive:
             members = archive.infolist()
     except (*READ_ERRORS, NotImplementedError, ValueError, struct.error) as error:
-        what = "cannot be read as an .npz archive"
-        raise read_error(path, error, "Save it again with numpy.savez.", what=what) from error
+        problem = "cannot be read as an .npz archive"
+        raise read_error(path, error, "Save it again with numpy.savez.", problem=problem) from error
     available = [member.filename.removesuffix(".npy") for member in members]
     selection.check_available(str(path), available)
     samples: dict[str, StreamedRows] = {}
     for names in selection.input_names():
-        found = _find_member(path, members, names)
-        if found is None:
+        member = _find_member(path, members, names)
+        if member is None:
             raise _missing_array(path, names, available)
-        samples[found[0]] = found[1]
+        samples[member[0]] = member[1]
     labels = _find_member(path, members, selection.label_names(samples), texts=True)
     if labels is None and selection.labels is not None:
         raise DataError(

@@ -151,7 +151,7 @@ def _read_head(part: PolarsFile, names: Sequence[str], *, skip: bool) -> pl.Data
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
-    return read_error(path, error, what="cannot be read as Parquet")
+    return read_error(path, error, problem="cannot be read as Parquet")
 
 
 def _make_column(part: PolarsFile, first: pl.Series, options: ImageOptions) -> Column:

@@ -98,8 +98,8 @@ class StreamedRows:
                         raise self._trailing_bytes()
                     yield self._to_native(block)
         except READ_ERRORS as error:
-            what = f"is cut short or damaged at row {row} of {self.rows}"
-            raise read_error(self.where, error, what=what) from error
+            problem = f"is cut short or damaged at row {row} of {self.rows}"
+            raise read_error(self.where, error, problem=problem) from error
 
     def _to_native(self, block: NDArray[Any]) -> NDArray[Any]:
         if self.dtype.kind == "b" and block.view(np.uint8).max() > 1:

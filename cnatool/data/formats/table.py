@@ -208,7 +208,7 @@ class TableSource(SourceDefaults):
                         yield held.head(rows)
                         held = held.slice(rows)
             except TABLE_ERRORS as error:
-                raise read_error(part.path, error, what="is damaged") from error
+                raise read_error(part.path, error, problem="is damaged") from error
         if held is not None and len(held):
             yield held
 

@@ -70,7 +70,7 @@ def read_members(path: Path) -> Iterator[Member]:
     except DataError:
         raise
     except (*READ_ERRORS, tarfile.TarError, ValueError, OverflowError) as error:
-        raise read_error(path, error, what=f"is cut short or damaged after {last}") from error
+        raise read_error(path, error, problem=f"is cut short or damaged after {last}") from error
 
 
 def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Callable[[], bytes]:
@@ -80,7 +80,7 @@ def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Call
             return b"" if file is None else file.read()
         except (*READ_ERRORS, tarfile.TarError) as error:
             advice = "Get a whole copy of the archive."
-            raise read_error(where, error, advice, what="is cut short or damaged") from error
+            raise read_error(where, error, advice, problem="is cut short or damaged") from error
 
     return read
 

@@ -52,54 +52,58 @@ _MAX_MEMBERS = 10_000
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
-def open_zarr(at: Location, selection: ArraySelection) -> RowSource:
+def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
     """Open the arrays of a group: the root, or what follows ``::``."""
-    words = [word for word in (at.array or "").split("/") if word]
+    words = [word for word in (location.array or "").split("/") if word]
     if ".." in words:
-        raise DataError(f"{at}: '..' leads out of the path in front of ::.")
+        raise DataError(f"{location}: '..' leads out of the path in front of ::.")
     try:
-        node = zarr.open(_open_store(at), path="/".join(words), mode="r")
+        node = zarr.open(_open_store(location), path="/".join(words), mode="r")
         arrays: dict[str, Any] = {}
         chosen = None
         if isinstance(node, zarr.Group):
-            arrays = _open_arrays(node, at)
+            arrays = _open_arrays(node, location)
         else:
-            chosen = words[-1] if words else at.path.stem
+            chosen = words[-1] if words else location.path.stem
             if words:
-                group = zarr.open_group(_open_store(at), path="/".join(words[:-1]), mode="r")
-                arrays = _open_arrays(group, at)
+                group = zarr.open_group(_open_store(location), path="/".join(words[:-1]), mode="r")
+                arrays = _open_arrays(group, location)
             arrays[chosen] = node
-        name = at.path.name
-        return make_sliced_source(name, str(at), arrays, selection, chosen, partial(_open_rows, at))
+        name = location.path.name
+        return make_sliced_source(
+            name, str(location), arrays, selection, chosen, partial(_open_rows, location)
+        )
     except DataError:
         raise
     # Metadata are JSON, and zarr fails on what is missing or odd in it in any way.
     except Exception as error:
         advice = "Name a group or an array that exists, and get a whole copy of the data."
-        raise read_error(at, error, advice, what="cannot be read as Zarr") from error
+        raise read_error(location, error, advice, problem="cannot be read as Zarr") from error
 
 
-def _open_store(at: Location) -> Any:
-    if at.path.is_dir():
-        return ZarrFolder(at.path)
-    with ZipFile(at.path) as archive:
+def _open_store(location: Location) -> Any:
+    if location.path.is_dir():
+        return ZarrFolder(location.path)
+    with ZipFile(location.path) as archive:
         sizes = [member.file_size for member in archive.infolist()]
     if max(sizes, default=0) > MAX_CHUNK:
         raise DataError(
-            f"{at.path} holds a member of {max(sizes)} bytes; the limit is {MAX_CHUNK}."
+            f"{location.path} holds a member of {max(sizes)} bytes; the limit is {MAX_CHUNK}."
         )
-    return zarr.storage.ZipStore(at.path, mode="r", read_only=True)
+    return zarr.storage.ZipStore(location.path, mode="r", read_only=True)
 
 
-def _open_arrays(group: zarr.Group, at: Location) -> dict[str, Any]:
+def _open_arrays(group: zarr.Group, location: Location) -> dict[str, Any]:
     """Open the arrays of a group, one after the other.
 
     When it opens all at once, zarr writes tracebacks of those that cannot be opened.
     """
     consolidated = group.metadata.consolidated_metadata
-    names = _list_nodes(at.path, group.path) if consolidated is None else consolidated.metadata
+    names = (
+        _list_nodes(location.path, group.path) if consolidated is None else consolidated.metadata
+    )
     if len(names) > _MAX_MEMBERS:
-        raise DataError(f"{at} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
+        raise DataError(f"{location} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
     nodes = ((name, group[name]) for name in names if "/" not in name)
     return {name: node for name, node in nodes if isinstance(node, zarr.Array)}
 
@@ -117,8 +121,8 @@ def _list_nodes(path: Path, inside: str) -> list[str]:
     return sorted(node.name for node in metadata if node.name and node.parent == above)
 
 
-def _open_rows(at: Location, name: str, array: Any) -> SlicedRows:
-    where = f"{at.path}, array {printable(name)!r},"
+def _open_rows(location: Location, name: str, array: Any) -> SlicedRows:
+    where = f"{location.path}, array {printable(name)!r},"
     check_chunked_array(where, array.dtype, array.shape, array.chunks)
     for codec in _list_codecs(array):
         if codec not in _CODECS:
@@ -160,8 +164,8 @@ def _fetch(array: Any, where: str, start: int, stop: int) -> NDArray[Any]:
     except DataError:
         raise
     except Exception as error:
-        what = f"cannot be read from row {start} to {stop}"
-        raise read_error(where, error, "Get a whole copy of the data.", what=what) from error
+        problem = f"cannot be read from row {start} to {stop}"
+        raise read_error(where, error, "Get a whole copy of the data.", problem=problem) from error
 
 
 class ZarrFolder(LocalStore):

@@ -220,7 +220,7 @@ def _plan_scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions)
                 f"{_describe(spec, target)}: {source.name} would be truncated to {dtype.name}. "
                 f"Store the data as {dtype.name}."
             )
-        # A file of settings may spell out that nothing is done.
+        # A preprocessing file may state explicitly that nothing is done.
         if options.scale not in (None, 1.0) or options.mean or options.std:
             raise UsageError(
                 f"input '{target.name}' takes {dtype.name}, and `scale`, `mean` and `std` are for "
@@ -269,21 +269,21 @@ def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) ->
 
 def _advise(spec: InputSpec, target: ModelInput) -> str:
     """Suggest options that would make images fit the model's input."""
-    here, there = _image_size(spec.shape, spec.layout), _image_size(target.shape, None)
-    if here is None or there is None:
+    raw_size, target_size = _image_size(spec.shape, spec.layout), _image_size(target.shape, None)
+    if raw_size is None or target_size is None:
         return "Check that the model was trained on such data."
-    (*size, channels), (height, width, wanted) = here, there
+    (*size, channels), (height, width, target_channels) = raw_size, target_size
     ways = []
     if size != [height, width]:
-        # What most networks for images are evaluated with: 224 of 256.
+        # Most networks for images are evaluated on 224 of 256 pixels.
         side = int(min(height, width) / 0.875)
         ways.append(
             f"`resize=({height}, {width})` squeezes each image into that size, and `resize={side}` "
             f"with `crop=({height}, {width})` keeps its proportions and takes the middle; choose "
             "the one used in training"
         )
-    if channels != wanted:
-        ways.append(f"`colour={'rgb' if wanted == 3 else 'grey'}` makes the channels fit")
+    if channels != target_channels:
+        ways.append(f"`colour={'rgb' if target_channels == 3 else 'grey'}` makes the channels fit")
     return f"{'; '.join(ways)}."
 
 
@@ -302,7 +302,7 @@ def _image_size(shape: tuple[int | None, ...], layout: str | None) -> tuple[int,
 def _name_layout(
     spec: InputSpec, target: ModelInput, options: PreprocessOptions, group: list[Arrangement]
 ) -> str:
-    """Name the layout for the record; with its channel axis if mean or std need one."""
+    """Return the layout as recorded, with its channel axis if mean or std need one."""
     counts = {len(values) for values in (options.mean, options.std) if len(values) > 1}
     first = group[0]
     plain = "as is" if first.shape == spec.shape else "reshape"

@@ -197,8 +197,8 @@ def _convert(fields: dict[str, Any]) -> Recipe:
         if isinstance(error.__cause__, UsageError):
             raise error.__cause__ from None
         # msgspec writes "Expected `int`, got `str` - at `$.resize[0]`".
-        what, _, where = str(error).replace("`", "").partition(" - at $")
-        raise UsageError(f"{where.lstrip('.')}: {what[:1].lower()}{what[1:]}.") from error
+        problem, _, where = str(error).replace("`", "").partition(" - at $")
+        raise UsageError(f"{where.lstrip('.')}: {problem[:1].lower()}{problem[1:]}.") from error
 
 
 def _parse_number(value: float | str) -> float:

@@ -39,35 +39,35 @@ class ModelGraph:
     Attributes
     ----------
     trace : Trace
-        What it does.
+        Its values, and the operations between them.
     layers : dict of str to keras.Layer
         Its layers, by name.
     """
 
-    def __init__(self, model: Any, given: Any) -> None:
-        flat = tf.nest.flatten(given)
-        types = [one.dtype for one in getattr(model, "inputs", None) or []]
+    def __init__(self, model: Any, inputs: Any) -> None:
+        flat = tf.nest.flatten(inputs)
+        types = [tensor.dtype for tensor in getattr(model, "inputs", None) or []]
         if len(types) != len(flat):
-            types = [np.asarray(one).dtype for one in flat]
+            types = [np.asarray(array).dtype for array in flat]
         self._types = types
         signature = [
-            tf.TensorSpec((None, *np.shape(one)[1:]), dtype)
-            for one, dtype in zip(flat, types, strict=True)
+            tf.TensorSpec((None, *np.shape(array)[1:]), dtype)
+            for array, dtype in zip(flat, types, strict=True)
         ]
         self.layers: dict[str, Any] = {}
         if not getattr(model, "built", True):
             # Built while it is traced, its layers would be called twice.
-            few = [tf.cast(_repeat(one, 1), to) for one, to in zip(flat, types, strict=True)]
-            model(tf.nest.pack_sequence_as(given, few), training=False)
+            few = [tf.cast(_repeat(array, 1), to) for array, to in zip(flat, types, strict=True)]
+            model(tf.nest.pack_sequence_as(inputs, few), training=False)
         with _watch_calls(model, self.layers) as calls:
             self._function = tf.compat.v1.wrap_function(
-                lambda *args: model(tf.nest.pack_sequence_as(given, args), training=False),
+                lambda *args: model(tf.nest.pack_sequence_as(inputs, args), training=False),
                 signature,
             )
         self._inputs = self._function.inputs[: len(flat)]
         self._tensors: list[Any] = []
         self._numbers: dict[str, int] = {}
-        self.trace = self._traced(calls)
+        self.trace = self._build_trace(calls)
         self._find_axes(flat)
 
     def runner(self, values: Sequence[int]) -> Any:
@@ -75,26 +75,26 @@ class ModelGraph:
         fetches = [self._tensors[value] for value in values]
         pruned = self._function.prune(self._inputs, fetches)
 
-        def run(given: Any) -> list[Any]:
-            parts = tf.nest.flatten(given)
+        def run(arguments: Any) -> list[Any]:
+            parts = tf.nest.flatten(arguments)
             if len(parts) != len(self._types):
                 raise DataError(
                     f"the model is called with {len(parts)} arrays, and with {len(self._types)} in "
                     "the first batch."
                 )
             flat = [
-                tf.cast(tf.convert_to_tensor(one), dtype)
-                for one, dtype in zip(parts, self._types, strict=True)
+                tf.cast(tf.convert_to_tensor(part), dtype)
+                for part, dtype in zip(parts, self._types, strict=True)
             ]
             return list(pruned(*flat))
 
         return run
 
-    def _traced(self, calls: Sequence[_Call]) -> Trace:
+    def _build_trace(self, calls: Sequence[_Call]) -> Trace:
         values: list[Value] = []
         steps: list[Step] = []
         operations = self._function.graph.get_operations()
-        within = _innermost(calls, len(operations))
+        within = _innermost_calls(calls, len(operations))
         counted: Counter[tuple[str, int, str]] = Counter()
 
         def new(tensor: Any, operator: str = "") -> int:
@@ -106,20 +106,20 @@ class ModelGraph:
         for tensor in self._inputs:
             new(tensor)
         for place, operation in enumerate(operations):
-            reads = [one for one in map(self._number, operation.inputs) if one is not None]
+            reads = [value for value in map(self._number, operation.inputs) if value is not None]
             if not reads or operation.type in UNREAD:
                 continue
             call = within[place]
             for index, tensor in enumerate(operation.outputs):
-                found = read_step(operation, self._number, len(values))
-                made = new(tensor, found.operator)
+                step = read_step(operation, self._number, len(values))
+                value = new(tensor, step.operator)
                 key = (call.name, call.number, operation.type)
-                values[made].origin = Origin(*key, counted[key])
+                values[value].origin = Origin(*key, counted[key])
                 counted[key] += 1
                 if index:
-                    found = Step("other", found.operator, found.reads, made)
-                steps.append(found)
-                if found.kind == "norm":
+                    step = Step("other", step.operator, step.reads, value)
+                steps.append(step)
+                if step.kind == "norm":
                     break  # its moments, which no layer reads
         for call in calls:
             for part, tensor in call.results.items():
@@ -146,7 +146,8 @@ class ModelGraph:
         ]
         run = self.runner(numeric)
         small, large = (
-            [tuple(one.shape) for one in run([_repeat(one, n) for one in flat])] for n in PROBES
+            [tuple(tensor.shape) for tensor in run([_repeat(array, n) for array in flat])]
+            for n in PROBES
         )
         for number, before, after in zip(numeric, small, large, strict=True):
             self.trace.values[number].shape = after
@@ -168,16 +169,16 @@ def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
         # The model itself is the root, whose name no tensor needs.
         name = ".".join([*names[1:], layer.name]) if names else ""
         layers.setdefault(name, layer)
-        found = _Call(name, counted[name], len(graph.get_operations()), 0, {})
+        record = _Call(name, counted[name], len(graph.get_operations()), 0, {})
         counted[name] += 1
-        calls.append(found)
+        calls.append(record)
         names.append(layer.name)
         try:
             result = called(layer, *args, **kwargs)
         finally:
             names.pop()
-        found.last = len(graph.get_operations())
-        found.results = _tensors_by_name(result)
+        record.last = len(graph.get_operations())
+        record.results = _tensors_by_name(result)
         return result
 
     keras.layers.Layer.__call__ = call
@@ -186,26 +187,26 @@ def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
     finally:
         keras.layers.Layer.__call__ = called
     # Inner calls before those that they are in, so that the innermost name comes first.
-    calls.sort(key=lambda one: (one.last, -one.first))
+    calls.sort(key=lambda call: (call.last, -call.first))
 
 
-def _innermost(calls: Sequence[_Call], count: int) -> list[_Call]:
+def _innermost_calls(calls: Sequence[_Call], count: int) -> list[_Call]:
     """Return the innermost call of each operation."""
-    found = [_Call("", 0, 0, count, {})] * count
-    for call in sorted(calls, key=lambda one: one.first - one.last):
-        found[call.first : call.last] = [call] * (call.last - call.first)
-    return found
+    innermost = [_Call("", 0, 0, count, {})] * count
+    for call in sorted(calls, key=lambda call: call.first - call.last):
+        innermost[call.first : call.last] = [call] * (call.last - call.first)
+    return innermost
 
 
-def _tensors_by_name(given: Any) -> dict[str, Any]:
+def _tensors_by_name(result: Any) -> dict[str, Any]:
     """Return the tensors of a result by name; the name of a single tensor is empty."""
-    if hasattr(given, "items"):
-        return {str(name): one for name, one in given.items() if tf.is_tensor(one)}
-    if isinstance(given, (tuple, list)):
-        return {str(number): one for number, one in enumerate(given) if tf.is_tensor(one)}
-    return {"": given} if tf.is_tensor(given) else {}
+    if hasattr(result, "items"):
+        return {str(name): part for name, part in result.items() if tf.is_tensor(part)}
+    if isinstance(result, (tuple, list)):
+        return {str(number): part for number, part in enumerate(result) if tf.is_tensor(part)}
+    return {"": result} if tf.is_tensor(result) else {}
 
 
-def _repeat(one: Any, count: int) -> Any:
-    array = np.asarray(one)
+def _repeat(values: Any, count: int) -> Any:
+    array = np.asarray(values)
     return array[np.arange(count) % len(array)]

@@ -75,21 +75,21 @@ def read_step(operation: Any, number: Callable[[Any], int | None], makes: int) -
     the value of the first result.
     """
     inputs = list(operation.inputs)
-    reads = tuple(found for one in inputs if (found := number(one)) is not None)
+    reads = tuple(value for tensor in inputs if (value := number(tensor)) is not None)
     if operation.type in _PRODUCTS:
-        one, other, operator = _PRODUCTS[operation.type]
-        data = [number(inputs[place]) for place in (one, other) if place < len(inputs)]
-        known = [value for value in data if value is not None]
-        if len(known) == 1 and (data[0] is not None or operator in ("Einsum", "MatMul")):
-            kernel = inputs[one if data[0] is None else other].shape[:-2]
+        left, right, operator = _PRODUCTS[operation.type]
+        data = [number(inputs[place]) for place in (left, right) if place < len(inputs)]
+        factors = [value for value in data if value is not None]
+        if len(factors) == 1 and (data[0] is not None or operator in ("Einsum", "MatMul")):
+            kernel = inputs[left if data[0] is None else right].shape[:-2]
             pointwise = "Conv" in operator and set(kernel.as_list()) == {1}
-            return Step("linear", operator, (known[0],), makes, pointwise=pointwise)
+            return Step("linear", operator, (factors[0],), makes, pointwise=pointwise)
     if operation.type in _CALLS and "conv_xla" in operation.get_attr("f").name and len(reads) == 1:
         # Keras's grouped convolution on devices for which TensorFlow has none.
         return Step("linear", "Conv", reads, makes)
     if operation.type in _ARITHMETIC:
         operator = _ARITHMETIC[operation.type]
-        constants = [one for one in inputs if number(one) is None]
+        constants = [tensor for tensor in inputs if number(tensor) is None]
         kind, alone = _arithmetic(operator, constants, first=number(inputs[0]) is not None)
         return Step(kind, operator, reads, makes, one_number=alone)
     if operation.type == "AddN":

@@ -138,7 +138,8 @@ class Recorder(BaseRecorder):
         selected = self._selection.tensors
         tensors = self._run(x)
         rows = [
-            samples_first(tensor, one.axis) for one, tensor in zip(selected, tensors, strict=False)
+            samples_first(tensor, selected_tensor.axis)
+            for selected_tensor, tensor in zip(selected, tensors, strict=False)
         ]
         outputs = {
             output.name: arrays(samples_first(tensor, output.axis))["input"]
@@ -148,13 +149,13 @@ class Recorder(BaseRecorder):
         }
         activations: dict[str, Any] = {}
         statistics: dict[str, dict[str, Any]] = {name: {} for name in self._statistics}
-        for one, values in zip(selected, rows, strict=True):
+        for selected_tensor, values in zip(selected, rows, strict=True):
             if self._whole:
-                activations[one.name] = arrays(values)["input"]
+                activations[selected_tensor.name] = arrays(values)["input"]
                 continue
             computed = device_statistics(values, self._statistics)
             for name, row in zip(self._statistics, computed, strict=True):
-                statistics[name][one.name] = row
+                statistics[name][selected_tensor.name] = row
         self._store.append(
             split,
             inputs=raw,

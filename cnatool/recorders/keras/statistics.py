@@ -27,8 +27,8 @@ def samples_first(tensor: Any, axis: int) -> Any:
 def device_statistics(rows: Any, names: Sequence[Statistic]) -> NDArray[np.float64]:
     """Compute statistics over the elements of each row, (S, n), in float64."""
     flat = tf.cast(tf.reshape(rows, (rows.shape[0], -1)), tf.float64)
-    found: NDArray[np.float64] = tf.stack([_statistic(flat, name) for name in names]).numpy()
-    return found
+    values: NDArray[np.float64] = tf.stack([_statistic(flat, name) for name in names]).numpy()
+    return values
 
 
 def _statistic(flat: Any, name: Statistic) -> Any:
@@ -46,18 +46,18 @@ def _statistic(flat: Any, name: Statistic) -> Any:
     return tf.reduce_sum(terms[name](), axis=1)
 
 
-def arrays(given: Any) -> dict[str, NDArray[Any]]:
+def arrays(batch: Any) -> dict[str, NDArray[Any]]:
     """Convert arrays or tensors to NumPy arrays by name."""
-    if isinstance(given, Mapping):
-        named = dict(given)
-    elif isinstance(given, (tuple, list)) and given and np.ndim(given[0]):
-        named = {f"input{number or ''}": one for number, one in enumerate(given)}
+    if isinstance(batch, Mapping):
+        named = dict(batch)
+    elif isinstance(batch, (tuple, list)) and batch and np.ndim(batch[0]):
+        named = {f"input{number or ''}": item for number, item in enumerate(batch)}
     else:
-        named = {"input": given}
-    return {name: _array(one) for name, one in named.items()}
+        named = {"input": batch}
+    return {name: _array(item) for name, item in named.items()}
 
 
-def _array(one: Any) -> NDArray[Any]:
-    array = np.asarray(one)
+def _array(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
     # Types that NumPy lacks: bfloat16, float8.
     return array.astype(np.float32) if array.dtype.kind == "V" else array

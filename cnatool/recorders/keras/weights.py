@@ -34,15 +34,15 @@ def model_state(model: Any) -> dict[str, NDArray[Any]]:
 
 def with_groups(selection: Selection, layers: Mapping[str, Any]) -> list[Layer]:
     """Return the layers with the groups of their convolutions."""
-    sources = {one.name: one.source.module for one in selection.tensors}
-    found = []
+    sources = {tensor.name: tensor.source.module for tensor in selection.tensors}
+    layers_with_groups = []
     for layer in selection.layers:
         module = layers.get(sources[layer.linear or layer.preactivation])
         if isinstance(module, _DEPTHWISE):
-            found.append(replace(layer, groups=int(module.kernel.shape[-2])))
+            layers_with_groups.append(replace(layer, groups=int(module.kernel.shape[-2])))
         else:
-            found.append(replace(layer, groups=int(getattr(module, "groups", 1))))
-    return found
+            layers_with_groups.append(replace(layer, groups=int(getattr(module, "groups", 1))))
+    return layers_with_groups
 
 
 def layer_arrays(
@@ -55,29 +55,29 @@ def layer_arrays(
 
     A BatchNormalization that follows a layer is folded into its weights.
     """
-    found: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "weights": _arrays(selection, layers, model_state(model)),
-        "parameters": sum(int(np.prod(one.shape)) for one in model.trainable_variables),
+        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
     }
     if initial_state is not None:
         try:
-            found["initial_weights"] = _arrays(selection, layers, initial_state)
+            arguments["initial_weights"] = _arrays(selection, layers, initial_state)
         except KeyError as error:
             raise UsageError(f"initial_state: {error} is missing.") from error
-    return found
+    return arguments
 
 
 def _arrays(
     selection: Selection, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    sources = {one.name: one.source.module for one in selection.tensors}
+    sources = {tensor.name: tensor.source.module for tensor in selection.tensors}
     arrays: dict[str, NDArray[Any]] = {}
     # Layers of one module share its weights, marked by the same array.
-    made: dict[tuple[str, str], NDArray[Any]] = {}
+    weights: dict[tuple[str, str], NDArray[Any]] = {}
     for layer in selection.layers:
         tensor = layer.linear or layer.preactivation
         key = sources[tensor], sources[layer.preactivation]
-        if key not in made:
+        if key not in weights:
             weight = _outputs_first(layers.get(key[0]), state)
             if weight is None:
                 continue
@@ -85,15 +85,15 @@ def _arrays(
             if isinstance(follows, keras.layers.BatchNormalization):
                 scale = _scale(follows, state)
                 weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            made[key] = weight
-        arrays[tensor] = made[key]
+            weights[key] = weight
+        arrays[tensor] = weights[key]
     return arrays
 
 
 def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
     """Return a layer's kernel as (out, …); None if the layer has no kernel of its own."""
-    known = (keras.layers.Dense, *_TRANSPOSED, *_CONVOLUTIONS, *_DEPTHWISE)
-    if not isinstance(layer, known):
+    with_kernel = (keras.layers.Dense, *_TRANSPOSED, *_CONVOLUTIONS, *_DEPTHWISE)
+    if not isinstance(layer, with_kernel):
         return None
     kernel = state[layer.kernel.path]
     if isinstance(layer, _DEPTHWISE):

@@ -30,12 +30,12 @@ def check_network(network: Any) -> None:
         )
 
 
-def arrays(given: Any) -> dict[str, NDArray[Any]]:
+def arrays(batch: Any) -> dict[str, NDArray[Any]]:
     """Convert arrays or tensors to NumPy arrays by name."""
-    named = given if isinstance(given, Mapping) else {"input": given}
+    named = batch if isinstance(batch, Mapping) else {"input": batch}
     return {
-        name: array(one) if isinstance(one, torch.Tensor) else np.asarray(one)
-        for name, one in named.items()
+        name: array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+        for name, value in named.items()
     }
 
 
@@ -43,11 +43,11 @@ def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str
     """Return the tensors among the arguments of a call, by name."""
     named = {
         name + (f".{part}" if part else ""): tensor
-        for name, one in [
-            *((f"input{n or ''}", one) for n, one in enumerate(args)),
+        for name, argument in [
+            *((f"input{n or ''}", argument) for n, argument in enumerate(args)),
             *kwargs.items(),
         ]
-        for part, tensor in tensors_by_name(one).items()
+        for part, tensor in tensors_by_name(argument).items()
         if tensor.ndim
     }
     if not named:
@@ -55,11 +55,11 @@ def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str
     return named
 
 
-def move_to_device(given: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+def move_to_device(batch: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
     """Turn an array, a tuple or a mapping into positional arguments and keywords on a device."""
-    if isinstance(given, Mapping):
-        return [], {name: torch.as_tensor(value).to(device) for name, value in given.items()}
-    values = given if isinstance(given, tuple) else (given,)
+    if isinstance(batch, Mapping):
+        return [], {name: torch.as_tensor(value).to(device) for name, value in batch.items()}
+    values = batch if isinstance(batch, tuple) else (batch,)
     return [torch.as_tensor(value).to(device) for value in values], {}
 
 
@@ -68,5 +68,5 @@ def array(tensor: torch.Tensor) -> NDArray[Any]:
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize == 1):
         tensor = tensor.float()
-    found: NDArray[Any] = tensor.cpu().numpy().copy()
-    return found
+    copy: NDArray[Any] = tensor.cpu().numpy().copy()
+    return copy

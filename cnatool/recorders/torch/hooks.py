@@ -114,7 +114,7 @@ class _Run:
     @property
     def place(self) -> int:
         """Index of its device."""
-        device = next((one.device for one in self.values.values()), None)
+        device = next((value.device for value in self.values.values()), None)
         return -1 if device is None or device.index is None else device.index
 
 
@@ -148,9 +148,9 @@ class Taps:
         self._outputs: dict[str, NDArray[Any]] = {}
         self._placed: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
         self._made: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
-        for one in selection.tensors:
-            by_source = self._placed if isinstance(one.source, Place) else self._made
-            by_source[one.source.module, one.source.call].append(one)
+        for selected in selection.tensors:
+            by_source = self._placed if isinstance(selected.source, Place) else self._made
+            by_source[selected.source.module, selected.source.call].append(selected)
         modules = dict(network.named_modules())
         makers = dict.fromkeys(name for name, _ in self._made)
         self._handles = []
@@ -198,23 +198,25 @@ class Taps:
         """Record the outputs of the network."""
         tensors = tensors_by_name(result)
         outputs = self._selection.outputs
-        if not tensors.keys() >= {one.part for one in outputs}:
+        if not tensors.keys() >= {output.part for output in outputs}:
             raise DataError("the network returns other outputs than in the first batch.")
-        self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
+        self._outputs = {
+            output.name: array(tensors[output.part].movedim(output.axis, 0)) for output in outputs
+        }
 
     def collect(self) -> RecordedBatch:
         """Collect the values of this batch, its samples in their original order."""
         # Samples are scattered over devices in their order.
         runs = sorted(self._runs, key=lambda run: run.place)
-        for one in self._selection.tensors:
-            if any(one.name not in run.values for run in runs) or not runs:
+        for selected in self._selection.tensors:
+            if any(selected.name not in run.values for run in runs) or not runs:
                 raise DataError(
-                    f"module {one.source.module!r} did not run in this batch as it did in the "
+                    f"module {selected.source.module!r} did not run in this batch as it did in the "
                     "first: record the modules that always run."
                 )
         activations: dict[str, NDArray[Any]] = {}
         statistics: dict[str, dict[str, NDArray[np.float64]]] = {n: {} for n in self._statistics}
-        names = [one.name for one in self._selection.tensors]
+        names = [selected.name for selected in self._selection.tensors]
         if self._whole:
             for name in names:
                 parts = [array(run.values[name]) for run in runs]
@@ -242,59 +244,66 @@ class Taps:
         self._enter("")
 
     def _enter(self, name: str) -> None:
-        run = self._running()
-        wanted = [] if run is None else self._made.get((name, run.calls[name]), [])
-        if run is not None and wanted:
-            watch = _Watch(wanted, lambda one, tensor: self._take(run, one, tensor))
+        run = self._current_run()
+        selected = [] if run is None else self._made.get((name, run.calls[name]), [])
+        if run is not None and selected:
+            watch = _Watch(
+                selected, lambda selected_tensor, tensor: self._take(run, selected_tensor, tensor)
+            )
             watch.__enter__()  # type: ignore[no-untyped-call]
             run.watching.append(watch)
 
     def _leave(self, name: str, result: Any) -> None:
-        run = self._running()
+        run = self._current_run()
         if run is None:
             return
         call = name, run.calls[name]
         run.calls[name] += 1
         if call in self._made and run.watching:
             run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        wanted = self._placed.get(call, [])
-        tensors = tensors_by_name(result) if wanted else {}
-        for one in wanted:
-            if isinstance(one.source, Place) and one.source.result in tensors:
-                self._take(run, one, tensors[one.source.result])
+        selected = self._placed.get(call, [])
+        tensors = tensors_by_name(result) if selected else {}
+        for selected_tensor in selected:
+            if (
+                isinstance(selected_tensor.source, Place)
+                and selected_tensor.source.result in tensors
+            ):
+                self._take(run, selected_tensor, tensors[selected_tensor.source.result])
 
-    def _running(self) -> _Run | None:
+    def _current_run(self) -> _Run | None:
         """Return this thread's run; None outside of a batch."""
         if not self._active or is_watching():
             return None
         return getattr(self._thread, "run", None)
 
-    def _take(self, run: _Run, one: SelectedTensor, tensor: torch.Tensor) -> None:
+    def _take(self, run: _Run, selected: SelectedTensor, tensor: torch.Tensor) -> None:
         tensor = tensor.detach()
-        if tensor.ndim != len(one.shape) + 1:
+        if tensor.ndim != len(selected.shape) + 1:
             raise DataError(
-                f"tensor {one.name!r} has {tensor.ndim} axes, but in the first batch "
-                f"{len(one.shape) + 1}."
+                f"tensor {selected.name!r} has {tensor.ndim} axes, but in the first batch "
+                f"{len(selected.shape) + 1}."
             )
-        rows = tensor.movedim(one.axis, 0)
+        rows = tensor.movedim(selected.axis, 0)
         if self._whole:
             # Copied now: later operators may write into the same memory.
-            run.values[one.name] = rows.to("cpu", copy=True)
+            run.values[selected.name] = rows.to("cpu", copy=True)
         else:
-            run.values[one.name] = device_statistics(rows, self._statistics)
+            run.values[selected.name] = device_statistics(rows, self._statistics)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the results of operators that no module returns."""
 
     def __init__(
-        self, wanted: Sequence[SelectedTensor], take: Callable[[SelectedTensor, torch.Tensor], None]
+        self,
+        selected: Sequence[SelectedTensor],
+        take: Callable[[SelectedTensor, torch.Tensor], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._wanted = {
-            (one.source.operator, one.source.number): one
-            for one in wanted
-            if isinstance(one.source, Origin)
+            (tensor.source.operator, tensor.source.number): tensor
+            for tensor in selected
+            if isinstance(tensor.source, Origin)
         }
         self._take = take
         self._counted: Counter[str] = Counter()
@@ -304,13 +313,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = operator_name(func)
-        one = self._wanted.get((name, self._counted[name]))
+        selected = self._wanted.get((name, self._counted[name]))
         self._counted[name] += 1
-        if one is not None:
-            self._take(one, tensors_by_name(result).get("", result))
+        if selected is not None:
+            self._take(selected, tensors_by_name(result).get("", result))
         return result
 
 
 def _stack(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack statistics on one device: parts of a network may be on several."""
-    return torch.stack([one.to(values[0].device) for one in values])
+    return torch.stack([part.to(values[0].device) for part in values])

@@ -135,8 +135,8 @@ def read_operation(
     ``is_data`` tells whether an argument depends on the network's input.
     """
     if name in _PRODUCTS:
-        one, other, bias = _PRODUCTS[name]
-        factors = [args[one], args[other]]
+        left, right, bias = _PRODUCTS[name]
+        factors = [args[left], args[right]]
         if sum(map(is_data, factors)) == 1:
             (data,) = filter(is_data, factors)
             biased = bias is not None and bias < len(args) and args[bias] is not None

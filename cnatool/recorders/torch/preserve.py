@@ -18,20 +18,20 @@ _WITH_GENERATORS = ("cuda", "xpu")
 @contextmanager
 def preserve_buffers(network: torch.nn.Module) -> Iterator[None]:
     """Let a network write to copies of its buffers; shared buffers share their copy."""
-    held = [
+    buffers = [
         (module, name, buffer)
         for module in network.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    copies = {id(buffer): buffer for _, _, buffer in held}
+    copies = {id(buffer): buffer for _, _, buffer in buffers}
     copies = {key: buffer.clone() for key, buffer in copies.items()}
-    for module, name, buffer in held:
+    for module, name, buffer in buffers:
         module._buffers[name] = copies[id(buffer)]
     try:
         yield
     finally:
-        for module, name, buffer in held:
+        for module, name, buffer in buffers:
             module._buffers[name] = buffer
 
 
@@ -40,12 +40,12 @@ def preserve_random_state(network: torch.nn.Module) -> Iterator[None]:
     """Restore the random states of PyTorch, Python and NumPy afterwards."""
     devices = {parameter.device for parameter in network.parameters()}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with ExitStack() as held:
-        held.enter_context(torch.random.fork_rng([]))
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([]))
         for kind in _WITH_GENERATORS:
-            own = sorted({one.index or 0 for one in devices if one.type == kind})
+            own = sorted({device.index or 0 for device in devices if device.type == kind})
             if own:
-                held.enter_context(torch.random.fork_rng(own, device_type=kind))
+                stack.enter_context(torch.random.fork_rng(own, device_type=kind))
         try:
             yield
         finally:

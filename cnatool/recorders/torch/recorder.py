@@ -197,8 +197,8 @@ class Recorder(BaseRecorder):
         kind = mode, rows == 1
         if kind not in self._taps:
             self._taps[kind] = self._other_taps(args, kwargs, rows)
-        wanted = {name: called[name] for name in self._with_samples if name in called}
-        call.raw = arrays(wanted) if raw is None else raw
+        with_samples = {name: called[name] for name in self._with_samples if name in called}
+        call.raw = arrays(with_samples) if raw is None else raw
         call.taps = self._taps[kind]
         call.taps.start(rows)
 
@@ -233,17 +233,18 @@ class Recorder(BaseRecorder):
         if not taps.in_operators or first is None:
             return taps
         selection, _ = self._select(args, kwargs, rows, alone=rows == 1)
-        kinds, others = (
-            [(tensor.name, tensor.shape) for tensor in each.tensors] for each in (first, selection)
+        kinds, kinds2 = (
+            [(tensor.name, tensor.shape) for tensor in chosen.tensors]
+            for chosen in (first, selection)
         )
-        if kinds != others:
+        if kinds != kinds2:
             raise DataError(
                 "under inference_mode, or for a single sample, the network has other tensors than "
                 "in the first batch: record it in one mode, and omit batches of one sample."
             )
         tensors = [
-            replace(tensor, axis=known.axis)
-            for tensor, known in zip(selection.tensors, first.tensors, strict=True)
+            replace(tensor, axis=first_tensor.axis)
+            for tensor, first_tensor in zip(selection.tensors, first.tensors, strict=True)
         ]
         return self._create_taps(replace(selection, tensors=tensors, outputs=first.outputs))
 

@@ -48,15 +48,15 @@ def operator_name(function: Any) -> str:
     return name
 
 
-def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
+def tensors_by_name(result: Any) -> dict[str, torch.Tensor]:
     """Return the tensors of a module's result by name; the name of a single tensor is empty."""
-    if isinstance(given, torch.Tensor):
-        return {"": given}
-    if hasattr(given, "items"):
-        parts = [(str(name), part) for name, part in given.items()]
-    elif isinstance(given, (tuple, list)):
-        names = getattr(given, "_fields", map(str, range(len(given))))
-        parts = list(zip(names, given, strict=True))
+    if isinstance(result, torch.Tensor):
+        return {"": result}
+    if hasattr(result, "items"):
+        parts = [(str(name), part) for name, part in result.items()]
+    elif isinstance(result, (tuple, list)):
+        names = getattr(result, "_fields", map(str, range(len(result))))
+        parts = list(zip(names, result, strict=True))
     else:
         return {}
     return {
@@ -69,7 +69,7 @@ def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers the values of one run, and records the operators between them."""
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, inputs: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.values: list[Value] = []
@@ -78,7 +78,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._atomic: str | None = None
         self._known: dict[_Key, int] = {}
         self._kept: list[Any] = []  # so that no other tensor gets the memory
-        for tensor in tree_flatten(given)[0]:
+        for tensor in tree_flatten(inputs)[0]:
             if isinstance(tensor, torch.Tensor):
                 self._new(tensor)
 
@@ -98,10 +98,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return the number of a tensor's value; None if it does not depend on the input."""
         return self._known.get(_key(tensor)) if isinstance(tensor, torch.Tensor) else None
 
-    def read(self, given: Any) -> list[int]:
+    def read(self, arguments: Any) -> list[int]:
         """Return the numbers of the values among arguments."""
-        found = map(self.find, tree_flatten(given)[0])
-        return [value for value in found if value is not None]
+        values = map(self.find, tree_flatten(arguments)[0])
+        return [value for value in values if value is not None]
 
     def enter(self, name: str, module: torch.nn.Module) -> None:
         """Begin a call of a module."""
@@ -110,7 +110,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._atomic is None and isinstance(module, (torch.nn.RMSNorm, torch.nn.RNNBase)):
             self._atomic = name
 
-    def leave(self, name: str, module: torch.nn.Module, given: Any, result: Any) -> None:
+    def leave(self, name: str, module: torch.nn.Module, arguments: Any, result: Any) -> None:
         """End a call of a module."""
         call = self.stack.pop()
         tensors = tensors_by_name(result)
@@ -122,8 +122,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ("norm", "RMSNormalization") if norm else ("other", _recurrent_operator(module))
             )
             for tensor in tensors.values():
-                made = self._new(tensor, operator)
-                self.steps.append(Step(kind, operator, tuple(self.read(given)), made))  # type: ignore[arg-type]
+                result_number = self._new(tensor, operator)
+                self.steps.append(Step(kind, operator, tuple(self.read(arguments)), result_number))  # type: ignore[arg-type]
         for part, tensor in tensors.items():
             value = self.find(tensor)
             if value is not None:
@@ -132,10 +132,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(
         self, func: Any, name: str, args: tuple[Any, ...], reads: list[int], result: Any
     ) -> None:
-        results = [one for one in tree_flatten(result)[0] if isinstance(one, torch.Tensor)]
+        results = [part for part in tree_flatten(result)[0] if isinstance(part, torch.Tensor)]
         writes = any(arg.alias_info and arg.alias_info.is_write for arg in func._schema.arguments)
-        does = read_operation(name, args, result, lambda one: self.find(one) is not None)
-        read = self.find(does.first)
+        does = read_operation(name, args, result, lambda argument: self.find(argument) is not None)
+        first_read = self.find(does.first)
         if does.kind in ("norm", "pool"):
             # The others are saved moments and similar, which no network reads.
             results = results[:1]
@@ -143,9 +143,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if not writes and self.find(tensor) is not None:
                 continue  # the same value under another name
             before = self.find(tensor)
-            made = self._new(tensor, does.operator)
+            value = self._new(tensor, does.operator)
             call = self.stack[-1]
-            self.values[made].origin = Origin(
+            self.values[value].origin = Origin(
                 call.module, call.number, name, call.operators[name] - 1
             )
             if writes and before is not None:
@@ -153,14 +153,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 memory = _key(tensor)[0]
                 for key in self._known:
                     if key[0] == memory:
-                        self._known[key] = made
+                        self._known[key] = value
             first = number == 0
             self.steps.append(
                 Step(
                     kind=does.kind if first else "other",
                     operator=does.operator,
-                    reads=tuple(reads) if read is None else (read,),
-                    makes=made,
+                    reads=tuple(reads) if first_read is None else (first_read,),
+                    makes=value,
                     one_number=does.one_number,
                     biased=does.biased,
                     pointwise=does.pointwise,
@@ -187,13 +187,15 @@ def trace_network(
 
     Buffers and random states are preserved.
     """
-    given = args, dict(kwargs)
+    arguments = args, dict(kwargs)
     failure: Exception | None = None
-    for guessed in _guesses(given, rows):
+    for guessed in _guesses(arguments, rows):
         chosen = {id(tensor) for tensor in guessed}
         try:
             probes = (1, 1) if alone else PROBES
-            small, large = (_run(network, *_take_samples(given, chosen, rows, n)) for n in probes)
+            small, large = (
+                _run(network, *_take_samples(arguments, chosen, rows, n)) for n in probes
+            )
         except Exception as error:
             failure = failure or error
             continue
@@ -206,22 +208,22 @@ def trace_network(
             "the network takes other steps for other samples, so its tensors are not the same "
             "from batch to batch: record the modules inside that are always called."
         )
-    for value, other in zip(large.values, small.values, strict=True):
-        value.axis = sample_axis(other.shape, value.shape)
+    for value, smaller in zip(large.values, small.values, strict=True):
+        value.axis = sample_axis(smaller.shape, value.shape)
         if alone and 1 in value.shape:
             value.axis = value.shape.index(1)
     return large, list(guessed)
 
 
-def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
+def _guesses(arguments: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
     """List sets of arguments that may have the sample axis: all of them, then fewer.
 
     The mask of a sequence as long as the batch has none.
     """
     tensors = {
-        id(one): one
-        for one in tree_flatten(given)[0]
-        if isinstance(one, torch.Tensor) and rows in one.shape
+        id(tensor): tensor
+        for tensor in tree_flatten(arguments)[0]
+        if isinstance(tensor, torch.Tensor) and rows in tensor.shape
     }
     if not tensors:
         raise DataError(
@@ -240,10 +242,10 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
     device = next((p.device for p in network.parameters()), None)
     if device is not None:
         args, kwargs = tree_map(
-            lambda one: one.to(device) if isinstance(one, torch.Tensor) else one, (args, kwargs)
+            lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs)
         )
     watch = _Watch((args, kwargs))
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for name, module in network.named_modules():
             before = module.register_forward_pre_hook(
                 lambda module, given, name=name: watch.enter(name, module)
@@ -254,29 +256,29 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
                 ),
                 with_kwargs=True,
             )
-            held.callback(before.remove)
-            held.callback(after.remove)
-        held.enter_context(preserve_random_state(network))
-        held.enter_context(preserve_buffers(network))
-        held.callback(setattr, _thread, "watching", is_watching())
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        stack.enter_context(preserve_random_state(network))
+        stack.enter_context(preserve_buffers(network))
+        stack.callback(setattr, _thread, "watching", is_watching())
         _thread.watching = True
-        held.enter_context(watch)
+        stack.enter_context(watch)
         result = network(*args, **kwargs)
     outputs = {name: watch.find(tensor) for name, tensor in tensors_by_name(result).items()}
-    found = {name: value for name, value in outputs.items() if value is not None}
-    return Trace(watch.steps, watch.values, found)
+    values = {name: value for name, value in outputs.items() if value is not None}
+    return Trace(watch.steps, watch.values, values)
 
 
-def _take_samples(given: Any, chosen: set[int], rows: int, count: int) -> Any:
+def _take_samples(arguments: Any, chosen: set[int], rows: int, count: int) -> Any:
     """Return ``count`` samples of the chosen tensors, repeated if there are fewer."""
 
-    def part(one: Any) -> Any:
-        if id(one) not in chosen:
-            return one
-        wanted = torch.arange(count, device=one.device) % rows
-        return one.detach().index_select(list(one.shape).index(rows), wanted)
+    def part(leaf: Any) -> Any:
+        if id(leaf) not in chosen:
+            return leaf
+        rows_taken = torch.arange(count, device=leaf.device) % rows
+        return leaf.detach().index_select(list(leaf.shape).index(rows), rows_taken)
 
-    return tree_map(part, given)
+    return tree_map(part, arguments)
 
 
 def _key(tensor: torch.Tensor) -> _Key:

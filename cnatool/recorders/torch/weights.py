@@ -30,19 +30,19 @@ def layer_arrays(
     A BatchNorm in ``eval`` mode that follows a layer is folded into its weights.
     """
     modules = dict(network.named_modules())
-    found: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters())
     }
     # A spectral norm advances by a step whenever its weight is read.
     with preserve_buffers(network):
-        found["weights"] = _arrays(
+        arguments["weights"] = _arrays(
             modules, selection, lambda module, name: getattr(modules[module], name)
         )
     if initial_state is not None:
-        found["initial_weights"] = _arrays(
+        arguments["initial_weights"] = _arrays(
             modules, selection, lambda module, name: _initial(modules, initial_state, module, name)
         )
-    return found
+    return arguments
 
 
 def _initial(
@@ -52,14 +52,14 @@ def _initial(
     name: str,
 ) -> torch.Tensor:
     """Return a tensor of a module in another state of the network."""
-    key = _joined(module, name)
+    key = _join_names(module, name)
     if key in state:
         return state[key]
     if not is_parametrized(modules[module], name):
         raise UsageError(f"initial_state: {key!r} is missing.")
     # A weight that is computed from others.
     copy = deepcopy(modules[module]).eval()
-    prefix = _joined(module, "")
+    prefix = _join_names(module, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:
         copy.load_state_dict(own)
@@ -67,8 +67,8 @@ def _initial(
         raise UsageError(
             f"initial_state: the tensors from which {key!r} is computed are missing."
         ) from error
-    found: torch.Tensor = getattr(copy, name)
-    return found
+    tensor: torch.Tensor = getattr(copy, name)
+    return tensor
 
 
 def _arrays(
@@ -78,7 +78,7 @@ def _arrays(
 ) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     # Layers of one module share its weights, marked by the same array.
-    made: dict[tuple[str, str | None], NDArray[Any]] = {}
+    weights: dict[tuple[str, str | None], NDArray[Any]] = {}
     for layer in selection.layers:
         tensor = layer.linear or layer.preactivation
         name = selection.modules.get(tensor)
@@ -88,17 +88,17 @@ def _arrays(
         if normaliser is not None and not _folds(modules[normaliser]):
             normaliser = None
         key = (name, normaliser)
-        if key not in made:
+        if key not in weights:
             weight = _outputs_first(modules[name], state(name, "weight"))
             if normaliser is not None:
                 scale = _scale(modules[normaliser], normaliser, state)
                 weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            made[key] = weight.numpy()
-        arrays[tensor] = made[key]
+            weights[key] = weight.numpy()
+        arrays[tensor] = weights[key]
     return arrays
 
 
-def _joined(module: str, name: str) -> str:
+def _join_names(module: str, name: str) -> str:
     return f"{module}.{name}" if module else name
 
 

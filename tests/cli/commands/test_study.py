@@ -33,10 +33,10 @@ def test_table_json_and_files_say_the_same(here: Path) -> None:
     options = ("stores", "-o", "out", "--cluster", "run", "--by", "shape", "--resamples", 300)
     first = run("study", *options, cwd=here)
     assert "networks: 12 of 12" in first.stderr
-    assert "scores were there already" not in first.stderr
+    assert "scores were computed before" not in first.stderr
     assert first.stdout.startswith("convention paper\n12 networks, 6 clusters by run\n")
     again = run("study", *options, "--json", cwd=here)
-    assert "12 scores were there already" in again.stderr
+    assert "12 scores were computed before" in again.stderr
     found = json.loads(again.stdout)
     jsonschema.validate(found, json.loads(schema_text("study")))
     # The file names parameters where the command names options.
@@ -181,9 +181,9 @@ def test_interrupted_study_goes_on(demo: Path) -> None:
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert "scores so far are in cut; the same command goes on from there" in said
+    assert "scores so far are in cut; the same command continues from there" in said
     again = run("study", "demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
-    assert 3 <= int(re.search(r"(\d+) scores were there already", again.stderr)[1]) <= 36
+    assert 3 <= int(re.search(r"(\d+) scores were computed before", again.stderr)[1]) <= 36
     assert again.stdout == run("study", "demo", "--resamples", 0, "--json", cwd=demo).stdout
 
 

@@ -62,7 +62,7 @@ def test_json_and_files_say_the_same(here: Path) -> None:
     words = ("trajectory", "demo", "--by", "run", "--order", "epoch", "-o", "out2", "--json")
     first = run(*words, cwd=here)
     again = run(*words, cwd=here)
-    assert "36 scores were there already" in again.stderr
+    assert "36 scores were computed before" in again.stderr
     assert first.stdout == again.stdout
     found = json.loads(first.stdout)
     jsonschema.validate(found, json.loads(schema_text("trajectory")))
@@ -78,7 +78,7 @@ def test_json_and_files_say_the_same(here: Path) -> None:
         assert row["test.cna"] == one["splits"]["test"]["cna"]["value"]
     # A study goes on with the scores that were kept.
     study = run("study", "demo", "-o", "out2", "--resamples", 0, cwd=here)
-    assert "36 scores were there already" in study.stderr
+    assert "36 scores were computed before" in study.stderr
 
 
 def test_some_steps_could_not_be_scored(here: Path) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import SkippedTensor
 
-# One and several of each kind of tensors without values of samples, and of each of the others.
-_Words = Mapping[SkipKind, tuple[str, str]]
+_Words = Mapping[SkipKind, tuple[str, str]]  # singular and plural
+# Kinds of tensors without values of samples, and the others.
 _WITHOUT_SAMPLES: Final[_Words] = {
     "random": ("random tensor", "random tensors"),
     "constant": ("constant", "constants"),
@@ -34,7 +34,7 @@ def needs_no_storing(tensor: SkippedTensor) -> bool:
     return skip_kind(tensor) in _WITHOUT_SAMPLES
 
 
-def left_out_lines(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
+def summarise_skipped(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
     """Summarise in a line or two how many tensors are not stored, and of what kinds they are."""
     kinds = Counter(map(skip_kind, skipped))
     others = sum(kinds[kind] for kind in _OTHERS)
