@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from cnatool._version import __version__
-from cnatool.cli.commands import (
-    compare,
-    convert,
-    demo,
-    dump,
-    inspect,
-    landscape,
-    layers,
-    plot,
-    preprocess,
-    schema,
-    score,
-    study,
-    trajectory,
-    verify,
-)
 from cnatool.cli.options import EXIT_CODES
 from cnatool.cli.parsing import Command, Group
 
+# The commands by panel of the help, with their summaries. The module of a command is imported when
+# the command is used, so that neither help nor another command waits for it.
+_PANELS = {
+    "Stores": {
+        "dump": "Run a model over data and store every intermediate tensor.",
+        "preprocess": "Show how samples are prepared for a model.",
+        "inspect": "List the tensors and layers of a model or a store.",
+        "convert": "Copy a store into another format, bit for bit.",
+        "verify": "Check a store: checksums, shapes, attribute and statistics.",
+    },
+    "Scores": {
+        "score": "Compute α, β, CNA, CNA-A and CNA-M of a store.",
+        "layers": "Show z over depth, and what each layer contributes to β and CNA.",
+        "compare": "Check that two stores hold the same network, as after an export.",
+    },
+    "Many networks": {
+        "study": "Correlate measures of many networks with test accuracy and gap.",
+        "trajectory": "Score checkpoints along training, step by step.",
+        "landscape": "Compute CNA over the plane of the activations of checkpoints.",
+    },
+    "Other commands": {
+        "plot": "Draw a figure of stores, a study, a trajectory or a landscape.",
+        "demo": "Dump and score small networks as they learn handwritten digits.",
+        "schema": "Print the JSON Schema of a document that cnatool reads or writes.",
+    },
+}
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made when it is first looked up."""
+
+    def __init__(self) -> None:
+        self._names = [name for panel in _PANELS.values() for name in panel]
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = _make_command(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _make_command(name: str) -> Any:
+    module = import_module(f"cnatool.cli.commands.{name}")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=Command, epilog=EXIT_CODES)(getattr(module, name))
+    return typer.main.get_command(single)
+
+
+class _Root(Group):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        commands: Any = _Commands()
+        self.commands = commands
+
+    def summaries(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the summaries of the commands by panel."""
+        return _PANELS
+
+
 app = typer.Typer(
     name="cnatool",
-    cls=Group,
+    cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Plain help comes in half the time.
@@ -57,16 +114,3 @@ def _options(
     Start with `cnatool demo`. On your own model: `cnatool dump MODEL.onnx DATA -o STORE.zarr`,
     then `cnatool score STORE.zarr`.
     """
-
-
-for panel, functions in {
-    "Stores": (dump.dump, inspect.inspect, convert.convert, verify.verify),
-    "Scores": (score.score, layers.layers, compare.compare),
-    "Many networks": (study.study, trajectory.trajectory, landscape.landscape),
-    "Other commands": (plot.plot, demo.demo, schema.schema),
-}.items():
-    for function in functions:
-        app.command(function.__name__, cls=Command, epilog=EXIT_CODES, rich_help_panel=panel)(
-            function
-        )
-app.add_typer(preprocess.app, name="preprocess", rich_help_panel="Stores")

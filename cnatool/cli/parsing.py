@@ -14,7 +14,7 @@ from cnatool.cli.parameter_names import run_in, with_options
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # The panel of the parameters that name none.
 _OTHER = "Options"
@@ -84,13 +84,13 @@ class Group(_Help, TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, then the commands by panels, each with its whole summary."""
         super().format_options(ctx, formatter)
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command: Any = self.get_command(ctx, name)
-            panel = command.rich_help_panel
-            rows = panels.setdefault(panel if isinstance(panel, str) else "Commands", [])
-            rows.append((name, " ".join((command.help or "").partition("\n\n")[0].split())))
-        _write_panels(formatter, panels)
+        _write_panels(
+            formatter, {panel: list(rows.items()) for panel, rows in self.summaries().items()}
+        )
+
+    def summaries(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the summaries of the commands by panel."""
+        return {"Commands": {name: summary(command) for name, command in self.commands.items()}}
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """List the words of the usage line."""
@@ -116,6 +116,11 @@ class Group(_Help, TyperGroup):
             raise
         # A command has no result but its exit code.
         sys.exit(code)
+
+
+def summary(command: Any) -> str:
+    """Return the first paragraph of a command's help, on one line."""
+    return " ".join((command.help or "").partition("\n\n")[0].split())
 
 
 def _write_panels(formatter: Any, panels: dict[str, list[tuple[str, str]]]) -> None:

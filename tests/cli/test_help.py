@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import typer
-from support.command import run
+from support.command import python, run
 
 from cnatool.cli.app import app
+from cnatool.cli.parsing import summary
 
 ROOT = Path(__file__).parents[2]
 DOCS = "\n".join(
@@ -42,9 +43,24 @@ def help_text(*words: str, columns: int = 80) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_short_summary_and_is_documented(name: str) -> None:
-    summary = " ".join(COMMANDS[name].help.partition("\n\n")[0].split())
-    assert re.fullmatch(r"[A-Z][a-z].*\.", summary)
+    assert re.fullmatch(r"[A-Z][a-z].*\.", summary(COMMANDS[name]))
     assert f"cnatool {name}" in DOCS
+
+
+def test_the_listed_summaries_are_those_of_the_commands() -> None:
+    listed = {name: text for panel in GROUP.summaries().values() for name, text in panel.items()}
+    assert listed == {name: summary(command) for name, command in GROUP.commands.items()}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["schema", "score"]])
+def test_no_command_waits_for_another(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom cnatool.cli import main\n"
+        f"sys.argv = {['cnatool', *words]!r}\ntry:\n    main()\nfinally:\n"
+        "    print('end', *(m for m in sys.modules if 'cli.commands.' in m))"
+    )
+    modules = python(code).splitlines()[-1].split()
+    assert modules[1:] == (["cnatool.cli.commands.schema"] if words[0] == "schema" else [])
 
 
 @pytest.mark.parametrize(("name", "parameter"), OPTIONS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from support.command import document, run
 from support.dumps import make_data
 from support.networks import Builder, saved
@@ -22,6 +24,9 @@ from cnatool.records.store import SkippedTensor
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return make_data(tmp_path)
+
+
+GROUP: Any = typer.main.get_command(app)
 
 
 def test_dump(here: Path) -> None:
@@ -70,7 +75,7 @@ def test_exit_codes_are_in_every_help() -> None:
     commands = [
         ["--help"],
         ["preprocess", "show", "--help"],
-        *([one.name, "--help"] for one in app.registered_commands),
+        *([name, "--help"] for name in GROUP.commands if name != "preprocess"),
     ]
     for words in commands:
         text = " ".join(run(*words).stdout.split())

@@ -279,8 +279,8 @@ def test_warnings_of_libraries_are_one_line_each(here: Path) -> None:
         ("gs://bucket/m.onnx", "`gcloud storage cp gs://bucket/m.onnx .`"),
         ("https://host/m.onnx", "`curl -LO https://host/m.onnx`"),
         ("hf://datasets/ylecun/mnist", "hf://datasets/ylecun/mnist is a URL"),
-        ("file:///data/m.onnx", "give /data/m.onnx."),
-        ("abfs://c@account/x", "download it first, and"),
+        ("file:///data/m.onnx", "use /data/m.onnx."),
+        ("abfs://c@account/x", "Download it and use"),
     ],
 )
 def test_urls_are_refused(given: str, said: str) -> None:

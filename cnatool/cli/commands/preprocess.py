@@ -37,6 +37,7 @@ class _Order(StrEnum):
 
 app = typer.Typer(
     cls=Group,
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Show how samples are prepared for a model.",
