@@ -324,7 +324,7 @@ def test_images_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
     given = images()
     given[3] = Image.new("RGB", (1, 60_000))
     path = written("parquet", tmp_path / "d", [*map(png, given)])
-    with pytest.raises(DataError, match=r"row 3: a picture of 60000×1 would be resized"):
+    with pytest.raises(DataError, match=r"row 3: an image of 60000×1 would be resized"):
         joined(opened(path, ImageOptions(Geometry(resize=64, crop=(8, 8), colour="rgb"))))
     block = joined(
         opened(

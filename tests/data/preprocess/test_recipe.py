@@ -268,7 +268,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a.yaml", "~: 2", "the name None is not text: put it in quotes"),
         ("a.yaml", "'1': 2", "the format is not known"),
         ("a.yaml", "--- {}\n--- {}", "cannot be read as YAML"),
-        ("a.txt", "{}", "give a file .json, .toml, .yaml, .yml"),
+        ("a.txt", "{}", "give a file in .json, .toml, .yaml, .yml"),
     ],
 )
 def test_hostile_files(tmp_path: Path, name: str, content: str | bytes, text: str) -> None:
