@@ -219,7 +219,9 @@ def test_resume_and_overwrite(here: Here) -> None:
 
 def test_a_store_that_is_in_the_way_may_be_resumed(here: Here) -> None:
     here.cut("s.zarr")
-    with pytest.raises(NotAStoreError, match="`overwrite=True` to begin anew, or `resume=True` to continue"):
+    with pytest.raises(
+        NotAStoreError, match="`overwrite=True` to begin anew, or `resume=True` to continue"
+    ):
         here.dump("s.zarr")
 
 

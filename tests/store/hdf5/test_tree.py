@@ -137,7 +137,9 @@ def test_an_id_is_never_cut_off(path: Path) -> None:
 
 
 def test_codecs(path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a \.h5 store cannot be .* with lz4, only with none or g"):
+    with pytest.raises(
+        UsageError, match=r"a \.h5 store cannot be .* with lz4, only with none or g"
+    ):
         StoreWriter(path, record(), "lz4")
     assert not path.exists()
 
@@ -182,7 +184,10 @@ def test_missing_array_and_wrong_shape(path: Path) -> None:
         split["labels"] = np.zeros(63)
         split.create_group("outputs/0")
     split = open_store(path).splits["train"]
-    with pytest.raises(StoreDamagedError, match=r"has shape \(63,\) instead of \(64,\), as in the store's attribute"):
+    with pytest.raises(
+        StoreDamagedError,
+        match=r"has shape \(63,\) instead of \(64,\), as in the store's attribute",
+    ):
         split.labels  # noqa: B018
     with pytest.raises(StoreDamagedError, match="statistics/sum cannot be opened .there is no sum"):
         split.statistics()
