@@ -249,12 +249,14 @@ class Convention(msgspec.Struct, frozen=True):
             another field leaves one without effect, unless the value is the convention's own.
         """
         if name not in CONVENTIONS:
-            raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
+            raise UsageError(f"`convention` {name!r}: choose {_or(CONVENTIONS)}.")
         types = {field.name: field.type for field in msgspec.structs.fields(ConventionFields)}
         typed: dict[str, Any] = {}
         for field, value in overrides.items():
             if field not in types:
-                raise UsageError(f"A convention has no field {field!r}: choose {_or(types)}.")
+                raise UsageError(
+                    f"`overrides`: no field {field!r} in a convention; choose {_or(types)}."
+                )
             text = value if isinstance(value, str) else field_text(value)
             typed[field] = _parse(field, text.strip(), types[field])
         fields = msgspec.structs.replace(CONVENTIONS[name], **typed)

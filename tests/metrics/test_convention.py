@@ -98,7 +98,7 @@ def test_overrides_are_read_by_the_type_of_the_field(field: str, text: str, valu
 
 def test_an_unknown_name_lists_the_conventions() -> None:
     with pytest.raises(
-        UsageError, match=r"^No convention is called 'papr': choose paper, reference or legacy\.$"
+        UsageError, match=r"^`convention` 'papr': choose paper, reference or legacy\.$"
     ):
         Convention.named("papr")
 
@@ -107,7 +107,9 @@ def test_an_unknown_field_lists_the_fields() -> None:
     with pytest.raises(UsageError) as caught:
         Convention.named("paper", {"bin": "3"})
     text = str(caught.value)
-    assert text.startswith("A convention has no field 'bin': choose alpha, codec, bins, range, ")
+    assert text.startswith(
+        "`overrides`: no field 'bin' in a convention; choose alpha, codec, bins, range, "
+    )
     assert text.endswith("margin_batch or gap.")
     assert all(field in text for field in PAPER)
 

@@ -204,7 +204,7 @@ def test_what_cannot_be_scored_is_told(family: Path, tmp_path: Path) -> None:
     assert reasons["nowhere.zarr"] == "nowhere.zarr: no such file or folder."
     with pytest.raises(DataError, match="no network could be scored. nowhere.zarr: no such file"):
         cnatool.study("nowhere.zarr")
-    with pytest.raises(UsageError, match="No convention is called 'x'"):
+    with pytest.raises(UsageError, match="`convention` 'x': choose"):
         cnatool.study(good, convention="x")
 
 

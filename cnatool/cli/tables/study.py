@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import escape
+from cnatool._util.text import count_text, escape
 from cnatool.cli.console import print_line, print_notes, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
@@ -301,7 +301,7 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
             reasons.setdefault(reason, []).append(correlation.measure)
     for missing in result.undefined:
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
-            text = f"undefined for {missing.networks} networks: {missing.reason}"
+            text = f"undefined for {count_text(missing.networks, 'network')}: {missing.reason}"
             reasons.setdefault(text, []).append(missing.measure)
     print_reasons(
         "no correlation, or not of all networks",

@@ -144,7 +144,7 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
-        (("stores", "--convention", "x"), "No convention is called 'x'"),
+        (("stores", "--convention", "x"), "--convention 'x': choose"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
         (("stores", "-o", "data/train.npz"), "--output data/train.npz: not a folder."),

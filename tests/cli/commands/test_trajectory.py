@@ -102,7 +102,7 @@ def test_some_steps_could_not_be_scored(here: Path) -> None:
         (("gone.zarr",), "no network could be scored. gone.zarr: no such file or folder."),
         (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "not a folder"),
         (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr"), "this is a Zarr store"),
-        (("demo", "--by", "run", "--set", "x=1"), "A convention has no field 'x'"),
+        (("demo", "--by", "run", "--set", "x=1"), "--set: no field 'x' in a convention"),
     ],
 )
 def test_what_is_no_trajectory(here: Path, words: tuple[str, ...], message: str) -> None:
