@@ -23,8 +23,6 @@ SPEAKING = {
 }
 # Folders of tests that belong to no single package.
 APART = {"campaigns", "fixtures", "integration", "support"}
-# Titles of documents that commands print.
-TITLES = {"schemas"}
 # Options of other programs, in advice to run them.
 FOREIGN = {"--output", "--recursive", "--saved-model", "--tflite"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -111,7 +109,7 @@ def test_options_are_named_by_the_command_line_only() -> None:
     named = {
         (path.relative_to(PACKAGE).as_posix(), option)
         for path in modules()
-        if room(path) not in {"cli", *TITLES}
+        if room(path) != "cli"
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for option in OPTION.findall(node.value)
