@@ -207,7 +207,7 @@ def test_two_writers_at_once(form: str, here: Here) -> None:
         if process.returncode:
             assert process.returncode == 3
             assert text == (
-                f"cnatool: {store} is being written by another process. Wait until it is done, or "
+                f"cnatool: {store} is being written by another process. Wait until it finishes, or "
                 "name another path.\n"
             )
     assert codes[-1] == 3

@@ -184,9 +184,9 @@ def test_converting_takes_them_of_what_it_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"nothing": {"rows": 1, "crc32c": ""}}, "none of its arrays"),
-        ({"ids": {"rows": 0, "crc32c": ""}}, "are none"),
-        ({"ids": {"rows": 1, "crc32c": "0123456g"}}, "are none"),
+        ({"nothing": {"rows": 1, "crc32c": ""}}, "not one of its arrays"),
+        ({"ids": {"rows": 0, "crc32c": ""}}, "are malformed"),
+        ({"ids": {"rows": 1, "crc32c": "0123456g"}}, "are malformed"),
         ({"ids": {"rows": 100, "crc32c": "00000000"}}, "has 1 checksums"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
             dump.send_signal(signal.SIGSTOP)
             again = run("dump", "net.onnx", "data", "-o", name, "--overwrite", cwd=tmp_path, code=3)
             assert again.stderr == (
-                f"cnatool: {name} is being written by another process. Wait until it is done, or "
+                f"cnatool: {name} is being written by another process. Wait until it finishes, or "
                 "name another path.\n"
             )
             scored = run("score", name, cwd=tmp_path, code=None)

@@ -264,7 +264,7 @@ def test_statistics_alone_are_no_activations(perceptrons: Path, tmp_path: Path) 
     cnatool.dump(model, perceptrons.parent / "data", store, keep="statistics", tags={"epoch": "99"})
     a, b = (perceptrons / f"{name}.zarr" for name in (9, 8))
     assert refused(MetricError, a, b, store) == (
-        f"{store}: of tensor 'fc1' only statistics are stored. Dump with --keep full to have it "
+        f"{store}: only statistics of tensor 'fc1' are stored. Dump with `keep='full'` to store it "
         "whole."
     )
 

@@ -236,15 +236,21 @@ def test_a_record_survives_json(geometry: Geometry) -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "geometry", "error", "text"),
     [
-        ((5,), "u1", Geometry(resize=3), DataError, r"shape \(5,\) are no pictures"),
-        ((0, 5), "u1", Geometry(resize=3), DataError, r"shape \(0, 5\) are no pictures"),
-        ((5, 5, 2), "u1", Geometry(colour="rgb"), DataError, "has 2 channels, which cannot be tur"),
+        ((5,), "u1", Geometry(resize=3), DataError, r"shape \(5,\) are not images"),
+        ((0, 5), "u1", Geometry(resize=3), DataError, r"shape \(0, 5\) are not images"),
+        (
+            (5, 5, 2),
+            "u1",
+            Geometry(colour="rgb"),
+            DataError,
+            "has 2 channels, which cannot be",
+        ),
         (
             (5, 5, 4),
             "u1",
             Geometry(colour="grey"),
             DataError,
-            "turned into grey: leave the colours",
+            "converted to grey: keep the colours",
         ),
         ((5, 5), "f8", Geometry(resize=3), DataError, "float64 cannot be .*: store them as uint8,"),
         ((5, 5), "i4", Geometry(crop=(3, 3)), DataError, "images of int32 cannot be resized"),
@@ -255,7 +261,7 @@ def test_a_record_survives_json(geometry: Geometry) -> None:
             DataError,
             "colours of float32 cannot be converted",
         ),
-        ((5, 5, 3), "u1", Geometry(crop=(9, 9), fill=(1, 2)), UsageError, "fill has 2 values and"),
+        ((5, 5, 3), "u1", Geometry(crop=(9, 9), fill=(1, 2)), UsageError, "fill has 2 values, but"),
         ((5, 5, 3), "u1", Geometry(crop=(9, 9), fill=(256,)), UsageError, "fill 256: .* up to 255"),
         (
             (1, 40000),

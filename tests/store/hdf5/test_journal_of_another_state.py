@@ -257,7 +257,7 @@ DAMAGE = {
     lambda journal: journal.write_bytes(b""): "is empty",
     a_folder: "is a folder or a link",
     a_dangling_link: "is a folder or a link",
-    a_diary: "is damaged, or is no journal",
+    a_diary: "is damaged or is not a journal",
 }
 
 
@@ -275,7 +275,7 @@ def test_a_damaged_journal_is_said_with_the_rows_that_are_left(
             store = open_store(cut)
         assert len(caught) == 1
         assert f"it has {COMMITTED - STEP} of {ROWS} rows of train" in str(caught[0].message)
-        assert "Complete the store with `cnatool dump --resume`" in str(caught[0].message)
+        assert "Complete the store with `dump(resume=True)`" in str(caught[0].message)
         with pytest.warns(StoreWarning):
             faults = cnatool.verify(cut).faults
         assert any(fault.where == "journal" and said in fault.problem for fault in faults)
@@ -296,7 +296,7 @@ def test_no_dump_completes_a_store_that_is_complete(tmp_path: Path) -> None:
 def test_a_damaged_old_journal_may_have_been_cut_off(cut: Path) -> None:
     as_old(cut)
     flipped(journal_path(cut))
-    with pytest.warns(StoreWarning, match="was cut off, or damaged since"):
+    with pytest.warns(StoreWarning, match="was cut off or damaged"):
         open_store(cut)
     recover(cut)
     assert not journal_path(cut).exists()
