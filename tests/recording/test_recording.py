@@ -234,7 +234,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             cnatool.create_store(path, **options)  # type: ignore[arg-type]
-    with pytest.raises(NotAStoreError, match="name ends in"):
+    with pytest.raises(NotAStoreError, match="must end in"):
         cnatool.create_store(tmp_path / "s.dat", tensors=["a"])
     recording = cnatool.create_store(path, tensors=NAMES, outputs=["logits"])
     with pytest.raises(UsageError, match="use the store as a context"):
