@@ -13,7 +13,7 @@ import numpy as np
 
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
-from cnatool._util.text import bytes_text, classes_text, count_text
+from cnatool._util.text import bytes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
@@ -22,14 +22,13 @@ from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
+from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
-from cnatool.dumping.skipped_summary import summarise_skipped
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
-from cnatool.scoring.output import explain_missing_output
 from cnatool.store.format_table import format_by_name
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
@@ -120,7 +119,7 @@ def plan_dump(
     sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    for line in _describe_inputs(sources, feed, rows):
+    for line in describe_inputs(sources, feed, rows):
         note(line)
     before = None if past is None else past.record.runtime
     batch = options.batch_size or (before.batch_size if before else None)
@@ -154,7 +153,7 @@ def plan_dump(
     record = _describe_store(
         options, first, feed, network, probed, tensors, outputs, schedule, initial
     )
-    for line in _summarise(record, probed, schedule, bound=bound is not None):
+    for line in describe_stored(record, probed, schedule, bound=bound is not None):
         note(line)
     if shared is not None:
         shared.check(record.inputs, rows)
@@ -310,26 +309,6 @@ def _count_done(split: Split) -> int:
     return split.record.taken if split.record.complete else len(split)
 
 
-def _describe_inputs(
-    sources: Mapping[str, Source], feed: Feed, rows: Mapping[str, int]
-) -> Iterator[str]:
-    """Describe the preprocessing of each input, and the samples of each split."""
-    yield from feed.notes
-    padding = feed.padding(next(iter(sources.values())))
-    if padding is not None:
-        yield padding
-    for name, source in sources.items():
-        yield _describe_split(name, source, rows[name])
-
-
-def _describe_split(name: str, source: Source, rows: int) -> str:
-    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
-    labels = "with labels" if source.labelled else "no labels found"
-    if source.labelled and source.classes:
-        labels += f" ({classes_text(source.classes)})"
-    return f"split {name}: {count} of {source.name}, {labels}"
-
-
 def _held_bytes(
     tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
 ) -> int:
@@ -355,52 +334,3 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
         value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
         sha256=hashlib.sha256(little.tobytes()).hexdigest(),
     )
-
-
-def _summarise(
-    record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
-) -> list[str]:
-    """Describe what is stored and which values need care, in lines."""
-    tensors, layers = len(record.tensors), len(record.layers)
-    lines = [
-        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}",
-        *summarise_skipped(record.skipped),
-    ]
-    if not record.outputs:
-        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
-    varying = sum(tensor.varies for tensor in record.tensors)
-    if varying:
-        lines.append(
-            f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
-            "only sums and numbers of elements are stored"
-        )
-    apart = [layer for layer in record.layers if not layer.per_sample]
-    if apart:
-        lines.append(
-            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
-            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
-            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
-        )
-    if layers and not any(layer.output for layer in record.layers):
-        lines.append(
-            "no layer leads straight to an output, so scores count all of them as hidden ones; "
-            "`inspect(layers=True)` lists them"
-        )
-    # A run of one sample has no others.
-    if probed.mixed and schedule.batch > 1:
-        count = len(probed.mixed)
-        lines.append(
-            f"{count_text(count, 'tensor')}, first {probed.mixed[0]!r}, "
-            f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
-            f"batches of {schedule.batch} in this order"
-            + (", the last one filled up with copies of its last sample" if bound else "")
-            + ("; `batch_size=1` runs each sample alone" if probed.one_runs else "")
-        )
-    if probed.random:
-        count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
-        lines.append(
-            f"{count_text(count, 'tensor')}, first {first!r}, "
-            f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
-            "values. A model exported in evaluation mode has no dropout"
-        )
-    return lines

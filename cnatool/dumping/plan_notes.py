@@ -1,0 +1,87 @@
+"""What a dump notes about its plan: inputs and splits, tensors, and values that need care."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool._util.text import classes_text, count_text
+from cnatool.dumping.skipped_summary import summarise_skipped
+from cnatool.scoring.output import explain_missing_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cnatool.backend.network import ProbedNetwork
+    from cnatool.backend.schedule import Schedule
+    from cnatool.data.source import Source
+    from cnatool.dumping.feed import Feed
+    from cnatool.records.store import StoreRecord
+
+
+def describe_inputs(
+    sources: Mapping[str, Source], feed: Feed, rows: Mapping[str, int]
+) -> Iterator[str]:
+    """Describe the preprocessing of each input, and the samples of each split."""
+    yield from feed.notes
+    padding = feed.padding(next(iter(sources.values())))
+    if padding is not None:
+        yield padding
+    for name, source in sources.items():
+        yield _describe_split(name, source, rows[name])
+
+
+def _describe_split(name: str, source: Source, rows: int) -> str:
+    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
+    labels = "with labels" if source.labelled else "no labels found"
+    if source.labelled and source.classes:
+        labels += f" ({classes_text(source.classes)})"
+    return f"split {name}: {count} of {source.name}, {labels}"
+
+
+def describe_stored(
+    record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
+) -> list[str]:
+    """Describe what is stored and which values need care, in lines."""
+    tensors, layers = len(record.tensors), len(record.layers)
+    lines = [
+        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}",
+        *summarise_skipped(record.skipped),
+    ]
+    if not record.outputs:
+        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
+    varying = sum(tensor.varies for tensor in record.tensors)
+    if varying:
+        lines.append(
+            f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
+            "only sums and numbers of elements are stored"
+        )
+    apart = [layer for layer in record.layers if not layer.per_sample]
+    if apart:
+        lines.append(
+            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
+            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
+            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
+        )
+    if layers and not any(layer.output for layer in record.layers):
+        lines.append(
+            "no layer leads straight to an output, so scores count all of them as hidden ones; "
+            "`inspect(layers=True)` lists them"
+        )
+    # A run of one sample has no others.
+    if probed.mixed and schedule.batch > 1:
+        count = len(probed.mixed)
+        lines.append(
+            f"{count_text(count, 'tensor')}, first {probed.mixed[0]!r}, "
+            f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
+            f"batches of {schedule.batch} in this order"
+            + (", the last one filled up with copies of its last sample" if bound else "")
+            + ("; `batch_size=1` runs each sample alone" if probed.one_runs else "")
+        )
+    if probed.random:
+        count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
+        lines.append(
+            f"{count_text(count, 'tensor')}, first {first!r}, "
+            f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
+            "values. A model exported in evaluation mode has no dropout"
+        )
+    return lines
