@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import printable
+from cnatool.dumping.compression import codecs_of
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.records.choices import Codec
@@ -67,15 +68,10 @@ def is_complete(store: Store) -> bool:
     return bool(store.splits) and all(s.record.complete for s in store.splits.values())
 
 
-def codec_of(store: Store) -> Codec | None:
-    """Look up how a store is compressed; None if it has no rows."""
-    arrays = (split.statistics() for split in store.splits.values() if split.record.rows)
-    return next((array.codec for array in arrays), None)
-
-
-def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
+def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:
     """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
+    Without a ``codec``, every array keeps its own.
     Everything that may change a value is compared: the model, the splits, what is kept and how,
     the runtime and how it runs, and the versions of all.
     """
@@ -100,7 +96,9 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
-    pair = _Settings(stored, codec_of(store)), _Settings(record, codec)
+    codecs = {codec for split in store.splits.values() for codec in codecs_of(split).values()}
+    asked = codecs if codec is None else {codec}
+    pair = _Settings(stored, tuple(sorted(codecs))), _Settings(record, tuple(sorted(asked)))
     differences = list(_differences("", *pair))
     if differences:
         more = len(differences) - _LISTED
@@ -116,7 +114,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What must be the same in two dumps."""
 
     record: StoreRecord
-    codec: Codec | None
+    codec: tuple[Codec, ...]
 
 
 def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from cnatool._util.files import read_regular
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import one_line
-from cnatool.store.zarr.compression import COMPRESSORS
+from cnatool.store.zarr.compression import BLOSC_LEVEL, COMPRESSORS
 from cnatool.store.zarr.shard import shard_chunks
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ def parse_array(content: bytes) -> ArrayLayout | None:
         codecs = metadata["codecs"][0]["configuration"]
         shape = tuple(metadata["shape"])
         axes = metadata.get("dimension_names")
+        for step in codecs["codecs"]:
+            # Reading does not depend on the level, and earlier versions had another.
+            if step["name"] == "blosc" and step["configuration"]["clevel"] in range(10):
+                step["configuration"]["clevel"] = BLOSC_LEVEL
         for codec, grows in product(COMPRESSORS, (False, True)):
             layout = ArrayLayout(
                 shape=shape,

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool._util.files import Buffer
+
 # Chunks that an index of one page can list; at 4 MiB per chunk, a shard is 1 GiB.
 _MOST_CHUNKS = 255
 _PAGE = 4096
@@ -57,6 +59,19 @@ class ChunkError(Exception):
 
 class ChunkMissingError(ChunkError):
     """A chunk that was never written, or whose file is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """The bytes of a chunk as its file has them, in one or more parts, and their CRC-32C."""
+
+    parts: tuple[Buffer, ...]
+    crc: int
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +156,18 @@ class ShardWriter:
             # Its writer was cut off inside a commit.
             self.publish()
 
-    def append(self, place: int, chunk: bytes) -> None:
-        """Write an encoded chunk and its checksum after all others; it counts after `publish`."""
+    def append(self, place: int, chunk: EncodedChunk) -> None:
+        """Write a chunk and its checksum after all others; it counts after `publish`."""
+        size = chunk.size
         with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
-            files.write_all(file, chunk)
-            files.write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
-            if len(chunk) >= _LARGE and hasattr(os, "posix_fadvise"):
+            for part in (*chunk.parts, struct.pack("<I", chunk.crc)):
+                files.write_all(file, part)
+            if size >= _LARGE and hasattr(os, "posix_fadvise"):
                 # Linux begins to write it to the disk, so that a commit has little to wait for.
-                os.posix_fadvise(file.fileno(), self._end, len(chunk), os.POSIX_FADV_DONTNEED)
-        self._index[place] = self._end, len(chunk) + 4
-        self._end += len(chunk) + 4
+                os.posix_fadvise(file.fileno(), self._end, size, os.POSIX_FADV_DONTNEED)
+        self._index[place] = self._end, size + 4
+        self._end += size + 4
 
     def publish(self) -> None:
         """Make the appended chunks part of the shard, durably."""

@@ -1,0 +1,51 @@
+"""The choice between compression and none for an array, by how its first rows compress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnatool.store.integrity import row_bytes
+from cnatool.store.zarr.compression import COMPRESSORS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.records.choices import Codec
+
+# Compression that saves less of an array's size costs more time than it is worth.
+_LEAST_SAVED = 0.1
+# Fewer bytes of the first rows do not show how an array compresses.
+_FEW_BYTES = 4096
+
+
+def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
+    """Return the size in bytes of rows of one array as the store encodes them."""
+    content = row_bytes(rows)
+    if codec == "none":
+        return len(content)
+    if not isinstance(content, bytes):
+        content = content.view(rows.dtype)
+    return len(COMPRESSORS[codec].encode(content))
+
+
+def choose_codec(
+    codec: Codec, first: NDArray[Any], encoded: int, rows: int, chunk_rows: int
+) -> Codec:
+    """Choose between a codec and none for an array of numbers, or of text.
+
+    Parameters
+    ----------
+    codec : Codec
+    first : ndarray
+        The first rows.
+    encoded : int
+        Their size in bytes with the codec.
+    rows, chunk_rows : int
+        Rows of the whole array and of a chunk. Uncompressed, the last chunk takes the space of a
+        whole one.
+    """
+    if first.dtype.hasobject or first.nbytes < _FEW_BYTES:
+        return codec
+    padded = -(-rows // chunk_rows) * chunk_rows
+    plain = first.nbytes * padded
+    return codec if encoded * rows <= (1 - _LEAST_SAVED) * plain else "none"
