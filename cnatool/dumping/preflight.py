@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1
+# A dump of few samples compresses less well than a long one.
+_FEW_MARGIN = 1.05
 # Seconds below which a dump needs no estimate of its duration.
 _SHORT_SECONDS = 5.0
 # Limits of the first blocks of a longer dump.
@@ -237,7 +239,8 @@ def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterat
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(rows * size)})"
-    samples = _largest_limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
+    room = int(free / _MARGIN / _FEW_MARGIN / sum(stored.values()))
+    samples = _largest_limit(list(plan.rows.values()), room)
     if samples:
         yield f"`limit={samples}`"
 

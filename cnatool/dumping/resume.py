@@ -114,7 +114,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What must be the same in two dumps."""
 
     record: StoreRecord
-    codec: tuple[Codec, ...]
+    codecs: tuple[Codec, ...]
 
 
 def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:

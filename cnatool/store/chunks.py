@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from cnatool.store.format import WritableArray
 
 _MIB = 1 << 20
-_LARGEST_CHUNK = 4 * _MIB
+# Small enough that a block of a dump fills chunks of large tensors, whose rows need no copy then.
+_LARGEST_CHUNK = _MIB
 _SMALLEST_CHUNK = 64 * 1024
 # Most bytes of the chunk buffers of one split together.
 _BUFFERS = 256 * _MIB
@@ -43,7 +44,7 @@ def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
 def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = None) -> list[int]:
     """Choose the rows of a chunk for each array: powers of two that divide `commit_rows`.
 
-    A chunk has up to 4 MiB, less if buffering a chunk of every array would take more than 256 MiB.
+    A chunk has up to 1 MiB, less if buffering a chunk of every array would take more than 256 MiB.
     If one chunk holds the whole split, it has just its rows; ``rows`` is None if they are unknown.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from cnatool._util.files import Buffer
 
-# Chunks that an index of one page can list; at 4 MiB per chunk, a shard is 1 GiB.
+# Chunks that an index of one page can list; at 1 MiB per chunk, a shard is 255 MiB.
 _MOST_CHUNKS = 255
 _PAGE = 4096
 _NOTHING = 2**64 - 1
-# Bytes of a chunk that is worth writing to the disk at once.
-_LARGE = 1 << 20
+# Bytes that are worth writing to the disk at once.
+_LARGE = 4 << 20
 # Attempts of a reader whom a writer may disturb at the head, then at the end.
 _ATTEMPTS = 3
 
@@ -119,7 +119,7 @@ class ShardWriter:
     file is created, in place of one that another writer left behind.
     """
 
-    __slots__ = ("_end", "_index", "_published", "_shards", "path")
+    __slots__ = ("_end", "_index", "_published", "_sent", "_shards", "path")
 
     def __init__(self, shards: Shards, number: int, committed: int = 0) -> None:
         self.path = shards.path(number)
@@ -127,6 +127,8 @@ class ShardWriter:
         self._index = np.full((shards.size, 2), _NOTHING, "<u8")
         self._end = shards.data_start
         self._published = False
+        # End of what the system was told to write to the disk.
+        self._sent = self._end
         if committed:
             self._reopen(committed)
             return
@@ -150,7 +152,7 @@ class ShardWriter:
                 os.fsync(file.fileno())
             files.truncate(file, end)
         self._index[:committed] = index[:committed]
-        self._end = end
+        self._end = self._sent = end
         self._published = True
         if (index[committed:] != _NOTHING).any():
             # Its writer was cut off inside a commit.
@@ -163,11 +165,13 @@ class ShardWriter:
             file.seek(self._end)
             for part in (*chunk.parts, struct.pack("<I", chunk.crc)):
                 files.write_all(file, part)
-            if size >= _LARGE and hasattr(os, "posix_fadvise"):
-                # Linux begins to write it to the disk, so that a commit has little to wait for.
-                os.posix_fadvise(file.fileno(), self._end, size, os.POSIX_FADV_DONTNEED)
-        self._index[place] = self._end, size + 4
-        self._end += size + 4
+            self._index[place] = self._end, size + 4
+            self._end += size + 4
+            waiting = self._end - self._sent
+            if waiting >= _LARGE and hasattr(os, "posix_fadvise"):
+                # Linux begins to write them to the disk, so that a commit has little to wait for.
+                os.posix_fadvise(file.fileno(), self._sent, waiting, os.POSIX_FADV_DONTNEED)
+                self._sent = self._end
 
     def publish(self) -> None:
         """Make the appended chunks part of the shard, durably."""
