@@ -60,7 +60,7 @@ def measure(
     name = network.inputs[0].name
     values = np.random.default_rng(0).random((batch, *shape), np.float32)
     feeds = {name: values}
-    session = Session(network.graph.model, path, RUN)
+    session = Session(network.graph.model, network.graph, RUN)
     yield "inference", partial(session.run, network.graph.output_names, feeds)
     samples = Samples({name: values[:3]})
     probed = network.probe(samples, bound=None, run=RUN, statistics=("sum",))

@@ -137,7 +137,7 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
         self._names = [*self._measures.widths, *counted, *fetched]
-        self._session = Session(exposed.model, graph.path, run)
+        self._session = Session(exposed.model, graph, run)
         self._lock = Lock()
         self._exact: ExposedModel | None = None
         renumbered = [
