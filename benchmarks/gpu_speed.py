@@ -19,7 +19,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from networks import convnet, mlp, resnet18, transformer, write_digits
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from timing import compare, seconds
 
 import cnatool
 from cnatool.backend.io_binding import BATCHES_IN_FLIGHT, DeviceSession
+from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions, Session, numeric_options, provider_name
 from cnatool.errors import CnatoolError
 
@@ -65,9 +65,9 @@ def run_inference(case: Case, batch: int, options: dict[str, str]) -> None:
 
 def run_batches(case: Case, batch: int, kind: type[Session], threads: int) -> None:
     """Run the model through a session of cnatool, several batches at a time."""
-    model = onnx.load(case.model)
-    session = kind(model, case.model, RunOptions(case.provider))
-    names, pixels = [output.name for output in model.graph.output], case.read()
+    graph = open_network(case.model).graph
+    session = kind(graph.model, graph, RunOptions(case.provider))
+    names, pixels = graph.output_names, case.read()
 
     def run(start: int) -> None:
         part = pixels[start : start + batch].astype(np.float32) / np.float32(255)
@@ -86,9 +86,9 @@ def dump_statistics(case: Case, folder: Path) -> None:
 def find_reason(provider: str) -> str | None:
     """Return why nothing runs on a provider here; None if something does."""
     with tempfile.TemporaryDirectory() as name:
-        path = mlp(Path(name) / "model.onnx")
+        graph = open_network(mlp(Path(name) / "model.onnx")).graph
         try:
-            Session(onnx.load(path), path, RunOptions(provider_name(provider)))
+            Session(graph.model, graph, RunOptions(provider_name(provider)))
         except CnatoolError as error:
             return str(error)
     return None

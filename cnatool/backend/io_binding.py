@@ -8,10 +8,11 @@ from cnatool.backend.session import RunOptions, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import onnx
     from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
 
 # Providers whose sessions run several batches at a time, each in a stream of its own.
 DEVICE_PROVIDERS: Final = frozenset(
@@ -54,10 +55,10 @@ class DeviceSession(Session):
         return [values[name].numpy() for name in names]
 
 
-def open_session(model: onnx.ModelProto, source: Path, run: RunOptions) -> Session:
+def open_session(model: onnx.ModelProto, graph: Graph, run: RunOptions) -> Session:
     """Open a session for many runs, of the kind that suits the provider."""
     kind = DeviceSession if run.provider in DEVICE_PROVIDERS else Session
-    return kind(model, source, run)
+    return kind(model, graph, run)
 
 
 def describe_fallback(session: Session) -> str | None:

@@ -18,6 +18,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from cnatool._util.local_paths import real_path
+from cnatool.backend.graph.inline_weights import lies_apart
+from cnatool.backend.graph.nodes import captured_names
 from cnatool.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
 
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
@@ -79,12 +83,12 @@ class RunOptions:
 class Session:
     """A model ready to run.
 
-    ``source`` is the model's file, for messages and external weights. A ``frugal`` session holds
-    no tensor longer than it is needed.
+    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. A ``frugal``
+    session holds no tensor longer than it is needed.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, source: Path, run: RunOptions, *, frugal: bool = False
+        self, model: onnx.ModelProto, graph: Graph, run: RunOptions, *, frugal: bool = False
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
@@ -103,11 +107,14 @@ class Session:
         # and write in the meantime; even inference alone is no slower without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(real_path(source.parent))
+            "session.model_external_initializers_file_folder_path",
+            str(real_path(graph.path.parent)),
         )
         if run.provider != CPU:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        self._source = source
+        self._source = graph.path
+        self._weights = _weights_apart(model, graph)
+        options.add_external_initializers(list(self._weights), list(self._weights.values()))
         self.provider = run.provider
         following = [_NEXT_PROVIDER[run.provider]] if run.provider in _NEXT_PROVIDER else []
         try:
@@ -126,7 +133,7 @@ class Session:
             )
             advice = ". If it is a custom operator, name its library with `custom_ops=[FILE]`."
             raise ModelError(
-                f"{source}: ONNX Runtime refuses the model: {text}{advice if unknown else ''}"
+                f"{graph.path}: ONNX Runtime refuses the model: {text}{advice if unknown else ''}"
             ) from error
         used = self._session.get_providers()
         if used[0] != run.provider:
@@ -169,6 +176,21 @@ class Session:
     def _run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
         results: list[Any] = self._session.run(list(names), dict(feeds))
         return results
+
+
+def _weights_apart(model: onnx.ModelProto, graph: Graph) -> dict[str, ort.OrtValue]:
+    """Return the weights that lie apart from a model, which the runtime reads where they are.
+
+    It has forgotten those that no node reads by the time that it looks for them.
+    """
+    read = {output.name for output in model.graph.output}
+    for node in model.graph.node:
+        read.update(node.input, captured_names(node))
+    return {
+        tensor.name: ort.OrtValue.ortvalue_from_numpy(graph.weights[tensor.name])
+        for tensor in model.graph.initializer
+        if tensor.name in read and lies_apart(tensor)
+    }
 
 
 def _brief(error: Exception) -> str:

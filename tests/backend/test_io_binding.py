@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,6 +27,7 @@ from support.notes import Notes
 
 import cnatool
 from cnatool.backend import session as session_module
+from cnatool.backend.graph.graph import Graph
 from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.inputs import Samples
 from cnatool.backend.io_binding import DEVICE_PROVIDERS, DeviceSession, open_session
@@ -44,12 +46,18 @@ needs_azure = pytest.mark.skipif(
 )
 
 
+def saved_graph(model: onnx.ModelProto, folder: Path) -> Graph:
+    return open_network(saved(model, folder / "model.onnx")).graph
+
+
 def cuda_missing() -> str:
     """Say why nothing can run on CUDA here; empty if it can."""
     if CUDA not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider"
     try:
-        Session(mlp(), Path("mlp.onnx"), RunOptions(CUDA))
+        with tempfile.TemporaryDirectory() as folder:
+            graph = saved_graph(mlp(), Path(folder))
+            Session(graph.model, graph, RunOptions(CUDA))
     except CnatoolError as error:
         return str(error)
     return ""
@@ -86,11 +94,16 @@ def assert_same_bits(first: list[Any], second: list[Any]) -> None:
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-def exposed(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, Path, list[str]]:
-    """Make every tensor of a model an output."""
-    graph = open_network(saved(model, folder / "model.onnx")).graph
+def open_exposed(model: onnx.ModelProto, folder: Path, run: RunOptions) -> DeviceSession:
+    """Open a session of a model whose every tensor is an output."""
+    graph = saved_graph(model, folder)
     names = [name for node in graph.nodes for name in node.output]
-    return make_readable(graph.model, names).model, graph.path, names
+    return DeviceSession(make_readable(graph.model, names).model, graph, run)
+
+
+def open_identity(dtype: int, folder: Path) -> DeviceSession:
+    graph = saved_graph(identity(dtype), folder)
+    return DeviceSession(graph.model, graph, RunOptions())
 
 
 NETWORKS = pytest.mark.parametrize(
@@ -103,8 +116,8 @@ NETWORKS = pytest.mark.parametrize(
 def test_every_tensor_is_that_of_a_plain_run(
     make: Callable[[], onnx.ModelProto], shape: tuple[int, ...], provider: str, tmp_path: Path
 ) -> None:
-    model, path, names = exposed(make(), tmp_path)
-    bound = DeviceSession(model, path, RunOptions(provider, threads=1))
+    bound = open_exposed(make(), tmp_path, RunOptions(provider, threads=1))
+    names = list(bound.types)
     rng = np.random.default_rng(0)
     for count in (1, 7, 64, 5):
         feeds = {"x": rng.normal(size=(count, *shape)).astype(np.float32)}
@@ -130,17 +143,17 @@ def test_every_tensor_is_that_of_a_plain_run(
     ],
     ids=str,
 )
-def test_inputs_of_any_kind(dtype: int, value: np.ndarray) -> None:
-    session = DeviceSession(identity(dtype), Path("identity.onnx"), RunOptions())
+def test_inputs_of_any_kind(dtype: int, value: np.ndarray, tmp_path: Path) -> None:
+    session = open_identity(dtype, tmp_path)
     same, size = session.run(["same", "size"], {"x": value})
     assert same.dtype == value.dtype
     np.testing.assert_array_equal(same, value)
     assert size == value.size
 
 
-def test_results_belong_to_the_caller() -> None:
-    session: DeviceSession | None
-    session = DeviceSession(identity(TensorProto.FLOAT), Path("identity.onnx"), RunOptions())
+def test_results_belong_to_the_caller(tmp_path: Path) -> None:
+    session: DeviceSession | None = open_identity(TensorProto.FLOAT, tmp_path)
+    assert session is not None
     inputs = [np.full((256, 256), number, np.float32) for number in range(8)]
     results = [session.run(["same"], {"x": value})[0] for value in inputs]
     session = None
@@ -153,8 +166,8 @@ def test_results_belong_to_the_caller() -> None:
 
 
 def test_batches_at_the_same_time(tmp_path: Path) -> None:
-    model, path, names = exposed(residual_convnet(), tmp_path)
-    session = DeviceSession(model, path, RunOptions(threads=1))
+    session = open_exposed(residual_convnet(), tmp_path, RunOptions(threads=1))
+    names = list(session.types)
     rng = np.random.default_rng(1)
     batches = [
         {"x": rng.normal(size=(1 + number % 9, 1, 8, 8)).astype(np.float32)} for number in range(60)
@@ -166,13 +179,12 @@ def test_batches_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_an_error_is_that_of_a_plain_run(tmp_path: Path) -> None:
-    path = saved(mlp(), tmp_path / "model.onnx")
-    model = onnx.load(path)
+    graph = saved_graph(mlp(), tmp_path)
     feeds = {"x": np.ones((3, 65), np.float32)}
     messages = []
     for kind in (Session, DeviceSession):
         with pytest.raises(BackendError, match=r"failed on input x \(3, 65\)") as failure:
-            kind(model, path, RunOptions()).run([model.graph.output[0].name], feeds)
+            kind(graph.model, graph, RunOptions()).run(graph.output_names, feeds)
         messages.append(str(failure.value))
     assert all("Got: 65 Expected: 64" in message for message in messages)
 
@@ -207,9 +219,8 @@ class RecordedSession:
         self.session.run_with_iobinding(recorded.binding)
 
 
-def test_each_input_is_copied_once_and_only_wanted_outputs_leave() -> None:
-    model = identity(TensorProto.FLOAT)
-    session = DeviceSession(model, Path("identity.onnx"), RunOptions())
+def test_each_input_is_copied_once_and_only_wanted_outputs_leave(tmp_path: Path) -> None:
+    session = open_identity(TensorProto.FLOAT, tmp_path)
     recorded = session._session = RecordedSession(session._session)
     session.run(["same"], {"x": np.ones(3, np.float32)})
     # Copies to a device may still be under way when `bind_cpu_input` returns.
@@ -222,8 +233,9 @@ def test_each_input_is_copied_once_and_only_wanted_outputs_leave() -> None:
     ]
 
 
-def test_only_devices_are_bound() -> None:
-    session = open_session(mlp(), Path("mlp.onnx"), RunOptions())
+def test_only_devices_are_bound(tmp_path: Path) -> None:
+    graph = saved_graph(mlp(), tmp_path)
+    session = open_session(graph.model, graph, RunOptions())
     assert type(session) is Session
     assert session.operators_by_provider == {}
 
@@ -240,7 +252,7 @@ def test_only_devices_are_bound() -> None:
     ],
 )
 def test_options_of_providers(
-    provider: str, expected: list[object], monkeypatch: pytest.MonkeyPatch
+    provider: str, expected: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
 
@@ -252,7 +264,8 @@ def test_options_of_providers(
             return [provider, CPU]
 
     monkeypatch.setattr(session_module.ort, "InferenceSession", Runtime)
-    Session(mlp(), Path("mlp.onnx"), RunOptions(provider))
+    graph = saved_graph(mlp(), tmp_path)
+    Session(graph.model, graph, RunOptions(provider))
     assert asked == expected
 
 

@@ -138,7 +138,7 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
         self._names = [*self._measures.widths, *counted, *fetched]
-        self._session = open_session(exposed.model, graph.path, run)
+        self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
         self.notes = [] if fallback is None else [fallback]
