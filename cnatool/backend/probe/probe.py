@@ -110,7 +110,7 @@ def probe(
         return Probe([], skipped, first, {}, run)
     exposed = make_readable(graph.model, names, types)
     if exposed.casts or known:
-        session = Session(exposed.model, graph.path, run)
+        session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
@@ -333,7 +333,7 @@ def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
-    session = Session(make_readable(graph.model, names).model, graph.path, run)
+    session = Session(make_readable(graph.model, names).model, graph, run)
     types = session.types
     reasons = {name: _unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]

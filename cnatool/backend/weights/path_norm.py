@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.nodes import attributes, inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
@@ -21,7 +22,7 @@ from cnatool.backend.weights.matrix import linear_map
 from cnatool.backend.weights.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS
-from cnatool.store.weight_norms import BlockMatrix
+from cnatool.store.block_matrix import BlockMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.linear_operators import LinearOperator
 
+# Binary digits by which the greatest value of a tensor may differ from 1.
+_NEAR = 64
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -46,15 +49,19 @@ class _Scaled:
 
     @classmethod
     def of(cls, values: NDArray[np.float64], exponent: int = 0) -> _Scaled:
-        """Scale the greatest value to the order of 1; a ModelError if one is not finite."""
+        """Scale values that are far from 1; a ModelError if one is not finite."""
         largest = float(values.max(initial=0.0))
         if not math.isfinite(largest):
             raise ModelError("a squared weight is not finite")
         shift = math.frexp(largest)[1] if largest else 0
+        if abs(shift) <= _NEAR:
+            return cls(values, exponent)
         return cls(np.ldexp(values, -shift), exponent + shift)
 
     def at(self, exponent: int) -> NDArray[np.float64]:
         """Return the array as a multiple of another power of two."""
+        if exponent == self.exponent:
+            return self.values
         return np.ldexp(self.values, max(self.exponent - exponent, -(1 << 14)))
 
 
@@ -245,9 +252,13 @@ def _multiply(
         values = values.T
     if len(shape) == 2:
         # In parts, as these may be the largest weights of all.
-        parts = (np.square(part[0]) for part in matrix.parts())
-        products = [part @ values if left else values @ part.T for part in parts]
-        return np.concatenate(products, axis=-2 if left and values.ndim > 1 else -1)
+        parts = (np.square(part[0], out=part[0]) for part in matrix.parts())
+        if not left:
+            lines = values.reshape(-1, values.shape[-1])
+            products = [multiply(lines, part.T) for part in parts]
+            return np.concatenate(products, axis=-1).reshape(*values.shape[:-1], -1)
+        products = [part @ values for part in parts]
+        return np.concatenate(products, axis=-2 if values.ndim > 1 else -1)
     weights = _square_weights(matrix)
     if len(shape) == 1:
         whole = weights[0, 0]

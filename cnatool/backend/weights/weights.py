@@ -14,7 +14,8 @@ from cnatool.backend.weights.path_norm import compute_log_path_norm
 from cnatool.backend.weights.unfolded import find_unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, measure_layer
+from cnatool.store.block_matrix import BlockMatrix
+from cnatool.store.weight_norms import measure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
