@@ -207,7 +207,7 @@ class Past:
                 )
         self.skipped += [SkippedSample(*sample) for sample in block.skipped]
         update_digests(self.digests, block.inputs, block.labels)
-        facts = examine_samples(block.inputs, count)
+        facts = examine_samples(block.inputs, count, len(self.split.store.splits))
         self._checks.add(self.split.name, block.ids, facts, self._sums.take(count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)
