@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnatool._util.text import count_text
 from cnatool.records.layout import split_arrays
 from cnatool.store.chunks import chunk_rows
-from cnatool.store.codec_choice import choose_codec, encoded_bytes
+from cnatool.store.codec_choice import choose_codec, codecs_of, encoded_bytes
 from cnatool.store.format_table import format_by_name
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cnatool.dumping.run import ProcessedBlock
     from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
-    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,3 @@ def _try_codecs(block: ProcessedBlock, codecs: Mapping[str, Codec]) -> dict[str,
             encoded = encoded_bytes(rows, codecs[key])
             trials[key] = _Trial(rows, encoded, time.perf_counter() - start)
     return trials
-
-
-def codecs_of(split: Split) -> dict[str, Codec]:
-    """Look up how the arrays of a split are compressed; without those of which that is unknown."""
-    record = split.record
-    own_inputs = record.inputs_from is None
-    layout = split_arrays(split.store.record, labels=record.labels, inputs=own_inputs)
-    codecs = ((spec.key, split.array(spec.key).codec) for spec in layout)
-    return {key: codec for key, codec in codecs if codec is not None}

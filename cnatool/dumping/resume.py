@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.dumping.compression import codecs_of
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.records.choices import Codec
@@ -16,6 +15,7 @@ from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import SkippedSample, StoreRecord
 from cnatool.records.weights import FlatnessRecord
+from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import detect_format, format_by_name
 from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store

@@ -1,9 +1,10 @@
-"""The choice between compression and none for an array, by how its first rows compress."""
+"""The codecs of arrays: the choice between compression and none, and what a store has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnatool.records.layout import split_arrays
 from cnatool.store.integrity import row_bytes
 from cnatool.store.zarr.compression import COMPRESSORS
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
+    from cnatool.store.store import Split
 
 # Compression that saves less of an array's size costs more time than it is worth.
 _LEAST_SAVED = 0.1
@@ -49,3 +51,12 @@ def choose_codec(
     padded = -(-rows // chunk_rows) * chunk_rows
     plain = first.nbytes * padded
     return codec if encoded * rows <= (1 - _LEAST_SAVED) * plain else "none"
+
+
+def codecs_of(split: Split) -> dict[str, Codec]:
+    """Look up how the arrays of a split are compressed; without those of which that is unknown."""
+    record = split.record
+    own_inputs = record.inputs_from is None
+    layout = split_arrays(split.store.record, labels=record.labels, inputs=own_inputs)
+    codecs = ((spec.key, split.array(spec.key).codec) for spec in layout)
+    return {key: codec for key, codec in codecs if codec is not None}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
-    from cnatool.store.chunks import Chunk
+    from cnatool.store.chunk import Chunk
 
 
 class ReadableArray(Protocol):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cnatool.records.choices import Codec
 from cnatool.store import chunks
-from cnatool.store.chunks import Chunk, ChunkedArray
+from cnatool.store.chunk import Chunk
+from cnatool.store.chunks import ChunkedArray
 
 
 class Written:

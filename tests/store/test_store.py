@@ -23,7 +23,8 @@ from cnatool.errors import (
 )
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import StoreRecord
-from cnatool.store.chunks import Chunk, chunk_rows, commit_rows
+from cnatool.store.chunk import Chunk
+from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.hdf5.tree import HDF5Tree
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.reader import open_store

@@ -14,7 +14,7 @@ import numpy as np
 from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.chunks import Chunk
+from cnatool.store.chunk import Chunk
 from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.files import Buffer
     from cnatool.records.choices import Codec
-    from cnatool.store.chunks import Chunk
+    from cnatool.store.chunk import Chunk
     from cnatool.store.hdf5.file import HDF5File
 
 # Of zlib, for numbers and for text.

@@ -15,7 +15,6 @@ from numcodecs import VLenUTF8
 
 from cnatool._util.threads import map_concurrently
 from cnatool.errors import StoreDamagedError
-from cnatool.store.zarr.compression import COMPRESSORS
 from cnatool.store.zarr.shard import (
     ChunkError,
     ChunkMissingError,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
-    from cnatool.store.chunks import Chunk
+    from cnatool.store.chunk import Chunk
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)
@@ -50,7 +49,7 @@ class _Chunks:
     def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
         self.key = key
         self._layout = layout
-        self._compressor = COMPRESSORS[layout.codec]
+        self._compressor = layout.compressor
         self._shards = Shards(folder, layout.chunks, len(layout.shape))
 
     @property

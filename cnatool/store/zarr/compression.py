@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -125,6 +125,12 @@ COMPRESSORS: dict[Codec, Compressor] = {
     "gzip": _Gzip(1),
     "none": _Raw(),
 }
+
+
+def make_compressor(codec: Codec, level: int) -> Compressor:
+    """Return the compressor of a codec; LZ4 and Zstandard have a level."""
+    compressor = COMPRESSORS[codec]
+    return replace(compressor, level=level) if isinstance(compressor, _Blosc) else compressor
 
 
 def _buffer(content: bytes | NDArray[Any]) -> bytes | memoryview:

@@ -375,7 +375,7 @@ def test_a_store_left_open_ends_with_the_interpreter(path: Path) -> None:
         f"store = cnatool.open({str(path)!r}); labels = store.splits['train'].labels\n"
         f"tree = HDF5Tree.create(Path({str(path.with_name('t.h5'))!r}))\n"
         "array = tree.create_array('x', (3,), labels.dtype, 3, 'none', axes=(), text_bytes=1)\n"
-        "from cnatool.store.chunks import Chunk\n"
+        "from cnatool.store.chunk import Chunk\n"
         "array.write(0, [Chunk.of([labels[:3]])])\n"
     )
     result = subprocess.run(
