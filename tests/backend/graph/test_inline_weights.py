@@ -162,3 +162,19 @@ def test_weights_are_not_in_the_graph(tmp_path: Path) -> None:
     graph = load_graph(saved(model, tmp_path / "m.onnx"))
     assert graph.weights
     assert graph.model.ByteSize() < model.ByteSize() // 4
+
+
+def test_weights_that_are_overwritten_stay_in_the_model(tmp_path: Path) -> None:
+    b = Builder()
+    for name in ("scale", "shift", "mean", "variance"):
+        b.constant(name, np.full(5000, 0.5, np.float32))
+    b.node("BatchNormalization", ["x", "scale", "shift", "mean", "variance"], "y", training_mode=1)
+    b.nodes[-1].output.extend(["new_mean", "new_variance"])
+    b.node("Mul", ["y", b.weight("w", 5000)], "z")
+    path = saved(b.model({"x": ("n", 5000)}, {"z": ("n", 5000)}), tmp_path / "m.onnx")
+    graph = load_graph(path)
+    assert graph.weights.keys() == {"w"}
+    x = RNG.standard_normal((3, 5000)).astype(np.float32)
+    first = Session(graph.model, graph, RunOptions()).run(["z"], {"x": x})[0]
+    again = Session(graph.model, graph, RunOptions()).run(["z"], {"x": x})[0]
+    assert first.tobytes() == again.tobytes()
