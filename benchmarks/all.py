@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import dumps  # noqa: F401  (registers its measurements)
+import peers  # noqa: F401
 import scores  # noqa: F401
 from figures import Report, Result, read_report, write_report
 from machine import describe_machine, list_versions

@@ -52,7 +52,7 @@ def measure_statistics(
 ) -> list[Row]:
     """Compare dumps of statistics with inference of the same images alone."""
     case = open_case(network, rows, run.cache)
-    few = _few(case)
+    few = count_few(case)
     batch = find_fastest(lambda size: loops.run_inference(case, size, few), case.network.batches)
     with run.open_folder() as folder:
         calls = {"peer": lambda: loops.run_inference(case, batch)}
@@ -77,7 +77,7 @@ def measure_statistics(
 def measure_full(run: Run, network: str, rows: int, rounds: int) -> list[Row]:
     """Compare full dumps with a loop that stores the same, and with the longer of its two parts."""
     case = open_case(network, rows, run.cache)
-    few, sizes = _few(case), case.network.batches
+    few, sizes = count_few(case), case.network.batches
     with run.open_folder() as folder:
 
         def write(size: int, rows: int | None = None) -> None:
@@ -185,7 +185,7 @@ def check_tensors(model: Path, path: Path) -> None:
     assert not lost, f"lost: {', '.join(sorted(lost))}"
 
 
-def _few(case: Case) -> int:
+def count_few(case: Case) -> int:
     """Return the rows that tell which batch is fastest, and that warm everything up."""
     return max(case.rows // 8, min(4 * max(case.network.batches), case.rows))
 

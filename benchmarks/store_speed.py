@@ -374,7 +374,6 @@ def main() -> None:
             sum_blocks(options.folder)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        # First, since the peak of a child includes that of its parent.
         measure_memory(Path(name), options.rows)
         measure_many_arrays(Path(name), 4000)
         compare(Path(name), make_array(options.rows), options.codec, options.rounds)
