@@ -33,7 +33,7 @@ def measure_peers(run: Run, network: str, rows: int) -> list[Row]:
     with run.open_folder() as folder:
         data = folder.path.with_suffix(".npy")
         _write_raw(case, data)
-        task = [str(case.model), str(data), batch]
+        task = (case.model, data, batch)
         used: dict[str, list[Usage]] = {}
 
         def ours() -> list[object]:
@@ -59,12 +59,12 @@ def measure_peers(run: Run, network: str, rows: int) -> list[Row]:
 
 
 def _list_peers(
-    run: Run, task: list[str | int], new_path: Callable[[str], Path]
+    run: Run, task: tuple[Path, Path, int], new_path: Callable[[str], Path]
 ) -> Iterator[tuple[str, Callable[[], list[object]]]]:
     """Yield the commands of the peers that are installed; note why others are left out."""
 
     def script(way: str, suffix: str) -> list[object]:
-        words = json.dumps([*task, str(new_path(suffix))])
+        words = json.dumps([str(task[0]), str(task[1]), task[2], str(new_path(suffix))])
         return [run.python, HERE / "contestants.py", way, words]
 
     def polygraphy() -> list[object]:

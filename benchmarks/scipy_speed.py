@@ -10,6 +10,7 @@ import scipy.stats
 from timing import compare
 
 from cnatool.metrics.cna import cna
+from cnatool.metrics.convention import ConventionFields
 from cnatool.metrics.correlation import kendall, spearman
 
 
@@ -18,9 +19,10 @@ def compare_with_scipy(rounds: int) -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=60_000)
     b = 0.6 * a + rng.normal(size=60_000)
-    ours = partial(
-        cna, a, b, form="pearson", window=25, interval="bootstrap", level=0.95, seed=0, stream=0
-    )  # fmt: skip
+
+    def ours(resamples: int, permutations: int) -> object:
+        return cna(a, b, ConventionFields(resamples=resamples, permutations=permutations))
+
     bootstrap = partial(
         scipy.stats.bootstrap,
         (a, b),
