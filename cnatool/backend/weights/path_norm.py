@@ -25,7 +25,7 @@ from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS
 from cnatool.store.block_matrix import BlockMatrix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
     from numpy.typing import NDArray
@@ -72,6 +72,7 @@ def compute_log_path_norm(
     shape: Sequence[int],
     ranks: Mapping[str, int],
     sizes: Mapping[str, int] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """Compute the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where the sum is zero.
 
@@ -81,11 +82,11 @@ def compute_log_path_norm(
     ``shape`` is the input's, the sample axis first; all samples are the same. Where ``sizes`` are
     given, the elements of tensors for one sample, a run must compute as many of the tensor that is
     summed over: a Reshape may hold another number of samples. The message of a ModelError is the
-    reason why the path norm is not defined.
+    reason why the path norm is not defined. ``check`` is called before each node.
     """
     target = _target(graph, layers)
     size = None if sizes is None else sizes.get(target, -1)
-    return _Run(graph, constants, ranks).log_norm(target, tuple(shape), size)
+    return _Run(graph, constants, ranks, check).log_norm(target, tuple(shape), size)
 
 
 def _target(graph: Graph, layers: LayerTable) -> str:
@@ -119,8 +120,15 @@ def _follow_mean(graph: Graph, layers: LayerTable, tensor: str) -> str:
 class _Run:
     """One run of the squared network."""
 
-    def __init__(self, graph: Graph, constants: Constants, ranks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        constants: Constants,
+        ranks: Mapping[str, int],
+        check: Callable[[], None],
+    ) -> None:
         self._graph = graph
+        self._check = check
         self._constants = constants
         self._ranks = ranks
         self._linear = {op.result: op for op in linear_operators(graph)}
@@ -133,6 +141,7 @@ class _Run:
         nodes = self._list_needed(target)
         left = Counter(name for node in nodes for name in node.input)
         for node in nodes:
+            self._check()
             operator = self._linear.get(node.output[0])
             if node.output[0] in self._tensors:
                 pass  # folded into the operator before it
