@@ -31,7 +31,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     versions = list_versions(options.peers)
     report = Report(
-        shlex.join(["python", "benchmarks/all.py", *sys.argv[1:]]),
+        describe_command(options),
         options.quick,
         describe_machine(load),
         versions,
@@ -57,6 +57,16 @@ def main() -> None:
         report.machine = describe_machine(load)
         write_report(report, path)
     print(f"written to {path}")
+
+
+def describe_command(options: argparse.Namespace) -> str:
+    """Return the command without the places of this machine."""
+    words = ["python", "benchmarks/all.py"]
+    words += ["--quick"] if options.quick else []
+    words += ["--only", *options.only] if options.only != ["*"] else []
+    words += ["--rounds", str(options.rounds)] if options.rounds else []
+    words += ["--scale", str(options.scale)] if options.scale != 1 else []
+    return shlex.join(words)
 
 
 def measure_alone(name: str, options: argparse.Namespace, parameters: dict[str, str]) -> Result:
