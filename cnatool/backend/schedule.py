@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 6 << 20
 # With fewer samples a run reads the weights too often.
 _EFFICIENT_BATCH = 8
+# Where the weights are large, the tensors of a batch are twice as large, up to so many samples.
+_WEIGHTS_READ = 2
+_LARGEST_FOR_WEIGHTS = 32
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
 # The share of a deep network's tensors that is in memory at one time.
@@ -82,7 +85,7 @@ def schedule_runs(
         )
     sample = _sample_bytes(tensors)
     on_cpu = provider == CPU
-    batch = bound or batch or choose_batch_size(tensors, provider, held_bytes)
+    batch = bound or batch or choose_batch_size(network.graph, tensors, provider, held_bytes)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
     stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
@@ -104,11 +107,15 @@ def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
     return draws_random(node, graph) or node.domain not in KNOWN_DOMAINS
 
 
-def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
+def choose_batch_size(
+    graph: Graph, tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0
+) -> int:
     """Choose the samples of one run by the processor and its memory."""
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
-        fitting = min(fitting, max(_EFFICIENT_BATCH, _CACHED_BYTES // _sample_bytes(tensors)))
+        sample = _sample_bytes(tensors)
+        outweighing = min(_LARGEST_FOR_WEIGHTS, _WEIGHTS_READ * _weight_bytes(graph) // sample)
+        fitting = min(fitting, max(_EFFICIENT_BATCH, outweighing, _CACHED_BYTES // sample))
     return _power_of_two(min(_LARGEST_BATCH, fitting))
 
 
@@ -123,6 +130,10 @@ def _live_bytes(tensors: Sequence[TensorRecord], held_bytes: int) -> int:
 
 def _sample_bytes(tensors: Sequence[TensorRecord]) -> int:
     return max(1, sum(map(_bytes, tensors)))
+
+
+def _weight_bytes(graph: Graph) -> int:
+    return sum(4 * math.prod(constant.dims) for constant in graph.constants.values())
 
 
 def _bytes(tensor: TensorRecord) -> int:

@@ -67,7 +67,7 @@ def choose_batch(
     choice = BatchChoice(network, bound, probed)
     if bound is None or asked == bound or not probed.tensors:
         return choice
-    if asked is None and choose_batch_size(probed.tensors, run.provider) <= bound:
+    if asked is None and choose_batch_size(network.graph, probed.tensors, run.provider) <= bound:
         return choice
     freed = _free_batch(choice, bound, feed, source, asked, run, statistics)
     note(_describe(bound, declared=declared is not None, freed=freed))

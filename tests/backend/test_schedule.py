@@ -83,6 +83,25 @@ def test_a_batch_is_copied_while_another_runs(network: Network, provider: str, r
     assert plan.runs == 1
 
 
+def test_large_weights_ask_for_a_larger_batch(tmp_path: Path) -> None:
+    """Each run reads the weights: its tensors outweigh them, within the bounds of a batch."""
+
+    def batch(inputs: int, size: int) -> int:
+        net = Builder()
+        net.gemm("x", "y", inputs, 100)
+        model = net.model({"x": ("n", inputs)}, {"y": ("n", 100)})
+        network = open_network(saved(model, tmp_path / "m.onnx"))
+        chosen = {"bound": None, "batch": None, "provider": CPU, "threads": 1}
+        return schedule_runs(network, [tensor(size)], 4, **chosen).batch  # type: ignore[arg-type]
+
+    few, many = 10, 50_000
+    megabyte = 1 << 18
+    assert batch(few, megabyte) == batch(few, 2 * megabyte) == 8
+    assert batch(many, 2 * megabyte) == 16
+    assert batch(many, megabyte) == 32
+    assert batch(many, 64 * megabyte) == 4
+
+
 def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:
     net = Builder()
     noise = helper.make_graph(

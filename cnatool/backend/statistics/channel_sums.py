@@ -34,6 +34,8 @@ _FUSED = operator_set(
 )
 # Their sums need nothing that is not read anyway.
 _FREE = frozenset({"BatchNormalization", "Concat", "Dropout", "Identity"})
+# They keep the elements of each sample together.
+_REARRANGING = operator_set("Flatten Identity Reshape Squeeze Transpose Unsqueeze")
 # Further back it would cost more than it saves: each tensor of a chain goes back anew.
 _LONGEST_CHAIN = 100
 _EPSILON = 1e-5
@@ -218,6 +220,21 @@ class ChannelSums:
         except CnatoolError:  # its file does not hold it
             return None
         return value if value.dtype == np.float32 else None
+
+
+def find_rearranged(graph: Graph, tensor: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Find the first tensor whose samples have the elements of this one's, in any arrangement.
+
+    ``shapes`` are those of one sample, of tensors with the sample axis first.
+    """
+    while (node := graph.producer.get(tensor)) is not None and node.op_type in _REARRANGING:
+        source = node.input[0]
+        if source not in shapes or math.prod(shapes[source]) != math.prod(shapes[tensor]):
+            break
+        if node.op_type == "Transpose" and (attributes(node).get("perm") or [1])[0] != 0:
+            break
+        tensor = source
+    return tensor
 
 
 def _broadcasts(value: NDArray[np.float32], shape: tuple[int, ...]) -> bool:

@@ -16,7 +16,7 @@ from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
-from cnatool.backend.statistics.channel_sums import ChannelSums
+from cnatool.backend.statistics.channel_sums import ChannelSums, find_rearranged
 from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
 from cnatool.store.statistics import row_statistics
@@ -116,15 +116,17 @@ class ExposedModel:
         measured = []
         for tensor in self._inside:
             in_parts = tensor.name in shapes and tensor.name not in exact
-            planes = in_parts and len(tensor.shape) == 3
+            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
+            shape = shapes.get(name, tensor.shape)
+            planes = in_parts and len(shape) == 3
             measured.append(
                 MeasuredTensor(
-                    name=cast.get(tensor.name, tensor.name),
-                    shape=tensor.shape,
+                    name=cast.get(name, name),
+                    shape=shape,
                     batch_axis=tensor.batch_axis,
                     merged=tensor.merged,
                     exact=not in_parts,
-                    sum=channel_sums.find(tensor.name) if planes else None,
+                    sum=channel_sums.find(name) if planes else None,
                 )
             )
         self._measures = append_statistics(

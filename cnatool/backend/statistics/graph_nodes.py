@@ -46,6 +46,8 @@ _COUNTS = f"{PREFIX}counts"
 _LONGEST_SUM = 1024
 _LARGEST_PLANE = 1 << 15
 _WIDEST_PLANE = 512
+# Channels in a block of that layout: 8 or 16.
+_BLOCK = 16
 # What is done to each element before the sum.
 _ELEMENTWISE: Final[Mapping[Statistic, str]] = {
     "abs_sum": "Abs",
@@ -106,7 +108,13 @@ class Measures:
     def finite(self, values: Sequence[NDArray[Any]]) -> bool:
         """Whether all partial sums are finite numbers; arguments as of `read`."""
         outputs = dict(zip(self.widths, values, strict=True))
-        return _PARTIAL not in outputs or bool(np.isfinite(outputs[_PARTIAL]).all())
+        if _PARTIAL not in outputs:
+            return True
+        # Nearly always all are finite, and then so is their sum, which is computed sooner.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return bool(
+                np.isfinite(outputs[_PARTIAL].sum()) or np.isfinite(outputs[_PARTIAL]).all()
+            )
 
     def read(self, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         """Return each statistic, (n, T), from a run's values of the outputs in ``widths``."""
@@ -160,11 +168,20 @@ def append_statistics(
                 planes.setdefault(name, {})[column] = np.ones(tensor.shape[0])
             else:
                 parts.add(*nodes.sum_rows(name, tensor.shape), [column])
+    # Means in the runtime's blocked layout are joined there, and written anew together.
+    joined = _Parts()
     for name, by_column in planes.items():
-        channel_sums, scale = nodes.average_planes(name, shapes[name])
+        channels, height, width = shapes[name]
+        averages, scale = nodes.average_planes(name, shapes[name])
         stacked = np.stack(list(by_column.values()), axis=-1)
         weights = np.repeat(stacked * scale[0], len(scale) // len(stacked), axis=0)
-        parts.add(channel_sums, weights, list(by_column))
+        if channels % _BLOCK == 0 and height * width <= _LARGEST_PLANE:
+            joined.add(averages, weights, list(by_column))
+        else:
+            parts.add(nodes.columns(averages, len(scale)), weights, list(by_column))
+    if joined.names:
+        whole = nodes.add("Concat", joined.names, axis=1)
+        parts.join(nodes.columns(whole, joined.width), joined)
     widths = {}
     for output, results, size in (
         (_EXACT, list(exact.values()), len(exact)),
@@ -201,6 +218,15 @@ class _Parts:
         self.sums.append(_PartialSums(self.width, columns, weights))
         self.width += len(weights)
 
+    def join(self, name: str, others: _Parts) -> None:
+        """Add the partial sums of ``others``, lined up under one name."""
+        self.names.append(name)
+        self.sums += [
+            _PartialSums(self.width + part.start, part.columns, part.weights)
+            for part in others.sums
+        ]
+        self.width += others.width
+
 
 @dataclass(slots=True)
 class _Nodes:
@@ -226,20 +252,20 @@ class _Nodes:
         if statistic not in _EXTREMES:
             name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
         operator = _EXTREMES.get(statistic, "ReduceSum")
-        return self._columns(self._reduce(operator, name, axes) if axes else name, 1)
+        return self.columns(self._reduce(operator, name, axes) if axes else name, 1)
 
     def sum_rows(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
         """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1)."""
         count = math.prod(shape[:-1])
         rows = self._reduce("ReduceSum", name, [len(shape)])
-        return self._columns(rows, count), np.ones((count, 1))
+        return self.columns(rows, count), np.ones((count, 1))
 
     def average_planes(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
         """Add the mean of each channel, or of each of its rows where the plane is large.
 
-        The second result is how many elements each number is the mean of. The runtime keeps
-        results of convolutions in a blocked layout of its own. It pools in that layout; for a sum
-        it would first write the whole tensor anew.
+        The first result is (n, C, 1, 1), or (n, C, rows, 1). The second is how many elements each
+        number is the mean of. The runtime keeps results of convolutions in a blocked layout of its
+        own. It pools in that layout; for a sum it would first write the whole tensor anew.
         """
         channels, height, width = shape
         if height * width > _LONGEST_SUM:
@@ -250,7 +276,7 @@ class _Nodes:
         else:
             name = self.add("GlobalAveragePool", [name])
             count, size = channels, height * width
-        return self._columns(name, count), np.full(count, float(size))
+        return name, np.full(count, float(size))
 
     def count_elements(self, tensors: Sequence[str], output: str) -> str:
         """Add the numbers of elements in the batch, (tensors,) int64."""
@@ -275,7 +301,8 @@ class _Nodes:
         shape = np.insert(np.array(tensor.shape, np.int64), axis, -1)
         return self.add("Reshape", [tensor.name, self._integers(shape)])
 
-    def _columns(self, name: str, width: int) -> str:
+    def columns(self, name: str, width: int) -> str:
+        """Add the same numbers as (n, width)."""
         return self.add("Reshape", [name, self._integers(np.array([-1, width]))])
 
     def _reduce(self, operator: str, name: str, axes: list[int]) -> str:

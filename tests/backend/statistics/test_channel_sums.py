@@ -19,7 +19,11 @@ from cnatool.backend.inputs import Samples
 from cnatool.backend.network import open_network
 from cnatool.backend.select import select_outputs, select_tensors
 from cnatool.backend.session import RunOptions, Session
-from cnatool.backend.statistics.channel_sums import ChannelSum, ChannelSums
+from cnatool.backend.statistics.channel_sums import (
+    ChannelSum,
+    ChannelSums,
+    find_rearranged,
+)
 from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.backend.statistics.exposed_model import ExposedModel
 
@@ -321,3 +325,21 @@ def test_further_results_of_an_operator(operator: str, tmp_path: Path) -> None:
     shapes = {"x": (3, 8, 8), "c": (4, 8, 8), "first": (4, 8, 8), "out": (4, 8, 8)}
     found = ChannelSums(load_graph(saved(model, tmp_path / "model.onnx")), shapes).find("first")
     assert read_of(found) == {"first"}
+
+
+def test_rearranged_elements(tmp_path: Path) -> None:
+    """Elements that stay in their sample are found; samples that lose some, or mix, are not."""
+    net = Builder()
+    net.node("Relu", ["x"], "relu")
+    net.node("Transpose", ["relu"], "turned", perm=[0, 2, 3, 1])
+    net.node("Flatten", ["turned"], "flat")
+    net.node("Transpose", ["flat"], "mixed", perm=[1, 0])
+    net.node("Neg", ["flat"], "out")
+    model = net.model({"x": ("n", 3, 4, 5)}, {"out": ("n", 60)})
+    graph = load_graph(saved(model, tmp_path / "model.onnx"))
+    shapes = {"relu": (3, 4, 5), "turned": (4, 5, 3), "flat": (60,), "mixed": (60,), "out": (60,)}
+    found = {name: find_rearranged(graph, name, shapes) for name in shapes}
+    assert found == {
+        "relu": "relu", "turned": "relu", "flat": "relu", "mixed": "mixed", "out": "out",
+    }  # fmt: skip
+    assert find_rearranged(graph, "flat", shapes | {"turned": (20,)}) == "flat"
