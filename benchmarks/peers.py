@@ -16,7 +16,7 @@ import loops
 import numpy as np
 from cases import Case, open_case
 from dumps import count_few, dump
-from figures import Row, Side, Spread, compare_times
+from figures import Row, compare_times
 from machine import find_version
 from processes import Usage, run_process
 from registry import NotMeasuredError, Run, register
@@ -52,7 +52,7 @@ def measure_peers(run: Run, network: str, rows: int) -> list[Row]:
             data.unlink()
     what = f"full dump by a command, {case.title}"
     return [
-        _compare(what, f"{name}, batch {batch}", used[name], used["cnatool"])
+        compare_times(what, (f"{name}, batch {batch}", used[name]), ("cnatool", used["cnatool"]))
         for name in commands
         if name != "cnatool"
     ]
@@ -121,16 +121,9 @@ def measure_torchlens(run: Run) -> list[Row]:
     ]
     if lens is not None:
         titles, plain, taken = lens
-        theirs = Side.of(f"TorchLens, {titles['torchlens']}", taken)
-        alone = Side.of(f"PyTorch alone, {titles['plain']}", plain)
-        pairs = list(zip(plain, taken, strict=True))
-        rows.append(
-            Row(
-                f"TorchLens to disk, {case.title}", theirs, alone,
-                Spread.of(b.seconds / a.seconds for a, b in pairs), "times", None,
-                Spread.of(b.processor_seconds / a.processor_seconds for a, b in pairs),
-            )
-        )  # fmt: skip
+        alone = (f"PyTorch alone, {titles['plain']}", plain)
+        theirs = (f"TorchLens, {titles['torchlens']}", taken)
+        rows.append(compare_times(f"TorchLens to disk, {case.title}", alone, theirs))
     return rows
 
 
@@ -158,19 +151,6 @@ def _write_raw(case: Case, path: Path) -> None:
     """Write the images as an array file, which every peer reads."""
     levels = [np.rint(batch * 255).astype(np.uint8) for batch in loops.read_batches(case, 4096)]
     np.save(path, np.concatenate(levels))
-
-
-def _compare(what: str, peer: str, theirs: list[Usage], ours: list[Usage]) -> Row:
-    sides = [
-        Side.of(title, [Taken(*usage[1:]) for usage in used], [usage.megabytes for usage in used])
-        for title, used in ((peer, theirs), ("cnatool", ours))
-    ]
-    pairs = list(zip(theirs, ours, strict=True))
-    return Row(
-        what, sides[1], sides[0],
-        Spread.of(b.seconds / a.seconds for a, b in pairs), "times", None,
-        Spread.of(b.processor_seconds / a.processor_seconds for a, b in pairs),
-    )  # fmt: skip
 
 
 register("torchlens/resnet18", measure_torchlens)

@@ -39,13 +39,9 @@ def _describe_goal(row: Row) -> str:
 
 
 def _describe_side(side: Side) -> str:
-    parts = []
-    if side.seconds and side.processor_seconds:
-        spent = _number(side.processor_seconds.median)
-        parts.append(f"{_number(side.seconds.median)} s ({spent} s)")
-    if side.megabytes:
-        parts.append(f"{side.megabytes.median:.0f} MB")
-    return f"{side.title}: {', '.join(parts)}"
+    spent = _number(side.processor_seconds.median)
+    peak = f", {side.megabytes.median:,.0f} MB" if side.megabytes else ""
+    return f"{side.title}: {_number(side.seconds.median)} s ({spent} s){peak}"
 
 
 def _number(value: float) -> str:
