@@ -37,7 +37,7 @@ ROW_BYTES = 4 * 64 * 16 * 16
 BATCH = 256
 CHUNK = 64  # rows in 4 MiB, as in cnatool's chunks
 ZARR_CODECS: dict[Codec, list[Any]] = {
-    "lz4": [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")],
+    "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")],
     "zstd": [BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
     "gzip": [GzipCodec(level=1)],
     "none": [],
