@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import loops
@@ -17,7 +17,7 @@ import numpy as np
 from cases import Case, open_case
 from dumps import count_few, dump
 from figures import Row, compare_times
-from machine import find_version
+from machine import find_versions
 from processes import Usage, run_process
 from registry import NotMeasuredError, Run, register
 from timing import Taken, alternate, find_fastest
@@ -93,10 +93,7 @@ def _list_peers(
         ("PyTorch hooks into HDF5", ("torch", "h5py", "onnx"), lambda: script("hooks", ".h5")),
         ("Polygraphy", ("polygraphy", "onnxruntime", "onnx"), polygraphy),
     ):
-        missing = [each for each in needed if find_version(run.python, each) is None]
-        if missing:
-            run.left_out[name] = f"{' and '.join(missing)} not installed for {run.python.name}"
-        else:
+        if _is_installed(run, name, needed):
             yield name, command
 
 
@@ -131,11 +128,7 @@ def _run_torchlens(
     run: Run, case: Case, rounds: int, folder: Path
 ) -> tuple[dict[str, str], list[Taken], list[Taken]] | None:
     """Return what plain PyTorch and TorchLens took, and with which settings."""
-    missing = [
-        name for name in ("torchlens", "torch", "onnx") if not find_version(run.python, name)
-    ]
-    if missing:
-        run.left_out["TorchLens"] = f"{' and '.join(missing)} not installed for {run.python.name}"
+    if not _is_installed(run, "TorchLens", ("torchlens", "torch", "onnx")):
         return None
     words = (run.python, "-W", "ignore", HERE / "torchlens_loop.py", case.model, case.images)
     command = [*map(str, words), str(rounds), str(folder)]
@@ -145,6 +138,14 @@ def _run_torchlens(
     found = json.loads(done.stdout.splitlines()[-1])
     plain, taken = ([Taken(*each) for each in found["times"][n]] for n in ("plain", "torchlens"))
     return found["titles"], plain, taken
+
+
+def _is_installed(run: Run, peer: str, needed: Sequence[str]) -> bool:
+    """Whether a peer can run; if not, note why."""
+    missing = sorted({*needed} - find_versions(run.python, needed).keys())
+    if missing:
+        run.left_out[peer] = f"{' and '.join(missing)} not installed for {run.python.name}"
+    return not missing
 
 
 def _write_raw(case: Case, path: Path) -> None:
