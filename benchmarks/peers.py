@@ -99,7 +99,7 @@ def _list_peers(
 
 def measure_torchlens(run: Run) -> list[Row]:
     """Compare TorchLens with plain PyTorch, and cnatool with plain ONNX Runtime, on one network."""
-    case = open_case("resnet18-norm", run.count_rows(192), run.cache)
+    case = open_case("resnet18-norm", run.count_rows(192, 96), run.cache)
     few, rounds = count_few(case), run.count_rounds(3, 2)
     batch = find_fastest(lambda size: loops.run_inference(case, size, few), case.network.batches)
     with run.open_folder() as folder:
