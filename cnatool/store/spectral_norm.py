@@ -73,8 +73,8 @@ def _approximate(product: _Product) -> NDArray[np.float32]:
     times: Callable[[NDArray[Any]], NDArray[Any]] = product.times
     if size <= _GRAM:
         power = product.gram()
-        # A power has the same vectors, and its eigenvalues are further apart. Three squares more for
-        # each halving of the size, which makes a square eight times cheaper.
+        # A power has the same vectors, and its eigenvalues are further apart. Half the size makes
+        # squaring eight times cheaper, so it is squared three times more.
         for _ in range(3 * int(math.log2(_GRAM / 2 / size))):
             power = multiply(power, power)
             power /= max(float(power.max()), float(np.finfo(np.float32).tiny))
