@@ -17,7 +17,7 @@ _MOST_INT32 = np.iinfo(np.int32).max
 
 def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.signedinteger[Any]]:
     """Rank (n,) values from 0 without gaps: equal values share a rank. int32 if that suffices."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ordered = values[order]
     changes = np.zeros(values.size, np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
@@ -30,7 +30,11 @@ def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.signedinteger[Any]]:
 
 def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rank from 1 to n; equal values share the mean of their ranks."""
-    ranks = dense_ranks(values)
+    return share_ranks(dense_ranks(values))
+
+
+def share_ranks(ranks: NDArray[np.signedinteger[Any]]) -> NDArray[np.float64]:
+    """Turn `dense_ranks` into `midranks`."""
     counts = np.bincount(ranks)
     middles = np.cumsum(counts).astype(np.float64)
     counts -= 1
