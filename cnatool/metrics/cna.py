@@ -28,6 +28,7 @@ from cnatool.metrics.group_resampling import (
 from cnatool.metrics.kendall_resampling import ROWS, prepare_kendall
 from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
+    MANY,
     independence_test,
     percentile_interval,
     recentred_interval,
@@ -49,7 +50,6 @@ _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"
 _Statistic: TypeAlias = "Callable[[Iterator[_Counts]], list[float]]"
 
-MANY = 1 << 17  # samples, beyond which resamples are drawn from fewer units
 _POINTS = 1 << 15  # of a smoothed curve whose resamples stand for one of many more
 _WINDOWS = 1 << 10  # that such a curve has at least, end to end
 _NEARLY_ONE = 1 - 1e-15

@@ -100,8 +100,8 @@ def _rank_influences(alpha: _Vector, beta: _Vector) -> Iterator[_Vector]:
 
 def _sums_above(ranks: NDArray[np.signedinteger[Any]], scores: _Vector) -> _Vector:
     """Sum scores of the greater ranks, and half of those of the same one, for each rank."""
-    own = np.bincount(ranks, scores)
-    above = own.sum() - np.cumsum(own)
+    own = np.bincount(ranks, scores).astype(np.float64, copy=False)
+    above: _Vector = own.sum() - np.cumsum(own)
     above += own / 2
     above *= math.sqrt(12) / ranks.size
     return above

@@ -92,4 +92,5 @@ def count_inversions(order: NDArray[np.signedinteger[Any]]) -> NDArray[np.signed
         np.add(counts[high], starts + half - high, out=moved[1, :, 1], casting="unsafe")
         numbers, counts = moved.reshape(2, size)
         half //= 2
-    return counts[order]
+    result: NDArray[np.signedinteger[Any]] = counts[order]
+    return result

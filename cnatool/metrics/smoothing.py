@@ -32,7 +32,18 @@ def smooth_sorted_curve(
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the order by rising α, and by rising β among equal α: the same for any row order."""
-    return np.lexsort((beta, alpha))
+    order = np.argsort(alpha)
+    ordered = alpha[order]
+    equal = ordered[1:] == ordered[:-1]
+    if not equal.any():
+        return order
+    # Equal α lie together: they alone are sorted again.
+    ties = np.zeros(alpha.size, np.bool_)
+    ties[1:] = equal
+    ties[:-1] |= equal
+    rows = np.sort(order[ties])
+    order[ties] = rows[np.lexsort((beta[rows], alpha[rows]))]
+    return order
 
 
 def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,13 +11,20 @@ import numpy as np
 
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import (
+    ResampledAreas,
     add_interval,
     chance_area,
     relabel_areas,
     resample_areas,
 )
+from cnatool.metrics.area_stretches import (
+    WHOLE,
+    cut_stretches,
+    relabel_stretches,
+    resample_stretches,
+)
 from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
-from cnatool.metrics.margin import margin_estimate
+from cnatool.metrics.margin import margin_estimate, resample_margins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +49,7 @@ class TrainTestScores:
     margin: Estimate
     product: ResampledEstimate
     chance: ChanceArea  # CNA-A of splits that do not differ
+    stretches: bool = False  # whether resamples are put together from stretches of a few
 
 
 def score_train_test(
@@ -62,13 +70,19 @@ def score_train_test(
         )
     area = _area(train, test, fields)
     product = _product(margin, area)
-    area_interval, product_interval = _add_intervals(train, test, area, product, fields, observer)
+    starts = None
+    if area.value is not None and fields.area_resamples:
+        starts = cut_stretches((train.alpha, train.beta), (test.alpha, test.beta), fields.area)
+    area_interval, product_interval = _add_intervals(
+        train, test, area, product, fields, starts, observer
+    )
     return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
         product=product_interval,
-        chance=_chance(train, test, area, fields, observer),
+        chance=_chance(train, test, area, fields, starts, observer),
+        stretches=starts is not None,
     )
 
 
@@ -138,25 +152,41 @@ def _add_intervals(
     area: Estimate,
     product: Estimate,
     fields: ConventionFields,
+    starts: NDArray[np.float64] | None,
     observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
     """Resample both splits if there is an area."""
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
     of = {TRAIN: train, TEST: test}[fields.margin_split]
-    values = resample_areas(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-        margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
-        margin=partial(_margin_value, of.kind, fields),
-        margin_of_second=of is test,
-        resamples=fields.area_resamples,
-        seed=fields.resample_seed,
-        progress=partial(observer.progress, "interval of CNA-A"),
-    )
+    curves = (train.alpha, train.beta), (test.alpha, test.beta)
+    progress = partial(observer.progress, "interval of CNA-A")
+    if starts is None:
+        values = resample_areas(
+            *curves,
+            form=fields.area,
+            window=fields.window,
+            points=fields.points,
+            margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
+            margin=partial(_margin_value, of.kind, fields),
+            margin_of_second=of is test,
+            resamples=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+    else:
+        areas = resample_stretches(
+            *curves,
+            window=fields.window,
+            starts=starts,
+            resamples=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+        margins = np.full_like(areas, np.nan)
+        if product.value is not None and of.margins is not None and of.kind is not None:
+            margins = resample_margins(of.margins, of.kind, fields, areas.size)
+        values = ResampledAreas(areas, areas * margins)
     return (
         add_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
         _without_interval(product)
@@ -175,23 +205,35 @@ def _chance(
     test: ScoredSplit,
     area: Estimate,
     fields: ConventionFields,
+    starts: NDArray[np.float64] | None,
     observer: Observer,
 ) -> ChanceArea:
     if area.value is None:
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
     if not fields.area_resamples:
         return ChanceArea.unknown("no relabellings are drawn")
-    values = relabel_areas(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
+    curves = (train.alpha, train.beta), (test.alpha, test.beta)
+    progress = partial(observer.progress, "CNA-A by chance")
+    if starts is None:
+        values = relabel_areas(
+            *curves,
+            form=fields.area,
+            window=fields.window,
+            points=fields.points,
+            relabellings=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+        return chance_area(area.value, values)
+    values = relabel_stretches(
+        *curves,
         window=fields.window,
-        points=fields.points,
+        starts=starts,
         relabellings=fields.area_resamples,
         seed=fields.resample_seed,
-        progress=partial(observer.progress, "CNA-A by chance"),
+        progress=progress,
     )
-    return chance_area(area.value, values)
+    return chance_area(area.value, values, whole=WHOLE)
 
 
 def _sign_bounds(products: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,0 +1,168 @@
+"""CNA-A of many resamples or relabellings, put together from stretches of a few (docs/metrics.md).
+
+The area between two curves is a sum over stretches of α, and what resampling does to one stretch
+tells nothing of another, since windows share no samples but at the seams. A few whole resamples
+therefore stand for many, whose stretches each come from one of the few at random. Curves are scaled
+to 0 … 1 by their greatest and least values, which are the extremes of those of their stretches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool._util.observer import ignore_progress
+from cnatool.metrics.area import measure_pieces, normalise_in_place, smooth_split
+from cnatool.metrics.resampling import MANY, resample_counts, resample_whole
+from cnatool.metrics.smoothing import curve_order
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool._util.observer import Progress
+    from cnatool.metrics.area import Curve
+    from cnatool.metrics.convention import AreaForm
+
+WHOLE = 5  # resamples of whole splits
+_STRETCHES = 256
+_LEAST = 64  # stretches, below which a few whole resamples do not make many
+
+
+def cut_stretches(first: Curve, second: Curve, form: AreaForm) -> NDArray[np.float64] | None:
+    """Return the α, rising, at which stretches of about equally many samples of both splits begin.
+
+    None where all resamples are of whole splits: for `MANY` samples or fewer, for a form that is no
+    sum over stretches, and for samples that share so few α that there are too few stretches.
+    """
+    alpha = np.concatenate([first[0], second[0]])
+    if form != "total" or alpha.size <= MANY:
+        return None
+    places = np.arange(_STRETCHES) * alpha.size // _STRETCHES
+    alpha.partition(places)
+    starts: NDArray[np.float64] = np.unique(alpha[places])
+    return starts if starts.size >= _LEAST else None
+
+
+def resample_stretches(
+    first: Curve,
+    second: Curve,
+    *,
+    window: int,
+    starts: NDArray[np.float64],
+    resamples: int,
+    seed: int,
+    progress: Progress = ignore_progress,
+) -> NDArray[np.float64]:
+    """Compute ``total`` CNA-A of resamples of each split by itself, (resamples,); NaN if undefined.
+
+    `first` and `second` are as of `curve_area`, `starts` is from `cut_stretches`.
+    """
+    splits = []
+    for alpha, beta in (first, second):
+        order = curve_order(alpha, beta)
+        ordered = alpha[order]
+        distinct = bool((ordered[1:] != ordered[:-1]).all())
+        splits.append((ordered, beta[order], distinct))
+
+    def draw(number: int) -> NDArray[np.float64]:
+        curves = []
+        for stream, (alpha, beta, distinct) in enumerate(splits):
+            rows = np.repeat(
+                np.arange(alpha.size, dtype=np.int32),
+                resample_counts(alpha.size, seed, stream, number),
+            )
+            # Where α of no two samples are equal, only what is drawn twice is, and its β as well.
+            curves.append(smooth_split(alpha[rows], beta[rows], window, average=not distinct))
+        return _measure_stretches(curves[0], curves[1], starts)
+
+    whole = resample_whole(draw, WHOLE, progress)
+    return _combine_stretches(np.stack(whole), resamples, [seed, 0])
+
+
+def relabel_stretches(
+    first: Curve,
+    second: Curve,
+    *,
+    window: int,
+    starts: NDArray[np.float64],
+    relabellings: int,
+    seed: int,
+    progress: Progress = ignore_progress,
+) -> NDArray[np.float64]:
+    """Compute ``total`` CNA-A of random assignments of all samples to splits of the same sizes.
+
+    Returns (relabellings,) numbers; parameters are as of `resample_stretches`.
+    """
+    alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    size, total = min(first[0].size, second[0].size), alpha.size
+    order = curve_order(alpha, beta)
+    alpha, beta = alpha[order], beta[order]
+    del order
+
+    def deal(number: int) -> NDArray[np.float64]:
+        generator = np.random.default_rng([seed, size, total, 1 + number])
+        dealt = np.zeros(total, np.bool_)
+        dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
+        one, other = (smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt))
+        return _measure_stretches(one, other, starts)
+
+    whole = resample_whole(deal, WHOLE, progress)
+    return _combine_stretches(np.stack(whole), relabellings, [seed, 1])
+
+
+def _measure_stretches(
+    first: Curve, second: Curve, starts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Measure each stretch of two curves of `smooth_split`, which are overwritten: (stretches, 5).
+
+    Columns are the area between the curves, in units of α times β, the least and the greatest α,
+    and the least and the greatest β of both curves, ±∞ where a stretch has no points. NaN
+    throughout where CNA-A is undefined.
+    """
+    result = np.empty((starts.size, 5))
+    result[:, 1::2], result[:, 2::2] = np.inf, -np.inf
+    for alpha, beta in (first, second):
+        bounds = np.searchsorted(alpha, starts)
+        bounds[0] = 0
+        for column, values in ((1, alpha), (3, beta)):
+            _update_extremes(np.minimum, result[:, column], values, bounds)
+            _update_extremes(np.maximum, result[:, column + 1], values, bounds)
+    scales = normalise_in_place(first, second)
+    pieces = None if isinstance(scales, str) else measure_pieces(first, second)
+    if isinstance(scales, str) or pieces is None:
+        return np.full_like(result, np.nan)
+    (low, span), (_, height) = scales
+    knots, areas = pieces
+    bounds = np.searchsorted(knots[:-1], (starts - low) / span)
+    bounds[0] = 0
+    sums = np.concatenate([[0.0], np.cumsum(areas)])
+    result[:, 0] = np.diff(sums[bounds], append=sums[-1]) * (span * height)
+    return result
+
+
+def _update_extremes(
+    extreme: np.ufunc,
+    extremes: NDArray[np.float64],
+    values: NDArray[np.float64],
+    bounds: NDArray[np.intp],
+) -> None:
+    """Update the extremes of stretches by those of values, which begin at the bounds."""
+    filled = np.diff(bounds, append=values.size) > 0
+    extremes[filled] = extreme(extremes[filled], extreme.reduceat(values, bounds[filled]))
+
+
+def _combine_stretches(
+    whole: NDArray[np.float64], count: int, seed: list[int]
+) -> NDArray[np.float64]:
+    """Put together CNA-A of `count` resamples from stretches of a few, (few, stretches, 5)."""
+    few, size, _ = whole.shape
+    numbers = np.random.default_rng([*seed, size, count]).integers(0, few, (count, size))
+    areas = np.empty(count)
+    for number, row in enumerate(numbers):
+        area, low, high, least, greatest = whole[row, np.arange(size)].T
+        areas[number] = area.sum() / (high.max() - low.min()) / (greatest.max() - least.min())
+    mean = areas.mean()
+    # Deviations of a few from their own mean are too small.
+    spread: NDArray[np.float64] = mean + (areas - mean) * np.sqrt(few / (few - 1))
+    return spread
