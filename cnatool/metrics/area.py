@@ -40,7 +40,7 @@ def curve_area(
     Undefined, with the reason, for a split with fewer samples than the window, where α or β is not
     finite or is constant, and for curves that have no interval of α in common.
     """
-    splits = _sort_splits(first, second, window)
+    splits = sort_splits(first, second, window)
     if isinstance(splits, str):
         return Estimate.undefined(splits)
     return area_between(*splits, form=form, window=window, points=points)
@@ -51,14 +51,14 @@ def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve
 
     Each is (alpha, beta), (n − window + 1,) arrays in 0 … 1, α ascending.
     """
-    splits = _sort_splits(first, second, window)
+    splits = sort_splits(first, second, window)
     if isinstance(splits, str):
         return splits
     return _normalise(*(smooth_split(*split, window) for split in splits))
 
 
-def _sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
-    """Sort splits by α, or return why that is impossible."""
+def sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
+    """Sort splits of (alpha, beta) by `curve_order`, or return why they have no CNA-A."""
     splits: list[Curve] = []
     for alpha, beta in (first, second):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 from cnatool._util.observer import ignore_progress
 from cnatool.metrics.area import measure_pieces, normalise_in_place, smooth_split
 from cnatool.metrics.resampling import MANY, resample_counts, resample_whole
-from cnatool.metrics.smoothing import curve_order
+from cnatool.metrics.smoothing import sort_ties
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,33 +47,28 @@ def cut_stretches(first: Curve, second: Curve, form: AreaForm) -> NDArray[np.flo
 def resample_stretches(
     first: Curve,
     second: Curve,
+    starts: NDArray[np.float64],
     *,
     window: int,
-    starts: NDArray[np.float64],
     resamples: int,
     seed: int,
     progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
     """Compute ``total`` CNA-A of resamples of each split by itself, (resamples,); NaN if undefined.
 
-    `first` and `second` are as of `curve_area`, `starts` is from `cut_stretches`.
+    `first` and `second` are from `sort_splits`, `starts` is from `cut_stretches`.
     """
-    splits = []
-    for alpha, beta in (first, second):
-        order = curve_order(alpha, beta)
-        ordered = alpha[order]
-        distinct = bool((ordered[1:] != ordered[:-1]).all())
-        splits.append((ordered, beta[order], distinct))
+    # Where α of no two samples are equal, only what is drawn twice is, and its β as well.
+    tied = [bool((alpha[1:] == alpha[:-1]).any()) for alpha, _ in (first, second)]
 
     def draw(number: int) -> NDArray[np.float64]:
         curves = []
-        for stream, (alpha, beta, distinct) in enumerate(splits):
+        for stream, (alpha, beta) in enumerate((first, second)):
             rows = np.repeat(
                 np.arange(alpha.size, dtype=np.int32),
                 resample_counts(alpha.size, seed, stream, number),
             )
-            # Where α of no two samples are equal, only what is drawn twice is, and its β as well.
-            curves.append(smooth_split(alpha[rows], beta[rows], window, average=not distinct))
+            curves.append(smooth_split(alpha[rows], beta[rows], window, average=tied[stream]))
         return _measure_stretches(curves[0], curves[1], starts)
 
     whole = resample_whole(draw, WHOLE, progress)
@@ -83,9 +78,9 @@ def resample_stretches(
 def relabel_stretches(
     first: Curve,
     second: Curve,
+    starts: NDArray[np.float64],
     *,
     window: int,
-    starts: NDArray[np.float64],
     relabellings: int,
     seed: int,
     progress: Progress = ignore_progress,
@@ -96,7 +91,7 @@ def relabel_stretches(
     """
     alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     size, total = min(first[0].size, second[0].size), alpha.size
-    order = curve_order(alpha, beta)
+    order = sort_ties(np.argsort(alpha, kind="stable"), alpha, beta)  # merges two runs
     alpha, beta = alpha[order], beta[order]
     del order
 

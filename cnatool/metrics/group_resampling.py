@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import CnaForm
+    from cnatool.metrics.ranks import Ranks
 
 _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"
@@ -98,7 +99,7 @@ def _rank_influences(alpha: _Vector, beta: _Vector) -> Iterator[_Vector]:
         yield influence
 
 
-def _sums_above(ranks: NDArray[np.signedinteger[Any]], scores: _Vector) -> _Vector:
+def _sums_above(ranks: Ranks, scores: _Vector) -> _Vector:
     """Sum scores of the greater ranks, and half of those of the same one, for each rank."""
     own = np.bincount(ranks, scores).astype(np.float64, copy=False)
     above: _Vector = own.sum() - np.cumsum(own)
@@ -112,7 +113,7 @@ def _pair_influences(alpha: _Vector, beta: _Vector) -> Iterator[_Vector]:
 
     Each mean of influences is twice what is meant, as that is quadratic in the weights of samples.
     """
-    for pairs in count_pairs(alpha, beta):
+    for pairs in count_pairs(dense_ranks(alpha), dense_ranks(beta)):
         share = pairs / alpha.size
         yield 2 * share - share.mean()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.metrics.ranks import Ranks
+
 _BLOCK = 160  # places
 # Rows of weights at a time: with more, a matrix product is large enough to start threads, which
 # cost more than they save.
@@ -22,11 +24,16 @@ ROWS = 10
 _MOST = 1 << 17  # places, beyond which counting the pairs of each sample is faster
 
 
-def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant."""
+def kendall_tau(
+    a: NDArray[np.float64], b: NDArray[np.float64], ranks: tuple[Ranks, Ranks] | None = None
+) -> float:
+    """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant.
+
+    `ranks` are their dense ranks, where these are known.
+    """
     if a.size > _MOST:
-        sums = (int(pairs.sum()) // 2 for pairs in count_pairs(a, b))
-        return _tau_b(*sums)
+        counts = count_pairs(*(ranks or (dense_ranks(a), dense_ranks(b))))
+        return _tau_b(*(int(pairs.sum()) // 2 for pairs in counts))
     return prepare_kendall(a, b)([np.ones(a.size, np.int64)])[0]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cnatool.metrics.ranks import dense_ranks
+from cnatool.metrics.ranks import order_ranks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cnatool.metrics.ranks import Ranks
 
 
 class PairCounts(NamedTuple):
@@ -20,17 +22,24 @@ class PairCounts(NamedTuple):
     untied_second: NDArray[np.int64]
 
 
-def count_pairs(a: NDArray[np.float64], b: NDArray[np.float64]) -> PairCounts:
-    """Count the pairs of each sample of (n,) vectors `a` and `b`."""
-    n = a.size
-    first, second = dense_ranks(a), dense_ranks(b)
+def count_pairs(first: Ranks, second: Ranks) -> PairCounts:
+    """Count the pairs of each sample of two vectors of n samples, given as their dense ranks."""
+    n = first.size
     sizes_first, sizes_second = np.bincount(first), np.bincount(second)
-    order, sizes_both = _order_pairs(first, second, sizes_first.size == n)
-    counts = count_inversions(_distinct_ranks(second[order], sizes_second))
-    # From here on by sample: −2 · discordant, and what ties in both vectors add.
+    # Equal ranks rise in the other vector, so that they make no inversion.
+    order = order_ranks(first, second)
+    a, b = first[order], second[order]
+    tied: NDArray[np.int64] | int = 1
+    if sizes_first.size < n:
+        begins = np.flatnonzero((np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0))
+        runs = np.diff(begins, append=n)
+        tied = np.repeat(runs, runs)
+    del a
+    inverted = count_inversions(_distinct_ranks(b, sizes_second)).astype(np.int64)
+    # From here on by sample: concordant and discordant are all but those tied in either vector.
     balance = np.empty(n, np.int64)
-    balance[order] = -2 * counts.astype(np.int64) + sizes_both
-    del counts, order, sizes_both
+    balance[order] = tied - 2 * inverted
+    del b, inverted, order, tied
     untied_first, untied_second = n - sizes_first[first], n - sizes_second[second]
     balance += untied_first
     balance += untied_second
@@ -38,26 +47,7 @@ def count_pairs(a: NDArray[np.float64], b: NDArray[np.float64]) -> PairCounts:
     return PairCounts(balance, untied_first, untied_second)
 
 
-def _order_pairs(
-    first: NDArray[np.signedinteger[Any]], second: NDArray[np.signedinteger[Any]], distinct: bool
-) -> tuple[NDArray[np.intp], NDArray[np.int64] | int]:
-    """Order samples by `first`, and by `second` among equal ones, which makes no inversion of them.
-
-    Also returned is how many samples share both ranks of each, in this order.
-    """
-    if distinct:
-        order = np.empty(first.size, np.intp)
-        order[first] = np.arange(first.size)
-        return order, 1
-    pairs = first.astype(np.int64) * first.size + second
-    order = np.argsort(pairs)
-    runs = np.diff(np.flatnonzero(np.diff(pairs[order], prepend=-1)), append=first.size)
-    return order, np.repeat(runs, runs)
-
-
-def _distinct_ranks(
-    ranks: NDArray[np.signedinteger[Any]], sizes: NDArray[np.int64]
-) -> NDArray[np.signedinteger[Any]]:
+def _distinct_ranks(ranks: Ranks, sizes: NDArray[np.int64]) -> Ranks:
     """Rank from 0 to n − 1, equal ranks by place; `sizes` counts the members of each rank."""
     if sizes.size == ranks.size:
         return ranks
@@ -66,7 +56,7 @@ def _distinct_ranks(
     return distinct
 
 
-def count_inversions(order: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:
+def count_inversions(order: Ranks) -> Ranks:
     """Count at each place i the places j with i < j and order[i] > order[j], or both the reverse.
 
     `order` permutes 0 … n − 1. It is sorted from the highest bit of its numbers to the lowest, each
@@ -92,5 +82,5 @@ def count_inversions(order: NDArray[np.signedinteger[Any]]) -> NDArray[np.signed
         np.add(counts[high], starts + half - high, out=moved[1, :, 1], casting="unsafe")
         numbers, counts = moved.reshape(2, size)
         half //= 2
-    result: NDArray[np.signedinteger[Any]] = counts[order]
+    result: Ranks = counts[order]
     return result
