@@ -14,10 +14,12 @@ import numpy as np
 
 from cnatool._util.observer import ignore_progress
 from cnatool.metrics.area import measure_pieces, normalise_in_place, smooth_split
-from cnatool.metrics.resampling import MANY, resample_counts, resample_whole
+from cnatool.metrics.resampling import MANY, resample_counts
 from cnatool.metrics.smoothing import sort_ties
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Progress
@@ -71,8 +73,7 @@ def resample_stretches(
             curves.append(smooth_split(alpha[rows], beta[rows], window, average=tied[stream]))
         return _measure_stretches(curves[0], curves[1], starts)
 
-    whole = resample_whole(draw, WHOLE, progress)
-    return _combine_stretches(np.stack(whole), resamples, [seed, 0])
+    return _combine_stretches(_measure_whole(draw, progress), resamples, [seed, 0])
 
 
 def relabel_stretches(
@@ -102,8 +103,18 @@ def relabel_stretches(
         one, other = (smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt))
         return _measure_stretches(one, other, starts)
 
-    whole = resample_whole(deal, WHOLE, progress)
-    return _combine_stretches(np.stack(whole), relabellings, [seed, 1])
+    return _combine_stretches(_measure_whole(deal, progress), relabellings, [seed, 1])
+
+
+def _measure_whole(
+    measure: Callable[[int], NDArray[np.float64]], progress: Progress
+) -> NDArray[np.float64]:
+    """Measure a few resamples, (few, stretches, 5), one at a time: each takes much memory."""
+    whole = []
+    for number in range(WHOLE):
+        whole.append(measure(number))
+        progress(len(whole), WHOLE)
+    return np.stack(whole)
 
 
 def _measure_stretches(
@@ -129,10 +140,9 @@ def _measure_stretches(
         return np.full_like(result, np.nan)
     (low, span), (_, height) = scales
     knots, areas = pieces
-    bounds = np.searchsorted(knots[:-1], (starts - low) / span)
-    bounds[0] = 0
-    sums = np.concatenate([[0.0], np.cumsum(areas)])
-    result[:, 0] = np.diff(sums[bounds], append=sums[-1]) * (span * height)
+    bounds = np.searchsorted(knots[:-1], (starts[1:] - low) / span)
+    sums = np.where(bounds > 0, np.cumsum(areas, out=areas)[bounds - 1], 0)
+    result[:, 0] = np.diff(sums, prepend=0, append=areas[-1]) * (span * height)
     return result
 
 

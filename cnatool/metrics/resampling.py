@@ -6,7 +6,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Progress
 
-_T = TypeVar("_T")
-
 MANY = 1 << 17  # samples, beyond which resamples are drawn from fewer units
 _THREADS = min(8, os.cpu_count() or 1)
 _LEAST = 20  # resamples behind a deviation
@@ -29,7 +27,6 @@ _TIE = 1e-10  # correlations that differ by less are equal but for rounding
 _ROUNDING = 1e-6  # of 2 / (1 − level)
 _CELL = 1 << 15  # samples
 _PART = 8  # resamples
-_WHOLE = 2  # resamples of many samples at a time: memory for speed
 _RAW = 1 << 16  # samples of a cell, where there are many cells
 _LARGE_CELLS = 1 << 18  # samples, from which cells are of `_RAW`
 _ELEMENTS = 1 << 20  # of permuted samples at a time
@@ -82,18 +79,6 @@ def resample(
             results.extend(values)
             progress(len(results), resamples)
     return np.array(results)
-
-
-def resample_whole(
-    measure: Callable[[int], _T], count: int, progress: Progress = ignore_progress
-) -> list[_T]:
-    """Measure a few resamples of many samples, by their numbers, at most two at a time."""
-    results: list[_T] = []
-    with ThreadPoolExecutor(min(_WHOLE, _THREADS)) as pool:
-        for value in pool.map(measure, range(count)):
-            results.append(value)
-            progress(len(results), count)
-    return results
 
 
 def percentile_interval(
