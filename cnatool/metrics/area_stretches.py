@@ -27,20 +27,26 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import AreaForm
 
 WHOLE = 5  # resamples of whole splits
-_STRETCHES = 256
-_LEAST = 64  # stretches, below which a few whole resamples do not make many
+_MOST = 256  # stretches
+_LEAST = 32  # stretches, below which a few whole resamples do not make many
+_WINDOWS = 8  # of the smaller split in a stretch: what neighbours share is little beside it
 
 
-def cut_stretches(first: Curve, second: Curve, form: AreaForm) -> NDArray[np.float64] | None:
+def cut_stretches(
+    first: Curve, second: Curve, form: AreaForm, window: int
+) -> NDArray[np.float64] | None:
     """Return the α, rising, at which stretches of about equally many samples of both splits begin.
 
     None where all resamples are of whole splits: for `MANY` samples or fewer, for a form that is no
-    sum over stretches, and for samples that share so few α that there are too few stretches.
+    sum over stretches, and where a split is so small, or its samples share so few α, that there are
+    too few stretches.
     """
-    alpha = np.concatenate([first[0], second[0]])
-    if form != "total" or alpha.size <= MANY:
+    sizes = first[0].size, second[0].size
+    count = min(_MOST, min(sizes) // (_WINDOWS * window))
+    if form != "total" or sum(sizes) <= MANY or count < _LEAST:
         return None
-    places = np.arange(_STRETCHES) * alpha.size // _STRETCHES
+    alpha = np.concatenate([first[0], second[0]])
+    places = np.arange(count) * alpha.size // count
     alpha.partition(places)
     starts: NDArray[np.float64] = np.unique(alpha[places])
     return starts if starts.size >= _LEAST else None

@@ -111,7 +111,7 @@ class _Stretched(NamedTuple):
 
 
 def _cut(curves: tuple[Curve, Curve], fields: ConventionFields) -> _Stretched | None:
-    starts = cut_stretches(*curves, fields.area) if fields.area_resamples else None
+    starts = cut_stretches(*curves, fields.area, fields.window) if fields.area_resamples else None
     return None if starts is None else _Stretched(*curves, starts)
 
 
