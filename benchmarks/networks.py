@@ -53,10 +53,10 @@ def convnet(path: Path) -> Path:
     return _save(path, nodes, weights, ("n", 1, 28, 28), "logits")
 
 
-def resnet18(path: Path) -> Path:
-    """Write a ResNet-18 for images of MNIST's size, with BatchNorm folded as exporters do."""
-    net = _Graph(np.random.default_rng(0))
-    tensor, channels = net.relu(net.conv("x", 1, 64, 3)), 64
+def resnet18(path: Path, image: tuple[int, int, int] = (1, 28, 28), *, norm: bool = False) -> Path:
+    """Write a ResNet-18 for small images; without ``norm``, BatchNorm is folded as by exporters."""
+    net = _Graph(np.random.default_rng(0), norm=norm)
+    tensor, channels = net.relu(net.conv("x", image[0], 64, 3)), 64
     for stage, width in enumerate((64, 128, 256, 512)):
         for block in range(2):
             stride = 2 if stage and not block else 1
@@ -66,7 +66,7 @@ def resnet18(path: Path) -> Path:
             channels = width
     flat = net.node("Flatten", [net.node("GlobalAveragePool", [tensor])])
     logits = net.node("Gemm", [flat, net.weight(channels, 10), net.weight(10)])
-    return _save(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+    return _save(path, net.nodes, net.weights, ("n", *image), logits)
 
 
 def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -> Path:
@@ -105,8 +105,9 @@ def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -
 class _Graph:
     """Collects nodes and random weights under generated names."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, *, norm: bool = False) -> None:
         self._rng = rng
+        self._norm = norm
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
@@ -140,7 +141,19 @@ class _Graph:
     def conv(self, tensor: str, fan_in: int, fan_out: int, size: int, stride: int = 1) -> str:
         names = [tensor, self.weight(fan_out, fan_in, size, size), self.weight(fan_out)]
         pads, strides = [size // 2] * 4, [stride] * 2
-        return self.node("Conv", names, pads=pads, strides=strides)
+        values = self.node("Conv", names, pads=pads, strides=strides)
+        return self.batch_norm(values, fan_out) if self._norm else values
+
+    def batch_norm(self, tensor: str, width: int) -> str:
+        scale, variance = self.positive(width), self.positive(width)
+        names = [tensor, scale, self.weight(width), self.weight(width), variance]
+        return self.node("BatchNormalization", names)
+
+    def positive(self, width: int) -> str:
+        name = f"w{len(self.weights)}"
+        values = self._rng.uniform(0.5, 1.5, width).astype(np.float32)
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
 
 
 def make_digits(rows: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -14,27 +16,43 @@ _T = TypeVar("_T")
 
 
 class Usage(NamedTuple):
-    """Peak resident memory and time of a process."""
+    """Peak resident memory and times of a process."""
 
     megabytes: float
     seconds: float
+    processor_seconds: float
 
 
 def run_process(*words: object, accept: tuple[int, ...] = (0,)) -> Usage:
-    """Run a command, and return its memory and time; exit unless its code is accepted."""
-    start = time.perf_counter()
-    command = list(map(str, words))
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        stderr = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in accept:
-        raise SystemExit(f"{' '.join(command)} failed: {stderr.decode()}")
-    return Usage(usage.ru_maxrss / 1000, time.perf_counter() - start)
+    """Run a command, and return its memory and times; exit unless its code is accepted.
+
+    A child's peak includes the memory of its parent at that time, so that the command is the child
+    of a bare interpreter: of this file.
+    """
+    command = [sys.executable, "-S", "-E", __file__, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    code, *usage = json.loads(done.stdout)
+    if code not in accept:
+        raise SystemExit(f"{' '.join(map(str, words))} failed: {done.stderr}")
+    return Usage(*usage)
 
 
 def call_in_child(call: Callable[..., _T], *arguments: object) -> _T:
-    """Call a function in another process: a child's peak includes that of its parent."""
+    """Call a function in a new process, whose memory and threads are its own."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
+
+
+def _main(command: list[str]) -> None:
+    """Run a command, and print its exit code, peak and times as JSON."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    elapsed = time.perf_counter() - start
+    spent = usage.ru_utime + usage.ru_stime
+    print(json.dumps([process.returncode, usage.ru_maxrss / 1000, elapsed, spent]))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -18,7 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from light_models import MODELS, write_model
+from light_networks import write_light_network
 from networks import convnet, mlp, resnet18, transformer
 from timing import seconds
 
@@ -37,7 +37,8 @@ NETWORKS: tuple[tuple[str, Callable[[Path], Path], tuple[int, ...], int, int], .
     ("convnet 16-32-64", convnet, (1, 28, 28), 32, 24),
     ("ResNet-18", resnet18, (1, 28, 28), 8, 2),
     ("transformer, 4 blocks of 128", transformer, (1, 28, 28), 32, 6),
-    *((title, partial(write_model, name), (3, 224, 224), 4, 1) for title, name in MODELS.items()),
+    ("ResNet-50", partial(write_light_network, "resnet50"), (3, 224, 224), 4, 1),
+    ("DenseNet-121", partial(write_light_network, "densenet121"), (3, 224, 224), 4, 1),
 )
 
 
@@ -59,7 +60,7 @@ def measure(
     name = network.inputs[0].name
     values = np.random.default_rng(0).random((batch, *shape), np.float32)
     feeds = {name: values}
-    session = Session(network.graph.model, path, RUN)
+    session = Session(network.graph.model, network.graph, RUN)
     yield "inference", partial(session.run, network.graph.output_names, feeds)
     samples = Samples({name: values[:3]})
     probed = network.probe(samples, bound=None, run=RUN, statistics=("sum",))

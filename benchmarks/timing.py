@@ -1,10 +1,19 @@
-"""Timing of all benchmarks: alternating rounds, medians, and ratios within a round."""
+"""Timing of all benchmarks: calls that take turns, medians, and ratios within a round."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Taken(NamedTuple):
+    """What one call took: time on the clock, and of the processors, child processes included."""
+
+    seconds: float
+    processor_seconds: float
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -14,6 +23,57 @@ def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_c
     return clock() - start
 
 
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the children that it waited for."""
+    return sum(os.times()[:4])
+
+
+def take(call: Callable[[], object]) -> Taken:
+    """Take both times of one call."""
+    used = processor_seconds()
+    duration = seconds(call)
+    return Taken(duration, processor_seconds() - used)
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]], rounds: int, prepare: Callable[[], None]
+) -> dict[str, list[Taken]]:
+    """Time calls in turn, so that a machine whose speed drifts favours none.
+
+    Parameters
+    ----------
+    calls : mapping of str to callable
+        What is timed, by name.
+    rounds : int
+        How often. Each round begins with another call, since what comes first finds memory and
+        disk in another state.
+    prepare : callable
+        Called before each call, outside of the time.
+
+    Returns
+    -------
+    dict of str to list of Taken
+        The times of each call, one a round.
+    """
+    times: dict[str, list[Taken]] = {name: [] for name in calls}
+    order = list(calls.items())
+    for _ in range(rounds):
+        for name, call in order:
+            prepare()
+            times[name].append(take(call))
+        order = order[1:] + order[:1]
+    return times
+
+
+def find_fastest(call: Callable[[int], object], sizes: Sequence[int], rounds: int = 2) -> int:
+    """Return the size with which a call is fastest, by the shortest of some rounds."""
+    durations = dict.fromkeys(sizes, float("inf"))
+    for _ in range(rounds):
+        for size in sizes:
+            durations[size] = min(durations[size], seconds(lambda size=size: call(size)))
+    return min(durations, key=lambda size: durations[size])
+
+
 def compare(
     title: str,
     peer: tuple[str, Callable[[], object]],
@@ -21,7 +81,7 @@ def compare(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Time two calls alternately, so that a machine whose speed drifts favours neither.
+    """Time two calls alternately, and print medians and the ratio.
 
     Parameters
     ----------

@@ -46,6 +46,11 @@ def _make_module(node: onnx.NodeProto, constants: list[torch.Tensor]) -> nn.Modu
         fan_out, fan_in, *size = weight.shape
         conv = nn.Conv2d(fan_in, fan_out, size, options["strides"], options["pads"][:2])
         return _fill(conv, weight, bias)
+    if node.op_type == "BatchNormalization":
+        scale, bias, mean, variance = constants
+        norm = nn.BatchNorm2d(len(scale))
+        norm.running_mean, norm.running_var = mean, variance
+        return _fill(norm, scale, bias)
     simple = {
         "Add": _Add,
         "Flatten": nn.Flatten,

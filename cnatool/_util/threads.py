@@ -90,6 +90,14 @@ def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int)
         raise failure
 
 
+def compute_beside(function: Callable[..., _T], *arguments: Any) -> Future[_T]:
+    """Start a call in a thread of its own, for a result that is needed later."""
+    pool = ThreadPoolExecutor(1, "cnatool-beside")
+    future = pool.submit(function, *arguments)
+    pool.shutdown(wait=False)
+    return future
+
+
 # Threads for calls that compute, where more than the processors gain nothing, and for calls that
 # wait for the disk, of which a file system handles many at once.
 _COMPUTING = min(8, os.cpu_count() or 1)

@@ -100,7 +100,7 @@ def _find_first(
     run: RunOptions,
     probe_with: Callable[[int], ProbedNetwork],
 ) -> tuple[ProbedNetwork, int] | None:
-    session = Session(network.graph.model, network.graph.path, run)
+    session = Session(network.graph.model, network.graph, run)
     sample = sum(value[0].nbytes for value in samples(1).values.values())
     if asked is not None:
         subject = f"`batch_size={asked}`: the samples of one batch take"

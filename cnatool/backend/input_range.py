@@ -215,7 +215,7 @@ def _maps(
     model = onnx.helper.make_model(
         part, opset_imports=whole.opset_import, ir_version=whole.ir_version
     )
-    session = Session(model, graph.path, RunOptions(threads=1, optimization="ORT_DISABLE_ALL"))
+    session = Session(model, graph, RunOptions(threads=1, optimization="ORT_DISABLE_ALL"))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(inputs[0].type.tensor_type.elem_type)
     zeros, ones = (
         session.run(wanted, {name: np.full(shape, value, dtype)}) for value in (0.0, 1.0)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.inputs import ModelInput
 from cnatool.backend.probe.free_batch import BATCH, free_batch
+from cnatool.backend.probe.in_parts import probe_in_parts
 from cnatool.backend.probe.probe import probe
-from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -137,8 +136,15 @@ class Network:
         ``statistics`` of the probe's values are for comparison later. With ``shapes_only`` no
         values are read where shapes are enough: there are no statistics, and ``mixed`` is empty.
         """
-        run_probe = probe_shapes if shapes_only else probe
-        result = run_probe(self.graph, samples, bound=bound, run=run)
+        if shapes_only:
+            result = probe_shapes(self.graph, samples, bound=bound, run=run)
+        else:
+            parts = None
+            if bound is None:
+                parts = probe_in_parts(self.graph, samples, run, statistics)
+            result = parts or probe(
+                self.graph, samples, bound=bound, run=run, statistics=statistics
+            )
         tensors = [
             TensorRecord(
                 number=number,
@@ -160,22 +166,13 @@ class Network:
             for number, tensor in enumerate(result.tensors)
         ]
         mixed = tuple(tensor.name for tensor in result.tensors if not tensor.independent)
-        reference = {
-            tensor.name: reference_statistics(result.values[tensor.name], statistics)
-            for tensor in result.tensors
-            if statistics
-            and tensor.dtype == np.float32
-            and tensor.batch_axis == 0
-            and tensor.merged is None
-            and not tensor.varies
-        }
         random = {tensor.name: tensor.random for tensor in result.tensors if tensor.random}
         return ProbedNetwork(
             tensors,
             result.skipped,
             mixed,
             result.samples,
-            reference,
+            result.reference,
             random,
             result.run,
             result.counted,

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnatool.backend.graph.graph import KNOWN_DOMAINS
 from cnatool.backend.graph.random_operators import draws_random
+from cnatool.backend.io_binding import BATCHES_IN_FLIGHT, DEVICE_PROVIDERS
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
@@ -71,7 +72,8 @@ def schedule_runs(
 
     On a CPU, several batches go through the model side by side with few threads each, instead of
     one batch with all of them: threads that share no operator need not wait for each other, and
-    reading and writing in the meantime takes time from only one of them.
+    reading and writing in the meantime takes time from only one of them. On a device with memory of
+    its own, one batch is copied while another runs.
     """
     if bound is not None and batch not in (None, bound):
         raise UsageError(
@@ -84,15 +86,17 @@ def schedule_runs(
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
     stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
-    if not on_cpu:
+    if not on_cpu and provider not in DEVICE_PROVIDERS:
         return Schedule(block, batch, 1, threads, stateful)
-    threads = threads or processors()
+    most = BATCHES_IN_FLIGHT
+    if on_cpu:
+        threads = threads or processors()
+        most = min(threads, _MOST_RUNS)
     if stateful:
         return Schedule(block, batch, 1, threads, stateful)
-    runs = max(
-        1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes)))
-    )
-    return Schedule(block, batch, runs, threads // runs, stateful)
+    fitting = _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes))
+    runs = max(1, min(most, fitting))
+    return Schedule(block, batch, runs, threads // runs if on_cpu else threads, stateful)
 
 
 def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from cnatool._util.local_paths import real_path
+from cnatool.backend.graph.inline_weights import lies_apart
+from cnatool.backend.graph.nodes import captured_names
 from cnatool.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +28,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.graph.graph import Graph
+
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
+
+# Options of a provider that change numbers. TensorFloat-32, the default of CUDA on cards that have
+# it, rounds the operands of a product to 10 bits: errors of 1e-3, where float32 has 1e-7.
+_NUMERIC_OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "CUDAExecutionProvider": {"use_tf32": "0"}
+}
+# The provider of the same device that runs what one does not support.
+_NEXT_PROVIDER: Final[Mapping[str, str]] = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
 
 # The place in ONNX Runtime's sources where an error arose, with the C++ function's signature: often
 # longer than the reason after it.
@@ -50,6 +63,11 @@ def provider_name(short: str) -> str:
     )
 
 
+def numeric_options(provider: str) -> dict[str, str]:
+    """Return the options of a provider that change numbers, as sessions set them."""
+    return dict(_NUMERIC_OPTIONS.get(provider, {}))
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How ONNX Runtime runs a model."""
@@ -65,12 +83,12 @@ class RunOptions:
 class Session:
     """A model ready to run.
 
-    ``source`` is the model's file, for messages and external weights. A ``frugal`` session holds
-    no tensor longer than it is needed.
+    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. A ``frugal``
+    session holds no tensor longer than it is needed.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, source: Path, run: RunOptions, *, frugal: bool = False
+        self, model: onnx.ModelProto, graph: Graph, run: RunOptions, *, frugal: bool = False
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
@@ -89,15 +107,22 @@ class Session:
         # and write in the meantime; even inference alone is no slower without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(real_path(source.parent))
+            "session.model_external_initializers_file_folder_path",
+            str(real_path(graph.path.parent)),
         )
-        self._source = source
+        if run.provider != CPU:
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        self._source = graph.path
+        self._weights = _weights_apart(model, graph)
+        options.add_external_initializers(list(self._weights), list(self._weights.values()))
+        self.provider = run.provider
+        following = [_NEXT_PROVIDER[run.provider]] if run.provider in _NEXT_PROVIDER else []
         try:
             # The fallback tries the same again and prints to standard output.
             self._session = ort.InferenceSession(
                 model.SerializeToString(),
                 sess_options=options,
-                providers=[run.provider],
+                providers=[(name, numeric_options(name)) for name in (run.provider, *following)],
                 enable_fallback=0,
             )
         except Exception as error:  # a class per status code, all direct subclasses of Exception
@@ -108,7 +133,7 @@ class Session:
             )
             advice = ". If it is a custom operator, name its library with `custom_ops=[FILE]`."
             raise ModelError(
-                f"{source}: ONNX Runtime refuses the model: {text}{advice if unknown else ''}"
+                f"{graph.path}: ONNX Runtime refuses the model: {text}{advice if unknown else ''}"
             ) from error
         used = self._session.get_providers()
         if used[0] != run.provider:
@@ -127,13 +152,45 @@ class Session:
         if not names:
             return []  # for the runtime, no names mean all outputs
         try:
-            results: list[Any] = self._session.run(list(names), dict(feeds))
+            return self._run(names, feeds)
         except Exception as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
             raise BackendError(
                 f"{self._source}: ONNX Runtime failed on input {shapes}: {_brief(error)}"
             ) from error
+
+    @property
+    def operators_by_provider(self) -> dict[str, Counter[str]]:
+        """Operators that each provider runs, with the number of their nodes.
+
+        Empty on a CPU, and with versions of ONNX Runtime that do not tell.
+        """
+        placed: dict[str, Counter[str]] = {}
+        if self.provider == CPU or not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return placed
+        for part in self._session.get_provider_graph_assignment_info():
+            operators = placed.setdefault(part.ep_name, Counter())
+            operators.update(node.op_type for node in part.get_nodes())
+        return placed
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
+        results: list[Any] = self._session.run(list(names), dict(feeds))
         return results
+
+
+def _weights_apart(model: onnx.ModelProto, graph: Graph) -> dict[str, ort.OrtValue]:
+    """Return the weights that lie apart from a model, which the runtime reads where they are.
+
+    It has forgotten those that no node reads by the time that it looks for them.
+    """
+    read = {output.name for output in model.graph.output}
+    for node in model.graph.node:
+        read.update(node.input, captured_names(node))
+    return {
+        tensor.name: ort.OrtValue.ortvalue_from_numpy(graph.weights[tensor.name])
+        for tensor in model.graph.initializer
+        if tensor.name in read and lies_apart(tensor)
+    }
 
 
 def _brief(error: Exception) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnatool.dumping.model_record import measure_model
+from cnatool.dumping.model_record import measure_beside, measure_model
 from cnatool.dumping.options import DumpOptions, keywords_of
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
@@ -71,13 +71,13 @@ def dump(
         if plan.past is not None and plan.is_complete:
             return _return_complete(plan, plan.past)
         with _note_unfinished(plan):
-            with prepare_dump(plan) as prepared:
+            with measure_beside(plan) as weights, prepare_dump(plan) as prepared:
                 if not prepared.preflight.fits:
                     raise UsageError(prepared.preflight.refusal)
                 for line in prepared.preflight.lines():
                     plan.observer.note(line)
                 record = measure_model(plan) if plan.past is None else plan.record
-                write_dump(prepared, record)
+                write_dump(prepared, record, weights)
             if options.verbose:
                 plan.observer.note(str(prepared.stages))
             return open_store(path)

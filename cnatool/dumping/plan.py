@@ -18,7 +18,12 @@ from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import list_unselected, select_outputs, select_tensors
-from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
+from cnatool.backend.session import (
+    RUNTIME_VERSION,
+    RunOptions,
+    numeric_options,
+    provider_name,
+)
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
@@ -255,6 +260,7 @@ def _describe_store(
             optimization=probed.run.optimization,
             batch_size=schedule.batch,
             threads=schedule.threads,
+            provider_options=numeric_options(probed.run.provider),
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),

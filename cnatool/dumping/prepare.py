@@ -64,6 +64,8 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         plan.statistics,
         plan.run,
     )
+    for line in exposed.notes:
+        observer.note(line)
     # The results of a stateful model depend on earlier runs: everything runs again, in order.
     stateful = plan.schedule.stateful
     finished = [] if stateful else [name for name, rows in left.items() if not rows]

@@ -16,6 +16,7 @@ from cnatool.store.writer import SplitWriter, StoreWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cnatool.dumping.model_record import MeasuredWeights
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.prepare import PreparedDump
     from cnatool.dumping.run import ProcessedBlock
@@ -27,8 +28,8 @@ _FEW_SKIPPED = 0.1
 _COMMIT_SECONDS = 60.0
 
 
-def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
-    """Write all blocks into the store that ``record`` describes.
+def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWeights) -> None:
+    """Write all blocks into the store that ``record`` describes, and the norms of the weights.
 
     After a failure, the store that a new one replaces is restored or kept.
     """
@@ -46,7 +47,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
                 past = prepared.pasts.get(name)
                 observer.progress(name, past.done if past else 0, plan.rows[name])
                 with closing(prepared.blocks_of(name)) as blocks:
-                    _write_split(split, blocks, prepared, labels)
+                    _write_split(writer, split, blocks, prepared, labels, weights)
     except BaseException:
         if replaced is not None:
             observer.note(_keep_or_restore(plan, replaced))
@@ -109,10 +110,12 @@ def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> Split
 
 
 def _write_split(
+    writer: StoreWriter,
     split: SplitWriter,
     blocks: Iterable[ProcessedBlock],
     prepared: PreparedDump,
     labels: LabelRange,
+    weights: MeasuredWeights,
 ) -> None:
     past, observer = prepared.pasts.get(split.name), prepared.plan.observer
     total, done = prepared.plan.rows[split.name], split.committed
@@ -127,6 +130,7 @@ def _write_split(
         start = time.perf_counter()
         skipped += [SkippedSample(*sample) for sample in block.skipped]
         split.set_skipped(all_skipped())
+        weights.add_if_ready(writer)
         split.append(rows)
         prepared.stages.add("compressing and writing", time.perf_counter() - start)
         labels.add(split.name, rows.labels)
@@ -135,6 +139,7 @@ def _write_split(
         observer.progress(split.name, done + len(all_skipped()), total)
     if not split.complete:
         split.set_skipped(all_skipped())
+        weights.add_before_finish(writer)
         split.finish()
     if all_skipped():
         observer.note(_describe_skipped(split.name, all_skipped(), total))

@@ -9,7 +9,8 @@ import numpy as np
 
 from cnatool.errors import UsageError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, measure_layer
+from cnatool.store.block_matrix import BlockMatrix
+from cnatool.store.weight_norms import measure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -74,7 +74,7 @@ class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The runtime of the model, and its settings.
 
     Attributes
@@ -89,6 +89,8 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Samples per run.
     threads : int
         Threads per operator; 0 if the runtime chooses.
+    provider_options : dict of str to str
+        Options of the provider that change numbers; absent if there are none.
     """
 
     name: str
@@ -97,6 +99,7 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optimization: str
     batch_size: int
     threads: int
+    provider_options: dict[str, str] = {}
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

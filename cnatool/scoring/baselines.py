@@ -33,10 +33,7 @@ def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None)
         samples = train.split.record.available or len(train.alpha)
     weights = record.weights
     if weights is None:
-        reason = (
-            "the store holds no norms of weights: dump the model again, or record with `weights`"
-        )
-        measures = dict.fromkeys(_MEASURES, Baseline.undefined(reason))
+        measures = dict.fromkeys(_MEASURES, Baseline.undefined(_explain_absence(store)))
     else:
         # A store without a runtime was written by a recording.
         absent = _NONE_RECORDED if record.runtime is None else _NO_INITIAL
@@ -55,6 +52,13 @@ def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None)
         flatness=None if record.flatness is None else record.flatness.settings,
         **compute_flatness_baselines(record.flatness, samples, _no_samples_text(samples)),
     )
+
+
+def _explain_absence(store: Store) -> str:
+    finished = all(split.record.complete for split in store.splits.values())
+    if store.record.runtime is not None and not finished:
+        return "the dump is not finished, and measures weights while it runs: dump with `resume`"
+    return "the store holds no norms of weights: dump the model again, or record with `weights`"
 
 
 _OF_LAYERS = (

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.layout import StoreRows
     from cnatool.records.references import InputsReference
+    from cnatool.records.weights import WeightsRecord
     from cnatool.store.store import Split, Store
 
 # Arrays that are compressed and written at the same time.
@@ -143,6 +144,10 @@ class StoreWriter:
             self._update(name, record)
         commit = commit_rows(sizes, most)
         return SplitWriter(self, name, record, arrays, commit, grows=rows is None)
+
+    def set_weights(self, weights: WeightsRecord) -> None:
+        """Set the norms of the model's weights; counts with the next commit."""
+        self.record = msgspec.structs.replace(self.record, weights=weights)
 
     def _set_rows(self, split: str, keys: Iterable[str], rows: int) -> None:
         for key in keys:

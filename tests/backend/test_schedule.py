@@ -60,8 +60,27 @@ def test_bounds(
     if batch is None:
         assert plan.batch == 1 or plan.batch * live <= 256 << 20
     if not cpu:
-        assert plan.runs == 1
+        # Two batches on a device: one is copied while the other runs.
+        assert plan.runs <= 2
+        assert plan.threads == threads
     assert plan.runs == 1 or plan.runs * plan.batch * live <= 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("provider", "runs"),
+    [("CUDAExecutionProvider", 2), ("TensorrtExecutionProvider", 2), ("DmlExecutionProvider", 1)],
+)
+def test_a_batch_is_copied_while_another_runs(network: Network, provider: str, runs: int) -> None:
+    plan = schedule_runs(
+        network, [tensor(64)], 4, bound=None, batch=None, provider=provider, threads=0
+    )
+    assert plan.runs == runs
+    assert plan.threads == 0
+    # Not where both would hold too much.
+    plan = schedule_runs(
+        network, [tensor(1 << 27)], 4, bound=None, batch=2, provider=provider, threads=0
+    )
+    assert plan.runs == 1
 
 
 def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:

@@ -241,9 +241,9 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(make_readable(graph.model, names).model, path, run).types
+        types = Session(make_readable(graph.model, names).model, graph, run).types
         exposed = make_readable(graph.model, names, types)
-        values = Session(exposed.model, path, run).run(exposed.outputs, case.feeds)
+        values = Session(exposed.model, graph, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
             tally.failed.append(f"{case.name}: {fault}")

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from cnatool._util.local_paths import real_path
 from cnatool.backend.graph.evaluate import evaluate_node
+from cnatool.backend.graph.inline_weights import lies_apart
 from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.backend.tensor_sizes import check_constants
@@ -130,6 +131,8 @@ class Constants:
     def _array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
+        if lies_apart(tensor):
+            return self.graph.weights[tensor.name]
         place = {entry.key: entry.value for entry in tensor.external_data}
         # `load_graph` has checked where the file is.
         path = real_path(self.graph.path.parent) / place["location"]
@@ -199,5 +202,5 @@ class Constants:
             graph, opset_imports=whole.opset_import, ir_version=whole.ir_version
         )
         check_constants(self.graph, model)
-        value: NDArray[Any] = Session(model, self.graph.path, self._run).run([result], {})[0]
+        value: NDArray[Any] = Session(model, self.graph, self._run).run([result], {})[0]
         return value

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError, Message
+from onnx import numpy_helper
 
-from cnatool._util.local_paths import LFS_ADVICE, check_local, is_lfs_pointer, real_path
-from cnatool.backend.graph.model_formats import check_is_onnx, folder_text
+from cnatool._util.local_paths import check_local
+from cnatool.backend.graph.inline_weights import lies_apart
+from cnatool.backend.graph.model_file import list_external_files, read_model
+from cnatool.backend.graph.model_formats import folder_text
 from cnatool.backend.graph.nodes import (
     captured_names,
     constant_value,
     inner_nodes,
     operator_set,
-    subgraphs,
+    overwrites_weights,
 )
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph.model_file import ModelFile
 
 # Version of the default operators where a model declares none: one that every runtime knows.
 _OPSET = 17
@@ -63,23 +68,16 @@ _SHAPE_INPUT = {
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """One file of a model, with its digest."""
-
-    path: Path
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class Graph:
     """The main graph of a model."""
 
     path: Path  # the model's file
     files: tuple[ModelFile, ...]  # that file and the files of external weights
-    model: onnx.ModelProto  # the model, external weights not loaded
+    model: onnx.ModelProto  # the model, external weights and `weights` not in it
     # What a caller must feed: graph inputs without an initializer
     inputs: tuple[onnx.ValueInfoProto, ...]
+    # Large initializers of the file, by name
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     # Initializers and the values of Constant nodes, unread, by name
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     # The node that computes each tensor
@@ -126,8 +124,7 @@ def load_graph(path: Path) -> Graph:
         raise ModelError(f"{path}: no such model file.")
     if path.is_dir():
         raise ModelError(folder_text(path))
-    content = path.read_bytes()
-    model = _parse(path, content)
+    model, weights, file = read_model(path)
     _import_domains(model)
     if model.functions:
         # Nodes inside a local function cannot be graph outputs.
@@ -146,10 +143,18 @@ def load_graph(path: Path) -> Graph:
             )
     if not _sort_nodes(model.graph):
         raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
-    files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
-    del content
-    files.extend(_external_files(path, model))
-    return analyse_graph(path, tuple(files), model)
+    _put_back_overwritten(model.graph, weights)
+    files = (file, *list_external_files(path, model))
+    return analyse_graph(path, files, model, weights)
+
+
+def _put_back_overwritten(graph: onnx.GraphProto, weights: dict[str, NDArray[Any]]) -> None:
+    """Put weights that a node overwrites back into the model, of which each session has a copy."""
+    nodes = (node for outer in graph.node for node in (outer, *inner_nodes(outer)))
+    written = {name for node in nodes if overwrites_weights(node) for name in node.input}
+    for tensor in graph.initializer:
+        if lies_apart(tensor) and tensor.name in written:
+            tensor.CopyFrom(numpy_helper.from_array(weights.pop(tensor.name), tensor.name))
 
 
 def _import_domains(model: onnx.ModelProto) -> None:
@@ -165,44 +170,6 @@ def _import_domains(model: onnx.ModelProto) -> None:
     }
     for domain in sorted(used - imported - {""}):
         model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
-
-
-def _parse(path: Path, content: bytes) -> onnx.ModelProto:
-    check_is_onnx(path, content)
-    model = onnx.ModelProto()
-    # Some versions of protobuf refuse text that is not UTF-8 while parsing, others when it is read.
-    try:
-        model.ParseFromString(content)
-        damaged = _has_bytes_for_text(model)
-    except DecodeError as error:
-        raise ModelError(
-            f"{path} is not an ONNX model, or was cut short ({len(content)} bytes). Export it anew."
-        ) from error
-    except UnicodeDecodeError:
-        damaged = True
-    if damaged:
-        raise ModelError(f"{path} holds a name that is not UTF-8: it is damaged. Export it anew.")
-    if not model.ir_version or not model.HasField("graph"):
-        raise ModelError(f"{path} is not an ONNX model: it holds no graph.")
-    if not model.graph.node:
-        raise ModelError(f"{path}: the graph has no nodes, so there is nothing to run.")
-    return model
-
-
-def _has_bytes_for_text(message: Message) -> bool:
-    """Whether a text field of a message is not UTF-8, for which protobuf returns bytes."""
-    for kind, value in message.ListFields():
-        if isinstance(value, Message):
-            if _has_bytes_for_text(value):
-                return True
-        elif kind.type == kind.TYPE_MESSAGE:
-            if any(_has_bytes_for_text(part) for part in value):
-                return True
-        elif kind.type == kind.TYPE_STRING:
-            parts = [value] if isinstance(value, str | bytes) else value
-            if any(isinstance(part, bytes) for part in parts):
-                return True
-    return False
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> bool:
@@ -234,60 +201,12 @@ def _sort_nodes(graph: onnx.GraphProto) -> bool:
     return True
 
 
-def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
-    folder = real_path(path.parent)
-    locations = {
-        entry.value: tensor.name
-        for tensor in _tensors(model.graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for location, name in sorted(locations.items()):
-        try:
-            file = real_path(folder / location.replace("\0", ""))
-            exists = file.is_file()
-        except OSError as error:
-            raise ModelError(
-                f"{path}: weight {name!r} should be in a file that cannot be: {error.strerror}."
-            ) from error
-        if "\0" in location or not file.is_relative_to(folder):
-            raise ModelError(
-                f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
-                "Move it beside the model and export anew."
-            )
-        if not exists:
-            raise ModelError(
-                f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
-                "file is not there."
-            )
-        if is_lfs_pointer(file):
-            raise ModelError(
-                f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
-                f"pointer. {LFS_ADVICE}."
-            )
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        yield ModelFile(file, file.stat().st_size, digest)
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every constant of a graph: initializers, attributes, and those of its subgraphs."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-        for inner in subgraphs(node):
-            yield from _tensors(inner)
-
-
-def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
+def analyse_graph(
+    path: Path,
+    files: tuple[ModelFile, ...],
+    model: onnx.ModelProto,
+    weights: Mapping[str, NDArray[Any]],
+) -> Graph:
     """Analyse the main graph of a model that is already in memory."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -324,6 +243,7 @@ def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelPro
         files=files,
         model=model,
         inputs=inputs,
+        weights=weights,
         constants=constants,
         producer=producer,
         consumers=consumers,

@@ -55,30 +55,31 @@ _PICKLE = (
 )
 
 
-def check_is_onnx(path: Path, content: bytes) -> None:
+def check_is_onnx(path: Path, content: memoryview) -> None:
     """Refuse a file of another known format."""
     for what, way in _known(path, content):
         raise ModelError(f"{path} is {what}. {way}.")
 
 
-def _known(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
+def _known(path: Path, content: memoryview) -> Iterator[tuple[str, str]]:
     if not content:
         yield "empty", "Export or download it anew"
     for start, signature, what, way in _SIGNATURES:
         if content[start : start + len(signature)] == signature:
             yield what, way
-    if content.startswith(_PICKLES):
+    head = bytes(content[:9])
+    if head.startswith(_PICKLES):
         yield _PICKLE
-    if content.startswith(b"PK\x03\x04"):
+    if head.startswith(b"PK\x03\x04"):
         yield _zip(content)
-    header = int.from_bytes(content[:8], "little")
-    if content[8:9] == b"{" and 2 <= header <= len(content) - 8:
+    header = int.from_bytes(head[:8], "little")
+    if head[8:] == b"{" and 2 <= header <= len(content) - 8:
         yield "a safetensors file, which holds weights without a graph", _TORCH
     if path.suffix == ".pb" and path.name.startswith(("saved_model", "keras_metadata")):
         yield "part of a TensorFlow SavedModel", _TENSORFLOW
 
 
-def _zip(content: bytes) -> tuple[str, str]:
+def _zip(content: memoryview) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()

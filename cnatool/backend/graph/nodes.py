@@ -45,6 +45,13 @@ def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
+def overwrites_weights(node: onnx.NodeProto) -> bool:
+    """Whether a node writes to its weights, unless its statistics have memory of their own."""
+    if node.op_type != "BatchNormalization":
+        return False
+    return len(node.output) > 1 or bool(attributes(node).get("training_mode"))
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yield the graphs inside a node, such as the branches of an If."""
     for attribute in node.attribute:

@@ -38,13 +38,14 @@ def free_batch(
     """
     if not samples.distinct:
         return None  # equal samples look the same however they are mixed
-    freed = analyse_graph(graph.path, graph.files, _free_model(graph.model, samples.values, bound))
+    model = _free_model(graph.model, samples.values, bound)
+    freed = analyse_graph(graph.path, graph.files, model, graph.weights)
     try:
         result = probe(freed, samples, bound=None, run=run)
         read = [tensor.name for tensor in result.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in result.tensors}
         exposed = make_readable(graph.model, read, types)
-        session = Session(exposed.model, graph.path, result.run)
+        session = Session(exposed.model, graph, result.run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))
             for start in range(0, len(samples), bound)

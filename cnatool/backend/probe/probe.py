@@ -27,6 +27,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
     ChangedTensors,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
+    from cnatool.records.choices import Statistic
     from cnatool.records.store import Merged
 
 
@@ -69,6 +71,17 @@ class ProbedTensor:
     # The operator whose random numbers make its values differ from run to run
     random: str | None = None
 
+    @property
+    def axis(self) -> SampleAxis:
+        """Where its samples are."""
+        return SampleAxis.of(self.shape, self.batch_axis, self.merged)
+
+    @property
+    def is_summed_in_parts(self) -> bool:
+        """Whether its sums may be added up from sums of its parts, and lose digits."""
+        plain = self.dtype == np.float32 and self.batch_axis == 0
+        return plain and self.merged is None and not self.varies
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -78,12 +91,15 @@ class Probe:
     # Tensors that cannot be stored with one row per sample, with reasons
     skipped: list[SkippedTensor]
     samples: Samples  # the input of the first run
-    values: dict[str, NDArray[Any]]  # each tensor in that run
+    values: dict[str, NDArray[Any]]  # each tensor in that run, where it was held
     # How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable
     run: RunOptions
     # Those of ``skipped`` whose rows count something in the data, such as detections
     counted: frozenset[str] = frozenset()
     one_runs: bool = False  # the model was seen to run with one sample
+    # Statistics, (samples,) each, of the values of that run, by name of the float32 tensors that
+    # can be summed in parts
+    reference: dict[str, dict[Statistic, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 def probe(
@@ -93,13 +109,15 @@ def probe(
     bound: int | None,
     run: RunOptions,
     known: Collection[str] = (),
+    statistics: Sequence[Statistic] = (),
 ) -> Probe:
     """Run a model on two batches of different size, and find the axes that scale with them.
 
     All samples must differ. The first run takes all of them, the second one less. A model that is
     bound to several takes them in another order instead, and the sample axis is the one along
     which results changed places; with one, each sample has a run of its own, and all that a run
-    returns belongs to it. Tensors in ``known`` are left out.
+    returns belongs to it. Tensors in ``known`` are left out. The ``statistics`` of values are for
+    comparison later.
     """
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
@@ -110,7 +128,7 @@ def probe(
         return Probe([], skipped, first, {}, run)
     exposed = make_readable(graph.model, names, types)
     if exposed.casts or known:
-        session = Session(exposed.model, graph.path, run)
+        session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
@@ -124,7 +142,7 @@ def probe(
         if run.optimization == UNOPTIMIZED:
             raise unrepeatable_error(graph, changes.state[0])
         run = replace(run, optimization=UNOPTIMIZED)
-        return probe(graph, samples, bound=bound, run=run, known=known)
+        return probe(graph, samples, bound=bound, run=run, known=known, statistics=statistics)
     tensors = [
         _describe_tensor(runs, findings, changes, name, types[name])
         for name in findings.axes
@@ -136,7 +154,28 @@ def probe(
         for name in findings.axes
         if name in findings.no_samples
     ]
-    return Probe(tensors, skipped, first, runs.large, run, frozenset(findings.no_samples), one_runs)
+    return Probe(
+        tensors,
+        skipped,
+        first,
+        runs.large,
+        run,
+        frozenset(findings.no_samples),
+        one_runs,
+        _reference(tensors, runs.large, statistics),
+    )
+
+
+def _reference(
+    tensors: Sequence[ProbedTensor],
+    values: Mapping[str, NDArray[Any]],
+    statistics: Sequence[Statistic],
+) -> dict[str, dict[Statistic, NDArray[np.float64]]]:
+    return {
+        tensor.name: reference_statistics(values[tensor.name], statistics)
+        for tensor in tensors
+        if statistics and tensor.is_summed_in_parts
+    }
 
 
 class _Runs:
@@ -297,8 +336,9 @@ def _repeat(runs: _Runs, findings: _Findings) -> ChangedTensors:
     """Run the same batch again, unless values that samples have alone as well make it needless."""
     random = any(name in runs.random for name in findings.axes)
     again = runs.single or runs.fixed or findings.mixed or random
-    second = runs.run(runs.first_rows) if again else runs.large
-    return find_changes(runs.graph, runs.large, second, runs.random)
+    if not again:
+        return ChangedTensors({}, ())
+    return find_changes(runs.graph, runs.large, runs.run(runs.first_rows), runs.random)
 
 
 def _describe_tensor(
@@ -333,9 +373,9 @@ def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
-    session = Session(make_readable(graph.model, names).model, graph.path, run)
+    session = Session(make_readable(graph.model, names).model, graph, run)
     types = session.types
-    reasons = {name: _unreadable(types[name]) for name in names}
+    reasons = {name: find_unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
     return {name: types[name] for name, text in reasons.items() if not text}, skipped, session
 
@@ -344,7 +384,7 @@ def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: np.shape(value) for name, value in values.items() if value is not None}
 
 
-def _unreadable(kind: str) -> str | None:
+def find_unreadable(kind: str) -> str | None:
     """Describe why values of an ONNX type cannot be stored as an array; None where they can."""
     for start, word in (
         ("seq", "a sequence"),

@@ -92,7 +92,7 @@ def _shape_runs(
         for name, output in zip(names, outputs, strict=True)
     )
     model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in outputs)
-    session = Session(model, graph.path, run, frugal=True) if names else None
+    session = Session(model, graph, run, frugal=True) if names else None
 
     def read_shapes(samples: Samples, rows: slice) -> dict[str, tuple[int, ...]]:
         if session is None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from cnatool._util.names import exclusion
 from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
+from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
-from cnatool.backend.session import CPU, Session
+from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import ChannelSums
 from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
@@ -137,7 +138,10 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
         self._names = [*self._measures.widths, *counted, *fetched]
-        self._session = Session(exposed.model, graph.path, run)
+        self._session = open_session(exposed.model, graph, run)
+        fallback = describe_fallback(self._session)
+        # What a user should know of how the model runs.
+        self.notes = [] if fallback is None else [fallback]
         self._lock = Lock()
         self._exact: ExposedModel | None = None
         renumbered = [

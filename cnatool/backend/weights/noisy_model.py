@@ -103,7 +103,7 @@ class NoisyModel:
         model = _with_weights_fed(graph.model, self.values, weights.types, self._fed)
         model.graph.output.extend(v for v in graph.model.graph.output if v.name == output.name)
         exposed = make_readable(model, [output.name], {output.name: output.onnx_type or ""})
-        self._session = Session(exposed.model, graph.path, run)
+        self._session = Session(exposed.model, graph, run)
         self._outputs = exposed.outputs
         self._axis = SampleAxis.of(output.shape, output.batch_axis, output.merged)
         self._noisy = {name: np.empty_like(value) for name, value in self.values.items()}

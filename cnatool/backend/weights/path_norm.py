@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.nodes import attributes, inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
@@ -21,10 +22,10 @@ from cnatool.backend.weights.matrix import linear_map
 from cnatool.backend.weights.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS
-from cnatool.store.weight_norms import BlockMatrix
+from cnatool.store.block_matrix import BlockMatrix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
     from numpy.typing import NDArray
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.linear_operators import LinearOperator
 
+# Binary digits by which the greatest value of a tensor may differ from 1.
+_NEAR = 64
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -46,15 +49,19 @@ class _Scaled:
 
     @classmethod
     def of(cls, values: NDArray[np.float64], exponent: int = 0) -> _Scaled:
-        """Scale the greatest value to the order of 1; a ModelError if one is not finite."""
+        """Scale values that are far from 1; a ModelError if one is not finite."""
         largest = float(values.max(initial=0.0))
         if not math.isfinite(largest):
             raise ModelError("a squared weight is not finite")
         shift = math.frexp(largest)[1] if largest else 0
+        if abs(shift) <= _NEAR:
+            return cls(values, exponent)
         return cls(np.ldexp(values, -shift), exponent + shift)
 
     def at(self, exponent: int) -> NDArray[np.float64]:
         """Return the array as a multiple of another power of two."""
+        if exponent == self.exponent:
+            return self.values
         return np.ldexp(self.values, max(self.exponent - exponent, -(1 << 14)))
 
 
@@ -65,6 +72,7 @@ def compute_log_path_norm(
     shape: Sequence[int],
     ranks: Mapping[str, int],
     sizes: Mapping[str, int] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """Compute the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where the sum is zero.
 
@@ -74,11 +82,11 @@ def compute_log_path_norm(
     ``shape`` is the input's, the sample axis first; all samples are the same. Where ``sizes`` are
     given, the elements of tensors for one sample, a run must compute as many of the tensor that is
     summed over: a Reshape may hold another number of samples. The message of a ModelError is the
-    reason why the path norm is not defined.
+    reason why the path norm is not defined. ``check`` is called before each node.
     """
     target = _target(graph, layers)
     size = None if sizes is None else sizes.get(target, -1)
-    return _Run(graph, constants, ranks).log_norm(target, tuple(shape), size)
+    return _Run(graph, constants, ranks, check).log_norm(target, tuple(shape), size)
 
 
 def _target(graph: Graph, layers: LayerTable) -> str:
@@ -112,8 +120,15 @@ def _follow_mean(graph: Graph, layers: LayerTable, tensor: str) -> str:
 class _Run:
     """One run of the squared network."""
 
-    def __init__(self, graph: Graph, constants: Constants, ranks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        constants: Constants,
+        ranks: Mapping[str, int],
+        check: Callable[[], None],
+    ) -> None:
         self._graph = graph
+        self._check = check
         self._constants = constants
         self._ranks = ranks
         self._linear = {op.result: op for op in linear_operators(graph)}
@@ -126,6 +141,7 @@ class _Run:
         nodes = self._list_needed(target)
         left = Counter(name for node in nodes for name in node.input)
         for node in nodes:
+            self._check()
             operator = self._linear.get(node.output[0])
             if node.output[0] in self._tensors:
                 pass  # folded into the operator before it
@@ -245,9 +261,13 @@ def _multiply(
         values = values.T
     if len(shape) == 2:
         # In parts, as these may be the largest weights of all.
-        parts = (np.square(part[0]) for part in matrix.parts())
-        products = [part @ values if left else values @ part.T for part in parts]
-        return np.concatenate(products, axis=-2 if left and values.ndim > 1 else -1)
+        parts = (np.square(part[0], out=part[0]) for part in matrix.parts())
+        if not left:
+            lines = values.reshape(-1, values.shape[-1])
+            products = [multiply(lines, part.T) for part in parts]
+            return np.concatenate(products, axis=-1).reshape(*values.shape[:-1], -1)
+        products = [part @ values for part in parts]
+        return np.concatenate(products, axis=-2 if values.ndim > 1 else -1)
     weights = _square_weights(matrix)
     if len(shape) == 1:
         whole = weights[0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.constants import Constants
@@ -14,10 +15,11 @@ from cnatool.backend.weights.path_norm import compute_log_path_norm
 from cnatool.backend.weights.unfolded import find_unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, measure_layer
+from cnatool.store.block_matrix import BlockMatrix
+from cnatool.store.weight_norms import measure_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from cnatool.backend.graph.graph import Graph
@@ -33,11 +35,13 @@ def measure_weights(
     shape: Sequence[int],
     initial: Network | None = None,
     custom_ops: tuple[Path, ...] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> WeightsRecord:
     """Measure the weights of a model, one layer at a time.
 
     BatchNormalization, and constant scales, are folded into the linear operator that they follow,
-    so that a model measures the same whether it was exported with or without them folded.
+    so that a model measures the same whether it was exported with or without them folded. ``check``
+    is called before each layer, and may raise a BaseException to end the measurement.
     """
     graph = network.graph
     # A merged sample axis is an axis of the graph, but none of the record's shape.
@@ -47,9 +51,12 @@ def measure_weights(
     if initial is not None:
         check_initial(network, initial)
         before = _LayerMatrices(initial.graph, Constants(initial.graph, custom_ops), ranks={})
-    layers = [matrices.layer(number, before) for number in range(len(matrices.operators))]
+    layers = []
+    for number in range(len(matrices.operators)):
+        check()
+        layers.append(matrices.layer(number, before))
     sizes = {t.name: math.prod(t.shape) for t in tensors}
-    value, reason = _path_norm(network, matrices, shape, sizes)
+    value, reason = _path_norm(network, matrices, shape, sizes, check)
     return WeightsRecord(
         layers=tuple(layers),
         parameters=count_parameters(graph, matrices.constants, matrices.folds),
@@ -145,18 +152,28 @@ def _text(matrix: BlockMatrix) -> str:
 
 
 def _path_norm(
-    network: Network, matrices: _LayerMatrices, shape: Sequence[int], sizes: Mapping[str, int]
+    network: Network,
+    matrices: _LayerMatrices,
+    shape: Sequence[int],
+    sizes: Mapping[str, int],
+    check: Callable[[], None],
 ) -> tuple[float | None, str | None]:
-    graph, layers, constants = network.graph, network.layers, matrices.constants
+    path_norm = partial(
+        compute_log_path_norm,
+        network.graph,
+        network.layers,
+        matrices.constants,
+        ranks=matrices.ranks,
+        check=check,
+    )
     value = None
     if shape[0] > 1:
         # All samples are equal, so one is enough unless a constant holds their number.
         with suppress(Exception):
-            single = (1, *shape[1:])
-            value = compute_log_path_norm(graph, layers, constants, single, matrices.ranks, sizes)
+            value = path_norm(shape=(1, *shape[1:]), sizes=sizes)
     try:
         if value is None:
-            value = compute_log_path_norm(graph, layers, constants, shape, matrices.ranks)
+            value = path_norm(shape=shape)
     except Exception as error:
         return None, _reason(error)
     if not math.isfinite(value):

@@ -263,7 +263,7 @@ def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
     )
     (column,) = [tensor.number for tensor in tensors if tensor.name == "normed"]
     whole = make_readable(network.graph.model, ["normed"])
-    (values,) = Session(whole.model, network.graph.path, run).run(["normed"], samples.values)
+    (values,) = Session(whole.model, network.graph, run).run(["normed"], samples.values)
     flat = values.astype(np.float64).reshape(3, -1)
     scale = np.abs(flat).sum(axis=1)
     lost = np.abs(plain.run([samples.values], 3).statistics["sum"][:, column] - flat.sum(axis=1))

@@ -318,9 +318,9 @@ def test_a_batch_bound_to_a_number_is_run_on_one_sample(
 ) -> None:
     found: list[int] = []
 
-    def spied(graph: object, layers: object, constants: object, shape: tuple, *more: object):
+    def spied(*words: object, shape: tuple, **more: object):
         found.append(shape[0])
-        return compute_log_path_norm(graph, layers, constants, shape, *more)
+        return compute_log_path_norm(*words, shape=shape, **more)
 
     monkeypatch.setattr("cnatool.backend.weights.weights.compute_log_path_norm", spied)
     model = bound_to_eight(how)

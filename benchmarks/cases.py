@@ -1,0 +1,105 @@
+"""The networks that are measured, with their data; both are made once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import networks
+import numpy as np
+from light_networks import write_light_network
+from processes import call_in_child
+
+# What the cache holds depends on these.
+SOURCES = ("cases.py", "light_networks.py", "networks.py", "sample_stores.py")
+
+
+class Network(NamedTuple):
+    """How a network is written, and what it reads."""
+
+    title: str
+    write: Callable[[Path], Path]
+    shape: tuple[int, ...]
+    batches: tuple[int, ...]  # of which the peer takes the fastest
+
+
+NETWORKS = {
+    "mlp": Network("MLP 784-500-500-500-10", networks.mlp, (784,), (64, 128, 256, 1024)),
+    "convnet": Network("convnet 16-32-64", networks.convnet, (1, 28, 28), (16, 32, 64, 128)),
+    "resnet18": Network("ResNet-18 at 28²", networks.resnet18, (1, 28, 28), (4, 8, 16, 32)),
+    "resnet18-norm": Network(
+        "ResNet-18 with BatchNorm at 32²",
+        partial(networks.resnet18, image=(3, 32, 32), norm=True),
+        (3, 32, 32),
+        (4, 8, 16, 32),
+    ),
+    "resnet50": Network(
+        "ResNet-50 at 224²", partial(write_light_network, "resnet50"), (3, 224, 224), (2, 4, 8)
+    ),
+    "densenet121": Network(
+        "DenseNet-121 at 224²",
+        partial(write_light_network, "densenet121"),
+        (3, 224, 224),
+        (2, 4, 8),
+    ),
+}
+
+
+class Case(NamedTuple):
+    """A network, a file of images, and how many of them are read."""
+
+    network: Network
+    model: Path
+    images: Path
+    rows: int
+
+    @property
+    def title(self) -> str:
+        """The network and the number of rows."""
+        return f"{self.network.title}, {self.rows:,} rows"
+
+
+def open_case(name: str, rows: int, cache: Path) -> Case:
+    """Open a network with as many images, and make those that the cache lacks."""
+    network = NETWORKS[name]
+    model = keep(cache, f"{name}.onnx", partial(_write_model, name))
+    images = keep(cache, f"{name}-{rows}", partial(_write_images, name, rows))
+    return Case(network, model, next(images.glob("*images*")), rows)
+
+
+def keep(cache: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a path in the cache; what is not there is made, in a process of its own.
+
+    What other code made counts as not there.
+    """
+    here = Path(__file__).parent
+    digest = hashlib.sha256(b"".join((here / source).read_bytes() for source in SOURCES))
+    path = cache / digest.hexdigest()[:12] / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent))
+        try:
+            call_in_child(make, folder / name)
+            (folder / name).replace(path)
+        finally:
+            shutil.rmtree(folder)
+    return path
+
+
+def _write_model(name: str, path: Path) -> None:
+    NETWORKS[name].write(path)
+
+
+def _write_images(name: str, rows: int, folder: Path) -> None:
+    folder.mkdir()
+    shape = NETWORKS[name].shape
+    if shape[-1] in (28, 784):
+        networks.write_digits(folder, rows)
+        return
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, *shape), np.uint8)
+    np.save(folder / "images.npy", pixels)

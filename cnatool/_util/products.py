@@ -1,0 +1,52 @@
+"""Matrix products in pieces that the linear algebra library computes in the calling thread.
+
+Its own threads cost more than they save beside a runtime that keeps all processors busy: between
+two products they spin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Multiplications in one product; OpenBLAS starts threads for more.
+PIECE = 1 << 18
+# Terms of the sums in a piece, and its rows and columns, as far as there are so many.
+DEPTH = 256
+_SIDE = 32
+
+
+def multiply(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Multiply stacks of matrices, (…, m, k) and (…, k, n), of one floating type."""
+    height, depth, width = left.shape[-2], left.shape[-1], right.shape[-1]
+    if height * depth * width <= PIECE:
+        product: NDArray[Any] = left @ right
+        return product
+    deep = min(depth, DEPTH)
+    wide = min(width, max(_SIDE, PIECE // (deep * min(height, _SIDE))))
+    high = max(1, PIECE // (deep * wide))
+    stack = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    total = np.zeros((*stack, height, width), left.dtype)
+    for k in range(0, depth, deep):
+        for column in range(0, width, wide):
+            factor = right[..., k : k + deep, column : column + wide]
+            for row in range(0, height, high):
+                part = total[..., row : row + high, column : column + wide]
+                part += left[..., row : row + high, k : k + deep] @ factor
+    return total
+
+
+def add_gram(total: NDArray[Any], part: NDArray[Any]) -> None:
+    """Add PᵀP to the lower triangle of a matrix, from a part P with at most `DEPTH` rows."""
+    turned = part.T
+    whole = len(turned) - len(turned) % _SIDE
+    tiles = turned[:whole].reshape(-1, _SIDE, len(part))
+    cells = total[:whole, :whole].reshape(len(tiles), _SIDE, len(tiles), _SIDE).swapaxes(1, 2)
+    for row, tile in enumerate(tiles):
+        cells[row, : row + 1] += tile @ tiles[: row + 1].swapaxes(1, 2)
+    if whole < len(turned):
+        total[whole:] += multiply(turned[whole:], part)

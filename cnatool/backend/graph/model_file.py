@@ -1,0 +1,166 @@
+"""The files of a model: its graph and weights read, its digests computed meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import onnx
+from google.protobuf.message import DecodeError, Message
+
+from cnatool._util.local_paths import LFS_ADVICE, is_lfs_pointer, real_path
+from cnatool._util.threads import compute_beside
+from cnatool.backend.graph.inline_weights import lies_apart, take_weights
+from cnatool.backend.graph.model_formats import check_is_onnx
+from cnatool.backend.graph.nodes import subgraphs
+from cnatool.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model."""
+
+    path: Path
+    size: int
+    digest: Future[str]  # its SHA-256, which a thread computes meanwhile
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of its content."""
+        return self.digest.result()
+
+
+class ReadModel(NamedTuple):
+    """A model as its file holds it."""
+
+    model: onnx.ModelProto  # without external weights and ``weights``
+    weights: dict[str, NDArray[Any]]  # large initializers, by name
+    file: ModelFile
+
+
+def read_model(path: Path) -> ReadModel:
+    """Read the file of a model."""
+    content = _map_file(path)
+    # Mapped no longer than until this returns: a file may not be cut short meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(_digest, content)
+        check_is_onnx(path, content)
+        rest, weights = take_weights(content)
+        model = _parse(path, rest, len(content))
+    return ReadModel(model, weights, ModelFile(path, len(content), digest))
+
+
+def _map_file(path: Path) -> memoryview:
+    """Map a file into memory; what is no ordinary file is read instead."""
+    with path.open("rb") as file:
+        try:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError):  # a pipe, or an empty file
+            return memoryview(file.read())
+
+
+def _digest(content: memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _parse(path: Path, content: bytes, size: int) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    # Some versions of protobuf refuse text that is not UTF-8 while parsing, others when it is read.
+    try:
+        model.ParseFromString(content)
+        damaged = _has_bytes_for_text(model)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is not an ONNX model, or was cut short ({size} bytes). Export it anew."
+        ) from error
+    except UnicodeDecodeError:
+        damaged = True
+    if damaged:
+        raise ModelError(f"{path} holds a name that is not UTF-8: it is damaged. Export it anew.")
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError(f"{path} is not an ONNX model: it holds no graph.")
+    if not model.graph.node:
+        raise ModelError(f"{path}: the graph has no nodes, so there is nothing to run.")
+    return model
+
+
+def _has_bytes_for_text(message: Message) -> bool:
+    """Whether a text field of a message is not UTF-8, for which protobuf returns bytes."""
+    for kind, value in message.ListFields():
+        if isinstance(value, Message):
+            if _has_bytes_for_text(value):
+                return True
+        elif kind.type == kind.TYPE_MESSAGE:
+            if any(_has_bytes_for_text(part) for part in value):
+                return True
+        elif kind.type == kind.TYPE_STRING:
+            parts = [value] if isinstance(value, str | bytes) else value
+            if any(isinstance(part, bytes) for part in parts):
+                return True
+    return False
+
+
+def list_external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
+    """Yield the files of a model's external weights."""
+    folder = real_path(path.parent)
+    locations = {
+        entry.value: tensor.name
+        for tensor in _tensors(model.graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and not lies_apart(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for location, name in sorted(locations.items()):
+        try:
+            file = real_path(folder / location.replace("\0", ""))
+            exists = file.is_file()
+        except OSError as error:
+            raise ModelError(
+                f"{path}: weight {name!r} should be in a file that cannot be: {error.strerror}."
+            ) from error
+        if "\0" in location or not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
+                "Move it beside the model and export anew."
+            )
+        if not exists:
+            raise ModelError(
+                f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
+                "file is not there."
+            )
+        if is_lfs_pointer(file):
+            raise ModelError(
+                f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
+                f"pointer. {LFS_ADVICE}."
+            )
+        yield ModelFile(file, file.stat().st_size, compute_beside(_digest_file, file))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield every constant of a graph: initializers, attributes, and those of its subgraphs."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        for inner in subgraphs(node):
+            yield from _tensors(inner)

@@ -1,0 +1,175 @@
+"""A probe that holds the values of a few nodes at a time, for models with large tensors.
+
+The graph is cut into parts, and every run of the probe passes through one part before the next one
+begins: each sample is still computed as often as in a probe of the whole, and what was compared is
+freed. The rules are those of `probe`. They are simple here because this serves only models of
+which every tensor has shapes that follow from the number of samples, and samples that do not
+depend on each other; at the first exception the model is left to `probe`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.backend.graph.nodes import overwrites_weights
+from cnatool.backend.graph.outputs import element_type, list_exposable, needs_cast
+from cnatool.backend.graph.parts import cut_graph
+from cnatool.backend.graph.random_operators import find_opaque_tensors, find_random_tensors
+from cnatool.backend.probe.axis_search import find_scaled_axis
+from cnatool.backend.probe.dependence import Regrouped, depends_on_others, lies_along
+from cnatool.backend.probe.probe import Probe, ProbedTensor, find_unreadable
+from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.session import Session
+from cnatool.backend.tensor_sizes import tensor_bytes
+from cnatool.errors import BackendError, ModelError
+from cnatool.records.store import SkippedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.graph.parts import Part
+    from cnatool.backend.inputs import Samples
+    from cnatool.backend.session import RunOptions
+    from cnatool.records.choices import Statistic
+
+# Of the results of all samples: those that are held at one time anyway, and those of a part.
+_WHOLE_BYTES = 128 << 20
+_PART_BYTES = 32 << 20
+
+_Values = dict[str, "NDArray[Any]"]
+
+
+class _ExceptionalError(Exception):
+    """A tensor takes more than these rules to be described."""
+
+
+def probe_in_parts(
+    graph: Graph, samples: Samples, run: RunOptions, statistics: Sequence[Statistic] = ()
+) -> Probe | None:
+    """Probe a model with a free batch, a part of its graph at a time.
+
+    None for a model that is small, or an exception to what this serves: `probe` describes it.
+    """
+    if graph.data_shaped or find_random_tensors(graph) or find_opaque_tensors(graph):
+        return None
+    if any(map(overwrites_weights, graph.every_node())):
+        return None
+    inputs = {name: value.shape for name, value in samples.feeds().items()}
+    sizes = dict(tensor_bytes(graph.model, inputs))
+    if sum(sizes.values()) <= _WHOLE_BYTES:
+        return None
+    try:
+        return _Runs(graph, samples, run, statistics).probe(cut_graph(graph, sizes, _PART_BYTES))
+    except (_ExceptionalError, BackendError, ModelError):
+        return None
+
+
+class _Runs:
+    """The runs of a probe, as far as they have come through the graph."""
+
+    def __init__(
+        self, graph: Graph, samples: Samples, run: RunOptions, statistics: Sequence[Statistic]
+    ) -> None:
+        self.graph, self.samples, self.run, self.statistics = graph, samples, run, statistics
+        every = np.arange(len(samples))
+        # All samples, all but the last, and each alone.
+        self.rows = [every, every[:-1], *(every[i : i + 1] for i in every)]
+        # What later parts read, by run.
+        self.values: list[_Values] = [samples.feeds(rows) for rows in self.rows]
+        self.types: dict[str, str] = {}
+        self.tensors: list[ProbedTensor] = []
+        names, self.skipped = list_exposable(graph)
+        self.names = frozenset(names)
+        self.reference: dict[str, dict[Statistic, NDArray[np.float64]]] = {}
+
+    def probe(self, parts: Sequence[Part]) -> Probe:
+        """Run one part after another."""
+        for place, part in enumerate(parts):
+            later = frozenset[str]().union(*(other.reads for other in parts[place + 1 :]))
+            self._run_part(part, later)
+        return Probe(
+            self.tensors,
+            self.skipped,
+            self.samples,
+            {},
+            self.run,
+            one_runs=True,
+            reference=self.reference,
+        )
+
+    def _run_part(self, part: Part, later: frozenset[str]) -> None:
+        outputs = [name for name in part.results if name in self.names or name in later]
+        if not outputs:
+            return
+        session = Session(part.model(self.graph, self.types, outputs), self.graph, self.run)
+        for name, kind in session.types.items():
+            if not kind.startswith("tensor(") or find_unreadable(kind) or needs_cast(kind):
+                raise _ExceptionalError
+            self.types[name] = kind
+
+        def run(number: int) -> _Values:
+            before = self.values[number]
+            feeds = {name: value for name, value in before.items() if name in part.reads}
+            results: _Values = dict(zip(outputs, session.run(outputs, feeds), strict=True))
+            known = before | results
+            self.values[number] = {name: known[name] for name in known if name in later}
+            return results
+
+        small = {name: value.shape for name, value in run(1).items()}
+        large = run(0)
+        described = [
+            self._describe(name, large[name], small[name]) for name in outputs if name in self.names
+        ]
+        found = [tensor for tensor in described if tensor is not None]
+        for number in range(2, len(self.rows)):
+            _compare(found, large, Regrouped(self.rows[number], run(number), 1))
+        for tensor in found:
+            if self.statistics and tensor.is_summed_in_parts:
+                self.reference[tensor.name] = reference_statistics(
+                    large[tensor.name], self.statistics
+                )
+        self.tensors += found
+
+    def _describe(
+        self, name: str, value: NDArray[Any], small: tuple[int, ...]
+    ) -> ProbedTensor | None:
+        """Describe a tensor by its value in the run of all samples, and its shape in one of less.
+
+        None for a tensor that has no sample axis.
+        """
+        operator = self.graph.operator(name)
+        axis = find_scaled_axis(value.shape, small, len(self.samples))
+        if isinstance(axis, str):
+            self.skipped.append(SkippedTensor(name, operator, axis))
+            return None
+        shape = axis.samples_first(value).shape[1:]
+        rest = tuple(size for place, size in enumerate(small) if place != axis.axis)
+        if axis.factor > 1 or shape != rest:
+            raise _ExceptionalError
+        return ProbedTensor(
+            name=name,
+            operator=operator,
+            onnx_type=element_type(self.types[name]),
+            dtype=value.dtype,
+            shape=shape,
+            batch_axis=axis.axis,
+        )
+
+
+def _compare(
+    tensors: Sequence[ProbedTensor], large: Mapping[str, NDArray[Any]], alone: Regrouped
+) -> None:
+    """Make sure that a sample has the same values alone, and the same axes."""
+    for tensor in tensors:
+        name, axis = tensor.name, tensor.axis
+        whole = large[name]
+        same_rank = np.ndim(alone.values[name]) == whole.ndim
+        if not same_rank or not lies_along(name, axis, whole.ndim, alone):
+            raise _ExceptionalError
+        if depends_on_others(name, axis, whole, alone):
+            raise _ExceptionalError

@@ -1,0 +1,183 @@
+"""The largest singular value of a weight matrix."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool._util.products import DEPTH, PIECE, add_gram, multiply
+from cnatool.store.block_matrix import PART
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from cnatool.store.block_matrix import BlockMatrix
+
+# Bound of the relative error of the largest eigenvalue of WᵀW; that of the spectral norm is half.
+SPECTRAL_TOLERANCE = 1e-9
+# Up to this many rows or columns, all eigenvalues are computed; for more, LAPACK starts threads.
+_DIRECT = 64
+# Up to this many, WᵀW is computed, which costs less than many passes over the matrix.
+_GRAM = 512
+# Vectors that are multiplied at once; one alone could miss the larger of two close eigenvalues.
+_BLOCK = 4
+# Most vectors of a Krylov space, and how many it is continued with.
+_MOST, _KEPT = 48, 16
+# Passes in float32 between two checks of convergence, and most of them.
+_PASSES = 4
+_ROUGH_PASSES = 100
+
+
+def spectral_norm(matrix: BlockMatrix) -> float:
+    """Compute the largest singular value of a matrix: the largest of all blocks.
+
+    Its relative error is at most half of `SPECTRAL_TOLERANCE`. Squares of the elements must be in
+    range.
+    """
+    count, rows, columns = matrix.blocks.shape
+    if not count * rows * columns:
+        return 0.0
+    if rows * columns * min(rows, columns) > PIECE or rows * columns > PART:
+        return max(_block_norm(matrix.block(number)) for number in range(count))
+    # These are small, and there may be many.
+    return max(_norm_of_small(part) for part in matrix.parts())
+
+
+def _norm_of_small(blocks: NDArray[np.float64]) -> float:
+    turned = blocks.swapaxes(1, 2)
+    gram = blocks @ turned if blocks.shape[1] < blocks.shape[2] else turned @ blocks
+    return _root(np.linalg.eigvalsh(gram)[:, -1].max())
+
+
+def _block_norm(matrix: BlockMatrix) -> float:
+    size = min(matrix.shape)
+    if size <= _DIRECT:
+        return _root(np.linalg.eigvalsh(_Product(matrix, np.float64).gram())[-1])
+    # float32 finds the vectors, at half the cost; float64 completes them, mostly in one pass.
+    near = _approximate(_Product(matrix, np.float32)).astype(np.float64)
+    value, _ = _iterate(_Product(matrix, np.float64).times, near)
+    return _root(value)
+
+
+def _approximate(product: _Product) -> NDArray[np.float32]:
+    """Compute the last eigenvectors of WᵀW within the precision of float32."""
+    size = product.size
+    times: Callable[[NDArray[Any]], NDArray[Any]] = product.times
+    if size <= _GRAM:
+        power = product.gram()
+        # A power has the same vectors, and its eigenvalues are further apart. Up to the eighth for
+        # each halving of the size, which makes a product eight times cheaper.
+        for _ in range(3 * int(math.log2(_GRAM / size))):
+            power = multiply(power, power)
+            power /= max(float(power.max()), float(np.finfo(np.float32).tiny))
+        times = partial(multiply, power)
+    start = np.random.default_rng(0).standard_normal((size, _BLOCK), np.float32)
+    _, vectors = _iterate(times, start, every=_PASSES, most=_ROUGH_PASSES)
+    return vectors
+
+
+def _root(eigenvalue: float) -> float:
+    return math.sqrt(max(0.0, float(eigenvalue)))
+
+
+class _Product:
+    """WᵀW of a matrix of one block, or W Wᵀ if that is smaller; the matrix is never copied."""
+
+    def __init__(self, matrix: BlockMatrix, dtype: type[np.floating[Any]]) -> None:
+        block, scale = matrix.blocks[0], matrix.scale[0]
+        most = np.finfo(dtype).max
+        factors = np.clip(scale, -most, most).astype(dtype)[:, None]
+        wide = block.shape[0] < block.shape[1]
+        self._dtype = dtype
+        self._tall = block.T if wide else block
+        self._factors = np.broadcast_to(factors.T if wide else factors, self._tall.shape)
+        self.size: int = self._tall.shape[1]
+
+    def _parts(self, height: int) -> Iterator[NDArray[Any]]:
+        # What float32 cannot hold before it is scaled is scaled first.
+        first = np.float64 if self._tall.dtype == np.float64 else self._dtype
+        for start in range(0, len(self._tall), height):
+            rows = slice(start, start + height)
+            part = self._tall[rows].astype(first, copy=False) * self._factors[rows]
+            yield part.astype(self._dtype, copy=False)
+
+    def gram(self) -> NDArray[Any]:
+        """Compute the product itself."""
+        total = np.zeros((self.size, self.size), self._dtype)
+        for part in self._parts(DEPTH):
+            add_gram(total, part)
+        return np.tril(total) + np.tril(total, -1).T
+
+    def times(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Multiply the product by vectors, (size, k), in one pass over the matrix."""
+        total = np.zeros_like(vectors)
+        for part in self._parts(max(1, PIECE // vectors.size)):
+            total += part.T @ (part @ vectors)
+        return total
+
+
+def _iterate(
+    times: Callable[[NDArray[Any]], NDArray[Any]],
+    start: NDArray[Any],
+    *,
+    every: int = 1,
+    most: int | None = None,
+) -> tuple[float, NDArray[Any]]:
+    """Compute the largest eigenvalue of WᵀW and the last eigenvectors, in a block Krylov space.
+
+    By the Rayleigh–Ritz method: the value never exceeds the true one and only grows. Where the
+    space has become large, its best part continues it. Convergence is checked after so many passes,
+    of which there are at most ``most``.
+    """
+    rounding = 16 * float(np.finfo(start.dtype).eps)
+    current = np.linalg.qr(start)[0]
+    basis = images = np.empty((len(start), 0), start.dtype)
+    for step in itertools.count(1):
+        image = times(current)
+        basis, images = np.hstack([basis, current]), np.hstack([images, image])
+        current = _orthogonal_part(basis, image)
+        # If nothing lies outside, the space contains the largest.
+        last = current.shape[1] == 0 or step == most
+        if not last and step % every:
+            continue
+        projected = basis.T @ images
+        values, vectors = np.linalg.eigh((projected + projected.T) / 2)
+        value, vector = float(values[-1]), vectors[:, -1]
+        residual = float(np.linalg.norm(images @ vector - value * (basis @ vector)))
+        bound = _bound_error(residual, values)
+        if last or bound <= SPECTRAL_TOLERANCE * value or residual <= rounding * value:
+            break
+        if basis.shape[1] >= _MOST:
+            basis, images = basis @ vectors[:, -_KEPT:], images @ vectors[:, -_KEPT:]
+    return value, basis @ vectors[:, -_BLOCK:]
+
+
+def _bound_error(residual: float, values: NDArray[np.float64]) -> float:
+    """Bound the error of the last of some Ritz values, in ascending order, by its residual.
+
+    It is at most the residual, and, where the next eigenvalue is further away, at most the square
+    of the residual over that distance (Kato and Temple).
+    """
+    gap = float(values[-1] - values[-2]) if values.size > 1 else 0.0
+    return residual * min(1.0, residual / gap) if gap > 0 else residual
+
+
+def _orthogonal_part(basis: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
+    """Compute an orthonormal basis of the part of some vectors that is orthogonal to a space."""
+    eps = float(np.finfo(image.dtype).eps)
+    rest = image[:, : basis.shape[0] - basis.shape[1]]
+    lengths = np.linalg.norm(rest, axis=0)
+    # Once, and again for the rounding error.
+    for _ in range(2):
+        rest = rest - basis @ (basis.T @ rest)
+    # What is left of a vector, and of several of them, is dropped if it is rounding error alone.
+    left = np.linalg.norm(rest, axis=0)
+    kept = left > 1e3 * eps * lengths.max(initial=0.0)
+    directions, heights = np.linalg.qr(rest[:, kept] / left[kept])
+    return directions[:, np.abs(np.diag(heights)) > math.sqrt(eps)]

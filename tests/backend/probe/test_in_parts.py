@@ -1,0 +1,125 @@
+"""A probe that takes a graph part by part finds what a probe of the whole finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from support.networks import Builder, mlp, residual_convnet, saved
+
+from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.inputs import Samples
+from cnatool.backend.probe import in_parts
+from cnatool.backend.probe.in_parts import probe_in_parts
+from cnatool.backend.probe.probe import probe
+from cnatool.backend.session import RunOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cnatool.records.choices import Statistic
+
+STATISTICS: tuple[Statistic, ...] = ("sum", "abs_sum")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr(in_parts, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(in_parts, "_PART_BYTES", getattr(request, "param", 1))
+
+
+def computed_constants() -> onnx.ModelProto:
+    """Constants that nodes compute, one of them inside a branch, and arithmetic on shapes."""
+    b = Builder(1)
+    b.node("Neg", [b.weight("w", 4)], "negative")
+    b.node("Mul", ["x", "negative"], "scaled")
+    b.node("Relu", ["scaled"], "active")
+    b.node("Shape", ["active"], "shape")
+    bodies = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["negative"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then", "Exp"), ("else", "Abs"))
+    }
+    b.node("If", [b.constant("yes", np.array(True))], "chosen", **bodies)
+    b.node("Add", ["active", "chosen"], "added")
+    b.node("Reshape", ["added", "shape"], "shaped")
+    b.node("Add", ["shaped", "negative"], "y")
+    return b.model({"x": ("n", 4)}, {"y": ("n", 4)})
+
+
+@pytest.mark.parametrize("small_parts", [1, 3000], indirect=True)
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(mlp(), (64,)), (residual_convnet(), (1, 8, 8)), (computed_constants(), (4,))],
+    ids=["mlp", "residual", "constants"],
+)
+def test_as_a_probe_of_the_whole(
+    model: onnx.ModelProto, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    graph = load_graph(saved(model, tmp_path / "net.onnx"))
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    found = probe_in_parts(graph, Samples({"x": x}), RunOptions(), STATISTICS)
+    expected = probe(graph, Samples({"x": x}), bound=None, run=RunOptions(), statistics=STATISTICS)
+    assert found is not None
+    assert found.tensors == expected.tensors
+    assert found.skipped == expected.skipped
+    assert found.one_runs == expected.one_runs
+    assert found.counted == expected.counted
+    assert found.reference.keys() == expected.reference.keys()
+    for name, statistics in expected.reference.items():
+        for statistic, values in statistics.items():
+            np.testing.assert_allclose(found.reference[name][statistic], values, 1e-5, 1e-5)
+
+
+def mixing(operator: str) -> onnx.ModelProto:
+    b = Builder(2)
+    b.node("Relu", ["x"], "active")
+    if operator == "mean of the batch":
+        b.node("ReduceMean", ["active"], "mean", axes=[0])
+        b.node("Sub", ["active", "mean"], "y")
+    elif operator == "merged axis":
+        b.node("Reshape", ["active", b.constant("rows", np.array([-1, 2]))], "merged")
+        b.node("Reshape", ["merged", b.constant("back", np.array([-1, 4]))], "y")
+    elif operator == "an axis lost by one sample":
+        b.node("Squeeze", ["active"], "y")
+    elif operator == "random numbers":
+        b.node("RandomNormalLike", ["active"], "noise")
+        b.node("Add", ["active", "noise"], "y")
+    else:
+        b.node("NonZero", ["active"], "places")
+        b.node("Cast", ["places"], "y", to=TensorProto.FLOAT)
+    return b.model({"x": ("n", 4)}, {"y": ("m", 4)}, opset=13)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        "mean of the batch",
+        "merged axis",
+        "an axis lost by one sample",
+        "random numbers",
+        "counted places",
+    ],
+)
+def test_exceptions_are_left_to_a_probe_of_the_whole(operator: str, tmp_path: Path) -> None:
+    graph = load_graph(saved(mixing(operator), tmp_path / "net.onnx"))
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    assert probe_in_parts(graph, Samples({"x": x}), RunOptions()) is None
+
+
+@pytest.mark.parametrize("small_parts", [1], indirect=True)
+def test_a_small_model_is_probed_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(in_parts, "_WHOLE_BYTES", 1 << 20)
+    graph = load_graph(saved(mlp(), tmp_path / "net.onnx"))
+    assert (
+        probe_in_parts(graph, Samples({"x": np.eye(3, 64, dtype=np.float32)}), RunOptions()) is None
+    )
