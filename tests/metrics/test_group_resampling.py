@@ -57,7 +57,7 @@ def test_groups_of_one_sample_vary_as_resampled_samples_do(form: Any, name: str)
         rows = np.repeat(np.arange(n), counts[groups])
         found.append(statistic(counts) - value)
         expected.append(FORMS[form](a[rows], b[rows]).statistic - value)
-    # The same but for the remainder, and but for what duplicates take from a resample's coefficient.
+    # The same but for the remainder, and for what duplicates take from the coefficient.
     assert np.corrcoef(found, expected)[0, 1] > 0.95
     assert np.std(found) == pytest.approx(np.std(expected), rel=0.1)
 
