@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import dumps  # noqa: F401  (registers its measurements)
+import peers  # noqa: F401
 import scores  # noqa: F401
 from figures import Report, Result, read_report, write_report
 from machine import describe_machine, list_versions
@@ -30,7 +31,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     versions = list_versions(options.peers)
     report = Report(
-        shlex.join(["python", "benchmarks/all.py", *sys.argv[1:]]),
+        describe_command(options),
         options.quick,
         describe_machine(load),
         versions,
@@ -56,6 +57,16 @@ def main() -> None:
         report.machine = describe_machine(load)
         write_report(report, path)
     print(f"written to {path}")
+
+
+def describe_command(options: argparse.Namespace) -> str:
+    """Return the command without the places of this machine."""
+    words = ["python", "benchmarks/all.py"]
+    words += ["--quick"] if options.quick else []
+    words += ["--only", *options.only] if options.only != ["*"] else []
+    words += ["--rounds", str(options.rounds)] if options.rounds else []
+    words += ["--scale", str(options.scale)] if options.scale != 1 else []
+    return shlex.join(words)
 
 
 def measure_alone(name: str, options: argparse.Namespace, parameters: dict[str, str]) -> Result:

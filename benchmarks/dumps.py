@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from figures import Row, Side, Spread, compare_times
 from processes import run_process
 from registry import Run, register
 from timing import Taken, alternate, find_fastest, processor_seconds
+from working_folder import WorkingFolder
 
 import cnatool
 
@@ -42,6 +45,10 @@ def dump(
     )
 
 
+def _dump_again(case: Case, folder: WorkingFolder, keep: Kept, tensors: str = "all") -> None:
+    dump(case, folder.new_path(".zarr"), keep, tensors)
+
+
 def measure_statistics(
     run: Run,
     network: str,
@@ -52,15 +59,13 @@ def measure_statistics(
 ) -> list[Row]:
     """Compare dumps of statistics with inference of the same images alone."""
     case = open_case(network, rows, run.cache)
-    few = _few(case)
+    few = count_few(case)
     batch = find_fastest(lambda size: loops.run_inference(case, size, few), case.network.batches)
     with run.open_folder() as folder:
-        calls = {"peer": lambda: loops.run_inference(case, batch)}
+        calls: dict[str, Callable[[], object]] = {"peer": lambda: loops.run_inference(case, batch)}
         for tensors in selections:
             dump(case, folder.new_path(".zarr"), "statistics", tensors, few)
-            calls[tensors] = lambda tensors=tensors: dump(
-                case, folder.new_path(".zarr"), "statistics", tensors
-            )
+            calls[tensors] = partial(_dump_again, case, folder, "statistics", tensors)
         times = alternate(calls, rounds, folder.clear)
     peer = (f"ONNX Runtime, batch {batch}", times["peer"])
     return [
@@ -77,7 +82,7 @@ def measure_statistics(
 def measure_full(run: Run, network: str, rows: int, rounds: int) -> list[Row]:
     """Compare full dumps with a loop that stores the same, and with the longer of its two parts."""
     case = open_case(network, rows, run.cache)
-    few, sizes = _few(case), case.network.batches
+    few, sizes = count_few(case), case.network.batches
     with run.open_folder() as folder:
 
         def write(size: int, rows: int | None = None) -> None:
@@ -87,11 +92,11 @@ def measure_full(run: Run, network: str, rows: int, rounds: int) -> list[Row]:
         fetched = find_fastest(lambda size: loops.run_all_outputs(case, size, few), sizes)
         arrays = loops.compute_all_outputs(case, loop)
         dump(case, folder.new_path(".zarr"), "full", rows=few)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "loop": lambda: write(loop),
             "fetched": lambda: loops.run_all_outputs(case, fetched),
             "written": lambda: loops.write_bytes(arrays, case.rows, folder.new_path()),
-            "cnatool": lambda: dump(case, folder.new_path(".zarr"), "full"),
+            "cnatool": partial(_dump_again, case, folder, "full"),
         }
         times = alternate(calls, rounds, folder.clear)
     ours = ("cnatool", times["cnatool"])
@@ -179,13 +184,14 @@ def measure_memory(run: Run, network: str, rows: int, goal: float) -> list[Row]:
 
 def check_tensors(model: Path, path: Path) -> None:
     """Fail if a tensor of a model is neither in a store nor left out as a constant."""
-    record = cnatool.open(path).record
-    stored = {tensor.name for tensor in (*record.tensors, *record.skipped)}
+    record = cnatool.open(path).record  # type: ignore[attr-defined]
+    stored = {tensor.name for tensor in record.tensors}
+    stored |= {tensor.name for tensor in record.skipped}
     lost = {name for node in onnx.load(model).graph.node for name in node.output} - stored
     assert not lost, f"lost: {', '.join(sorted(lost))}"
 
 
-def _few(case: Case) -> int:
+def count_few(case: Case) -> int:
     """Return the rows that tell which batch is fastest, and that warm everything up."""
     return max(case.rows // 8, min(4 * max(case.network.batches), case.rows))
 

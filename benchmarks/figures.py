@@ -51,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of the table: what is measured, and the figure that has a goal."""
 
     what: str
-    cnatool: Side
+    measured: Side
     peer: Side | None
     figure: Spread
     unit: Unit

@@ -6,6 +6,7 @@ import gzip
 import struct
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -117,7 +118,7 @@ class _Graph:
         self.weights.append(_weights(self._rng, name, shape, fan_in))
         return name
 
-    def node(self, operator: str, inputs: list[str], **attributes: object) -> str:
+    def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{operator.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
@@ -187,7 +188,7 @@ def _save(
     path: Path,
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
-    shape: tuple[object, ...],
+    shape: tuple[str | int, ...],
     output: str,
 ) -> Path:
     graph = helper.make_graph(

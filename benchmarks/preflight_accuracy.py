@@ -44,7 +44,8 @@ def run(code: str, *words: object) -> list[float]:
     """Run Python code in a process and parse its output."""
     command = [sys.executable, "-c", code, *map(str, words)]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(result.stdout)
+    numbers: list[float] = json.loads(result.stdout)
+    return numbers
 
 
 def main() -> None:

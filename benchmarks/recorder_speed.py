@@ -67,7 +67,8 @@ class Loop:
             optimizer.zero_grad()
             x = self.raw.to(self.device).float() / 255
             outputs = call(x)
-            nn.functional.cross_entropy(outputs, labels).backward()
+            loss = nn.functional.cross_entropy(outputs, labels)
+            torch.autograd.backward(loss)
             optimizer.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize()

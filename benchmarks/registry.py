@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from figures import Result, Row
+from working_folder import WorkingFolder
 
 
 class NotMeasuredError(Exception):
@@ -53,30 +52,11 @@ class Run:
         return self.rounds or (quick if self.quick else full)
 
     @contextmanager
-    def open_folder(self) -> Iterator[Folder]:
+    def open_folder(self) -> Iterator[WorkingFolder]:
         """Open a folder for output, on the disk of the cache, and remove it at the end."""
         self.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="output-") as name:
-            yield Folder(Path(name))
-
-
-class Folder:
-    """A folder for output."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._count = 0
-
-    def new_path(self, suffix: str = "") -> Path:
-        """Return a path that does not exist."""
-        self._count += 1
-        return self.path / f"{self._count}{suffix}"
-
-    def clear(self) -> None:
-        """Remove everything, and wait until nothing else is to be written to any disk."""
-        for path in self.path.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        os.sync()
+            yield WorkingFolder(Path(name))
 
 
 Measurement = Callable[[Run], list[Row]]

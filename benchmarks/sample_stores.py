@@ -13,13 +13,13 @@ CLASSES = 10
 
 
 def write_sample_store(
-    train: int, test: int, layers: int, shape: tuple[int, ...], path: Path
+    train: int, test: int, layers: int, shape: tuple[int, ...], path: Path, seed: int = 0
 ) -> Path:
     """Write a store whose sums depend on how much of an input is not zero.
 
     Inputs are unsigned bytes of a shape; no whole activation is stored.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     names = [f"fc{number}" for number in range(1, layers + 1)]
     # Each input is some of the noise, cut off after a share of it.
     noise = rng.integers(0, 256, (4_096, *shape), np.uint8).reshape(4_096, -1)

@@ -11,48 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from processes import call_in_child, run_process
+from sample_stores import write_sample_store
 
-_BATCH = 8192
-_CLASSES = 10
-_LEVELS = 64  # values in one input
+_INPUT = (64,)
 _NO_RESAMPLES = ("--set", "resamples=0", "--set", "area_resamples=0", "--set", "permutations=0")
-
-
-def write_store(path: Path, rows: int, layers: int, seed: int) -> Path:
-    """Write a store of statistics of so many samples, half of them train and half test."""
-    import cnatool
-
-    names = [f"layer{number}" for number in range(layers)]
-    rng = np.random.default_rng(seed)
-    with cnatool.create_store(
-        path,
-        tensors=dict.fromkeys([*names, "logits"], "Linear"),
-        outputs=["logits"],
-        keep="statistics",
-        shapes=dict.fromkeys(names, (64,)),
-        overwrite=True,
-    ) as store:
-        for split in ("train", "test"):
-            for start in range(0, rows // 2, _BATCH):
-                count = min(_BATCH, rows // 2 - start)
-                spread = rng.integers(8, 256, (count, 1))
-                sums = rng.normal(size=(count, layers)) * 3 + spread * np.linspace(0, 1, layers)
-                logits = rng.normal(size=(count, _CLASSES)).astype(np.float32)
-                store.append(
-                    split,
-                    inputs=(rng.random((count, _LEVELS)) * spread).astype(np.uint8),
-                    labels=rng.integers(0, _CLASSES, count),
-                    outputs=logits,
-                    statistics={
-                        "sum": {
-                            **dict(zip(names, sums.T, strict=True)),
-                            "logits": logits.sum(axis=1, dtype=np.float64),
-                        }
-                    },
-                )
-    return path
 
 
 def list_commands(folder: Path, store: Path, other: Path) -> dict[str, list[object]]:
@@ -95,7 +58,10 @@ def main() -> None:
             stores[rows] = [folder / f"{rows}-{options.layers}-{seed}.zarr" for seed in (0, 1)]
             for seed, path in enumerate(stores[rows]):
                 if not path.exists():
-                    call_in_child(write_store, path, rows, options.layers, seed)
+                    half = rows // 2
+                    call_in_child(
+                        write_sample_store, half, half, options.layers, _INPUT, path, seed
+                    )
         for title in list_commands(folder, folder, folder):
             if options.only and title not in options.only:
                 continue

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from cases import keep
 from figures import Row, Side, Spread
@@ -12,37 +15,70 @@ from registry import Run, register
 from sample_stores import write_sample_store
 from timing import Taken
 
-
-def score(
-    run: Run, train: int, test: int, layers: int, shape: tuple[int, ...], rounds: int
-) -> tuple[str, list[Usage]]:
-    """Score a store with all intervals, in a process each time; return what, and usages."""
-    size = "x".join(map(str, shape))
-    name = f"samples-{train}-{test}-{layers}-{size}.zarr"
-    store = keep(run.cache, name, partial(write_sample_store, train, test, layers, shape))
-    usages = [run_process(sys.executable, "-m", "cnatool", "score", store) for _ in range(rounds)]
-    return f"score with all intervals, {train + test:,} samples × {layers} tensors", usages
+# What is computed besides the coefficients, left out.
+PLAIN = ("--set=resamples=0", "--set=area_resamples=0", "--set=permutations=0")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "score with all intervals": ("score",),
+    "score without intervals and p-values": ("score", *PLAIN),
+    "layers": ("layers",),
+}
 
 
-def measure_large(run: Run) -> list[Row]:
-    """Measure processor time and memory of a store as large as ImageNet."""
-    train, test = run.count_rows(1_000_000), run.count_rows(170_000)
-    what, usages = score(run, train, test, 8, (28, 28), run.count_rounds(3, 1))
-    side = _side(usages)
-    spent = Spread.of(usage.processor_seconds for usage in usages)
-    peak = Spread.of(usage.megabytes for usage in usages)
-    return [
-        Row(what, side, None, spent, "s of processor time", 4),
-        Row("the same, peak memory", side, None, peak, "MB", 300),
-    ]
+class Samples(NamedTuple):
+    """How many samples of how many tensors a store holds."""
+
+    train: int
+    test: int
+    layers: int
+    shape: tuple[int, ...] = (28, 28)
+
+    def __str__(self) -> str:
+        return f"{self.train + self.test:,} samples × {self.layers} tensors"
+
+    def open(self, run: Run) -> Path:
+        """Return the store, made if the cache lacks it."""
+        name = f"samples-{self.train}-{self.test}-{self.layers}-{self.shape[0]}.zarr"
+        return keep(run.cache, name, partial(write_sample_store, *self))
+
+
+def measure_commands(
+    run: Run, samples: Samples, commands: Sequence[str], rounds: int
+) -> dict[str, list[Usage]]:
+    """Run commands over a store in turn, a process each time."""
+    store = samples.open(run)
+    used: dict[str, list[Usage]] = {title: [] for title in commands}
+    for _ in range(rounds):
+        for title in commands:
+            command, *options = COMMANDS[title]
+            words = (sys.executable, "-m", "cnatool", command, store, *options)
+            used[title].append(run_process(*words))
+    return used
+
+
+def measure_large(run: Run, train: int, test: int, rounds: int, goals: bool) -> list[Row]:
+    """Measure processor time and memory of 8 layers."""
+    samples = Samples(train, test, 8)
+    commands = list(COMMANDS)[: 1 if goals and run.quick else None]
+    rows = []
+    for title, usages in measure_commands(run, samples, commands, rounds).items():
+        side = _side(usages)
+        spent = Spread.of(usage.processor_seconds for usage in usages)
+        goal = 4 if goals and title == commands[0] else None
+        rows.append(Row(f"{title}, {samples}", side, None, spent, "s of processor time", goal))
+        if goal is not None:
+            peak = Spread.of(usage.megabytes for usage in usages)
+            rows.append(Row(f"{title}, {samples}", side, None, peak, "MB", 300))
+    return rows
 
 
 def measure_wide(run: Run) -> list[Row]:
-    """Measure the time of a store of many tensors."""
+    """Measure the time of a million samples of many tensors."""
     half = run.count_rows(500_000)
-    what, usages = score(run, half, half, 100, (64,), run.count_rounds(3, 1))
+    samples = Samples(half, half, 100, (64,))
+    title = next(iter(COMMANDS))
+    usages = measure_commands(run, samples, [title], run.count_rounds(3, 1))[title]
     taken = Spread.of(usage.seconds for usage in usages)
-    return [Row(what, _side(usages), None, taken, "s", 6)]
+    return [Row(f"{title}, {samples}", _side(usages), None, taken, "s", 6)]
 
 
 def _side(usages: list[Usage]) -> Side:
@@ -50,5 +86,16 @@ def _side(usages: list[Usage]) -> Side:
     return Side.of("cnatool", taken, [usage.megabytes for usage in usages])
 
 
-register("score/large", measure_large)
+register(
+    "score/small",
+    lambda run: measure_large(
+        run, run.count_rows(60_000), run.count_rows(10_000), run.count_rounds(3, 1), goals=False
+    ),
+)
+register(
+    "score/large",
+    lambda run: measure_large(
+        run, run.count_rows(1_000_000), run.count_rows(170_000), run.count_rounds(3, 1), goals=True
+    ),
+)
 register("score/wide", measure_wide)

@@ -94,9 +94,9 @@ def main() -> None:
             times: dict[str, list[float]] = {way: [] for way in calls}
             for round_ in range(options.rounds + 1):
                 for way, call in calls.items():
-                    taken = sum(seconds(call, time.process_time) for _ in range(batches))
+                    spent = sum(seconds(call, time.process_time) for _ in range(batches))
                     if round_:
-                        times[way].append(taken)
+                        times[way].append(spent)
         for way, taken in times.items():
             ratios = [a / b for a, b in zip(taken, times["inference"], strict=True)]
             print(

@@ -14,7 +14,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -37,7 +37,7 @@ ROW_BYTES = 4 * 64 * 16 * 16
 BATCH = 256
 CHUNK = 64  # rows in 4 MiB, as in cnatool's chunks
 ZARR_CODECS: dict[Codec, list[Any]] = {
-    "lz4": [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")],
+    "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")],
     "zstd": [BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
     "gzip": [GzipCodec(level=1)],
     "none": [],
@@ -53,7 +53,8 @@ def make_fields(rows: int, seed: int) -> NDArray[np.float32]:
     frequency = np.hypot(np.fft.fftfreq(ROW[1])[:, None], np.fft.rfftfreq(ROW[2])[None])
     smooth = np.fft.irfft2(spectrum / (1 + (frequency / 0.05) ** 2), s=ROW[1:])
     smooth = smooth / smooth.std() - 0.3
-    return np.maximum(smooth, 0).astype(np.float32)
+    values: NDArray[np.float32] = np.maximum(smooth, 0).astype(np.float32)
+    return values
 
 
 def make_array(rows: int) -> NDArray[np.float32]:
@@ -233,7 +234,7 @@ def size_of(path: Path) -> int:
 
 def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int) -> None:
     """Print tables for one codec: writing, reading, summing."""
-    writes: Mapping[str, tuple[str, Callable[[Path], None]]] = {
+    writes: dict[str, tuple[str, Callable[[Path], None]]] = {
         f"**cnatool, {codec}**": (
             "ours.zarr",
             partial(write_cnatool, values=values, rows=len(values), codec=codec),
@@ -374,7 +375,6 @@ def main() -> None:
             sum_blocks(options.folder)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        # First, since the peak of a child includes that of its parent.
         measure_memory(Path(name), options.rows)
         measure_many_arrays(Path(name), 4000)
         compare(Path(name), make_array(options.rows), options.codec, options.rounds)

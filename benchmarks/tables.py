@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from figures import Report, Row, Side, Spread, read_report
+from figures import Report, Row, Side, read_report
 
 BEGIN = "<!-- figures: written by `python benchmarks/tables.py` -->"
 END = "<!-- end of figures -->"
@@ -19,7 +19,7 @@ def describe_row(row: Row) -> str:
     spent = (
         f"; processor time {_number(row.processor_figure.median)}" if row.processor_figure else ""
     )
-    sides = "; ".join(_describe_side(side) for side in (row.peer, row.cnatool) if side)
+    sides = "; ".join(_describe_side(side) for side in (row.peer, row.measured) if side)
     return f"{row.what}: {_describe_figure(row)}{spent}{_describe_goal(row)} [{sides}]"
 
 
@@ -55,39 +55,47 @@ def _number(value: float) -> str:
 
 
 def make_tables(report: Report) -> str:
-    """Make the tables of a report."""
+    """Make the tables of a report: of the figures with a goal, and of those without."""
     machine, versions = report.machine, report.versions
     software = ", ".join(f"{name} {version}" for name, version in versions.items())
+    begin, end = machine.load
+    rows = [row for result in report.results for row in result.rows]
+    with_goal = [row for row in rows if row.goal is not None]
+    others = [row for row in rows if row.goal is None]
+    reached = sum(row.reached is True for row in with_goal)
     lines = [
-        f"{machine.cores} cores ({machine.processor}), {machine.memory_gb:.0f} GB, load "
-        f"{machine.load[0]} at the beginning and {machine.load[1]} at the end; {software}; "
-        f"`{report.command}`.",
-        "",
-        "| what | peer | cnatool | figure | processor time | goal | |",
-        "|---|---|---|---|---|---|---|",
+        f"`{report.command}` on {machine.cores} cores ({machine.processor}) with "
+        f"{machine.memory_gb:.0f} GB and a load of {begin:.1f} at the beginning and {end:.1f} at "
+        f"the end; {software}. {reached} of {len(with_goal)} goals are reached.",
+        *_make_table(with_goal, ("goal", "")),
+        *(_make_table(others, ()) if others else ()),
     ]
-    lines += [_make_line(row) for result in report.results for row in result.rows]
     left_out = {n: why for result in report.results for n, why in result.left_out.items()}
     if left_out:
-        lines += ["", "Left out:"]
+        lines += ["", "Left out:", ""]
         lines += [f"- {name}: {reason}" for name, reason in left_out.items()]
     return "\n".join(lines)
 
 
-def _make_line(row: Row) -> str:
-    goal = "" if row.goal is None else f"≤ {_number(row.goal)}"
-    verdict = {None: "", True: "reached", False: "missed"}[row.reached]
-    spent: Spread | None = row.processor_figure
-    cells = (
+def _make_table(rows: list[Row], more: tuple[str, ...]) -> list[str]:
+    """Make the lines of a table, which a blank line opens."""
+    titles = ("what", "peer", "cnatool", "figure", "processor time", *more)
+    lines = [_list_cells(row)[: len(titles)] for row in rows]
+    return ["", *(f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *lines))]
+
+
+def _list_cells(row: Row) -> list[str]:
+    """Return the cells of a row."""
+    spent = row.processor_figure
+    return [
         row.what,
         _describe_side(row.peer) if row.peer else "",
-        _describe_side(row.cnatool).removeprefix("cnatool: "),
+        _describe_side(row.measured).removeprefix("cnatool: "),
         _describe_figure(row),
         _number(spent.median) if spent else "",
-        goal,
-        verdict,
-    )
-    return f"| {' | '.join(cells)} |"
+        "" if row.goal is None else f"≤ {_number(row.goal)}",
+        {None: "", True: "reached", False: "missed"}[row.reached],
+    ]
 
 
 def fill(text: str, tables: str) -> str:

@@ -6,7 +6,10 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Taken(NamedTuple):
@@ -65,13 +68,13 @@ def alternate(
     return times
 
 
-def find_fastest(call: Callable[[int], object], sizes: Sequence[int], rounds: int = 2) -> int:
-    """Return the size with which a call is fastest, by the shortest of some rounds."""
-    durations = dict.fromkeys(sizes, float("inf"))
+def find_fastest(call: Callable[[_T], object], settings: Sequence[_T], rounds: int = 2) -> _T:
+    """Return the setting, such as a batch size, with which a call is fastest at its best."""
+    durations = dict.fromkeys(settings, float("inf"))
     for _ in range(rounds):
-        for size in sizes:
-            durations[size] = min(durations[size], seconds(lambda size=size: call(size)))
-    return min(durations, key=lambda size: durations[size])
+        for setting in settings:
+            durations[setting] = min(durations[setting], seconds(partial(call, setting)))
+    return min(durations, key=lambda setting: durations[setting])
 
 
 def compare(

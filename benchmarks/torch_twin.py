@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -44,14 +45,15 @@ def _make_module(node: onnx.NodeProto, constants: list[torch.Tensor]) -> nn.Modu
         options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         weight, bias = constants
         fan_out, fan_in, *size = weight.shape
-        conv = nn.Conv2d(fan_in, fan_out, size, options["strides"], options["pads"][:2])
+        sides = (size[0], size[1])
+        conv = nn.Conv2d(fan_in, fan_out, sides, options["strides"], options["pads"][:2])
         return _fill(conv, weight, bias)
     if node.op_type == "BatchNormalization":
         scale, bias, mean, variance = constants
         norm = nn.BatchNorm2d(len(scale))
         norm.running_mean, norm.running_var = mean, variance
         return _fill(norm, scale, bias)
-    simple = {
+    simple: dict[str, Callable[[], nn.Module]] = {
         "Add": _Add,
         "Flatten": nn.Flatten,
         "GlobalAveragePool": lambda: nn.AdaptiveAvgPool2d(1),

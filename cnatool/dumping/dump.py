@@ -79,6 +79,7 @@ def dump(
                 record = measure_model(plan) if plan.past is None else plan.record
                 write_dump(prepared, record, weights)
             if options.verbose:
+                plan.observer.note(str(prepared.compression))
                 plan.observer.note(str(prepared.stages))
             return open_store(path)
 

@@ -185,7 +185,8 @@ class DumpOptions:
     codec: Codec | None = option(
         STORE,
         None,
-        "Compression of arrays; by default lz4 in Zarr, none in HDF5, which also has gzip.",
+        "Compression of arrays; by default lz4 in Zarr, for those that it makes at least a tenth "
+        "smaller, and none in HDF5, which also has gzip.",
         "LZ4 is fast, Zstandard smaller, and every reader knows gzip.",
     )
     overwrite: bool = option(
@@ -202,7 +203,9 @@ class DumpOptions:
         "The result equals that of an uninterrupted dump. By default `batch_size`, `threads` and "
         "`codec` are those of the store.",
     )
-    verbose: bool = option(RUN, False, "Note at the end which stage was the slowest.")
+    verbose: bool = option(
+        RUN, False, "Note at the end how arrays are compressed, and which stage was the slowest."
+    )
     observer: Observer | None = option(RUN, None, "Receives notes and progress.")
 
     def __post_init__(self) -> None:

@@ -28,13 +28,12 @@ from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
-from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
+from cnatool.dumping.resume import check_same_dump, is_complete, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format_table import format_by_name
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
@@ -59,7 +58,7 @@ class DumpPlan:
     """Everything that is decided about a dump before the model runs over its data."""
 
     path: Path
-    codec: Codec
+    codec: Codec | None  # of all arrays; None if each has its own
     resume: bool
     past: Store | None  # the store that is resumed; None for a new one
     observer: Observer
@@ -166,7 +165,7 @@ def plan_dump(
     _check_memory(schedule, held_bytes)
     plan = DumpPlan(
         path=path,
-        codec=options.codec or (past and codec_of(past)) or format_by_name(path).codecs[0],
+        codec=options.codec,
         resume=options.resume,
         past=past,
         observer=observer,

@@ -15,21 +15,23 @@ from cnatool._util.threads import AHEAD
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.dumping.results import PreflightResult
-from cnatool.records.layout import activation_key, split_arrays
-from cnatool.store.chunks import chunk_rows, encoded_bytes
+from cnatool.records.layout import activation_key
+from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from cnatool.dumping.compression import Compression
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.run import ProcessedBlock
-    from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1
+# A dump of few samples compresses less well than a long one.
+_FEW_MARGIN = 1.05
 # Seconds below which a dump needs no estimate of its duration.
 _SHORT_SECONDS = 5.0
 # Limits of the first blocks of a longer dump.
@@ -152,19 +154,16 @@ def _nbytes(block: ProcessedBlock) -> int:
     return sum(array.nbytes for array in block.rows.arrays().values())
 
 
-def estimate(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> Preflight:
+def estimate(
+    plan: DumpPlan, first: Sequence[ProcessedBlock], compression: Compression
+) -> Preflight:
     """Estimate what a dump takes from its first blocks."""
-    labelled = any(source.labelled for source in plan.sources.values())
-    arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
-    start = time.perf_counter()
-    stored = _row_bytes_stored(arrays, first, plan.codec)
-    tried = max(1, sum(len(block.rows) for block in first))
-    row_bytes = sum(stored.values())
-    writing = (time.perf_counter() - start) / tried + row_bytes / _BYTES_PER_SECOND
+    arrays, stored = compression.arrays, compression.row_bytes
+    writing = compression.seconds + sum(stored.values()) / _BYTES_PER_SECOND
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
     free = shutil.disk_usage(plan.path.parent).free
-    disk_bytes = _disk_bytes(plan, arrays, stored)
+    disk_bytes = compression.disk_bytes(plan.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
     ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, stored, free)
@@ -185,35 +184,6 @@ def estimate(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> Preflight:
 
 def _fits(disk_bytes: int, free_bytes: int) -> bool:
     return disk_bytes * _MARGIN <= free_bytes
-
-
-def _row_bytes_stored(
-    arrays: Sequence[ArraySpec], first: Sequence[ProcessedBlock], codec: Codec
-) -> dict[str, float]:
-    """Measure the bytes per row of each array on disk, from all rows together as in a chunk."""
-    blocks = [block.rows.arrays() for block in first]
-    stored = {}
-    for array in arrays:
-        parts = [rows[array.key] for rows in blocks if array.key in rows]
-        count = sum(map(len, parts))
-        if not count:
-            stored[array.key] = float(array.row_bytes)
-            continue
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        stored[array.key] = encoded_bytes(joined, codec) / count
-    return stored
-
-
-def _disk_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec], stored: Mapping[str, float]) -> int:
-    """Sum the bytes of all rows that are left; of whole chunks if nothing is compressed."""
-    sizes = [array.row_bytes for array in arrays]
-    total = 0.0
-    for name, count in plan.left.items():
-        chunks = chunk_rows(sizes, plan.rows[name])
-        for array, chunk in zip(arrays, chunks, strict=True):
-            padded = plan.codec == "none" and isinstance(array.dtype, np.dtype)
-            total += stored[array.key] * (-(-count // chunk) * chunk if padded else count)
-    return round(total)
 
 
 def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float) -> float:
@@ -269,7 +239,8 @@ def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterat
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(rows * size)})"
-    samples = _largest_limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
+    room = int(free / _MARGIN / _FEW_MARGIN / sum(stored.values()))
+    samples = _largest_limit(list(plan.rows.values()), room)
     if samples:
         yield f"`limit={samples}`"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.threads import Stages, prefetch
 from cnatool.backend.statistics.checked import build_exposed_model
+from cnatool.dumping.compression import Compression, plan_compression
 from cnatool.dumping.flatness import describe_effort
 from cnatool.dumping.preflight import Preflight, estimate, take_first_blocks
 from cnatool.dumping.resume import Past
@@ -28,6 +29,7 @@ class PreparedDump:
 
     plan: DumpPlan
     exposed: ExposedModel
+    compression: Compression
     preflight: Preflight
     checks: SampleChecks
     stages: Stages
@@ -83,11 +85,14 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         observer.progress(split, done, plan.rows[split])
     with closing(run_blocks(plan, exposed, split, stages, pasts.get(split))) as blocks:
         first = take_first_blocks(blocks, plan)
-        preflight = estimate(plan, first)
+        compression = plan_compression(plan, first[0] if first else None)
+        preflight = estimate(plan, first, compression)
         # Each of the first blocks is freed once it is written.
         released = (first.pop(0) for _ in range(len(first)))
         rest = chain(released, blocks)
-        yield PreparedDump(plan, exposed, preflight, checks, stages, pasts, split, rest)
+        yield PreparedDump(
+            plan, exposed, compression, preflight, checks, stages, pasts, split, rest
+        )
 
 
 def _compare_split(plan: DumpPlan, name: str, past: Past) -> None:

@@ -15,6 +15,7 @@ from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import SkippedSample, StoreRecord
 from cnatool.records.weights import FlatnessRecord
+from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import detect_format, format_by_name
 from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
@@ -67,15 +68,10 @@ def is_complete(store: Store) -> bool:
     return bool(store.splits) and all(s.record.complete for s in store.splits.values())
 
 
-def codec_of(store: Store) -> Codec | None:
-    """Look up how a store is compressed; None if it has no rows."""
-    arrays = (split.statistics() for split in store.splits.values() if split.record.rows)
-    return next((array.codec for array in arrays), None)
-
-
-def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
+def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:
     """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
+    Without a ``codec``, every array keeps its own.
     Everything that may change a value is compared: the model, the splits, what is kept and how,
     the runtime and how it runs, and the versions of all.
     """
@@ -100,7 +96,9 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
-    pair = _Settings(stored, codec_of(store)), _Settings(record, codec)
+    codecs = {codec for split in store.splits.values() for codec in codecs_of(split).values()}
+    asked = codecs if codec is None else {codec}
+    pair = _Settings(stored, tuple(sorted(codecs))), _Settings(record, tuple(sorted(asked)))
     differences = list(_differences("", *pair))
     if differences:
         more = len(differences) - _LISTED
@@ -116,7 +114,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What must be the same in two dumps."""
 
     record: StoreRecord
-    codec: Codec | None
+    codecs: tuple[Codec, ...]
 
 
 def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:
@@ -209,7 +207,7 @@ class Past:
                 )
         self.skipped += [SkippedSample(*sample) for sample in block.skipped]
         update_digests(self.digests, block.inputs, block.labels)
-        facts = examine_samples(block.inputs, count)
+        facts = examine_samples(block.inputs, count, len(self.split.store.splits))
         self._checks.add(self.split.name, block.ids, facts, self._sums.take(count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)

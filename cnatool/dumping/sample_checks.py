@@ -21,16 +21,19 @@ class SampleFacts(NamedTuple):
     """What is checked of the raw inputs of each sample."""
 
     nonfinite: NDArray[np.bool_]  # (n,): whether a sample holds NaN or an infinity
-    hashes: NDArray[np.int64]  # (n,): equal for equal inputs
+    # (n,): equal for equal inputs; None if there is no other split to compare them with
+    hashes: NDArray[np.int64] | None
 
     def rows(self, rows: slice) -> SampleFacts:
         """Select some of the samples."""
-        return SampleFacts(self.nonfinite[rows], self.hashes[rows])
+        hashes = None if self.hashes is None else self.hashes[rows]
+        return SampleFacts(self.nonfinite[rows], hashes)
 
 
-def examine_samples(inputs: Sequence[NDArray[Any]], rows: int) -> SampleFacts:
-    """Examine the raw inputs of ``rows`` samples, (n, …) each."""
-    return SampleFacts(nonfinite_rows(inputs, rows), content_hashes(inputs, rows))
+def examine_samples(inputs: Sequence[NDArray[Any]], rows: int, splits: int) -> SampleFacts:
+    """Examine the raw inputs of ``rows`` samples, (n, …) each, of one of the ``splits``."""
+    hashes = content_hashes(inputs, rows) if splits > 1 else None
+    return SampleFacts(nonfinite_rows(inputs, rows), hashes)
 
 
 class SampleChecks:
@@ -48,7 +51,8 @@ class SampleChecks:
     ) -> None:
         """Add a block of samples; ``sums`` are those of each tensor, (n, T)."""
         self._nonfinite.add(split, ids, facts.nonfinite, sums)
-        self._shared.add(split, ids, facts.hashes)
+        if facts.hashes is not None:
+            self._shared.add(split, ids, facts.hashes)
 
     def notes(self) -> Iterator[str]:
         """Yield lines that describe what the checks found."""

@@ -85,8 +85,8 @@ def describe_unfinished(plan: DumpPlan) -> str:
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:
     if plan.past is None:
-        return StoreWriter(plan.path, record, plan.codec)
-    return StoreWriter.resume(plan.past, plan.codec)
+        return StoreWriter(plan.path, record)
+    return StoreWriter.resume(plan.past)
 
 
 def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> SplitWriter:
@@ -104,6 +104,7 @@ def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> Split
         available=source.rows,
         id_bytes=source.id_bytes,
         skips=plan.skips,
+        codecs=prepared.compression.codecs[name],
         most=prepared.preflight.rows_in(_COMMIT_SECONDS),
         inputs_from=None if plan.shared is None else plan.shared.reference(name),
     )

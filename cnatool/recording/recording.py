@@ -425,7 +425,9 @@ class Recording:
                     if tensor.stored is not None
                 },
                 statistics=batch.statistics,
-            )
+            ),
+            # The caller may use its arrays again.
+            borrowed=True,
         )
 
     def _same_samples(self, split: str) -> SampleComparison | None:

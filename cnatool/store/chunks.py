@@ -6,25 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.store.integrity import rows_checksum
-from cnatool.store.zarr.compression import COMPRESSORS
+from cnatool.store.chunk import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.records.choices import Codec
     from cnatool.store.format import WritableArray
 
 _MIB = 1 << 20
-_LARGEST_CHUNK = 4 * _MIB
+# Small enough that a block of a dump fills chunks of large tensors, whose rows need no copy then.
+_LARGEST_CHUNK = _MIB
 _SMALLEST_CHUNK = 64 * 1024
 # Most bytes of the chunk buffers of one split together.
 _BUFFERS = 256 * _MIB
 # Most bytes of rows that a crash loses.
 _COMMIT = 1024 * _MIB
 _MOST_ROWS = 8192
+# Bytes of rows that are worth keeping where they are, instead of copying them to a buffer.
+_LARGE_PART = 64 * 1024
 
 
 def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
@@ -39,7 +40,7 @@ def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
 def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = None) -> list[int]:
     """Choose the rows of a chunk for each array: powers of two that divide `commit_rows`.
 
-    A chunk has up to 4 MiB, less if buffering a chunk of every array would take more than 256 MiB.
+    A chunk has up to 1 MiB, less if buffering a chunk of every array would take more than 256 MiB.
     If one chunk holds the whole split, it has just its rows; ``rows`` is None if they are unknown.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))
@@ -59,7 +60,16 @@ class ChunkedArray:
     four bytes each, or is None if they are unknown.
     """
 
-    __slots__ = ("_array", "_buffer", "_checksums", "_filled", "dtype", "written")
+    __slots__ = (
+        "_array",
+        "_buffer",
+        "_buffered",
+        "_checksums",
+        "_collected",
+        "_parts",
+        "dtype",
+        "written",
+    )
 
     def __init__(
         self,
@@ -70,8 +80,12 @@ class ChunkedArray:
     ) -> None:
         self._array = array
         self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
-        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
-        self._filled = 0
+        # The collected rows, in order: arrays of the caller, and slices of the buffer.
+        self._parts: list[NDArray[Any]] = []
+        self._collected = 0
+        self._buffer: NDArray[Any] | None = None
+        # First row of the last part, if that is a slice of the buffer.
+        self._buffered: int | None = None
         self.written = written
         # Rows without elements need none.
         known = checksums is not None and 0 not in array.shape[1:]
@@ -88,43 +102,51 @@ class ChunkedArray:
             return None
         return bytes(self._checksums[: 4 * -(-rows // self.chunk_rows)])
 
-    def append(self, rows: NDArray[Any]) -> None:
-        """Add rows and write the chunks that they fill."""
-        size = self._array.chunk_rows
-        start = 0
-        while start < len(rows):
-            if self._filled == 0 and len(rows) - start >= size:
-                whole = (len(rows) - start) // size * size
-                self._write(rows[start : start + whole])
-                start += whole
-                continue
-            count = min(size - self._filled, len(rows) - start)
-            self._buffer[self._filled : self._filled + count] = rows[start : start + count]
-            self._filled += count
-            start += count
-            if self._filled == size:
-                self.flush()
+    def append(self, rows: NDArray[Any], *, borrowed: bool = False) -> None:
+        """Add rows and write the chunks that they fill.
+
+        Others are kept for the next chunk, without a copy if they are many and stored uncompressed;
+        ``borrowed`` rows, which the caller may change afterwards, are always copied.
+        """
+        rows = rows.astype(self.dtype, copy=False)
+        size = self.chunk_rows
+        first = min(size - self._collected, len(rows)) if self._collected else 0
+        end = len(rows) - (len(rows) - first) % size
+        self._collect(rows[:first], borrowed=borrowed)
+        if self._collected == size:
+            self.flush()
+        self._write([Chunk.of([rows[at : at + size]]) for at in range(first, end, size)])
+        self._collect(rows[end:], borrowed=borrowed)
 
     def flush(self) -> None:
         """Write the collected rows; after less than a chunk nothing can follow."""
-        if self._filled:
-            self._write(self._buffer[: self._filled])
-            self._filled = 0
+        if self._collected:
+            self._write([Chunk.of(self._parts)])
+            self._parts.clear()
+            self._collected, self._buffered = 0, None
 
-    def _write(self, rows: NDArray[Any]) -> None:
-        rows = rows.astype(self.dtype, copy=False)
+    def _collect(self, rows: NDArray[Any], *, borrowed: bool) -> None:
+        if not len(rows):
+            return
+        start, self._collected = self._collected, self._collected + len(rows)
+        if self._array.codec == "none" and rows.nbytes >= _LARGE_PART and not borrowed:
+            self._parts.append(rows)
+            self._buffered = None
+            return
+        if self._buffer is None:
+            self._buffer = np.empty((self.chunk_rows, *rows.shape[1:]), self.dtype)
+        self._buffer[start : self._collected] = rows
+        if self._buffered is None:
+            self._buffered = start
+        else:
+            self._parts.pop()
+        self._parts.append(self._buffer[self._buffered : self._collected])
+
+    def _write(self, chunks: Sequence[Chunk]) -> None:
+        if not chunks:
+            return
         if self._checksums is not None:
             # Computed before the rows are written, to detect errors on the way to the disk.
-            for start in range(0, len(rows), self.chunk_rows):
-                self._checksums += rows_checksum(rows[start : start + self.chunk_rows])
-        self._array.write(self.written, rows)
-        self.written += len(rows)
-
-
-def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
-    """Return the size in bytes of rows of one array as the store encodes them."""
-    encode = COMPRESSORS[codec].encode
-    if rows.dtype.hasobject:
-        texts = [str(text).encode() for text in rows]
-        return len(encode(b"".join(len(t).to_bytes(4, "little") + t for t in texts)))
-    return len(encode(np.ascontiguousarray(rows)))
+            self._checksums += b"".join(chunk.crc.to_bytes(4, "big") for chunk in chunks)
+        self._array.write(self.written, chunks)
+        self.written += sum(chunk.rows for chunk in chunks)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
+    from cnatool.store.chunk import Chunk
 
 
 class ReadableArray(Protocol):
@@ -60,8 +61,12 @@ class WritableArray(Protocol):
     def chunk_rows(self) -> int:
         """Rows of one chunk."""
 
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Append rows from ``start`` on, in whole chunks except for the array's last.
+    @property
+    def codec(self) -> Codec | None:
+        """Compression of chunks; None if it is not one of the store's codecs."""
+
+    def write(self, start: int, chunks: Sequence[Chunk]) -> None:
+        """Append chunks from row ``start`` on, all full except for the array's last.
 
         Rows count only after the next `Tree.commit`. Several threads may write different arrays,
         one thread each, its rows in order. Raises DataError if a text is longer than the array

@@ -29,25 +29,27 @@ def attribute_checksum(attribute: bytes) -> str:
 
 
 def rows_checksum(rows: NDArray[Any]) -> bytes:
-    """Compute the CRC-32C of rows of an array.
-
-    It is taken over their bytes before compression, C-contiguous and little-endian; for text, over
-    each string's length in bytes (four bytes, little-endian) followed by its UTF-8.
+    """Compute the CRC-32C of rows of an array, over their `row_bytes`.
 
     Examples
     --------
     >>> rows_checksum(np.array([1.0, 2.0])).hex()
     '3726ddd9'
     """
-    content: Any
+    return int(google_crc32c.value(row_bytes(rows))).to_bytes(4, "big")
+
+
+def row_bytes(rows: NDArray[Any]) -> bytes | NDArray[np.uint8]:
+    """Return the bytes of rows that their checksum covers.
+
+    They are C-contiguous and little-endian, without a copy of rows that are so already; for text,
+    each string's length in bytes (four bytes, little-endian) followed by its UTF-8.
+    """
     if rows.dtype.hasobject:
         texts = [str(text).encode() for text in rows]
-        content = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    else:
-        content = (
-            np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-        )
-    return int(google_crc32c.value(content)).to_bytes(4, "big")
+        return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+    contiguous = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<"))
+    return contiguous.reshape(-1).view(np.uint8)
 
 
 def start_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:

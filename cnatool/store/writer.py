@@ -76,15 +76,15 @@ class StoreWriter:
             ) from error
 
     @classmethod
-    def resume(cls, store: Store, codec: Codec) -> Self:
+    def resume(cls, store: Store, codec: Codec | None = None) -> Self:
         """Continue a store, as its last commit left it; nobody else is writing it.
 
-        Chunks of further splits are compressed with ``codec``.
+        Arrays of further splits are compressed with ``codec``; the others keep their own.
         """
         writer = cls.__new__(cls)
         writer.path = store.path
         writer.record = store.record
-        writer._codec = codec
+        writer._codec = codec or format_by_name(store.path).codecs[0]
         with report_write_errors(store.path, 0):
             writer._tree = format_by_name(store.path).reopen(store.path, store.splits)
         return writer
@@ -103,6 +103,7 @@ class StoreWriter:
         classes: tuple[str, ...] | None = None,
         available: int | None = None,
         id_bytes: int = 64,
+        codecs: Mapping[str, Codec] | None = None,
         skips: bool = False,
         most: int | None = None,
         inputs_from: InputsReference | None = None,
@@ -111,7 +112,8 @@ class StoreWriter:
 
         ``rows`` is None if it is unknown; with ``skips``, samples that are skipped may be missing
         from them. The source has ``available`` samples, of which these are the first. ``id_bytes``
-        is the UTF-8 length of the longest id, ``most`` the most rows between two commits. With
+        is the UTF-8 length of the longest id. ``codecs`` has the compression of arrays by their
+        keys, where it is not that of the store. ``most`` is the most rows between two commits. With
         ``inputs_from``, raw inputs are not written.
         """
         record = SplitRecord(
@@ -135,7 +137,7 @@ class StoreWriter:
                     (rows or 0, *spec.shape),
                     spec.dtype,
                     chunk,
-                    self._codec,
+                    (codecs or {}).get(spec.key, self._codec),
                     axes=spec.axes,
                     text_bytes=id_bytes,
                     grows=rows is None or skips,
@@ -251,8 +253,11 @@ class SplitWriter:
         """Rows that are safely on disk."""
         return self._record.committed[-1][1] if self._record.committed else 0
 
-    def append(self, rows: StoreRows) -> None:
-        """Add a batch of rows; commit whole chunks of all arrays where they are due."""
+    def append(self, rows: StoreRows, *, borrowed: bool = False) -> None:
+        """Add a batch of rows; commit whole chunks of all arrays where they are due.
+
+        Their arrays must stay as they are, unless they are ``borrowed``.
+        """
         if self._broken:
             raise StoreWriteError(
                 f"{self._store.path}: an earlier batch was not written whole, so none can follow."
@@ -260,7 +265,10 @@ class SplitWriter:
         self._broken = True
         batch = rows.arrays()
         with report_write_errors(self._store.path, self.committed):
-            self._run_calls(partial(array.append, batch[k]) for k, array in self._arrays.items())
+            self._run_calls(
+                partial(array.append, batch[key], borrowed=borrowed)
+                for key, array in self._arrays.items()
+            )
             self._rows += len(rows)
             update_digests(self._digests, rows.inputs, rows.labels)
             written = min(array.written for array in self._arrays.values())

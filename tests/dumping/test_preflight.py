@@ -18,7 +18,7 @@ from cnatool.backend.statistics import checked as measured
 from cnatool.dumping import plan, preflight
 from cnatool.errors import UsageError
 from cnatool.records.choices import Codec
-from cnatool.store.chunks import encoded_bytes
+from cnatool.store.codec_choice import encoded_bytes
 
 GIB = 1 << 30
 

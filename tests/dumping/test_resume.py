@@ -242,7 +242,7 @@ def test_options_come_from_the_store(here: Here, monkeypatch: pytest.MonkeyPatch
     [
         ({"batch_size": 32}, "runtime batch size 16 in the store and 32 now"),
         ({"threads": 1}, None),
-        ({"codec": "zstd"}, "codec lz4 in the store and zstd now"),
+        ({"codec": "zstd"}, "codecs lz4, none in the store and zstd now"),
         ({"keep": "statistics"}, "tensors 'fc1' kept full in the store and statistics now"),
         (
             {"tensors": "fc*"},

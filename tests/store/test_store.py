@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import google_crc32c
@@ -22,6 +23,7 @@ from cnatool.errors import (
 )
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import StoreRecord
+from cnatool.store.chunk import Chunk
 from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.hdf5.tree import HDF5Tree
 from cnatool.store.integrity import attribute_checksum
@@ -227,10 +229,10 @@ def test_after_a_failed_write_nothing_is_committed(
     whole = ZarrArrayWriter.write
     failures = iter([True])
 
-    def failing(self: ZarrArrayWriter, start: int, rows: np.ndarray) -> None:
+    def failing(self: ZarrArrayWriter, start: int, chunks: Sequence[Chunk]) -> None:
         if self.key.endswith("outputs/0") and next(failures, False):
             raise OSError(28, "No space left on device")
-        whole(self, start, rows)
+        whole(self, start, chunks)
 
     monkeypatch.setattr(ZarrArrayWriter, "write", failing)
 

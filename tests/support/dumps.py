@@ -12,7 +12,7 @@ import zarr
 
 import cnatool
 from cnatool.backend import schedule
-from cnatool.store import chunks
+from cnatool.store import chunks, codec_choice
 from support.networks import mlp, saved
 
 # Rows between two commits: no whole number of blocks, nor of what a probe takes.
@@ -20,6 +20,9 @@ COMMIT = 64
 _SMALL = (
     (chunks, "_MOST_ROWS", COMMIT),
     (chunks, "_LARGEST_CHUNK", 4096),
+    # Small arrays are treated as large ones, so that some are compressed and some are not.
+    (chunks, "_LARGE_PART", 512),
+    (codec_choice, "_FEW_BYTES", 512),
     (schedule, "_LARGEST_BLOCK", 48),
 )
 

@@ -14,6 +14,7 @@ import numpy as np
 from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store.chunk import Chunk
 from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
@@ -86,6 +87,11 @@ def write_store(path: Path, codec: Codec = "lz4") -> dict[str, np.ndarray]:
     )
     split.finish()
     return data
+
+
+def chunks_of(values: np.ndarray, rows: int) -> list[Chunk]:
+    """Cut an array into chunks of some rows."""
+    return [Chunk.of([values[i : i + rows]]) for i in range(0, len(values), rows)]
 
 
 def record() -> StoreRecord:

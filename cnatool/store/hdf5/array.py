@@ -6,6 +6,7 @@ decodes them itself.
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,13 @@ from cnatool.store.hdf5.file import is_text
 from cnatool.store.hdf5.fletcher32 import fletcher32
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from cnatool._util.files import Buffer
     from cnatool.records.choices import Codec
+    from cnatool.store.chunk import Chunk
     from cnatool.store.hdf5.file import HDF5File
 
 # Of zlib, for numbers and for text.
@@ -56,33 +61,38 @@ class HDF5Array:
             self._generation = self._file.generation
         return self._dataset
 
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
+    def write(self, start: int, chunks: Sequence[Chunk]) -> None:
+        """Write chunks from row ``start`` on, which is a multiple of ``chunk_rows``.
 
         Raises DataError if a text is longer than the array allows. One thread at a time is inside
         HDF5. (h5py before 3.16 does not ensure this when a chunk is written directly and the driver
         is Python, which other threads may interrupt; so its lock is taken here.)
         """
         dataset = self._open()
-        if is_text(dataset):
-            rows = _encode_text(rows, dataset.dtype, self.key)
-        rows = np.ascontiguousarray(rows, dataset.dtype)
-        if rows.size == 0:
+        if 0 in self.shape[1:]:
             return
-        if start + len(rows) > self.shape[0]:
-            self.resize(start + len(rows))
+        end = start + sum(chunk.rows for chunk in chunks)
+        if end > self.shape[0]:
+            self.resize(end)
         rest = (0,) * (len(self.shape) - 1)
-        for first in range(0, len(rows), self.chunk_rows):
-            chunk = rows[first : first + self.chunk_rows]
-            missing = self.chunk_rows - len(chunk)
-            if missing:
-                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
-            octets = chunk.reshape(-1).view(np.uint8).data
-            data = zlib.compress(octets, LEVEL) if dataset.compression else octets
-            sealed = b"".join((data, fletcher32(data).to_bytes(4, "little")))
+        for first, chunk in zip(itertools.count(start, self.chunk_rows), chunks):
+            sealed = self._seal(dataset, chunk)
             with h5py._objects.phil:
-                dataset.id.write_direct_chunk((start + first, *rest), sealed)
+                dataset.id.write_direct_chunk((first, *rest), sealed)
                 self._file.check()
+
+    def _seal(self, dataset: h5py.Dataset, chunk: Chunk) -> bytes | bytearray:
+        """Fill up a chunk, compress it if the array is, and append its checksum."""
+        content: tuple[Buffer, ...] = chunk.content
+        if is_text(dataset):
+            content = (_encode_text(b"".join(content), dataset.dtype.itemsize, self.key),)
+        row_bytes = dataset.dtype.itemsize * math.prod(self.shape[1:])
+        content = (*content, bytes((self.chunk_rows - chunk.rows) * row_bytes))
+        if dataset.compression:
+            content = (zlib.compress(b"".join(content), LEVEL),)
+        sealed = bytearray().join((*content, bytes(4)))
+        sealed[-4:] = fletcher32(memoryview(sealed)[:-4]).to_bytes(4, "little")
+        return sealed
 
     def resize(self, rows: int) -> None:
         """Change the number of rows of a dataset that grows."""
@@ -149,14 +159,19 @@ class HDF5Array:
                 )
 
 
-def _encode_text(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.bytes_]:
-    texts = [str(row).encode() for row in rows]
-    most = dtype.itemsize - 1
-    for text in texts:
+def _encode_text(content: bytes, size: int, key: str) -> bytes:
+    """Convert texts, each behind its length, to texts of a fixed size in bytes."""
+    texts = []
+    at = 0
+    while at < len(content):
+        start = at + 4
+        at = start + int.from_bytes(content[at:start], "little")
+        text = content[start:at]
         # Text of a fixed length ends at its first zero byte.
-        if len(text) > most or b"\0" in text:
+        if len(text) >= size or b"\0" in text:
             raise DataError(
-                f"{text.decode()!r} cannot be stored in {key}, which takes text of up to {most} "
-                "bytes without zero bytes. Rename the sample."
+                f"{text.decode()!r} cannot be stored in {key}, which takes text of up to "
+                f"{size - 1} bytes without zero bytes. Rename the sample."
             )
-    return np.array(texts, dtype)
+        texts.append(text.ljust(size, b"\0"))
+    return b"".join(texts)

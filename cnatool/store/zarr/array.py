@@ -6,28 +6,32 @@ loop, and several at a time.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 import numpy as np
 from numcodecs import VLenUTF8
 
 from cnatool._util.threads import map_concurrently
 from cnatool.errors import StoreDamagedError
-from cnatool.store.zarr.compression import COMPRESSORS
 from cnatool.store.zarr.shard import (
     ChunkError,
     ChunkMissingError,
+    EncodedChunk,
     ShardReader,
     Shards,
     ShardWriter,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
+    from cnatool.store.chunk import Chunk
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)
@@ -45,7 +49,7 @@ class _Chunks:
     def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
         self.key = key
         self._layout = layout
-        self._compressor = COMPRESSORS[layout.codec]
+        self._compressor = layout.compressor
         self._shards = Shards(folder, layout.chunks, len(layout.shape))
 
     @property
@@ -86,38 +90,43 @@ class ZarrArrayWriter(_Chunks):
         if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
             self._shard = number, ShardWriter(self._shards, number, chunks)
 
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Append rows from ``start`` on, whole chunks but for the array's last."""
+    def write(self, start: int, chunks: Sequence[Chunk]) -> None:
+        """Append chunks from row ``start`` on, all full but for the array's last."""
         if 0 in self.shape[1:]:
             return  # Zarr has no empty chunks
-        if rows.dtype != _TEXT:
-            rows = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
-        size = self.chunk_rows
-        step = size * _ENCODED
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            chunks = [part[i : i + size] for i in range(0, len(part), size)]
-            for number, chunk in enumerate(
-                map_concurrently(self._encode, chunks), (start + first) // size
-            ):
-                self._append(number, chunk)
+        number = start // self.chunk_rows
+        for first in range(0, len(chunks), _ENCODED):
+            for encoded in map_concurrently(self._encode, chunks[first : first + _ENCODED]):
+                self._append(number, encoded)
+                number += 1
 
     def take_unpublished(self) -> list[ShardWriter]:
         """Return the shards that received chunks since the last call, and forget them."""
         shards, self._unpublished = self._unpublished, []
         return shards
 
-    def _encode(self, rows: NDArray[Any]) -> bytes:
-        missing = self.chunk_rows - len(rows)
-        if missing:
-            fill = "" if rows.dtype == _TEXT else 0
-            padding = np.full((missing, *rows.shape[1:]), fill, rows.dtype)
-            rows = np.concatenate([rows, padding])
-        if rows.dtype == _TEXT:
-            return self._compressor.encode(bytes(VLenUTF8().encode(rows)))
-        return self._compressor.encode(rows)
+    def _encode(self, chunk: Chunk) -> EncodedChunk:
+        """Fill up and compress a chunk; without compression its rows are not copied."""
+        content, crc = chunk.content, chunk.crc
+        if chunk.rows < self.chunk_rows:
+            padding = bytes((self.chunk_rows - chunk.rows) * self._row_bytes)
+            content, crc = (*content, padding), google_crc32c.extend(crc, padding)
+        text = self.dtype == _TEXT
+        if self.codec == "none" and not text:
+            return EncodedChunk(content, crc)
+        if text:
+            # After a number of texts, `vlen-utf8` is what the checksum of rows covers.
+            content = (self.chunk_rows.to_bytes(4, "little"), *content)
+        joined = content[0] if len(content) == 1 else b"".join(content)
+        data = self._compressor.encode(bytes(joined) if text else np.frombuffer(joined, self.dtype))
+        return EncodedChunk((data,), google_crc32c.value(data))
 
-    def _append(self, number: int, chunk: bytes) -> None:
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of one row; of text, those of an empty one."""
+        return 4 if self.dtype == _TEXT else self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def _append(self, number: int, chunk: EncodedChunk) -> None:
         shard, place = divmod(number, self._shards.size)
         if self._shard is None or self._shard[0] != shard:
             self._shard = shard, ShardWriter(self._shards, shard)

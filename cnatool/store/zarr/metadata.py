@@ -19,7 +19,7 @@ import numpy as np
 from cnatool._util.files import read_regular
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import one_line
-from cnatool.store.zarr.compression import COMPRESSORS
+from cnatool.store.zarr.compression import BLOSC_LEVEL, COMPRESSORS, Compressor, make_compressor
 from cnatool.store.zarr.shard import shard_chunks
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ class ArrayLayout:
     axes: tuple[str, ...]  # names
     # The number of rows was unknown when it was created: its shards have room for any number.
     grows: bool = False
+    # Of LZ4 and Zstandard; earlier versions had another.
+    level: int = BLOSC_LEVEL
+
+    @property
+    def compressor(self) -> Compressor:
+        """Compressor of chunks."""
+        return make_compressor(self.codec, self.level)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -72,7 +79,7 @@ class ArrayLayout:
             serializer = {"name": "vlen-utf8", "configuration": {}}
         sharding = {
             "chunk_shape": chunk,
-            "codecs": [serializer, *COMPRESSORS[self.codec].metadata(item), _CHECKSUM],
+            "codecs": [serializer, *self.compressor.metadata(item), _CHECKSUM],
             "index_codecs": [_LITTLE, _CHECKSUM],
             "index_location": "start",
         }
@@ -105,6 +112,8 @@ def parse_array(content: bytes) -> ArrayLayout | None:
         codecs = metadata["codecs"][0]["configuration"]
         shape = tuple(metadata["shape"])
         axes = metadata.get("dimension_names")
+        configurations = (step.get("configuration", {}) for step in codecs["codecs"])
+        level = next((each["clevel"] for each in configurations if "clevel" in each), BLOSC_LEVEL)
         for codec, grows in product(COMPRESSORS, (False, True)):
             layout = ArrayLayout(
                 shape=shape,
@@ -113,6 +122,7 @@ def parse_array(content: bytes) -> ArrayLayout | None:
                 codec=codec,
                 axes=("",) * len(shape) if axes is None else tuple(axes),
                 grows=grows,
+                level=level,
             )
             # Neither changes the values of the array.
             plain = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}

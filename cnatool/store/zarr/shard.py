@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Chunks that an index of one page can list; at 4 MiB per chunk, a shard is 1 GiB.
+    from cnatool._util.files import Buffer
+
+# Chunks that an index of one page can list; at 1 MiB per chunk, a shard is 255 MiB.
 _MOST_CHUNKS = 255
 _PAGE = 4096
 _NOTHING = 2**64 - 1
-# Bytes of a chunk that is worth writing to the disk at once.
-_LARGE = 1 << 20
+# Bytes that are worth writing to the disk at once.
+_LARGE = 4 << 20
 # Attempts of a reader whom a writer may disturb at the head, then at the end.
 _ATTEMPTS = 3
 
@@ -57,6 +59,19 @@ class ChunkError(Exception):
 
 class ChunkMissingError(ChunkError):
     """A chunk that was never written, or whose file is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """The bytes of a chunk as its file has them, in one or more parts, and their CRC-32C."""
+
+    parts: tuple[Buffer, ...]
+    crc: int
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,7 @@ class ShardWriter:
     file is created, in place of one that another writer left behind.
     """
 
-    __slots__ = ("_end", "_index", "_published", "_shards", "path")
+    __slots__ = ("_end", "_index", "_published", "_sent", "_shards", "path")
 
     def __init__(self, shards: Shards, number: int, committed: int = 0) -> None:
         self.path = shards.path(number)
@@ -112,6 +127,8 @@ class ShardWriter:
         self._index = np.full((shards.size, 2), _NOTHING, "<u8")
         self._end = shards.data_start
         self._published = False
+        # End of what the system was told to write to the disk.
+        self._sent = self._end
         if committed:
             self._reopen(committed)
             return
@@ -135,23 +152,26 @@ class ShardWriter:
                 os.fsync(file.fileno())
             files.truncate(file, end)
         self._index[:committed] = index[:committed]
-        self._end = end
+        self._end = self._sent = end
         self._published = True
         if (index[committed:] != _NOTHING).any():
             # Its writer was cut off inside a commit.
             self.publish()
 
-    def append(self, place: int, chunk: bytes) -> None:
-        """Write an encoded chunk and its checksum after all others; it counts after `publish`."""
+    def append(self, place: int, chunk: EncodedChunk) -> None:
+        """Write a chunk and its checksum after all others; it counts after `publish`."""
+        size = chunk.size
         with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
-            files.write_all(file, chunk)
-            files.write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
-            if len(chunk) >= _LARGE and hasattr(os, "posix_fadvise"):
-                # Linux begins to write it to the disk, so that a commit has little to wait for.
-                os.posix_fadvise(file.fileno(), self._end, len(chunk), os.POSIX_FADV_DONTNEED)
-        self._index[place] = self._end, len(chunk) + 4
-        self._end += len(chunk) + 4
+            for part in (*chunk.parts, struct.pack("<I", chunk.crc)):
+                files.write_all(file, part)
+            self._index[place] = self._end, size + 4
+            self._end += size + 4
+            waiting = self._end - self._sent
+            if waiting >= _LARGE and hasattr(os, "posix_fadvise"):
+                # Linux begins to write them to the disk, so that a commit has little to wait for.
+                os.posix_fadvise(file.fileno(), self._sent, waiting, os.POSIX_FADV_DONTNEED)
+                self._sent = self._end
 
     def publish(self) -> None:
         """Make the appended chunks part of the shard, durably."""

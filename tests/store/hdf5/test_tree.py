@@ -9,7 +9,7 @@ import h5py
 import msgspec
 import numpy as np
 import pytest
-from support.stores import append, arrays, check_rows, forget_checksums, record
+from support.stores import append, arrays, check_rows, chunks_of, forget_checksums, record
 
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
 from cnatool.records.choices import Codec
@@ -81,7 +81,7 @@ def test_chunks_are_those_that_hdf5_writes(
     native = values.dtype.newbyteorder("=")
     tree = HDF5Tree.create(path)
     array = tree.create_array("ours", values.shape, native, 4, codec, axes=(), text_bytes=64)
-    array.write(0, values)
+    array.write(0, chunks_of(values, 4))
     tree.commit(b"{}", "00000000")
     tree.close()
     tree = HDF5Tree.open(path)
@@ -375,7 +375,8 @@ def test_a_store_left_open_ends_with_the_interpreter(path: Path) -> None:
         f"store = cnatool.open({str(path)!r}); labels = store.splits['train'].labels\n"
         f"tree = HDF5Tree.create(Path({str(path.with_name('t.h5'))!r}))\n"
         "array = tree.create_array('x', (3,), labels.dtype, 3, 'none', axes=(), text_bytes=1)\n"
-        "array.write(0, labels[:3])\n"
+        "from cnatool.store.chunk import Chunk\n"
+        "array.write(0, [Chunk.of([labels[:3]])])\n"
     )
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True

@@ -1,0 +1,106 @@
+"""Compression of a dump's arrays: the codec of each, by how the first block compresses."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnatool._util.text import count_text
+from cnatool.records.layout import split_arrays
+from cnatool.store.chunks import chunk_rows
+from cnatool.store.codec_choice import choose_codec, codecs_of, encoded_bytes
+from cnatool.store.format_table import format_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.dumping.plan import DumpPlan
+    from cnatool.dumping.run import ProcessedBlock
+    from cnatool.records.choices import Codec
+    from cnatool.records.layout import ArraySpec
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How the arrays of a dump are compressed, and what a row of each takes on disk."""
+
+    arrays: Sequence[ArraySpec]
+    codecs: Mapping[str, Mapping[str, Codec]]  # by split and key of an array
+    row_bytes: Mapping[str, float]  # by key of an array, without the padding of its last chunk
+    seconds: float  # that the compression of a row of all arrays takes
+
+    def disk_bytes(self, rows: Mapping[str, int], left: Mapping[str, int]) -> int:
+        """Estimate the size of the rows that are left; without compression, of whole chunks."""
+        sizes = [array.row_bytes for array in self.arrays]
+        total = 0.0
+        for name, count in left.items():
+            for array, chunk in zip(self.arrays, chunk_rows(sizes, rows[name]), strict=True):
+                plain = self.codecs[name][array.key] == "none" and array.dtype is not str
+                stored = -(-count // chunk) * chunk if plain else count
+                total += stored * self.row_bytes[array.key]
+        return round(total)
+
+    def __str__(self) -> str:
+        """Return a line about the codecs of the first split."""
+        counts = Counter(next(iter(self.codecs.values())).values())
+        words = [f"{codec} for {count_text(n, 'array')}" for codec, n in counts.most_common()]
+        return f"compression: {', '.join(words)}"
+
+
+class _Trial(NamedTuple):
+    """The rows of an array in the first block, their size on disk, and the seconds it took."""
+
+    rows: NDArray[Any]
+    encoded: int
+    seconds: float
+
+
+def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compression:
+    """Decide how each array is compressed, from the rows of the first block.
+
+    The decision depends on nothing else, so that the same dump makes the same store. That of a
+    store which is resumed stays.
+    """
+    labelled = any(source.labelled for source in plan.sources.values())
+    arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
+    splits = {} if plan.past is None else plan.past.splits
+    started = {name: codecs_of(split) for name, split in splits.items()}
+    default = plan.codec or format_by_name(plan.path).codecs[0]
+    # In a resumed store the splits differ in what is not compressed, if at all.
+    tried = {array.key: default for array in arrays}
+    for codecs in started.values():
+        tried |= {key: codec for key, codec in codecs.items() if codec != "none"}
+    trials = {} if block is None else _try_codecs(block, tried)
+    sizes = [array.row_bytes for array in arrays]
+    chosen: dict[str, dict[str, Codec]] = {}
+    for name, count in plan.rows.items():
+        chunks = dict(zip(tried, chunk_rows(sizes, count), strict=True))
+        chosen[name] = tried | started.get(name, {})
+        if plan.codec is None and name not in started:
+            chosen[name] |= {
+                key: choose_codec(tried[key], trial.rows, trial.encoded, count, chunks[key])
+                for key, trial in trials.items()
+            }
+    row_bytes = {array.key: float(array.row_bytes) for array in arrays}
+    seconds = 0.0
+    for array in arrays:
+        trial = trials.get(array.key)
+        plain = all(codecs[array.key] == "none" for codecs in chosen.values())
+        if trial is not None and (array.dtype is str or not plain):
+            row_bytes[array.key] = trial.encoded / len(trial.rows)
+            seconds += trial.seconds / len(trial.rows)
+    return Compression(arrays, chosen, row_bytes, seconds)
+
+
+def _try_codecs(block: ProcessedBlock, codecs: Mapping[str, Codec]) -> dict[str, _Trial]:
+    trials = {}
+    for key, rows in block.rows.arrays().items():
+        if len(rows) and key in codecs:
+            start = time.perf_counter()
+            encoded = encoded_bytes(rows, codecs[key])
+            trials[key] = _Trial(rows, encoded, time.perf_counter() - start)
+    return trials

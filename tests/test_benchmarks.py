@@ -1,0 +1,83 @@
+"""The benchmarks run, and the documents say what the file of figures says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cnatool
+from cnatool.backend.statistics import graph_nodes
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+README = BENCHMARKS / "README.md"
+
+
+def run(script: str, *words: object) -> str:
+    """Run a script with the package that is tested."""
+    package = str(Path(cnatool.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": package},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_measurement_becomes_a_row_of_the_table(tmp_path: Path) -> None:
+    figures, readme = tmp_path / "figures.json", tmp_path / "README.md"
+    words = ("--only", "statistics/mlp", "--scale", "0.002", "--rounds", "1", "--quick")
+    places = ("--cache", tmp_path / "cache", "--json", figures)
+    printed = run("all.py", *words, *places)
+    report = json.loads(figures.read_bytes())
+    assert report["machine"]["cores"] >= 1
+    assert {"cnatool", "Python", "numpy", "onnxruntime"} <= report["versions"].keys()
+    [result] = report["results"]
+    assert [row["goal"] for row in result["rows"]] == [1.05, 1.05]
+    for row in result["rows"]:
+        ratio = row["measured"]["seconds"]["median"] / row["peer"]["seconds"]["median"]
+        assert abs(row["figure"]["median"] / ratio - 1) < 0.01
+        assert row["reached"] == (row["figure"]["median"] <= 1.05)
+        assert row["what"] in printed
+    assert not list((tmp_path / "cache").glob("output-*"))
+
+    shutil.copy(README, readme)
+    run("tables.py", figures, "--readme", readme)
+    once = readme.read_text("utf-8")
+    assert all(row["what"] in once for row in result["rows"])
+    run("tables.py", figures, "--readme", readme)
+    assert readme.read_text("utf-8") == once
+
+    run("all.py", *words, *places, "--continue")
+    assert json.loads(figures.read_bytes())["results"] == [result]
+
+
+def test_the_readme_has_the_tables_of_the_figures(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    shutil.copy(README, readme)
+    run("tables.py", "--readme", readme)
+    assert readme.read_text("utf-8") == README.read_text("utf-8")
+
+
+def test_docstrings_have_the_figures_of_the_readme() -> None:
+    """Times of sums in the graph: as it is, in float64, by NumPy."""
+    measured = {
+        cells[0].strip().split()[0].rstrip(","): [float(cells[i]) for i in (1, 3, 4)]
+        for line in README.read_text("utf-8").splitlines()
+        if len(cells := line.strip("| ").split("|")) == 5
+        and re.fullmatch(r"( *[0-9.]+ *\|?){4}", "|".join(cells[1:]))
+    }
+    written = {
+        words[0]: [float(word) for word in words[1:]]
+        for line in str(graph_nodes.__doc__).splitlines()
+        if len(words := line.split()) == 4 and re.fullmatch(r"[0-9.]+", words[-1])
+    }
+    assert written
+    assert written == {name: measured[name] for name in written}
