@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import networks
 import numpy as np
+from filelock import FileLock
 from light_networks import write_light_network
 from processes import call_in_child
 
@@ -80,14 +80,12 @@ def keep(cache: Path, name: str, make: Callable[[Path], object]) -> Path:
     here = Path(__file__).parent
     digest = hashlib.sha256(b"".join((here / source).read_bytes() for source in SOURCES))
     path = cache / digest.hexdigest()[:12] / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=path.parent))
-        try:
-            call_in_child(make, folder / name)
-            (folder / name).replace(path)
-        finally:
-            shutil.rmtree(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # two runs may want it at the same time
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                call_in_child(make, Path(folder) / name)
+                (Path(folder) / name).replace(path)
     return path
 
 

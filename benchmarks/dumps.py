@@ -13,7 +13,7 @@ import cases
 import loops
 import onnx
 from cases import Case, open_case
-from figures import Row, Side, Spread, compare_times
+from figures import Row, Side, Spread, compare_times, subtract_times
 from processes import run_process
 from registry import Run, register
 from timing import Taken, alternate, find_fastest, processor_seconds
@@ -125,24 +125,13 @@ def measure_start(run: Run, network: str, rounds: int, goal: float) -> list[Row]
         alternate(calls, 1, folder.clear)
         starts.clear()
         times = alternate(calls, rounds, folder.clear)
-    peer = Side.of(f"ONNX Runtime, session and {case.rows} rows", times["peer"])
+    peer = (f"ONNX Runtime, session and {case.rows} rows", times["peer"])
+    title, whole = case.network.title, f"whole dump of {case.rows} rows"
     return [
-        Row(
-            f"{what}, {case.network.title}",
-            Side.of("cnatool", taken),
-            peer,
-            Spread.of(b.seconds - a.seconds for a, b in zip(times["peer"], taken, strict=True)),
-            "s more",
-            limit,
-            Spread.of(
-                b.processor_seconds - a.processor_seconds
-                for a, b in zip(times["peer"], taken, strict=True)
-            ),
-        )
-        for what, taken, limit in (
-            ("until the first rows are stored", starts, goal),
-            (f"whole dump of {case.rows} rows", times["dump"], None),
-        )
+        subtract_times(
+            f"until the first rows are stored, {title}", peer, ("cnatool", starts), goal
+        ),
+        subtract_times(f"{whole}, {title}", peer, ("cnatool", times["dump"])),
     ]
 
 
@@ -177,7 +166,7 @@ def measure_memory(run: Run, network: str, rows: int, goal: float) -> list[Row]:
         command = (sys.executable, "-m", "cnatool", "dump", case.model, case.images, "-q")
         usage = run_process(*command, "-o", store, "--keep", "statistics", "--scale", "1/255")
         check_tensors(case.model, store)
-    side = Side.of("cnatool", [Taken(*usage[1:])], [usage.megabytes])
+    side = Side.of("cnatool", [usage])
     what = f"peak memory of a dump of statistics, {case.title}"
     return [Row(what, side, None, Spread.of([usage.megabytes]), "MB", goal)]
 
@@ -193,7 +182,7 @@ def check_tensors(model: Path, path: Path) -> None:
 
 def count_few(case: Case) -> int:
     """Return the rows that tell which batch is fastest, and that warm everything up."""
-    return max(case.rows // 8, min(4 * max(case.network.batches), case.rows))
+    return min(case.rows, max(case.rows // 16, 2 * max(case.network.batches)))
 
 
 register(

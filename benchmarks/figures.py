@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import sub, truediv
 from pathlib import Path
 from typing import Literal, Self
 
 import msgspec
+from processes import Usage
 from timing import Taken
 
 Unit = Literal["times", "s more", "s", "s of processor time", "MB"]
@@ -31,14 +33,14 @@ class Side(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one of two that are compared took."""
 
     title: str
-    seconds: Spread | None = None
-    processor_seconds: Spread | None = None
+    seconds: Spread
+    processor_seconds: Spread
     megabytes: Spread | None = None
 
     @classmethod
-    def of(cls, title: str, taken: Sequence[Taken], megabytes: Iterable[float] = ()) -> Self:
-        """Summarise the times, and the peaks of memory if there are any."""
-        peaks = list(megabytes)
+    def of(cls, title: str, taken: Sequence[Taken]) -> Self:
+        """Summarise times, and peaks of memory where whole processes were measured."""
+        peaks = [each.megabytes for each in taken if isinstance(each, Usage)]
         return cls(
             title,
             Spread.of(each.seconds for each in taken),
@@ -99,16 +101,38 @@ def compare_times(
     ours: tuple[str, Sequence[Taken]],
     goal: float | None = None,
 ) -> Row:
-    """Make the row of a ratio of times; the ratio is taken within each round."""
-    pairs = list(zip(peer[1], ours[1], strict=True))
+    """Make the row of a ratio of times, which is taken within each round."""
+    return _compare(what, peer, ours, goal, "times", truediv)
+
+
+def subtract_times(
+    what: str,
+    peer: tuple[str, Sequence[Taken]],
+    ours: tuple[str, Sequence[Taken]],
+    goal: float | None = None,
+) -> Row:
+    """Make the row of a difference of times, which is taken within each round."""
+    return _compare(what, peer, ours, goal, "s more", sub)
+
+
+def _compare(
+    what: str,
+    peer: tuple[str, Sequence[Taken]],
+    ours: tuple[str, Sequence[Taken]],
+    goal: float | None,
+    unit: Unit,
+    relate: Callable[[float, float], float],
+) -> Row:
+    pairs = list(zip(ours[1], peer[1], strict=True))
     return Row(
         what,
         Side.of(*ours),
         Side.of(*peer),
-        Spread.of(b.seconds / a.seconds for a, b in pairs),
-        "times",
+        Spread.of(relate(a.seconds, b.seconds) for a, b in pairs),
+        unit,
         goal,
-        Spread.of(b.processor_seconds / max(a.processor_seconds, 1e-9) for a, b in pairs),
+        # The system counts hundredths of a second.
+        Spread.of(relate(a.processor_seconds, max(b.processor_seconds, 0.01)) for a, b in pairs),
     )
 
 

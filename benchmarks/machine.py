@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from figures import Machine
@@ -38,11 +38,7 @@ def list_versions(peers: Path) -> dict[str, str]:
     versions = {"cnatool": describe_package(), "Python": platform.python_version()}
     for name in ("numpy", "onnxruntime", "scipy"):
         versions[name] = importlib.metadata.version(name)
-    for name in PEERS:
-        version = find_version(peers, name) or find_version(Path(sys.executable), name)
-        if version:
-            versions[name] = version
-    return versions
+    return versions | find_versions(peers, PEERS)
 
 
 def describe_package() -> str:
@@ -57,8 +53,14 @@ def describe_package() -> str:
     return f"{cnatool.__version__} ({commit})" if commit else cnatool.__version__
 
 
-def find_version(python: Path, distribution: str) -> str | None:
-    """Return the version of a distribution in the environment of an interpreter, if it is there."""
-    code = f"from importlib.metadata import version; print(version({distribution!r}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+def find_versions(python: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those distributions that are in the environment of an interpreter."""
+    code = (
+        "import sys; from importlib.metadata import distributions\n"
+        "for each in distributions():\n"
+        "    if each.name in sys.argv: print(each.name, each.version)"
+    )
+    command = [str(python), "-c", code, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = dict(line.split() for line in done.stdout.splitlines())
+    return {name: found[name] for name in names if name in found}

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import loops
 import numpy as np
 from cases import Case, open_case
 from dumps import count_few, dump
-from figures import Row, Side, Spread, compare_times
-from machine import find_version
+from figures import Row, compare_times
+from machine import find_versions
 from processes import Usage, run_process
 from registry import NotMeasuredError, Run, register
 from timing import Taken, alternate, find_fastest
@@ -52,7 +52,7 @@ def measure_peers(run: Run, network: str, rows: int) -> list[Row]:
             data.unlink()
     what = f"full dump by a command, {case.title}"
     return [
-        _compare(what, f"{name}, batch {batch}", used[name], used["cnatool"])
+        compare_times(what, (f"{name}, batch {batch}", used[name]), ("cnatool", used["cnatool"]))
         for name in commands
         if name != "cnatool"
     ]
@@ -93,16 +93,13 @@ def _list_peers(
         ("PyTorch hooks into HDF5", ("torch", "h5py", "onnx"), lambda: script("hooks", ".h5")),
         ("Polygraphy", ("polygraphy", "onnxruntime", "onnx"), polygraphy),
     ):
-        missing = [each for each in needed if find_version(run.python, each) is None]
-        if missing:
-            run.left_out[name] = f"{' and '.join(missing)} not installed for {run.python.name}"
-        else:
+        if _is_installed(run, name, needed):
             yield name, command
 
 
 def measure_torchlens(run: Run) -> list[Row]:
     """Compare TorchLens with plain PyTorch, and cnatool with plain ONNX Runtime, on one network."""
-    case = open_case("resnet18-norm", run.count_rows(192), run.cache)
+    case = open_case("resnet18-norm", run.count_rows(192, 96), run.cache)
     few, rounds = count_few(case), run.count_rounds(3, 2)
     batch = find_fastest(lambda size: loops.run_inference(case, size, few), case.network.batches)
     with run.open_folder() as folder:
@@ -121,16 +118,9 @@ def measure_torchlens(run: Run) -> list[Row]:
     ]
     if lens is not None:
         titles, plain, taken = lens
-        theirs = Side.of(f"TorchLens, {titles['torchlens']}", taken)
-        alone = Side.of(f"PyTorch alone, {titles['plain']}", plain)
-        pairs = list(zip(plain, taken, strict=True))
-        rows.append(
-            Row(
-                f"TorchLens to disk, {case.title}", theirs, alone,
-                Spread.of(b.seconds / a.seconds for a, b in pairs), "times", None,
-                Spread.of(b.processor_seconds / a.processor_seconds for a, b in pairs),
-            )
-        )  # fmt: skip
+        alone = (f"PyTorch alone, {titles['plain']}", plain)
+        theirs = (f"TorchLens, {titles['torchlens']}", taken)
+        rows.append(compare_times(f"TorchLens to disk, {case.title}", alone, theirs))
     return rows
 
 
@@ -138,11 +128,7 @@ def _run_torchlens(
     run: Run, case: Case, rounds: int, folder: Path
 ) -> tuple[dict[str, str], list[Taken], list[Taken]] | None:
     """Return what plain PyTorch and TorchLens took, and with which settings."""
-    missing = [
-        name for name in ("torchlens", "torch", "onnx") if not find_version(run.python, name)
-    ]
-    if missing:
-        run.left_out["TorchLens"] = f"{' and '.join(missing)} not installed for {run.python.name}"
+    if not _is_installed(run, "TorchLens", ("torchlens", "torch", "onnx")):
         return None
     words = (run.python, "-W", "ignore", HERE / "torchlens_loop.py", case.model, case.images)
     command = [*map(str, words), str(rounds), str(folder)]
@@ -154,23 +140,18 @@ def _run_torchlens(
     return found["titles"], plain, taken
 
 
+def _is_installed(run: Run, peer: str, needed: Sequence[str]) -> bool:
+    """Whether a peer can run; if not, note why."""
+    missing = sorted({*needed} - find_versions(run.python, needed).keys())
+    if missing:
+        run.left_out[peer] = f"{' and '.join(missing)} not installed for {run.python.name}"
+    return not missing
+
+
 def _write_raw(case: Case, path: Path) -> None:
     """Write the images as an array file, which every peer reads."""
     levels = [np.rint(batch * 255).astype(np.uint8) for batch in loops.read_batches(case, 4096)]
     np.save(path, np.concatenate(levels))
-
-
-def _compare(what: str, peer: str, theirs: list[Usage], ours: list[Usage]) -> Row:
-    sides = [
-        Side.of(title, [Taken(*usage[1:]) for usage in used], [usage.megabytes for usage in used])
-        for title, used in ((peer, theirs), ("cnatool", ours))
-    ]
-    pairs = list(zip(theirs, ours, strict=True))
-    return Row(
-        what, sides[1], sides[0],
-        Spread.of(b.seconds / a.seconds for a, b in pairs), "times", None,
-        Spread.of(b.processor_seconds / a.processor_seconds for a, b in pairs),
-    )  # fmt: skip
 
 
 register("torchlens/resnet18", measure_torchlens)

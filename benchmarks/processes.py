@@ -9,18 +9,20 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from timing import Taken
 
 _T = TypeVar("_T")
 
 
-class Usage(NamedTuple):
-    """Peak resident memory and times of a process."""
+@dataclass(frozen=True)
+class Usage(Taken):
+    """Times and peak resident memory of a process."""
 
     megabytes: float
-    seconds: float
-    processor_seconds: float
 
 
 def run_process(*words: object, accept: tuple[int, ...] = (0,)) -> Usage:
@@ -44,14 +46,14 @@ def call_in_child(call: Callable[..., _T], *arguments: object) -> _T:
 
 
 def _main(command: list[str]) -> None:
-    """Run a command, and print its exit code, peak and times as JSON."""
+    """Run a command, and print its exit code, times and peak as JSON."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     elapsed = time.perf_counter() - start
     spent = usage.ru_utime + usage.ru_stime
-    print(json.dumps([process.returncode, usage.ru_maxrss / 1000, elapsed, spent]))
+    print(json.dumps([process.returncode, elapsed, spent, usage.ru_maxrss / 1000]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from figures import Row, Side, Spread
 from processes import Usage, run_process
 from registry import Run, register
 from sample_stores import write_sample_store
-from timing import Taken
 
 # What is computed besides the coefficients, left out.
 PLAIN = ("--set=resamples=0", "--set=area_resamples=0", "--set=permutations=0")
@@ -61,7 +60,7 @@ def measure_large(run: Run, train: int, test: int, rounds: int, goals: bool) -> 
     commands = list(COMMANDS)[: 1 if goals and run.quick else None]
     rows = []
     for title, usages in measure_commands(run, samples, commands, rounds).items():
-        side = _side(usages)
+        side = Side.of("cnatool", usages)
         spent = Spread.of(usage.processor_seconds for usage in usages)
         goal = 4 if goals and title == commands[0] else None
         rows.append(Row(f"{title}, {samples}", side, None, spent, "s of processor time", goal))
@@ -78,12 +77,7 @@ def measure_wide(run: Run) -> list[Row]:
     title = next(iter(COMMANDS))
     usages = measure_commands(run, samples, [title], run.count_rounds(3, 1))[title]
     taken = Spread.of(usage.seconds for usage in usages)
-    return [Row(f"{title}, {samples}", _side(usages), None, taken, "s", 6)]
-
-
-def _side(usages: list[Usage]) -> Side:
-    taken = [Taken(*usage[1:]) for usage in usages]
-    return Side.of("cnatool", taken, [usage.megabytes for usage in usages])
+    return [Row(f"{title}, {samples}", Side.of("cnatool", usages), None, taken, "s", 6)]
 
 
 register(

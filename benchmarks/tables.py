@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from figures import Report, Row, Side, read_report
+from figures import Machine, Report, Row, Side, read_report
 
 BEGIN = "<!-- figures: written by `python benchmarks/tables.py` -->"
 END = "<!-- end of figures -->"
@@ -39,13 +39,9 @@ def _describe_goal(row: Row) -> str:
 
 
 def _describe_side(side: Side) -> str:
-    parts = []
-    if side.seconds and side.processor_seconds:
-        spent = _number(side.processor_seconds.median)
-        parts.append(f"{_number(side.seconds.median)} s ({spent} s)")
-    if side.megabytes:
-        parts.append(f"{side.megabytes.median:.0f} MB")
-    return f"{side.title}: {', '.join(parts)}"
+    spent = _number(side.processor_seconds.median)
+    peak = f", {side.megabytes.median:,.0f} MB" if side.megabytes else ""
+    return f"{side.title}: {_number(side.seconds.median)} s ({spent} s){peak}"
 
 
 def _number(value: float) -> str:
@@ -66,7 +62,7 @@ def make_tables(report: Report) -> str:
     lines = [
         f"`{report.command}` on {machine.cores} cores ({machine.processor}) with "
         f"{machine.memory_gb:.0f} GB and a load of {begin:.1f} at the beginning and {end:.1f} at "
-        f"the end; {software}. {reached} of {len(with_goal)} goals are reached.",
+        f"the end; {software}. {reached} of {len(with_goal)} goals are reached.{_warn(machine)}",
         *_make_table(with_goal, ("goal", "")),
         *(_make_table(others, ()) if others else ()),
     ]
@@ -75,6 +71,16 @@ def make_tables(report: Report) -> str:
         lines += ["", "Left out:", ""]
         lines += [f"- {name}: {reason}" for name, reason in left_out.items()]
     return "\n".join(lines)
+
+
+def _warn(machine: Machine) -> str:
+    """Return what must be known of figures from a busy machine; the run itself keeps it busy."""
+    if machine.load[0] <= machine.cores / 2 and machine.load[1] <= 2 * machine.cores:
+        return ""
+    return (
+        " **The machine was busy with other work.** ONNX Runtime's threads wait by spinning, so "
+        "that plain inference suffers most: nothing can be said of the goals."
+    )
 
 
 def _make_table(rows: list[Row], more: tuple[str, ...]) -> list[str]:

@@ -6,13 +6,15 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True)
+class Taken:
     """What one call took: time on the clock, and of the processors, child processes included."""
 
     seconds: float

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ def main() -> None:
     }
     times = alternate(calls, int(rounds), folder.clear)
     titles = {"plain": f"batch {plain}", "torchlens": f"{title}, batch {batch}"}
-    tensors = len(list_tensors(model, images[:1]))
-    print(json.dumps({"tensors": tensors, "titles": titles, "times": times}))
+    pairs = {name: [astuple(each) for each in taken] for name, taken in times.items()}
+    print(json.dumps({"titles": titles, "times": pairs}))
 
 
 if __name__ == "__main__":

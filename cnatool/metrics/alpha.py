@@ -1,7 +1,7 @@
 """α: the complexity of a raw input, as the entropy of its values (docs/metrics.md; paper §3.1).
 
-One `bincount` fills the histograms of a whole block of samples, the bins of sample i numbered from
-i·B on. Blocks fit the processor's caches, and memory does not depend on the number of samples.
+The histograms of a whole block of samples are counted at once. Blocks fit the processor's caches,
+and memory does not depend on the number of samples.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cnatool.metrics.count_entropy import (
     entropy_of_counts,
     fraction_bits,
 )
+from cnatool.metrics.row_counts import NUMBERS, count_many_rows, count_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
 _ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
 _FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
-_NUMBERS = 1 << 16  # bins of one block: what a uint16 can number
-_PER_WORD = 4  # uint16 numbers in a 64-bit word
-_SPARSE = 0.75  # share of words below which leaving out the background pays
+_MANY = 4  # times as many are counted at a time where there are many samples
 
 
 class OutsideError(DataError):
@@ -58,6 +57,7 @@ def entropy(
     out_of_range: OutOfRange,
     density: bool,
     first_row: int = 0,
+    many: bool = False,
 ) -> NDArray[np.float64]:
     """Return the entropy of each sample's values, in bits, (n,): −Σ_b p_b log2 p_b (paper §3.1).
 
@@ -72,7 +72,8 @@ def entropy(
     With `density`, −Σ_b d_b log2 d_b of NumPy's densities d_b = p_b / w_b. The widths w_b are those
     of NumPy's edges in the type of the values; for images these are float32 fractions of their
     greatest level, so that a thousand bins differ in width. `first_row` numbers the samples in
-    errors.
+    errors. `many` says that there are so many values in all, in this and other calls, that a faster
+    way to count them pays for its import.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def entropy(
         tally = _Floats(bounds, values.dtype)
     else:
         raise DataError(f"Inputs of type {values.dtype} have no histogram.")
-    return _entropy_by_blocks(flat, tally, first_row)
+    return _entropy_by_blocks(flat, tally, first_row, many=many)
 
 
 def level_entropy(
@@ -114,10 +115,12 @@ def level_entropy(
     out_of_range: OutOfRange,
     density: bool,
     first_row: int = 0,
+    many: bool = False,
 ) -> NDArray[np.float64]:
     """Return the `entropy` of 8-bit images from (n, 256) counts of their levels.
 
-    Raises `DataError` for a level outside the range, or a sample without any value.
+    `many` is as of `entropy`, and changes nothing: the levels are counted. Raises `DataError` for a
+    level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
     tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))
@@ -225,7 +228,7 @@ class _WidePixels:
         self.refusing = bounds.out_of_range == "error" and not self.inside.all()
         table = np.full(unit.size, bounds.bins)
         table[self.inside] = bounds.number(unit[self.inside])
-        self.table = table.astype(np.uint16) if self.size <= _NUMBERS else table
+        self.table = table.astype(np.uint16) if self.size <= NUMBERS else table
 
     def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
         self.check(block, first_row)
@@ -315,21 +318,27 @@ class _Floats:
         return counts[:, : self.bounds.bins]
 
 
-def _entropy_by_blocks(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArray[np.float64]:
+def _entropy_by_blocks(
+    flat: NDArray[Any], tally: _Tally, first_row: int, *, many: bool
+) -> NDArray[np.float64]:
     """Count block by block; H = log2 N − Σ c log2 c / N, with c the counts and N their sum."""
     n, width = flat.shape
     bits = np.empty(n)
-    step = tally.elements
-    rows = max(1, min(_NUMBERS // tally.size, step // width))
+    step, numbers, count = tally.elements, NUMBERS, count_rows
+    if many:
+        step, numbers, count = _MANY * step, _MANY * NUMBERS, count_many_rows
+    rows = max(1, min(numbers // tally.size, step // width))
     for start in range(0, n, rows):
         block = flat[start : start + rows]
-        counts = _row_counts(tally.index(block[:, :step], first_row + start), tally.size)
+        counts = count(tally.index(block[:, :step], first_row + start), tally.size)
         for left in range(step, width, step):
             part = block[:, left : left + step]
-            counts += _row_counts(tally.index(part, first_row + start), tally.size)
-        numbers = np.arange(start, start + len(block)) + first_row
+            counts += count(tally.index(part, first_row + start), tally.size)
         bits[start : start + rows] = _binned_entropy(
-            tally.binned(counts), width, numbers, tally.widths
+            tally.binned(counts),
+            width,
+            np.arange(start, start + len(block)) + first_row,
+            tally.widths,
         )
     return bits
 
@@ -347,28 +356,6 @@ def _binned_entropy(
     if widths is None:
         return entropy_of_counts(binned, total, width)
     return density_entropy_of_counts(binned, total, width, widths)
-
-
-def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:
-    """Count how often each number 0 … size − 1 occurs in each row of `index` (m, width)."""
-    rows, width = index.shape
-    if rows * size > _NUMBERS:
-        shifted = index + np.arange(0, rows * size, size)[:, None]
-        return np.bincount(shifted.ravel(), minlength=rows * size).reshape(rows, size)
-    numbers = np.empty((rows, width + -width % _PER_WORD), np.uint16)
-    np.copyto(numbers[:, :width], index, casting="unsafe")
-    background = numbers[:, 0].astype(np.intp)
-    numbers[:, width:] = numbers[:, :1]
-    numbers += np.arange(0, rows * size, size, dtype=np.uint16)[:, None]
-    # Most images have a background, and counting one value over and over is slow. Words that hold
-    # the row's first value alone are left out; its count is what is missing to the width.
-    words = numbers.view(np.uint64)
-    foreground = words != np.repeat(numbers[:, :1], _PER_WORD, axis=1).view(np.uint64)
-    if np.count_nonzero(foreground) < _SPARSE * foreground.size:
-        numbers = words[foreground].view(np.uint16)
-    counts = np.bincount(numbers.ravel(), minlength=rows * size).reshape(rows, size)
-    counts[np.arange(rows), background] += width - counts.sum(axis=1)
-    return counts
 
 
 def _symbol_entropy(flat: NDArray[Any]) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.smoothing import curve_order, smooth_sorted_curve
-from cnatool.metrics.sums import sum_in_blocks
+from cnatool.metrics.smoothing import curve_order, running_mean, smooth_sorted_curve
+from cnatool.metrics.sums import BLOCK, sum_in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def curve_area(
     Undefined, with the reason, for a split with fewer samples than the window, where α or β is not
     finite or is constant, and for curves that have no interval of α in common.
     """
-    splits = _sort_splits(first, second, window)
+    splits = sort_splits(first, second, window)
     if isinstance(splits, str):
         return Estimate.undefined(splits)
     return area_between(*splits, form=form, window=window, points=points)
@@ -51,14 +51,14 @@ def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve
 
     Each is (alpha, beta), (n − window + 1,) arrays in 0 … 1, α ascending.
     """
-    splits = _sort_splits(first, second, window)
+    splits = sort_splits(first, second, window)
     if isinstance(splits, str):
         return splits
     return _normalise(*(smooth_split(*split, window) for split in splits))
 
 
-def _sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
-    """Sort splits by α, or return why that is impossible."""
+def sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
+    """Sort splits of (alpha, beta) by `curve_order`, or return why they have no CNA-A."""
     splits: list[Curve] = []
     for alpha, beta in (first, second):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
@@ -85,10 +85,17 @@ def area_between(
     )
 
 
-def smooth_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
-    """Return the curve of a split in `curve_order`; not finite where sums overflow."""
+def smooth_split(
+    alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int, *, average: bool = True
+) -> Curve:
+    """Return the curve of a split in `curve_order`; not finite where sums overflow.
+
+    Without `average`, β of equal α, which must be equal then, are not replaced by their mean.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        return smooth_sorted_curve(alpha, beta, window)
+        if average:
+            return smooth_sorted_curve(alpha, beta, window)
+        return running_mean(alpha, window), running_mean(beta, window)
 
 
 def area_of_curves(first: Curve, second: Curve, *, form: AreaForm, points: int) -> Estimate:
@@ -102,7 +109,16 @@ def area_of_curves(first: Curve, second: Curve, *, form: AreaForm, points: int) 
 
 def _normalise(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
     """Scale both curves, in place, to 0 … 1 on each axis, or return why that is impossible."""
-    extremes = []
+    scales = normalise_in_place(first, second)
+    return scales if isinstance(scales, str) else (first, second)
+
+
+def normalise_in_place(first: Curve, second: Curve) -> list[tuple[float, float]] | str:
+    """Scale both curves to 0 … 1 on each axis, or return why that is impossible.
+
+    Returned are the least value of α, and of β, and how far both curves reach from there.
+    """
+    scales = []
     for name, a, b in zip("αβ", first, second, strict=True):
         low, high = np.minimum(a.min(), b.min()), np.maximum(a.max(), b.max())
         with np.errstate(over="ignore", invalid="ignore"):
@@ -111,13 +127,13 @@ def _normalise(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
             return f"{name} is too large for float64"
         if are_equal(low, high):
             return f"{name} is the same along both curves"
-        extremes.append((low, span))
-    for axis, (low, span) in enumerate(extremes):
+        scales.append((low, span))
+    for axis, (low, span) in enumerate(scales):
         for curve in (first, second):
             values = curve[axis]
             values -= low
             values /= span
-    return first, second
+    return scales
 
 
 def total_area(first: Curve, second: Curve) -> Estimate:
@@ -134,18 +150,34 @@ def total_area(first: Curve, second: Curve) -> Estimate:
 
     def trapeziums(start: int, stop: int) -> NDArray[np.float64]:
         """Return twice the area between neighbouring knots, and add to `less` that of crossings."""
-        difference, width = _differences(knots[start : stop + 1], *merged)
-        crossing = _crossings(difference)
-        distance = np.abs(difference)
-        left, right = distance[:-1], distance[1:]
-        before, after = left[crossing], right[crossing]
-        less.append(before * after / (before + after) * width[crossing])
-        return (left + right) * width
+        doubles, _, part = _trapeziums(*_differences(knots[start : stop + 1], *merged))
+        less.append(part)
+        return doubles
 
-    # Between two knots a trapezium; a crossing makes two triangles of it, smaller by w·l·r / (l+r).
     # Sums of products: the threads of a matrix product cost more than they save here.
     area = sum_in_blocks(trapeziums, 0, knots.size - 1) / 2
     return Estimate(float(area - np.concatenate(less).sum()))
+
+
+def measure_pieces(
+    first: Curve, second: Curve
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the α of the knots of both normalised curves, and the areas between neighbours.
+
+    They add up to `total_area`. None if the curves have no interval of α in common.
+    """
+    shared = _knots(first, second)
+    if shared is None:
+        return None
+    knots, merged = shared
+    areas = np.empty(knots.size - 1)
+    for start in range(0, areas.size, BLOCK):
+        part = areas[start : start + BLOCK]
+        differences = _differences(knots[start : start + part.size + 1], *merged)
+        doubles, crossing, less = _trapeziums(*differences)
+        np.divide(doubles, 2, out=part)
+        part[crossing] -= less
+    return knots, areas
 
 
 def largest_lobe(first: Curve, second: Curve) -> Estimate:
@@ -224,6 +256,21 @@ def _knots(first: Curve, second: Curve) -> tuple[NDArray[np.float64], tuple[Curv
     if not rises.all():
         knots = np.concatenate([knots[:1], knots[1:][rises]])
     return knots, (first, second)
+
+
+def _trapeziums(
+    difference: NDArray[np.float64], width: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """Return twice the trapezium between neighbouring knots, the crossings, and their excess.
+
+    A crossing makes two triangles of the trapezium, smaller by w · l · r / (l + r).
+    """
+    crossing = _crossings(difference)
+    distance = np.abs(difference)
+    left, right = distance[:-1], distance[1:]
+    before, after = left[crossing], right[crossing]
+    less: NDArray[np.float64] = before * after / (before + after) * width[crossing]
+    return (left + right) * width, crossing, less
 
 
 def _crossings(difference: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -132,10 +132,13 @@ def _each(
     return lambda numbers: [statistic(number) for number in numbers]
 
 
-def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
+def chance_area(
+    area: float, values: NDArray[np.float64], *, whole: int | None = None
+) -> ChanceArea:
     """Compare CNA-A with that of relabelled splits: a one-sided permutation test.
 
-    `values` are from `relabel_areas`.
+    `values` are from `relabel_areas`; where they are put together from stretches of a few `whole`
+    relabellings, their mean is as uncertain as that of the few, which the p-value allows for.
     """
     broken = int(np.count_nonzero(np.isnan(values)))
     if broken:
@@ -143,7 +146,8 @@ def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
             f"CNA-A is undefined for {broken} of {values.size} random relabellings of the splits"
         )
     mean, least = float(values.mean()), 1 / (1 + values.size)
-    as_large = int(np.count_nonzero(values >= area - _EQUAL))
+    beyond = area if whole is None else mean + (area - mean) / math.sqrt(1 + 1 / whole)
+    as_large = int(np.count_nonzero(values >= beyond - _EQUAL))
     return ChanceArea(
         mean=mean,
         std=float(values.std()),

@@ -19,9 +19,16 @@ from cnatool.metrics.correlation import (
     standardise,
 )
 from cnatool.metrics.estimate import Cna
+from cnatool.metrics.group_resampling import (
+    GROUPS,
+    moment_ratio,
+    pearson_of_means,
+    prepare_groups,
+)
 from cnatool.metrics.kendall_resampling import ROWS, prepare_kendall
 from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
+    MANY,
     independence_test,
     percentile_interval,
     recentred_interval,
@@ -43,8 +50,9 @@ _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"
 _Statistic: TypeAlias = "Callable[[Iterator[_Counts]], list[float]]"
 
+_POINTS = 1 << 15  # of a smoothed curve whose resamples stand for one of many more
+_WINDOWS = 1 << 10  # that such a curve has at least, end to end
 _NEARLY_ONE = 1 - 1e-15
-_FLAT = 1e-12  # of the variance of the whole split: a resample with less is constant
 
 
 def cna(
@@ -69,14 +77,20 @@ def cna(
     if fields.interval == "bootstrap":
         edges, reason = None, "no resamples are drawn"
         if fields.resamples:
-            statistic = shape.prepare(alpha, beta, fields.window)
+            units = resampled_units(fields, alpha.size)
+            statistic = (
+                shape.prepare(alpha, beta, fields.window)
+                if units == alpha.size
+                else shape.prepare_many(alpha, beta, fields, units, stream)
+            )
             values = resample(
-                partial(_compute_resamples, statistic, alpha.size, seed, stream),
+                partial(_compute_resamples, statistic, units, seed, stream),
                 fields.resamples,
                 part=ROWS,
                 progress=progress,
-            )
-            edges, reason = shape.interval(correlation.value, values[:, 0], level)
+            )[:, 0]
+            share = units / alpha.size
+            edges, reason = shape.interval(correlation.value, values, level, share)
     elif edges is None:
         reason = shape.without_fisher
     test = Cna(correlation.value, edges, reason, correlation.interval)
@@ -95,6 +109,19 @@ def cna(
     )
 
 
+def resampled_units(fields: ConventionFields, n: int) -> int:
+    """Return how many units the resamples of CNA are drawn from.
+
+    For `MANY` samples or fewer these are the n samples. For more they are random groups of samples,
+    or for ``smoothed``, whose curve has no sums over groups, a random part of the samples.
+    """
+    if n <= MANY:
+        return n
+    if fields.cna == "smoothed":
+        return min(n, max(_POINTS, _WINDOWS * fields.window))
+    return GROUPS
+
+
 def _compute_resamples(
     statistic: _Statistic, n: int, seed: int, stream: int, numbers: Sequence[int]
 ) -> list[tuple[float]]:
@@ -111,7 +138,10 @@ class _Form(NamedTuple):
 
     value: Callable[[_Vector, _Vector, int, float], Correlation]
     prepare: Callable[[_Vector, _Vector, int], _Statistic]
-    interval: Callable[[float, _Vector, float], tuple[tuple[float, float] | None, str | None]]
+    prepare_many: Callable[[_Vector, _Vector, ConventionFields, int, int], _Statistic]
+    interval: Callable[
+        [float, _Vector, float, float], tuple[tuple[float, float] | None, str | None]
+    ]
     tested: PStatistic
     without_fisher: str
 
@@ -126,10 +156,7 @@ def _prepare_pearson(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
 
     def statistic(counts: _Counts) -> float:
         means = np.einsum("ij,j->i", moments, counts.astype(np.float64)) / counts.size
-        mean_a, mean_b, square_a, square_b, product = map(float, means)
-        return _ratio(
-            product - mean_a * mean_b, square_a - mean_a * mean_a, square_b - mean_b * mean_b
-        )
+        return pearson_of_means(*map(float, means))
 
     return _each(statistic)
 
@@ -158,7 +185,7 @@ def _prepare_spearman(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
             sums.append(float(product.sum()))
         # In units of the variance of untied ranks.
         unit = weights.size**3 / 12
-        return _ratio(*(total / unit for total in sums))
+        return moment_ratio(*(total / unit for total in sums))
 
     return _each(statistic)
 
@@ -180,28 +207,40 @@ def _prepare_smoothed(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     return _each(statistic)
 
 
-def _ratio(covariance: float, first: float, second: float) -> float:
-    if min(first, second) <= _FLAT:
-        return math.nan
-    return min(1.0, max(-1.0, covariance / math.sqrt(first) / math.sqrt(second)))
+def _prepare_groups(
+    alpha: _Vector, beta: _Vector, fields: ConventionFields, groups: int, stream: int
+) -> _Statistic:
+    seed = fields.resample_seed
+    return _each(prepare_groups(fields.cna, alpha, beta, groups, seed=seed, stream=stream))
+
+
+def _prepare_smoothed_part(
+    alpha: _Vector, beta: _Vector, fields: ConventionFields, size: int, stream: int
+) -> _Statistic:
+    """Prepare the curve's correlation of resamples of a random part of the samples."""
+    generator = np.random.default_rng([fields.resample_seed, stream, alpha.size, 1])
+    part = generator.choice(alpha.size, size, replace=False, shuffle=False)
+    return _prepare_smoothed(alpha[part], beta[part], fields.window)
 
 
 def _percentile_edges(
-    value: float, resamples: _Vector, level: float
+    value: float, resamples: _Vector, level: float, share: float
 ) -> tuple[tuple[float, float] | None, str | None]:
     return percentile_interval(resamples, level)
 
 
 def _recentred_edges(
-    value: float, resamples: _Vector, level: float
+    value: float, resamples: _Vector, level: float, share: float
 ) -> tuple[tuple[float, float] | None, str | None]:
     """Spread the resamples' deviation around the value, on Fisher's scale.
 
     A resample's curve is rougher than the split's, and its correlation nearer to 0: percentiles
-    can lie beside the value.
+    can lie beside the value. The deviation of resamples of a `share` of the samples is greater than
+    that of all by 1 / sqrt(share).
     """
     inside = np.clip([value, *resamples], -_NEARLY_ONE, _NEARLY_ONE)
-    edges, _, reason = recentred_interval(math.atanh(inside[0]), np.arctanh(inside[1:]), level)
+    centre, scaled = math.atanh(inside[0]), np.arctanh(inside[1:]) * math.sqrt(share)
+    edges, _, reason = recentred_interval(centre, scaled, level)
     return None if edges is None else (math.tanh(edges[0]), math.tanh(edges[1])), reason
 
 
@@ -219,6 +258,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     "pearson": _Form(
         lambda alpha, beta, window, level: pearson(alpha, beta, level=level),
         _prepare_pearson,
+        _prepare_groups,
         _percentile_edges,
         "pearson",
         _FEW,
@@ -226,6 +266,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     "spearman": _Form(
         lambda alpha, beta, window, level: spearman(alpha, beta, level=level),
         _prepare_spearman,
+        _prepare_groups,
         _percentile_edges,
         "spearman",
         _FEW,
@@ -233,6 +274,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
         lambda alpha, beta, window: prepare_kendall(alpha, beta),
+        _prepare_groups,
         _percentile_edges,
         "spearman",
         _FEW,
@@ -240,6 +282,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     "smoothed": _Form(
         lambda alpha, beta, window, level: smoothed_pearson(alpha, beta, window=window),
         _prepare_smoothed,
+        _prepare_smoothed_part,
         _recentred_edges,
         "pearson",
         "the points of a smoothed curve are not independent: use `interval='bootstrap'`",

@@ -11,13 +11,14 @@ import numpy as np
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
 from cnatool.metrics.kendall_resampling import kendall_tau
-from cnatool.metrics.ranks import midranks
+from cnatool.metrics.ranks import dense_ranks, share_ranks
 from cnatool.metrics.smoothing import smooth_curve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.metrics.convention import CnaOrder
+    from cnatool.metrics.ranks import Ranks
 
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
@@ -46,43 +47,62 @@ def pearson(
 
 
 def spearman(
-    a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
+    a: ArrayLike,
+    b: ArrayLike,
+    names: tuple[str, str] = _NAMES,
+    *,
+    level: float = 0.95,
+    ranks: tuple[Ranks, Ranks] | None = None,
 ) -> Correlation:
     """Return Spearman's ρ: Pearson's correlation of the ranks, equal values sharing their mean.
 
     Parameters, reasons and errors are those of `pearson`. The interval is Fisher's with the
-    variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000).
+    variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000). `ranks` are the dense ranks of `a` and
+    `b`, where these are known.
     """
     columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    rho = _product_moment(*(standardise(midranks(values)) for values in columns))
+    dense = ranks or map(dense_ranks, columns)
+    rho = _product_moment(*(standardise(share_ranks(each)) for each in dense))
     spread = math.sqrt(1 + rho * rho / 2)
     return Correlation(rho, _fisher(rho, len(columns[0]), level, spread=spread, lost=3))
 
 
 def kendall(
-    a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
+    a: ArrayLike,
+    b: ArrayLike,
+    names: tuple[str, str] = _NAMES,
+    *,
+    level: float = 0.95,
+    ranks: tuple[Ranks, Ranks] | None = None,
 ) -> Correlation:
     """Return Kendall's τ-b.
 
     τ-b = (C − D) / sqrt(P_a P_b), with C concordant and D discordant pairs of samples, and P_a, P_b
-    the pairs that differ in `a` and in `b`. Parameters, reasons and errors are those of `pearson`.
+    the pairs that differ in `a` and in `b`. Parameters, reasons and errors are those of `spearman`.
     The interval is Fisher's with the variance 0.437 / (n − 4) (Fieller, Hartley & Pearson 1957).
     """
     columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
-    tau = kendall_tau(*columns)
+    tau = kendall_tau(*columns, ranks)
     return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 
-def smoothed_pearson(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
+def smoothed_pearson(
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    *,
+    window: int,
+    ranks: tuple[Ranks, Ranks] | None = None,
+) -> Correlation:
     """Return Pearson's correlation of the smoothed curves: running means, by rising α.
 
     Without an interval, as the points of a smoothed curve are not independent. Undefined as
-    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
+    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line. `ranks`
+    are as of `spearman`.
     """
     columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
@@ -92,7 +112,7 @@ def smoothed_pearson(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Corre
         few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
         return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
     with np.errstate(over="ignore", invalid="ignore"):
-        curve = smooth_curve(*columns, window)
+        curve = smooth_curve(*columns, window, ranks)
     for name, values in zip(_NAMES, curve, strict=True):
         if not np.isfinite(values).all():
             return Correlation.undefined(f"{name} is too large for float64")

@@ -6,22 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.metrics.ranks import midranks
+from cnatool.metrics.ranks import dense_ranks, share_ranks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cnatool.metrics.ranks import Ranks
 
 _MOST_INT16 = np.iinfo(np.int16).max
 _LEAST = 10  # changes of class that a random order would have
 
 
-def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signedinteger[Any]]:
+def quantile_groups(
+    alpha: NDArray[np.float64], groups: int, ranks: Ranks | None = None
+) -> NDArray[np.signedinteger[Any]]:
     """Return each sample's group, 0 … groups − 1 by rising α, (n,); int16 if that suffices.
 
     A sample belongs where the middle of the ranks of its α lies, so that equal α are never divided:
-    with many equal ones groups are of unequal size, and some may be empty.
+    with many equal ones groups are of unequal size, and some may be empty. `ranks` are the dense
+    ranks of `alpha`, where these are known.
     """
-    share = midranks(alpha)
+    share = share_ranks(dense_ranks(alpha) if ranks is None else ranks)
     share -= 0.5
     share /= max(1, alpha.size)
     share *= groups

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.metrics.pair_counts import count_pairs
 from cnatool.metrics.ranks import dense_ranks, tied_pairs
 
 if TYPE_CHECKING:
@@ -14,19 +15,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.metrics.ranks import Ranks
+
 _BLOCK = 160  # places
 # Rows of weights at a time: with more, a matrix product is large enough to start threads, which
 # cost more than they save.
 ROWS = 10
-_MOST = 1 << 17  # places, beyond which SciPy is faster, its import included
+_MOST = 1 << 17  # places, beyond which counting the pairs of each sample is faster
 
 
-def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant."""
+def kendall_tau(
+    a: NDArray[np.float64], b: NDArray[np.float64], ranks: tuple[Ranks, Ranks] | None = None
+) -> float:
+    """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant.
+
+    `ranks` are their dense ranks, where these are known.
+    """
     if a.size > _MOST:
-        from scipy.stats import kendalltau  # takes half a second to import
-
-        return float(kendalltau(a, b, method="asymptotic").statistic)
+        counts = count_pairs(*(ranks or (dense_ranks(a), dense_ranks(b))))
+        return _tau_b(*(int(pairs.sum()) // 2 for pairs in counts))
     return prepare_kendall(a, b)([np.ones(a.size, np.int64)])[0]
 
 
@@ -44,8 +51,6 @@ def prepare_kendall(
     # A resample stays in this order, by `a` and by `b` among equal ones.
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    if a.size > _MOST:
-        return _prepare_by_scipy(order, first, second)
     # Equal `b` rise by place, so that they make no inversion, as equal `a` make none.
     ranks = np.empty_like(order)
     ranks[np.argsort(second, kind="stable")] = np.arange(order.size)
@@ -61,11 +66,8 @@ def prepare_kendall(
         tied_both = tied_pairs(np.add.reduceat(row, starts_both))
         tied_second = tied_pairs(np.bincount(second, row).astype(np.int64))
         untied_first, untied_second = pairs - tied_first, pairs - tied_second
-        if not untied_first or not untied_second:
-            return math.nan
         difference = untied_first - tied_second + tied_both - 2 * inverted
-        value = difference / math.sqrt(untied_first) / math.sqrt(untied_second)
-        return min(1.0, max(-1.0, value))
+        return _tau_b(difference, untied_first, untied_second)
 
     def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:
         rows = [counts[order] for counts in resamples]
@@ -75,25 +77,11 @@ def prepare_kendall(
     return statistic
 
 
-def _prepare_by_scipy(
-    order: NDArray[np.int64],
-    first: NDArray[np.signedinteger[Any]],
-    second: NDArray[np.signedinteger[Any]],
-) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
-    """Prepare what `prepare_kendall` does for many samples, of ranks in order."""
-    from scipy.stats import kendalltau
-
-    def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:
-        values = []
-        for counts in resamples:
-            times = counts[order]
-            del counts
-            ranks = np.repeat(first, times), np.repeat(second, times)
-            del times
-            values.append(float(kendalltau(*ranks, method="asymptotic").statistic))
-        return values
-
-    return statistic
+def _tau_b(difference: int, untied_first: int, untied_second: int) -> float:
+    if not untied_first or not untied_second:
+        return math.nan
+    value = difference / math.sqrt(untied_first) / math.sqrt(untied_second)
+    return min(1.0, max(-1.0, value))
 
 
 class WeightedInversions:

@@ -132,11 +132,33 @@ def margin_estimate(
     return Estimate(float(_FORMS[fields.margin](rows, fields)))
 
 
+def resample_margins(
+    rows: NDArray[np.float64], kind: OutputKind, fields: ConventionFields, resamples: int
+) -> NDArray[np.float64]:
+    """Return `margin_estimate` of resamples of the rows, (resamples,); it is defined for the rows.
+
+    For ``paper``, only the random fraction of a resample is drawn.
+    """
+    n = len(rows)
+    values = np.empty(resamples)
+    for number in range(resamples):
+        generator = np.random.default_rng([fields.resample_seed, n, number, 1])
+        if fields.margin == "paper":
+            values[number] = rows[generator.integers(0, n, _subset_size(n, fields)), 0].max()
+        else:
+            drawn = rows[generator.integers(0, n, n)]
+            values[number] = margin_estimate(drawn, kind, fields).value
+    return values
+
+
 def _paper(rows: NDArray[np.float64], fields: ConventionFields) -> float:
     """γ = max γ_i over a random subset of the split."""
     n = len(rows)
-    size = max(1, round(fields.margin_fraction * n))
-    return float(rows[_draw_rows(n, size, fields.margin_seed), 0].max())
+    return float(rows[_draw_rows(n, _subset_size(n, fields), fields.margin_seed), 0].max())
+
+
+def _subset_size(n: int, fields: ConventionFields) -> int:
+    return max(1, round(fields.margin_fraction * n))
 
 
 @lru_cache(maxsize=1)

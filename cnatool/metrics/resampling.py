@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Progress
 
+MANY = 1 << 17  # samples, beyond which resamples are drawn from fewer units
 _THREADS = min(8, os.cpu_count() or 1)
 _LEAST = 20  # resamples behind a deviation
 _TIE = 1e-10  # correlations that differ by less are equal but for rounding
 _ROUNDING = 1e-6  # of 2 / (1 − level)
 _CELL = 1 << 15  # samples
 _PART = 8  # resamples
-_RAW = 1 << 16  # samples of a cell, where there are many
-_MANY = 1 << 18  # samples
+_RAW = 1 << 16  # samples of a cell, where there are many cells
+_LARGE_CELLS = 1 << 18  # samples, from which cells are of `_RAW`
 _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
@@ -40,7 +41,7 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     generator = np.random.default_rng([seed, stream, number])
     # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
     # first.
-    cell = _CELL if n < _MANY else _RAW
+    cell = _CELL if n < _LARGE_CELLS else _RAW
     sizes = [min(cell, n - start) for start in range(0, n, cell)]
     draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
     counts = np.empty(n, np.int64)

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.metrics.ranks import order_ranks
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cnatool.metrics.ranks import Ranks
 
 _BLOCK = 1 << 15  # values that are averaged at a time
 
 
 def smooth_curve(
-    alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    window: int,
+    ranks: tuple[Ranks, Ranks] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sort by α, average β over equal α, and take running means, each (n − window + 1,)."""
-    order = curve_order(alpha, beta)
+    """Sort by α, average β over equal α, and take running means, each (n − window + 1,).
+
+    `ranks` are the dense ranks of both, where these are known.
+    """
+    order = curve_order(alpha, beta) if ranks is None else order_ranks(*ranks)
     return smooth_sorted_curve(alpha[order], beta[order], window)
 
 
@@ -32,7 +42,24 @@ def smooth_sorted_curve(
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the order by rising α, and by rising β among equal α: the same for any row order."""
-    return np.lexsort((beta, alpha))
+    return sort_ties(np.argsort(alpha), alpha, beta)
+
+
+def sort_ties(
+    order: NDArray[np.intp], alpha: NDArray[np.float64], beta: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Turn an order by rising α, which is overwritten, into `curve_order`."""
+    ordered = alpha[order]
+    equal = ordered[1:] == ordered[:-1]
+    if not equal.any():
+        return order
+    # Equal α lie together: they alone are sorted again.
+    ties = np.zeros(alpha.size, np.bool_)
+    ties[1:] = equal
+    ties[:-1] |= equal
+    rows = np.sort(order[ties])
+    order[ties] = rows[np.lexsort((beta[rows], alpha[rows]))]
+    return order
 
 
 def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:

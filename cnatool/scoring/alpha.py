@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cnatool.store.store import Split
 
 _LEVELS = 256
+_MANY = 1 << 27  # values of all samples
 # α of splits whose inputs lie in other stores, the latest last: computing it for each network would
 # take half the time of a study of many networks over the same data.
 _LATEST: dict[tuple[object, ...], NDArray[np.float64]] = {}
@@ -54,9 +56,10 @@ def _measure_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: int
 ) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
+    many = rows * math.prod(split.inputs().shape[1:]) >= _MANY
     alpha = np.empty(rows)
     for start, block in _blocks(split, rows):
-        alpha[start : start + len(block)] = measure(block, fields, start)
+        alpha[start : start + len(block)] = measure(block, fields, start, many)
         observer.progress(f"α of {split.name}", start + len(block), rows)
     return alpha
 
@@ -87,9 +90,9 @@ def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArra
 
 def _histogram(
     measure: Callable[..., NDArray[np.float64]], *, density: bool
-) -> Callable[[NDArray[Any], ConventionFields, int], NDArray[np.float64]]:
+) -> Callable[[NDArray[Any], ConventionFields, int, bool], NDArray[np.float64]]:
     def of_block(
-        block: NDArray[Any], fields: ConventionFields, first_row: int
+        block: NDArray[Any], fields: ConventionFields, first_row: int, many: bool
     ) -> NDArray[np.float64]:
         return measure(
             block,
@@ -98,12 +101,15 @@ def _histogram(
             out_of_range=fields.out_of_range,
             density=density,
             first_row=first_row,
+            many=many,
         )
 
     return of_block
 
 
-def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> NDArray[np.float64]:
+def _no_order(
+    block: NDArray[Any], fields: ConventionFields, first_row: int, many: bool
+) -> NDArray[np.float64]:
     raise MetricError(
         "the store holds only how often each level occurs in an input, and compression depends on "
         "their order: dump images of one size, whose inputs are stored whole, or "
@@ -111,12 +117,12 @@ def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> 
     )
 
 
-_Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int], NDArray[np.float64]]"
+_Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int, bool], NDArray[np.float64]]"
 
 _OF_VALUES: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(entropy, density=False),
     "entropy-density": _histogram(entropy, density=True),
-    "compression": lambda block, fields, row: compression_ratio(block, fields.codec),
+    "compression": lambda block, fields, row, many: compression_ratio(block, fields.codec),
 }
 _OF_LEVELS: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(level_entropy, density=False),

@@ -9,6 +9,8 @@ import numpy as np
 
 from cnatool._util.text import classes_text
 from cnatool.errors import MetricError
+from cnatool.metrics.area_stretches import WHOLE
+from cnatool.metrics.cna import resampled_units
 from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.scoring.train_test import UNNAMED
@@ -53,6 +55,7 @@ def score_notes(
             "a dump with `splits={'train': PATH, 'test': PATH}`, or from two stores by "
             "`test=STORE2`"
         )
+    yield from _resample_notes(convention, splits, pair)
     chance = pair.chance
     if chance.mean is not None:
         yield (
@@ -130,6 +133,23 @@ def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
         if note is not None:
             yield note
             return
+
+
+def _resample_notes(
+    convention: ConventionFields, splits: Mapping[str, ScoredSplit], pair: TrainTestScores
+) -> Iterator[str]:
+    """Yield what intervals of many samples are made from, where that is not every sample anew."""
+    if convention.interval == "bootstrap" and convention.resamples:
+        unit = "of its samples" if convention.cna == "smoothed" else "random groups of its samples"
+        for name, split in splits.items():
+            units = resampled_units(convention, len(split.alpha))
+            if units < len(split.alpha):
+                yield f"the interval of CNA of {name} comes from resamples of {units:,} {unit}"
+    if pair.stretches:
+        yield (
+            "the interval of CNA-A and CNA-A by chance are put together from stretches of "
+            f"{WHOLE} resamples and of {WHOLE} relabellings"
+        )
 
 
 def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
+from cnatool.metrics.ranks import dense_ranks
 from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.compact import Integers
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
+    from cnatool.metrics.ranks import Ranks
     from cnatool.scoring.beta import SplitBeta
     from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
@@ -108,6 +110,7 @@ class ScoredSplit:
         batches = minibatch_pearson(
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
         )
+        ranks = dense_ranks(alpha), dense_ranks(beta)
         return SplitResult(
             samples=len(alpha),
             available=self.split.record.available,
@@ -125,18 +128,20 @@ class ScoredSplit:
             cna=_with_reason(correlation, no_cna),
             coefficients=Coefficients(
                 pearson=_as_estimate(_with_reason(pearson(alpha, beta), no_cna)),
-                spearman=_as_estimate(_with_reason(spearman(alpha, beta), no_cna)),
-                kendall=_as_estimate(_with_reason(kendall(alpha, beta), no_cna)),
+                spearman=_as_estimate(_with_reason(spearman(alpha, beta, ranks=ranks), no_cna)),
+                kendall=_as_estimate(_with_reason(kendall(alpha, beta, ranks=ranks), no_cna)),
                 smoothed=_as_estimate(
-                    _with_reason(smoothed_pearson(alpha, beta, window=fields.window), no_cna)
+                    _with_reason(
+                        smoothed_pearson(alpha, beta, window=fields.window, ranks=ranks), no_cna
+                    )
                 ),
                 minibatches=_with_reason(batches, no_cna),
             ),
-            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
+            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups, ranks[0])),
         )
 
-    def _alpha_groups(self, count: int) -> Iterator[AlphaGroup]:
-        groups = quantile_groups(self.alpha, count)
+    def _alpha_groups(self, count: int, ranks: Ranks) -> Iterator[AlphaGroup]:
+        groups = quantile_groups(self.alpha, count, ranks)
         order = np.argsort(groups, kind="stable")
         defined = self.performance_reason is None
         wrong = None if self.predictions is None else self.predictions != self.labels

@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnatool.metrics.area import curve_area
+from cnatool.metrics.area import area_between, sort_splits
 from cnatool.metrics.area_resampling import (
+    ResampledAreas,
     add_interval,
     chance_area,
     relabel_areas,
     resample_areas,
 )
+from cnatool.metrics.area_stretches import (
+    WHOLE,
+    cut_stretches,
+    relabel_stretches,
+    resample_stretches,
+)
 from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
-from cnatool.metrics.margin import margin_estimate
+from cnatool.metrics.margin import margin_estimate, resample_margins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
+    from cnatool.metrics.area import Curve
     from cnatool.metrics.convention import ConventionFields, Gap
     from cnatool.metrics.performance import OutputKind
     from cnatool.scoring.split import ScoredSplit
@@ -42,6 +50,7 @@ class TrainTestScores:
     margin: Estimate
     product: ResampledEstimate
     chance: ChanceArea  # CNA-A of splits that do not differ
+    stretches: bool = False  # whether resamples are put together from stretches of a few
 
 
 def score_train_test(
@@ -60,32 +69,50 @@ def score_train_test(
             product=_without_interval(_product(margin, absent)),
             chance=ChanceArea.unknown(f"no split called {missing}"),
         )
-    area = _area(train, test, fields)
+    curves = _sort_curves(train, test, fields.window)
+    if isinstance(curves, str):
+        area, stretched = Estimate.undefined(curves), None
+    else:
+        form, window, points = fields.area, fields.window, fields.points
+        area = area_between(*curves, form=form, window=window, points=points)
+        stretched = _cut(curves, fields)
+    del curves
     product = _product(margin, area)
-    area_interval, product_interval = _add_intervals(train, test, area, product, fields, observer)
+    area_interval, product_interval = _add_intervals(
+        train, test, area, product, fields, stretched, observer
+    )
     return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
         product=product_interval,
-        chance=_chance(train, test, area, fields, observer),
+        chance=_chance(train, test, area, fields, stretched, observer),
+        stretches=stretched is not None,
     )
 
 
-def _area(train: ScoredSplit, test: ScoredSplit, fields: ConventionFields) -> Estimate:
+def _sort_curves(train: ScoredSplit, test: ScoredSplit, window: int) -> tuple[Curve, Curve] | str:
+    """Sort both splits by α, or return why they have no CNA-A."""
     for split in (train, test):
         if split.split_beta.rounding is None and split.split_beta.reason is not None:
-            return Estimate.undefined(split.split_beta.reason)
+            return split.split_beta.reason
     # Scaled to 0 … 1, a difference by rounding would look like any other.
     if train.split_beta.alike(test.split_beta):
-        return Estimate.undefined("β is the same all over both splits but for rounding")
-    return curve_area(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-    )
+        return "β is the same all over both splits but for rounding"
+    return sort_splits((train.alpha, train.beta), (test.alpha, test.beta), window)
+
+
+class _Stretched(NamedTuple):
+    """Both splits of many samples by rising α, and where stretches of α begin."""
+
+    first: Curve
+    second: Curve
+    starts: NDArray[np.float64]
+
+
+def _cut(curves: tuple[Curve, Curve], fields: ConventionFields) -> _Stretched | None:
+    starts = cut_stretches(*curves, fields.area, fields.window) if fields.area_resamples else None
+    return None if starts is None else _Stretched(*curves, starts)
 
 
 def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
@@ -138,25 +165,40 @@ def _add_intervals(
     area: Estimate,
     product: Estimate,
     fields: ConventionFields,
+    stretched: _Stretched | None,
     observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
     """Resample both splits if there is an area."""
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
     of = {TRAIN: train, TEST: test}[fields.margin_split]
-    values = resample_areas(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-        margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
-        margin=partial(_margin_value, of.kind, fields),
-        margin_of_second=of is test,
-        resamples=fields.area_resamples,
-        seed=fields.resample_seed,
-        progress=partial(observer.progress, "interval of CNA-A"),
-    )
+    progress = partial(observer.progress, "interval of CNA-A")
+    if stretched is None:
+        values = resample_areas(
+            (train.alpha, train.beta),
+            (test.alpha, test.beta),
+            form=fields.area,
+            window=fields.window,
+            points=fields.points,
+            margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
+            margin=partial(_margin_value, of.kind, fields),
+            margin_of_second=of is test,
+            resamples=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+    else:
+        areas = resample_stretches(
+            *stretched,
+            window=fields.window,
+            resamples=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+        margins = np.full_like(areas, np.nan)
+        if product.value is not None and of.margins is not None and of.kind is not None:
+            margins = resample_margins(of.margins, of.kind, fields, areas.size)
+        values = ResampledAreas(areas, areas * margins)
     return (
         add_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
         _without_interval(product)
@@ -175,23 +217,34 @@ def _chance(
     test: ScoredSplit,
     area: Estimate,
     fields: ConventionFields,
+    stretched: _Stretched | None,
     observer: Observer,
 ) -> ChanceArea:
     if area.value is None:
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
     if not fields.area_resamples:
         return ChanceArea.unknown("no relabellings are drawn")
-    values = relabel_areas(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
+    progress = partial(observer.progress, "CNA-A by chance")
+    if stretched is None:
+        values = relabel_areas(
+            (train.alpha, train.beta),
+            (test.alpha, test.beta),
+            form=fields.area,
+            window=fields.window,
+            points=fields.points,
+            relabellings=fields.area_resamples,
+            seed=fields.resample_seed,
+            progress=progress,
+        )
+        return chance_area(area.value, values)
+    values = relabel_stretches(
+        *stretched,
         window=fields.window,
-        points=fields.points,
         relabellings=fields.area_resamples,
         seed=fields.resample_seed,
-        progress=partial(observer.progress, "CNA-A by chance"),
+        progress=progress,
     )
-    return chance_area(area.value, values)
+    return chance_area(area.value, values, whole=WHOLE)
 
 
 def _sign_bounds(products: NDArray[np.float64]) -> tuple[float, float]:

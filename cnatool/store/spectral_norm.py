@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 SPECTRAL_TOLERANCE = 1e-9
 # Up to this many rows or columns, all eigenvalues are computed; for more, LAPACK starts threads.
 _DIRECT = 64
-# Up to this many, WᵀW is computed, which costs less than many passes over the matrix.
-_GRAM = 512
+# Up to this many, WᵀW is computed, which costs less than many passes over the matrix; for half as
+# many and less, powers of it.
+_GRAM = 1024
 # Vectors that are multiplied at once; one alone could miss the larger of two close eigenvalues.
 _BLOCK = 4
-# Most vectors of a Krylov space, and how many it is continued with.
-_MOST, _KEPT = 48, 16
+# Most vectors of a Krylov space, and how many it is continued with. Eigenvectors of a few more
+# would start threads.
+_MOST, _KEPT = 24, 12
 # Passes in float32 between two checks of convergence, and most of them.
-_PASSES = 4
+_PASSES = 3
 _ROUGH_PASSES = 100
 
 
@@ -71,9 +73,9 @@ def _approximate(product: _Product) -> NDArray[np.float32]:
     times: Callable[[NDArray[Any]], NDArray[Any]] = product.times
     if size <= _GRAM:
         power = product.gram()
-        # A power has the same vectors, and its eigenvalues are further apart. Up to the eighth for
-        # each halving of the size, which makes a product eight times cheaper.
-        for _ in range(3 * int(math.log2(_GRAM / size))):
+        # A power has the same vectors, and its eigenvalues are further apart. Half the size makes
+        # squaring eight times cheaper, so it is squared three times more.
+        for _ in range(3 * int(math.log2(_GRAM / 2 / size))):
             power = multiply(power, power)
             power /= max(float(power.max()), float(np.finfo(np.float32).tiny))
         times = partial(multiply, power)
@@ -131,9 +133,9 @@ def _iterate(
 ) -> tuple[float, NDArray[Any]]:
     """Compute the largest eigenvalue of WᵀW and the last eigenvectors, in a block Krylov space.
 
-    By the Rayleigh–Ritz method: the value never exceeds the true one and only grows. Where the
-    space has become large, its best part continues it. Convergence is checked after so many passes,
-    of which there are at most ``most``.
+    By the Rayleigh–Ritz method: the value never exceeds the true one and only grows. Convergence is
+    checked every so many passes. Where at most ``most`` are made, the best part of a space that has
+    become large continues it; otherwise it grows until it contains the largest.
     """
     rounding = 16 * float(np.finfo(start.dtype).eps)
     current = np.linalg.qr(start)[0]
@@ -153,7 +155,7 @@ def _iterate(
         bound = _bound_error(residual, values)
         if last or bound <= SPECTRAL_TOLERANCE * value or residual <= rounding * value:
             break
-        if basis.shape[1] >= _MOST:
+        if most is not None and basis.shape[1] >= _MOST:
             basis, images = basis @ vectors[:, -_KEPT:], images @ vectors[:, -_KEPT:]
     return value, basis @ vectors[:, -_BLOCK:]
 

@@ -248,3 +248,20 @@ def test_margin_of_the_columns_that_a_form_needs(form: Any, least: float) -> Non
     held = 2 if form == "reference" or (least and form != "paper") else 1
     assert gathered.rows().shape == (90, held)
     assert gathered.rows()[:, 0].tobytes() == np.ascontiguousarray(rows[:, 0]).tobytes()
+
+
+@pytest.mark.parametrize("form", ["paper", "percentile", "mean", "median"])
+def test_resampled_margins_vary_as_those_of_rows_drawn(form: Any) -> None:
+    rows = np.random.default_rng(0).normal(size=(900, 1))
+    fields = ConventionFields(margin=form, margin_fraction=0.2)
+    got = margin_module.resample_margins(rows, "logits", fields, 400)
+    rng = np.random.default_rng(1)
+    expected = [
+        margin_module.margin_estimate(rows[rng.integers(0, 900, 900)], "logits", fields).value
+        for _ in range(400)
+    ]
+    error = np.std(expected) / 20
+    assert got.mean() == pytest.approx(np.mean(expected), abs=6 * error)
+    assert got.std() == pytest.approx(np.std(expected), rel=0.25)
+    again = margin_module.resample_margins(rows, "logits", fields, 400)
+    assert again.tobytes() == got.tobytes()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnatool.metrics import smoothing
-from cnatool.metrics.smoothing import average_ties, running_mean
+from cnatool.metrics.smoothing import average_ties, curve_order, running_mean
 
 
 @pytest.mark.parametrize("window", [1, 2, 7, 64, 500, 999, 1000])
@@ -27,3 +27,11 @@ def test_tied_means_over_several_blocks(distinct: int, monkeypatch: pytest.Monke
     assert average_ties(alpha, beta).tobytes() == whole.tobytes()
     slow = [beta[alpha == one].mean() for one in alpha]
     np.testing.assert_allclose(whole, slow, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("distinct", [1, 4, 200, 10**9])
+def test_curve_order_sorts_by_alpha_then_beta_then_row(distinct: int) -> None:
+    rng = np.random.default_rng(distinct)
+    alpha = rng.integers(0, distinct, 500).astype(float)
+    beta = rng.integers(0, 3, 500).astype(float)
+    np.testing.assert_array_equal(curve_order(alpha, beta), np.lexsort((beta, alpha)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from support.networks import Builder, mlp, saved
@@ -9,6 +10,8 @@ from support.stores import changed_attribute
 
 import cnatool
 from cnatool.errors import MetricError, UsageError
+from cnatool.metrics import area_stretches
+from cnatool.metrics import cna as coefficients
 from cnatool.metrics.area_resampling import ResampledAreas
 from cnatool.scoring import train_test as scored_pairs
 
@@ -47,6 +50,33 @@ def test_intervals_do_not_depend_on_the_place_of_a_split(tmp_path: Path) -> None
     # The same samples under two names: two streams of resamples.
     assert first["train"].cna.value == first["again"].cna.value
     assert first["train"].cna.interval != first["again"].cna.interval
+
+
+def test_many_samples_have_the_same_numbers_and_other_resamples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = digits(tmp_path / "data", train=500, test=400)
+    store = tmp_path / "s.zarr"
+    cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, store)
+    overrides = {"window": 1, "alpha_groups": 2}
+    few = cnatool.score(store, overrides=overrides)
+    monkeypatch.setattr(coefficients, "MANY", 450)
+    monkeypatch.setattr(coefficients, "GROUPS", 100)
+    monkeypatch.setattr(area_stretches, "MANY", 450)
+    many = cnatool.score(store, overrides=overrides)
+    assert many == cnatool.score(store, overrides=overrides)
+    assert many.splits["test"] == few.splits["test"]
+    train, same = many.splits["train"], few.splits["train"]
+    assert msgspec.structs.replace(train, cna=same.cna) == same
+    assert (train.cna.value, train.cna.p_value) == (same.cna.value, same.cna.p_value)
+    assert train.cna.interval != same.cna.interval
+    assert many.cna_area.value == few.cna_area.value
+    assert many.cna_area.interval != few.cna_area.interval
+    assert many.notes[-3:-1] == (
+        "the interval of CNA of train comes from resamples of 100 random groups of its samples",
+        "the interval of CNA-A and CNA-A by chance are put together from stretches of 5 resamples "
+        "and of 5 relabellings",
+    )
 
 
 def test_the_interval_of_an_area_ends_at_0_and_1(
