@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cnatool.backend.session import CPU, RunOptions, Session
+from cnatool.backend.session import RunOptions, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,12 +56,9 @@ class DeviceSession(Session):
 
 
 def open_session(model: onnx.ModelProto, graph: Graph, run: RunOptions) -> Session:
-    """Open a session for many runs, of the kind that suits the provider.
-
-    On a CPU, nodes run as early as they can: what reads a tensor finds it in the cache.
-    """
+    """Open a session for many runs, of the kind that suits the provider."""
     kind = DeviceSession if run.provider in DEVICE_PROVIDERS else Session
-    return kind(model, graph, run, frugal=run.provider == CPU)
+    return kind(model, graph, run)
 
 
 def describe_fallback(session: Session) -> str | None:
