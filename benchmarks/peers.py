@@ -155,6 +155,6 @@ def _write_raw(case: Case, path: Path) -> None:
 
 
 register("torchlens/resnet18", measure_torchlens)
-register("peers/mlp", lambda run: measure_peers(run, "mlp", run.count_rows(40_000)))
-register("peers/convnet", lambda run: measure_peers(run, "convnet", run.count_rows(4_096)))
+register("peers/mlp", lambda run: measure_peers(run, "mlp", run.count_rows(40_000, 10_000)))
+register("peers/convnet", lambda run: measure_peers(run, "convnet", run.count_rows(4_096, 1_024)))
 register("peers/resnet18", lambda run: measure_peers(run, "resnet18", run.count_rows(256, 64)))

@@ -9,7 +9,7 @@ import numpy as np
 from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.smoothing import curve_order, running_mean, smooth_sorted_curve
-from cnatool.metrics.sums import BLOCK, sum_in_blocks
+from cnatool.metrics.sums import BLOCK, inner_product, sum_in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -209,7 +209,7 @@ def reference_area(first: Curve, second: Curve, points: int) -> Estimate:
     (x1, y1), (x2, y2) = resampled
     x, y = np.concatenate([x1, x2[::-1]]), np.concatenate([y1, y2[::-1]])
     # Shoelace formula.
-    return Estimate(float(abs(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2))
+    return Estimate(abs(inner_product(x, np.roll(y, -1)) - inner_product(np.roll(x, -1), y)) / 2)
 
 
 _FORMS: Mapping[str, Callable[[Curve, Curve, int], Estimate]] = {

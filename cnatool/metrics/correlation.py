@@ -13,6 +13,7 @@ from cnatool.metrics.estimate import Correlation, MinibatchCna
 from cnatool.metrics.kendall_resampling import kendall_tau
 from cnatool.metrics.ranks import dense_ranks, share_ranks
 from cnatool.metrics.smoothing import smooth_curve
+from cnatool.metrics.sums import inner_product
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -239,7 +240,7 @@ def _check_columns(
 
 def _product_moment(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Return Pearson's correlation of standardised values."""
-    return min(1.0, max(-1.0, float(a @ b)))
+    return min(1.0, max(-1.0, inner_product(a, b)))
 
 
 def _fisher(

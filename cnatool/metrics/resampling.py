@@ -12,6 +12,7 @@ import numpy as np
 
 from cnatool._util.observer import ignore_progress
 from cnatool.metrics.correlation import standardise
+from cnatool.metrics.sums import inner_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,7 +145,7 @@ def independence_test(
     n = a.size
     generator = np.random.default_rng([seed, n])
     first, second = standardise(a), standardise(b)
-    least = abs(float(first @ second)) - _TIE
+    least = abs(inner_product(first, second)) - _TIE
     if n > permutations:
         order = generator.permutation(n)
         first, second = first[order], second[order]
