@@ -22,7 +22,7 @@ from cnatool.errors import BackendError
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,10 +45,17 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The results of one batch: outputs and tensors kept whole, and statistics; (n, …) each."""
+    """The results of one batch of n samples, sample axis first everywhere."""
 
-    whole: list[NDArray[Any]]
-    statistics: dict[str, NDArray[np.float64]]
+    samples: int
+    whole: list[NDArray[Any]]  # outputs and tensors kept whole
+    # Of the tensors that are measured inside the graph: what the model returned, unless it reached
+    # beyond float32 and the statistics were computed anew
+    sums: list[NDArray[Any]]
+    exact: Mapping[str, NDArray[np.float64]] | None
+    # Statistics of the tensors that are measured here, by number; and ``count`` of all
+    measured: dict[int, dict[Statistic, NDArray[np.float64]]]
+    counts: NDArray[np.float64] | None
 
 
 class ExposedModel:
@@ -166,45 +173,64 @@ class ExposedModel:
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
-            statistics={
-                name: _concatenate([batch.statistics[name] for batch in runs])[:samples]
-                for name in runs[0].statistics
-            },
+            statistics={name: rows[:samples] for name, rows in self._join(runs).items()},
         )
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
         values = self._run_session(feeds, samples)
         measures = self._measures
-        inside, rest = values[: len(measures.widths)], values[len(measures.widths) :]
-        statistics: dict[str, NDArray[np.float64]] = {
-            name: np.empty((samples, len(self._tensors))) for name in self._statistics
-        }
-        if self._inside:
-            # Sums in parts reach no further than float32, and mix what is not finite with zeros.
-            inner = (
-                measures.read(inside)
-                if measures.finite(inside)
-                else self._exact_model().run([feeds], samples).statistics
-            )
-            numbers = [tensor.number for tensor in self._inside]
-            for name in self._statistics:
-                statistics[name][:, numbers] = inner[name]
+        sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
+        # Sums in parts reach no further than float32, and mix what is not finite with zeros.
+        finite = not self._inside or measures.finite(sums)
+        exact = None if finite else self._exact_model().run([feeds], samples).statistics
+        counts = None
         if measures.counted is not None:
-            statistics["count"] = self._element_counts(rest.pop(0), samples)
+            counts = self._element_counts(rest.pop(0), samples)
         whole = [
             self._samples_first(tensor, value, samples)
             for tensor, value in zip(self._fetched, rest, strict=True)
         ]
         kept = len(self._outputs) + len(self._whole)
-        measured = [(t, whole[t.output]) for t in self._tensors if t.output is not None]
-        measured += zip(
-            self._fetched[len(self._outputs) :], whole[len(self._outputs) :], strict=True
-        )
-        for tensor, value in measured:
-            for name, rows in row_statistics(value, self._statistics).items():
-                statistics[name][:, tensor.number] = rows
-        return _Batch(whole[:kept], statistics)
+        measured = {
+            tensor.number: row_statistics(value, self._statistics)
+            for tensor, value in self._fetched_tensors(whole)
+        }
+        return _Batch(samples, whole[:kept], sums, exact, measured, counts)
+
+    def _fetched_tensors(
+        self, values: Sequence[NDArray[Any]]
+    ) -> Iterator[tuple[TensorRecord, NDArray[Any]]]:
+        """Yield the tensors that are fetched, with their values."""
+        yield from ((t, values[t.output]) for t in self._tensors if t.output is not None)
+        count = len(self._outputs)
+        yield from zip(self._fetched[count:], values[count:], strict=True)
+
+    def _join(self, runs: Sequence[_Batch]) -> dict[str, NDArray[np.float64]]:
+        """Join the statistics of batches; (n, T) each."""
+        samples = sum(run.samples for run in runs)
+        joined: dict[str, NDArray[np.float64]] = {
+            name: np.empty((samples, len(self._tensors))) for name in self._statistics
+        }
+        numbers = [tensor.number for tensor in self._inside]
+        for name, rows in self._read_sums(runs).items() if numbers else ():
+            joined[name][:, numbers] = rows
+        for number in runs[0].measured:
+            for name in self._statistics:
+                parts = [run.measured[number][name] for run in runs]
+                np.concatenate(parts, out=joined[name][:, number])
+        counts = [run.counts for run in runs if run.counts is not None]
+        if counts:
+            joined["count"] = _concatenate(counts)
+        return joined
+
+    def _read_sums(self, runs: Sequence[_Batch]) -> Mapping[str, NDArray[np.float64]]:
+        """Read what was measured inside the graph: of all batches at once, which costs less."""
+        if all(run.exact is None for run in runs):
+            parts = zip(*(run.sums for run in runs), strict=True)
+            return self._measures.read([_concatenate(part) for part in parts])
+        each = [self._measures.read(run.sums) if run.exact is None else run.exact for run in runs]
+        return {name: np.concatenate([rows[name] for rows in each]) for name in self._statistics}
 
     def _exact_model(self) -> ExposedModel:
         """Return the model that computes all statistics in float64; it is seldom needed."""
