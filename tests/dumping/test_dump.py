@@ -83,9 +83,18 @@ def test_statistics_only_and_narrowing(digits: Path, tmp_path: Path) -> None:
     thin = cnatool.dump(path, digits, tmp_path / "thin.zarr", keep="statistics")
     half = cnatool.dump(path, digits, tmp_path / "half.zarr", dtype="float16", tensors=["fc*"])
     assert {tensor.stored for tensor in thin.tensors} == {None}
-    np.testing.assert_array_equal(
-        full.splits["train"].statistics()[:], thin.splits["train"].statistics()[:]
+    # Inside the graph rows are summed in float32, whole tensors outside in float64.
+    absolute = np.stack(
+        [
+            np.abs(full.splits["train"].activations(tensor.name)[:])
+            .reshape(len(thin.splits["train"]), -1)
+            .sum(axis=1)
+            for tensor in full.tensors
+        ],
+        axis=1,
     )
+    error = full.splits["train"].statistics()[:] - thin.splits["train"].statistics()[:]
+    assert (np.abs(error) <= 1e-6 * absolute).all()
     np.testing.assert_array_equal(
         full.splits["train"].outputs()[:], thin.splits["train"].outputs()[:]
     )

@@ -78,8 +78,9 @@ class MeasuredTensor:
     @property
     def in_parts(self) -> bool:
         """Whether sums in float32 parts are good enough for it, and faster."""
-        wide = len(self.shape) == 3 and self.shape[-1] > _WIDEST_PLANE
-        return not self.exact and not wide and len(self.shape) > 1
+        # Most numbers in one float32 sum, by the number of axes.
+        longest = {1: _LONGEST_SUM, 3: _WIDEST_PLANE}.get(len(self.shape), math.inf)
+        return not self.exact and bool(self.shape) and self.shape[-1] <= longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,10 @@ class _Nodes:
         return self.columns(self._reduce(operator, name, axes) if axes else name, 1)
 
     def sum_rows(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
-        """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1)."""
+        """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1).
+
+        A sample with one axis is one row.
+        """
         count = math.prod(shape[:-1])
         rows = self._reduce("ReduceSum", name, [len(shape)])
         return self.columns(rows, count), np.ones((count, 1))
