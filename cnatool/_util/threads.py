@@ -90,12 +90,12 @@ def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int)
         raise failure
 
 
-def compute_beside(function: Callable[..., _T], *arguments: Any) -> Future[_T]:
-    """Start a call in a thread of its own, for a result that is needed later."""
-    pool = ThreadPoolExecutor(1, "cnatool-beside")
-    future = pool.submit(function, *arguments)
+def compute_beside(function: Callable[[_T], _U], items: Iterable[_T]) -> list[Future[_U]]:
+    """Start ``function(item)`` for each item in a few threads, for results needed later."""
+    pool = ThreadPoolExecutor(_COMPUTING, "cnatool-beside")
+    futures = [pool.submit(function, item) for item in items]
     pool.shutdown(wait=False)
-    return future
+    return futures
 
 
 # Threads for calls that compute, where more than the processors gain nothing, and for calls that

@@ -114,8 +114,18 @@ def _has_bytes_for_text(message: Message) -> bool:
     return False
 
 
-def list_external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
-    """Yield the files of a model's external weights."""
+def list_external_files(path: Path, model: onnx.ModelProto) -> list[ModelFile]:
+    """List the files of a model's external weights."""
+    files = list(_check_external_files(path, model))
+    digests = compute_beside(_digest_file, files)
+    return [
+        ModelFile(file, file.stat().st_size, digest)
+        for file, digest in zip(files, digests, strict=True)
+    ]
+
+
+def _check_external_files(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
+    """Yield the paths of external weights, all beside the model."""
     folder = real_path(path.parent)
     locations = {
         entry.value: tensor.name
@@ -147,7 +157,7 @@ def list_external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFil
                 f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
                 f"pointer. {LFS_ADVICE}."
             )
-        yield ModelFile(file, file.stat().st_size, compute_beside(_digest_file, file))
+        yield file
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -1,19 +1,9 @@
 """Per-sample statistics of tensors, computed inside the graph so that few numbers leave it.
 
-Exact statistics are a Cast to float64 and a reduction. A float32 tensor with several axes is summed
-in parts instead: in float32 along a row or over a plane inside the graph, in float64 outside, so
-that rounding averages out (1e-6 of the absolute sum). Sums of all tensors take, times as long as
-inference alone (`benchmarks/statistics_speed.py`):
-
-====================  ========  =======  ======================
-network               in parts  float64  NumPy on whole tensors
-====================  ========  =======  ======================
-MLP                       1.21     1.21                    1.20
-convnet                   1.58     2.52                    2.65
-ResNet-18                 1.04     1.12                    1.17
-transformer               1.52     2.00                    2.23
-DenseNet-121              1.10     2.17                    2.30
-====================  ========  =======  ======================
+Exact statistics are a Cast to float64 and a reduction. A float32 tensor is mostly summed in parts
+instead: in float32 along a row or over a plane inside the graph, in float64 outside, so that
+rounding averages out (1e-6 of the absolute sum). `benchmarks/statistics_speed.py` compares what
+either takes with inference alone.
 """
 
 from __future__ import annotations
