@@ -84,9 +84,8 @@ def test_a_store_of_statistics_gives_the_same(
     )
     assert not (tmp_path / "thin.zarr" / "splits" / "train" / "activations").exists()
     expected = cnatool.score(stores[network], convention=convention)
-    # Planes of pictures are summed in float32 there, which the reference area magnifies; flat
-    # layers are exact.
-    rel = {"mlp": 1e-9, "residual": 2e-3}[network]
+    # Rows and planes are summed in float32 there, which the reference area magnifies.
+    rel = {"mlp": 1e-4, "residual": 2e-3}[network]
     _assert_same(cnatool.score(thin, convention=convention), expected, rel=rel)
 
 
