@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cnatool
-from cnatool.backend.statistics import graph_nodes
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 README = BENCHMARKS / "README.md"
@@ -64,20 +62,3 @@ def test_the_readme_has_the_tables_of_the_figures(tmp_path: Path) -> None:
     shutil.copy(README, readme)
     run("tables.py", "--readme", readme)
     assert readme.read_text("utf-8") == README.read_text("utf-8")
-
-
-def test_docstrings_have_the_figures_of_the_readme() -> None:
-    """Times of sums in the graph: as it is, in float64, by NumPy."""
-    measured = {
-        cells[0].strip().split()[0].rstrip(","): [float(cells[i]) for i in (1, 3, 4)]
-        for line in README.read_text("utf-8").splitlines()
-        if len(cells := line.strip("| ").split("|")) == 5
-        and re.fullmatch(r"( *[0-9.]+ *\|?){4}", "|".join(cells[1:]))
-    }
-    written = {
-        words[0]: [float(word) for word in words[1:]]
-        for line in str(graph_nodes.__doc__).splitlines()
-        if len(words := line.split()) == 4 and re.fullmatch(r"[0-9.]+", words[-1])
-    }
-    assert written
-    assert written == {name: measured[name] for name in written}
