@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Multiplications in one product; OpenBLAS starts threads for more.
 PIECE = 1 << 18
-# Terms of the sums in a piece, and its rows and columns, as far as there are so many.
+# Length of the sums in a piece, and its least number of rows and columns, for larger matrices.
 DEPTH = 256
 _SIDE = 32
 

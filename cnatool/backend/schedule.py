@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 6 << 20
 # With fewer samples a run reads the weights too often.
 _EFFICIENT_BATCH = 8
-# Where the weights are large, the tensors of a batch are twice as large, up to so many samples.
-_WEIGHTS_READ = 2
+# Each run reads all weights: a batch's tensors are so many times as large, up to so many samples.
+_TIMES_WEIGHTS = 2
 _LARGEST_FOR_WEIGHTS = 32
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
@@ -91,14 +91,12 @@ def schedule_runs(
     stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
     if not on_cpu and provider not in DEVICE_PROVIDERS:
         return Schedule(block, batch, 1, threads, stateful)
-    most = BATCHES_IN_FLIGHT
     if on_cpu:
         threads = threads or processors()
-        most = min(threads, _MOST_RUNS)
     if stateful:
         return Schedule(block, batch, 1, threads, stateful)
     fitting = _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes))
-    runs = max(1, min(most, fitting))
+    runs = max(1, min(fitting, min(threads, _MOST_RUNS) if on_cpu else BATCHES_IN_FLIGHT))
     return Schedule(block, batch, runs, threads // runs if on_cpu else threads, stateful)
 
 
@@ -114,8 +112,8 @@ def choose_batch_size(
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
         sample = _sample_bytes(tensors)
-        outweighing = min(_LARGEST_FOR_WEIGHTS, _WEIGHTS_READ * _weight_bytes(graph) // sample)
-        fitting = min(fitting, max(_EFFICIENT_BATCH, outweighing, _CACHED_BYTES // sample))
+        enough = min(_LARGEST_FOR_WEIGHTS, _TIMES_WEIGHTS * _weight_bytes(graph) // sample)
+        fitting = min(fitting, max(_EFFICIENT_BATCH, enough, _CACHED_BYTES // sample))
     return _power_of_two(min(_LARGEST_BATCH, fitting))
 
 

@@ -116,7 +116,7 @@ def _normalise(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
 def normalise_in_place(first: Curve, second: Curve) -> list[tuple[float, float]] | str:
     """Scale both curves to 0 … 1 on each axis, or return why that is impossible.
 
-    Returned are the least value of α, and of β, and how far both curves reach from there.
+    Returns the least value and the range of α, and those of β, over both curves.
     """
     scales = []
     for name, a, b in zip("αβ", first, second, strict=True):

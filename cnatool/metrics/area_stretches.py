@@ -1,9 +1,10 @@
 """CNA-A of many resamples or relabellings, put together from stretches of a few (docs/metrics.md).
 
-The area between two curves is a sum over stretches of α, and what resampling does to one stretch
-tells nothing of another, since windows share no samples but at the seams. A few whole resamples
-therefore stand for many, whose stretches each come from one of the few at random. Curves are scaled
-to 0 … 1 by their greatest and least values, which are the extremes of those of their stretches.
+The area between two curves is a sum over stretches of α, and resampling changes one stretch
+independently of the others, since their windows share samples at the seams only. A few whole
+resamples therefore stand for many, whose stretches each come from one of the few at random. Curves
+are scaled to 0 … 1 by their greatest and least values, which are the extremes of those of their
+stretches.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def relabel_stretches(
         generator = np.random.default_rng([seed, size, total, 1 + number])
         dealt = np.zeros(total, np.bool_)
         dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
-        one, other = (smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt))
-        return _measure_stretches(one, other, starts)
+        curves = [smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
+        return _measure_stretches(curves[0], curves[1], starts)
 
     return _combine_stretches(_measure_whole(deal, progress), relabellings, [seed, 1])
 

@@ -19,7 +19,7 @@ from cnatool.backend.graph.nodes import subgraphs
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -127,14 +127,14 @@ def list_external_files(path: Path, model: onnx.ModelProto) -> list[ModelFile]:
 def _check_external_files(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
     """Yield the paths of external weights, all beside the model."""
     folder = real_path(path.parent)
-    locations = {
-        entry.value: tensor.name
-        for tensor in _tensors(model.graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and not lies_apart(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for location, name in sorted(locations.items()):
+    last: dict[str, tuple[int, str]] = {}  # where the last weight in each file ends, and its name
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and not lies_apart(tensor):
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            if "location" in place:
+                weight = _end(place), tensor.name
+                last[place["location"]] = max(weight, last.get(place["location"], weight))
+    for location, (end, name) in sorted(last.items()):
         try:
             file = real_path(folder / location.replace("\0", ""))
             exists = file.is_file()
@@ -157,7 +157,21 @@ def _check_external_files(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
                 f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
                 f"pointer. {LFS_ADVICE}."
             )
+        size = file.stat().st_size
+        if size < end:
+            raise ModelError(
+                f"{path}: weight {name!r} ends at byte {end} of {location!r} beside the model, "
+                f"which has {size} bytes: that file was cut short. Copy or export it anew."
+            )
         yield file
+
+
+def _end(place: Mapping[str, str]) -> int:
+    """Return the byte at which an external weight ends; 0 where only the runtime knows."""
+    try:
+        return int(place.get("offset", "0")) + int(place["length"])
+    except (KeyError, ValueError):
+        return 0
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

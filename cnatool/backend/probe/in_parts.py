@@ -112,7 +112,7 @@ class _Runs:
                 raise _ExceptionalError
             self.types[name] = kind
 
-        def run(number: int) -> _Values:
+        def run_rows(number: int) -> _Values:
             before = self.values[number]
             feeds = {name: value for name, value in before.items() if name in part.reads}
             results: _Values = dict(zip(outputs, session.run(outputs, feeds), strict=True))
@@ -120,20 +120,20 @@ class _Runs:
             self.values[number] = {name: known[name] for name in known if name in later}
             return results
 
-        small = {name: value.shape for name, value in run(1).items()}
-        large = run(0)
+        small = {name: value.shape for name, value in run_rows(1).items()}
+        large = run_rows(0)
         described = [
             self._describe(name, large[name], small[name]) for name in outputs if name in self.names
         ]
-        found = [tensor for tensor in described if tensor is not None]
+        tensors = [tensor for tensor in described if tensor is not None]
         for number in range(2, len(self.rows)):
-            _compare(found, large, Regrouped(self.rows[number], run(number), 1))
-        for tensor in found:
+            _compare(tensors, large, Regrouped(self.rows[number], run_rows(number), 1))
+        for tensor in tensors:
             if self.statistics and tensor.is_summed_in_parts:
                 self.reference[tensor.name] = reference_statistics(
                     large[tensor.name], self.statistics
                 )
-        self.tensors += found
+        self.tensors += tensors
 
     def _describe(
         self, name: str, value: NDArray[Any], small: tuple[int, ...]

@@ -212,9 +212,10 @@ class ExposedModel:
         joined: dict[str, NDArray[np.float64]] = {
             name: np.empty((samples, len(self._tensors))) for name in self._statistics
         }
-        numbers = [tensor.number for tensor in self._inside]
-        for name, rows in self._read_sums(runs).items() if numbers else ():
-            joined[name][:, numbers] = rows
+        if self._inside:
+            numbers = [tensor.number for tensor in self._inside]
+            for name, rows in self._read_sums(runs).items():
+                joined[name][:, numbers] = rows
         for number in runs[0].measured:
             for name in self._statistics:
                 parts = [run.measured[number][name] for run in runs]

@@ -90,11 +90,11 @@ def convolve(
     parts = list(windows.taps(windows.pad(values, 0.0)))
     first, *others = windows.counts
     total = np.empty((len(values), group, rows, first, math.prod(others)))
-    # Some lines at a time, so that what their windows meet stays in the cache.
+    # Some lines at a time, so that the elements in their windows stay in the cache.
     lines = max(1, _CACHED // max(1, group * flat.shape[2] * math.prod(others)))
     for start in range(0, first, lines):
-        met = [part[:, :, start : start + lines] for part in parts]
-        columns = np.stack(met, axis=2).reshape(len(values), group, flat.shape[2], -1)
+        elements = [part[:, :, start : start + lines] for part in parts]
+        columns = np.stack(elements, axis=2).reshape(len(values), group, flat.shape[2], -1)
         total[:, :, :, start : start + lines] = multiply(flat, columns).reshape(
             len(values), group, rows, -1, math.prod(others)
         )

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 # With a gzip header, which every reader of Zarr's codec `gzip` expects.
 _GZIP = 31
-# Of LZ4 and Zstandard; higher levels save a few percent and take half as long again.
+# Of LZ4 and Zstandard. With level 5, LZ4 makes activations 3 to 14 % smaller and takes a quarter to
+# a half longer.
 BLOSC_LEVEL = 1
+BLOSC_LEVELS = range(10)  # those that Blosc has
 # Header of Blosc: versions, flags, element size; then the sizes of the result, of a block, and of
 # the whole buffer.
 _BLOSC_HEADER = struct.Struct("<4x3I")

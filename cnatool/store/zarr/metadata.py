@@ -19,7 +19,13 @@ import numpy as np
 from cnatool._util.files import read_regular
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import one_line
-from cnatool.store.zarr.compression import BLOSC_LEVEL, COMPRESSORS, Compressor, make_compressor
+from cnatool.store.zarr.compression import (
+    BLOSC_LEVEL,
+    BLOSC_LEVELS,
+    COMPRESSORS,
+    Compressor,
+    make_compressor,
+)
 from cnatool.store.zarr.shard import shard_chunks
 
 if TYPE_CHECKING:
@@ -114,6 +120,8 @@ def parse_array(content: bytes) -> ArrayLayout | None:
         axes = metadata.get("dimension_names")
         configurations = (step.get("configuration", {}) for step in codecs["codecs"])
         level = next((each["clevel"] for each in configurations if "clevel" in each), BLOSC_LEVEL)
+        if type(level) is not int or level not in BLOSC_LEVELS:
+            return None
         for codec, grows in product(COMPRESSORS, (False, True)):
             layout = ArrayLayout(
                 shape=shape,

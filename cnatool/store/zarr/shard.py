@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ class ShardWriter:
         self._index = np.full((shards.size, 2), _NOTHING, "<u8")
         self._end = shards.data_start
         self._published = False
-        # End of what the system was told to write to the disk.
+        # Up to here the system has begun to write to the disk.
         self._sent = self._end
         if committed:
             self._reopen(committed)
@@ -170,7 +171,8 @@ class ShardWriter:
             waiting = self._end - self._sent
             if waiting >= _LARGE and hasattr(os, "posix_fadvise"):
                 # Linux begins to write them to the disk, so that a commit has little to wait for.
-                os.posix_fadvise(file.fileno(), self._sent, waiting, os.POSIX_FADV_DONTNEED)
+                with suppress(OSError):  # only a hint
+                    os.posix_fadvise(file.fileno(), self._sent, waiting, os.POSIX_FADV_DONTNEED)
                 self._sent = self._end
 
     def publish(self) -> None:

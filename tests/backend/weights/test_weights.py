@@ -164,6 +164,15 @@ def test_an_external_file_that_is_too_short(tmp_path: Path) -> None:
     onnx.save(mlp(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     content = (tmp_path / "weights.bin").read_bytes()
     (tmp_path / "weights.bin").write_bytes(content[:1000])
+    with pytest.raises(ModelError, match=r"ends at byte 7880 of 'weights.bin' .* has 1000 bytes"):
+        open_network(path)
+    # A model need not say how long its weights are.
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        entries = [entry for entry in tensor.external_data if entry.key != "length"]
+        del tensor.external_data[:]
+        tensor.external_data.extend(entries)
+    onnx.save(model, path)
     found = measure_weights(open_network(path), [], (1, 64))
     assert found.layers[0].frobenius is None
     assert "is longer than weights.bin" in str(found.layers[0].reason)
