@@ -27,6 +27,7 @@ from tables import describe_row
 def main() -> None:
     """Measure, and print a line for each row."""
     options = parse_options()
+    names = select(options.only)
     path = options.json or options.cache / "figures.json"
     load = os.getloadavg()[0]
     versions = list_versions(options.peers)
@@ -50,7 +51,7 @@ def main() -> None:
             for result in read_report(path).results
             if result.parameters == parameters
         }
-    for name in select(options.only):
+    for name in names:
         result = known.get(name) or call_in_child(measure_alone, name, options, parameters)
         print_result(result)
         report.results.append(result)
@@ -118,9 +119,17 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds of every measurement")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="factor of all numbers of rows, to try something"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="factor of all numbers of rows, to try something; without goals",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds is at least 1")
+    if options.scale <= 0:
+        parser.error("--scale is above 0")
+    return options
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ NETWORKS = {
         (3, 32, 32),
         (4, 8, 16, 32),
     ),
+    "transformer": Network(
+        "transformer, 4 blocks of 128", networks.transformer, (1, 28, 28), (64, 128, 256)
+    ),
     "resnet50": Network(
         "ResNet-50 at 224²", partial(write_light_network, "resnet50"), (3, 224, 224), (2, 4, 8)
     ),

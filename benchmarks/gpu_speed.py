@@ -9,20 +9,17 @@ another runs. Where the provider is missing, the script says why and ends.
 from __future__ import annotations
 
 import argparse
-import gzip
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
-import numpy as np
-import onnxruntime as ort
-from networks import convnet, mlp, resnet18, transformer, write_digits
-from numpy.typing import NDArray
-from timing import compare, seconds
+import loops
+import networks
+from cases import Case, open_case
+from timing import compare, find_fastest
+from working_folder import WorkingFolder
 
 import cnatool
 from cnatool.backend.io_binding import BATCHES_IN_FLIGHT, DeviceSession
@@ -30,63 +27,33 @@ from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions, Session, numeric_options, provider_name
 from cnatool.errors import CnatoolError
 
+# Larger than on a CPU.
 BATCHES = (64, 256, 1024)
-NETWORKS: tuple[tuple[str, Callable[[Path], Path], tuple[int, ...], int], ...] = (
-    ("MLP 784-500-500-500-10", mlp, (784,), 60_000),
-    ("convnet 16-32-64", convnet, (1, 28, 28), 60_000),
-    ("transformer", transformer, (1, 28, 28), 20_000),
-    ("ResNet-18", resnet18, (1, 28, 28), 10_240),
-)
+ROWS = {"mlp": 60_000, "convnet": 60_000, "transformer": 20_000, "resnet18": 10_240}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network, its images, and the provider that runs it."""
-
-    model: Path
-    images: Path
-    shape: tuple[int, ...]
-    provider: str
-
-    def read(self) -> NDArray[np.uint8]:
-        """Read all images."""
-        with gzip.open(self.images) as stream:
-            return np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, *self.shape)
-
-
-def run_inference(case: Case, batch: int, options: dict[str, str]) -> None:
-    """Run the model over the images as a user would without any tool."""
-    session = ort.InferenceSession(case.model, providers=[(case.provider, options)])
-    pixels = case.read()
-    for start in range(0, len(pixels), batch):
-        part = pixels[start : start + batch].astype(np.float32) / np.float32(255)
-        session.run(None, {"x": part})
-
-
-def run_batches(case: Case, batch: int, kind: type[Session], threads: int) -> None:
+def run_batches(case: Case, batch: int, kind: type[Session], provider: str, in_flight: int) -> None:
     """Run the model through a session of cnatool, several batches at a time."""
     graph = open_network(case.model).graph
-    session = kind(graph.model, graph, RunOptions(case.provider))
-    names, pixels = graph.output_names, case.read()
+    session = kind(graph.model, graph, RunOptions(provider))
 
-    def run(start: int) -> None:
-        part = pixels[start : start + batch].astype(np.float32) / np.float32(255)
-        session.run(names, {"x": part})
+    def run(values: loops.Floats) -> None:
+        session.run(graph.output_names, {"x": values})
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, range(0, len(pixels), batch)))
+    with ThreadPoolExecutor(in_flight) as pool:
+        list(pool.map(run, loops.read_batches(case, batch)))
 
 
-def dump_statistics(case: Case, folder: Path) -> None:
+def dump_statistics(case: Case, provider: str, folder: WorkingFolder) -> None:
     """Dump into a new store."""
-    store = folder / f"{uuid4()}.zarr"
-    cnatool.dump(case.model, case.images, store, keep="statistics", provider=case.provider)
+    store = folder.new_path(".zarr")
+    cnatool.dump(case.model, case.images, store, keep="statistics", provider=provider)
 
 
 def find_reason(provider: str) -> str | None:
     """Return why nothing runs on a provider here; None if something does."""
     with tempfile.TemporaryDirectory() as name:
-        graph = open_network(mlp(Path(name) / "model.onnx")).graph
+        graph = open_network(networks.mlp(Path(name) / "model.onnx")).graph
         try:
             Session(graph.model, graph, RunOptions(provider_name(provider)))
         except CnatoolError as error:
@@ -94,25 +61,29 @@ def find_reason(provider: str) -> str | None:
     return None
 
 
-def measure(title: str, case: Case, folder: Path, rounds: int) -> None:
+def measure(case: Case, provider: str, folder: WorkingFolder, rounds: int) -> None:
     """Print what is compared for one network."""
-    options = numeric_options(case.provider)
-    times = {
-        batch: min(seconds(partial(run_inference, case, batch, options)) for _ in range(2))
-        for batch in BATCHES
+    providers = [(provider, numeric_options(provider))]
+    batch = find_fastest(lambda size: loops.run_inference(case, size, providers=providers), BATCHES)
+    plain = (
+        f"plain at {batch}",
+        partial(loops.run_inference, case, batch, providers=providers),
+    )
+    calls: dict[str, Callable[[], object]] = {
+        "dump of statistics": partial(dump_statistics, case, provider, folder)
     }
-    batch = min(times, key=times.__getitem__)
-    plain = (f"plain at {batch}", partial(run_inference, case, batch, options))
-    others: dict[str, Callable[[], object]] = {
-        "dump of statistics": partial(dump_statistics, case, folder),
-        "bound": partial(run_batches, case, batch, DeviceSession, 1),
-        "in flight": partial(run_batches, case, batch, Session, BATCHES_IN_FLIGHT),
-        "bound, in flight": partial(run_batches, case, batch, DeviceSession, BATCHES_IN_FLIGHT),
-    }
-    if options:
-        others["provider's precision"] = partial(run_inference, case, batch, {})
-    for name, call in others.items():
-        compare(title, plain, (name, call), rounds)
+    for name, kind, in_flight in (
+        ("bound", DeviceSession, 1),
+        ("in flight", Session, BATCHES_IN_FLIGHT),
+        ("bound, in flight", DeviceSession, BATCHES_IN_FLIGHT),
+    ):
+        calls[name] = partial(run_batches, case, batch, kind, provider, in_flight)
+    if numeric_options(provider):
+        calls["provider's precision"] = partial(
+            loops.run_inference, case, batch, providers=[provider]
+        )
+    for name, call in calls.items():
+        compare(f"{case.title} on {provider}", plain, (name, call), rounds)
 
 
 def main() -> None:
@@ -127,12 +98,13 @@ def main() -> None:
         print(f"not measured: {reason}")
         return
     provider = provider_name(arguments.provider)
-    for title, write, shape, rows in NETWORKS:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            images = write_digits(folder, arguments.rows or rows)
-            case = Case(write(folder / "model.onnx"), images, shape, provider)
-            measure(f"{title} on {provider}", case, folder, arguments.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = WorkingFolder(Path(name) / "output")
+        folder.path.mkdir()
+        for network, rows in ROWS.items():
+            case = open_case(network, arguments.rows or rows, Path(name))
+            measure(case, provider, folder, arguments.rounds)
+            folder.clear()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def cover_cna(job: tuple[str, int], form: Any, n: int, true: float) -> list[bool
     fields = ConventionFields(cna=form, resamples=RESAMPLES, permutations=0, resample_seed=run)
     hits = []
     for many in (NO_LIMIT, 1):
-        coefficients.MANY = many
+        coefficients.MANY = many  # type: ignore[attr-defined]
         edges = cna(alpha, beta, fields).interval
         hits.append(edges is not None and edges[0] <= true <= edges[1])
     return hits
@@ -114,7 +114,7 @@ def cover_area(job: tuple[str, int], sizes: tuple[int, int], true: float) -> lis
     """Whether the two intervals of CNA-A contain the truth, and whether p by chance is ≤ 0.05."""
     name, run = job
     first, second = splits(name, run, sizes)
-    area_stretches.MANY = 1
+    area_stretches.MANY = 1  # type: ignore[attr-defined]
     curves = sort_splits(first, second, WINDOW)
     assert not isinstance(curves, str)
     starts = area_stretches.cut_stretches(*curves, "total", WINDOW)

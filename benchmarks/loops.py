@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import onnxruntime as ort
 from cases import Case
 from numpy.typing import NDArray
 
-PROVIDERS = ["CPUExecutionProvider"]
+PROVIDERS = ("CPUExecutionProvider",)
 Floats = NDArray[np.float32]
 
 
@@ -32,9 +32,14 @@ def read_batches(case: Case, batch: int, rows: int | None = None) -> Iterator[Fl
         yield part.astype(np.float32) / np.float32(255)
 
 
-def run_inference(case: Case, batch: int, rows: int | None = None) -> None:
+def run_inference(
+    case: Case,
+    batch: int,
+    rows: int | None = None,
+    providers: Sequence[str | tuple[str, dict[str, str]]] = PROVIDERS,
+) -> None:
     """Run the model and discard the results."""
-    session = ort.InferenceSession(case.model, providers=PROVIDERS)
+    session = ort.InferenceSession(case.model, providers=providers)
     _run(session, case, batch, rows, lambda arrays: None)
 
 

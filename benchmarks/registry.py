@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from figures import Result, Row
 from working_folder import WorkingFolder
 
@@ -70,7 +71,10 @@ def register(name: str, measurement: Measurement) -> None:
 
 
 def select(patterns: Sequence[str]) -> list[str]:
-    """Return the names that match one of the patterns, in their order."""
+    """Return the names that match one of the patterns, in their order; exit if one matches none."""
+    for pattern in patterns:
+        if not fnmatch.filter(MEASUREMENTS, pattern):
+            raise SystemExit(f"no measurement is called {pattern!r}: {', '.join(MEASUREMENTS)}")
     return [
         name
         for name in MEASUREMENTS
@@ -79,9 +83,14 @@ def select(patterns: Sequence[str]) -> list[str]:
 
 
 def measure(name: str, run: Run, parameters: dict[str, str]) -> Result:
-    """Make one measurement, of which it may be known only why it was not made."""
+    """Make one measurement, of which it may be known only why it was not made.
+
+    Goals are those of all rows: with a scale there are none.
+    """
     try:
         rows = MEASUREMENTS[name](run)
     except NotMeasuredError as error:
         return Result(name, parameters, [], {name: str(error)})
+    if run.scale != 1:
+        rows = [msgspec.structs.replace(row, goal=None, reached=None) for row in rows]
     return Result(name, parameters, rows, run.left_out)

@@ -1,7 +1,7 @@
 """HDF5's Fletcher-32 checksum.
 
-On a 4 MiB chunk it takes half the time of numcodecs' (0.7 ms against 1.3 ms), and NumPy releases
-the GIL meanwhile, so that several threads compute checksums at once.
+On a 1 MiB chunk it takes 0.6 times as long as that of numcodecs (0.19 ms against 0.31 ms), and
+NumPy releases the GIL meanwhile, so that several threads compute checksums at once.
 """
 
 from __future__ import annotations
