@@ -122,7 +122,7 @@ def parse_options() -> argparse.Namespace:
         "--scale",
         type=float,
         default=1.0,
-        help="factor of all numbers of rows, to try something; without goals",
+        help="factor of all numbers of rows, to try something; goals are those of all rows",
     )
     options = parser.parse_args()
     if options.rounds is not None and options.rounds < 1:

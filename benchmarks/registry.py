@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from figures import Result, Row
 from working_folder import WorkingFolder
 
@@ -83,14 +82,9 @@ def select(patterns: Sequence[str]) -> list[str]:
 
 
 def measure(name: str, run: Run, parameters: dict[str, str]) -> Result:
-    """Make one measurement, of which it may be known only why it was not made.
-
-    Goals are those of all rows: with a scale there are none.
-    """
+    """Make one measurement, of which it may be known only why it was not made."""
     try:
         rows = MEASUREMENTS[name](run)
     except NotMeasuredError as error:
         return Result(name, parameters, [], {name: str(error)})
-    if run.scale != 1:
-        rows = [msgspec.structs.replace(row, goal=None, reached=None) for row in rows]
     return Result(name, parameters, rows, run.left_out)

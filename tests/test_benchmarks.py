@@ -15,16 +15,21 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 README = BENCHMARKS / "README.md"
 
 
-def run(script: str, *words: object) -> str:
+def start(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     """Run a script with the package that is tested."""
     package = str(Path(cnatool.__file__).parent.parent)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONPATH": package},
     )
+
+
+def run(script: str, *words: object) -> str:
+    """Run a script that succeeds; return what it prints."""
+    done = start(script, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -62,3 +67,16 @@ def test_the_readme_has_the_tables_of_the_figures(tmp_path: Path) -> None:
     shutil.copy(README, readme)
     run("tables.py", "--readme", readme)
     assert readme.read_text("utf-8") == README.read_text("utf-8")
+
+
+def test_wrong_names_and_numbers_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    for words, reason in (
+        (("--only", "statistics/*", "nosuch"), "no measurement is called 'nosuch': statistics/mlp"),
+        (("--rounds", "0"), "--rounds is at least 1"),
+        (("--scale", "-1"), "--scale is above 0"),
+    ):
+        done = start("all.py", *words, "--json", figures, "--cache", tmp_path)
+        assert done.returncode
+        assert reason in done.stderr
+    assert not figures.exists()
