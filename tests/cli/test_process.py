@@ -60,19 +60,23 @@ def test_a_signal_while_the_command_starts_gives_one_line(
 ) -> None:
     # The interpreter starts before anything of ours can answer; this says when it can.
     script = (
-        "import os, sys\nfrom cnatool.cli import main, signals\n"
+        "import os, sys, time\nfrom cnatool.cli import main, signals\n"
+        "pause = float(sys.argv[1])\n"
         "handle = signals.handle\n"
-        "def told(handler):\n"
+        "def announce(handler):\n"
         "    handle(handler)\n"
         "    os.write(1, b'\\n')\n"
-        "signals.handle = told\n"
+        "    time.sleep(pause)\n"
+        "signals.handle = announce\n"
         "sys.argv = ['cnatool', 'score', 'no.zarr']\n"
         "main()"
     )
     answers = set()
-    for delay in np.arange(0.003, 0.4, 0.025):
+    # The first one waits for its signal, as on a busy machine the others may be done before theirs.
+    for delay, pause in ((0.0, 60.0), *((delay, 0.0) for delay in np.arange(0.003, 0.4, 0.025))):
+        command = [sys.executable, "-c", script, str(pause)]
         with subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=here
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=here
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
