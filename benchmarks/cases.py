@@ -26,29 +26,34 @@ class Network(NamedTuple):
     write: Callable[[Path], Path]
     shape: tuple[int, ...]
     batches: tuple[int, ...]  # of which the peer takes the fastest
+    trial: int  # rows that tell which one that is
 
 
 NETWORKS = {
-    "mlp": Network("MLP 784-500-500-500-10", networks.mlp, (784,), (64, 128, 256, 1024)),
-    "convnet": Network("convnet 16-32-64", networks.convnet, (1, 28, 28), (16, 32, 64, 128)),
-    "resnet18": Network("ResNet-18 at 28²", networks.resnet18, (1, 28, 28), (4, 8, 16, 32)),
+    "mlp": Network("MLP 784-500-500-500-10", networks.mlp, (784,), (64, 128, 256, 1024), 30_000),
+    "convnet": Network(
+        "convnet 16-32-64", networks.convnet, (1, 28, 28), (16, 32, 64, 128), 10_000
+    ),
+    "resnet18": Network("ResNet-18 at 28²", networks.resnet18, (1, 28, 28), (4, 8, 16, 32), 128),
     "resnet18-norm": Network(
         "ResNet-18 with BatchNorm at 32²",
         partial(networks.resnet18, image=(3, 32, 32), norm=True),
         (3, 32, 32),
         (4, 8, 16, 32),
+        96,
     ),
     "transformer": Network(
-        "transformer, 4 blocks of 128", networks.transformer, (1, 28, 28), (64, 128, 256)
+        "transformer, 4 blocks of 128", networks.transformer, (1, 28, 28), (64, 128, 256), 1_024
     ),
     "resnet50": Network(
-        "ResNet-50 at 224²", partial(write_light_network, "resnet50"), (3, 224, 224), (2, 4, 8)
+        "ResNet-50 at 224²", partial(write_light_network, "resnet50"), (3, 224, 224), (2, 4, 8), 16
     ),
     "densenet121": Network(
         "DenseNet-121 at 224²",
         partial(write_light_network, "densenet121"),
         (3, 224, 224),
         (2, 4, 8),
+        16,
     ),
 }
 

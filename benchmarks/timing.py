@@ -70,7 +70,7 @@ def alternate(
     return times
 
 
-def find_fastest(call: Callable[[_T], object], settings: Sequence[_T], rounds: int = 2) -> _T:
+def find_fastest(call: Callable[[_T], object], settings: Sequence[_T], rounds: int = 3) -> _T:
     """Return the setting, such as a batch size, with which a call is fastest at its best."""
     durations = dict.fromkeys(settings, float("inf"))
     for _ in range(rounds):
