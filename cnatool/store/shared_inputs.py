@@ -50,7 +50,10 @@ class SharedInputs:
             ) from error
         for path in {base.path, *(split.path for split in self._splits.values())}:
             if real_path(path).is_relative_to(real_path(target)):
-                raise UsageError(f"{_named(store)}: the new store would replace {path}.")
+                raise UsageError(
+                    f"{_named(store)}: the new store would replace {path}. Name another path for "
+                    "the new store."
+                )
 
     def split(self, name: str) -> Split:
         """Return the split that contains the inputs of the new store's split of that name."""
