@@ -241,7 +241,7 @@ def _find_ways(plan: DumpPlan, compression: Compression, free: int) -> Iterator[
         whole_size = rows * size + metadata
         if size < rest + sum(sizes.values()) and whole_size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(whole_size)})"
-    room = int((free / _MARGIN / _FEW_MARGIN - metadata) / sum(stored.values()))
+    room = max(0, int((free / _MARGIN / _FEW_MARGIN - metadata) / sum(stored.values())))
     samples = _largest_limit(list(plan.rows.values()), room)
     if samples:
         yield f"`limit={samples}`"
