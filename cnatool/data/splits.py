@@ -212,8 +212,8 @@ def _describe_shared_files(
         shared = sum(min(ours[file], theirs[file]) for file in ours.keys() & theirs.keys())
         if shared:
             texts.append(
-                f"splits {first} and {second} share {count_text(shared, 'sample')}, read from the "
-                "same files: their scores are not independent"
+                f"splits {first} and {second} share {count_text(shared, 'sample')}, which are "
+                "read from the same files: their scores are not independent"
             )
     return texts
 
