@@ -115,12 +115,10 @@ def level_entropy(
     out_of_range: OutOfRange,
     density: bool,
     first_row: int = 0,
-    many: bool = False,
 ) -> NDArray[np.float64]:
     """Return the `entropy` of 8-bit images from (n, 256) counts of their levels.
 
-    `many` is as of `entropy`, and changes nothing: the levels are counted. Raises `DataError` for a
-    level outside the range, or a sample without any value.
+    Raises `DataError` for a level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
     tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))
