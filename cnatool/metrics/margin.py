@@ -10,7 +10,7 @@ import numpy as np
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.performance import validate_labels
-from cnatool.metrics.sums import row_maxima
+from cnatool.metrics.sums import find_row_extremes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64
     if kind == "probabilities":
         return scores
     with np.errstate(invalid="ignore", over="ignore"):
-        scores -= row_maxima(scores)[:, None]
+        scores -= find_row_extremes(np.maximum, scores)[:, None]
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=1, keepdims=True)
     return scores
@@ -72,7 +72,7 @@ def margin_rows(
     scores = probabilities(outputs, kind) if form == "paper" else outputs
     true, rival = _true_and_rival(scores, y)
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.stack([true - rival, -row_maxima(-scores) - rival], axis=1)
+        return np.stack([true - rival, find_row_extremes(np.minimum, scores) - rival], axis=1)
 
 
 def _true_and_rival(
@@ -83,7 +83,7 @@ def _true_and_rival(
     rows = np.arange(y.size)
     true = others[rows, y]
     others[rows, y] = -np.inf
-    return true, row_maxima(others)
+    return true, find_row_extremes(np.maximum, others)
 
 
 class MarginColumns:

@@ -1,4 +1,4 @@
-"""Sums in blocks, the same bits whatever the memory and the threads, and maxima of rows."""
+"""Sums in blocks, the same bits whatever the memory and the threads, and extremes of rows."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def sum_in_blocks(
     return first + sum_in_blocks(values, start + half, stop)
 
 
-def row_maxima(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the maximum of each row; of short rows sooner than NumPy, which takes one by one."""
-    maxima: NDArray[Any] = np.ascontiguousarray(values.T).max(axis=0)
-    return maxima
+def find_row_extremes(extreme: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+    """Return `extreme.reduce` of each row; of short rows sooner than NumPy, which takes each."""
+    extremes: NDArray[Any] = extreme.reduce(np.ascontiguousarray(values.T), axis=0)
+    return extremes
 
 
 def inner_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
