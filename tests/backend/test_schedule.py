@@ -107,7 +107,7 @@ def test_a_block_of_tensors_that_are_all_held_is_one_batch(
     network: Network, held: int, batch: int, block: int
 ) -> None:
     """Their arrays need not be joined; otherwise, a block has several batches."""
-    tensors = [tensor(8_000)]
+    tensors = [tensor(2_000)]
     plan = schedule_runs(network, tensors, held, bound=None, batch=None, provider=CPU, threads=1)
     assert (plan.batch, plan.block) == (batch, block)
 
