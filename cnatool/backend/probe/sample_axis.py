@@ -43,7 +43,7 @@ class SampleAxis:
         if self.axis is None:
             return value[None]
         if self.merged is None and self.axis == 0:
-            return value  # nearly always, and NumPy takes long to find that nothing moves
+            return value
         if self.merged is None:
             return np.moveaxis(value, self.axis, 0)
         before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
