@@ -37,7 +37,7 @@ def verify(
             )
         count = len(verification.faults)
         verdict = count_text(count, "fault") if count else "nothing is wrong"
-        print_line(f"{store}: {verdict} ({checked})")
+        print_line(f"{verification.store}: {verdict} ({checked})")
 
     with ConsoleObserver(quiet=quiet or json) as observer:
         verification = verify_store(store, inputs=inputs or (), observer=observer)
