@@ -19,8 +19,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import secrets
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -31,6 +29,7 @@ from cnatool._util.threads import map_concurrently
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+from cnatool.store.scratch import ScratchFolder
 from cnatool.store.write_errors import make_in_use_error
 from cnatool.store.zarr.array import ZarrArray
 from cnatool.store.zarr.metadata import (
@@ -50,6 +49,7 @@ from cnatool.store.zarr.tree import CHECKSUM
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from cnatool.records.choices import Codec
     from cnatool.store.format import ReadableArray
@@ -82,7 +82,7 @@ class ObjectTree:
         self._unsaved: dict[str, bytes] = {}
         self._groups: set[str] = set()
         self._opened = 0  # arrays
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchFolder | None = None
         self._uploads = ShardUploads(self._objects, self._check_owned)
 
     @classmethod
@@ -183,7 +183,7 @@ class ObjectTree:
         """Stop putting shards; what was not committed is lost."""
         self._uploads.stop()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.remove()
 
     def create_array(
         self,
@@ -227,8 +227,8 @@ class ObjectTree:
 
     def _open_writer(self, key: str, layout: ArrayLayout, *, grows: bool) -> ObjectArrayWriter:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="cnatool-")
-        folder = Path(self._scratch.name) / str(self._opened)
+            self._scratch = ScratchFolder()
+        folder = self._scratch.path / str(self._opened)
         self._opened += 1
         folder.mkdir()
         array = ObjectArrayWriter(key, layout, folder, self._uploads)
