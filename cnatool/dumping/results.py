@@ -139,7 +139,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
     return DumpResult(
         schema="cnatool.dump/1",
         store=str(store.path),
-        complete=all(split.record.complete for split in store.splits.values()),
+        complete=record.complete,
         splits={
             name: DumpedSplit(
                 split.record.source,

@@ -328,3 +328,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: WeightsRecord | None = None
     flatness: FlatnessRecord | None = None
     magnitudes: tuple[float | None, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of every split is committed; a store without splits has none yet."""
+        return bool(self.splits) and all(split.complete for split in self.splits.values())

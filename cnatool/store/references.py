@@ -14,6 +14,7 @@ from cnatool._util.urls import ObjectURL, is_url
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
 from cnatool.store.format_table import format_by_name
+from cnatool.store.missing_rows import explain_missing_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,10 +38,12 @@ def make_reference(path: Path, split: Split) -> InputsReference:
         raise UsageError(
             f"{split.path} is on another drive than {path}, but a reference is a relative path."
         ) from None
+    if not split.record.complete:
+        raise UsageError(explain_missing_rows(split.store))
     if split.record.fingerprint is None:
         raise UsageError(
-            f"{split.path}: split {split.name!r} is not finished or has no fingerprint, so no "
-            "other store can refer to its inputs."
+            f"{split.path}: split {split.name!r} has no fingerprint, so no other store can refer "
+            "to its inputs."
         )
     return InputsReference(way, split.record.fingerprint)
 
