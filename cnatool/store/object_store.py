@@ -64,6 +64,10 @@ class MissingObjectError(Exception):
     """There is no such object."""
 
 
+class _RangeError(Exception):
+    """The object is shorter than the range that was asked for."""
+
+
 class Objects:
     """The objects whose keys begin with that of a URL; thread-safe."""
 
@@ -103,10 +107,16 @@ class Objects:
         try:
             return bytes(obstore.get_range(self._store, self._key(name), start=0, length=size))
         except Exception as error:
-            raise self._translate(error) from None
+            translated = self._translate(error)
+            if isinstance(translated, _RangeError):
+                return b""
+            raise translated from None
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Read ranges of an object, by their starts and ends; adjacent ones in one request."""
+        """Read ranges of an object, by their starts and ends; adjacent ones in one request.
+
+        If the object is too short for one of them, any may be cut short.
+        """
         import obstore
 
         starts, ends = zip(*ranges, strict=True)
@@ -116,7 +126,10 @@ class Objects:
             )
             return list(map(bytes, got))
         except Exception as error:
-            raise self._translate(error) from None
+            translated = self._translate(error)
+            if isinstance(translated, _RangeError):
+                return [b""] * len(ranges)
+            raise translated from None
 
     def create(self, name: str, content: Buffer) -> Version:
         """Put a new object whole; raise ConflictError if there is one already."""
@@ -192,7 +205,7 @@ class Objects:
         code = match[1] if (match := _CODE.search(text)) else ""
         status = match[1] if (match := _STATUS.search(text)) else ""
         scheme, where = self.url.scheme, f"{self.url.scheme}://{self.url.bucket}"
-        if code in _NO_BUCKET or (status == "404" and "bucket" in text.lower() and not code):
+        if code in _NO_BUCKET:
             return NotAStoreError(
                 f"{self.url}: there is no bucket {self.url.bucket}. Create it, or check its name"
                 f"{_endpoint_advice(scheme)}."
@@ -201,7 +214,9 @@ class Objects:
             return MissingObjectError()
         if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
             return ConflictError()
-        if code in _REGION or status == "301":
+        if status == "416":
+            return _RangeError()
+        if code in _REGION or "configured region" in text:
             return StoreAccessError(f"{where} is in another region. Set AWS_REGION to its region.")
         if "Expired" in code or "ExpiredToken" in text:
             return StoreAccessError(
