@@ -21,7 +21,7 @@ from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cnatool.dumping.compression import Compression
@@ -175,7 +175,7 @@ def estimate(
     ways = (
         ()
         if free is None or _fits(disk_bytes, free) or committed
-        else _find_ways(plan, stored, free)
+        else _find_ways(plan, compression, free)
     )
     return Preflight(
         store=plan.path,
@@ -228,9 +228,10 @@ def _writer_count(plan: DumpPlan) -> int:
     return WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
 
 
-def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[str]:
+def _find_ways(plan: DumpPlan, compression: Compression, free: int) -> Iterator[str]:
     """Yield the options with which the store would fit."""
-    rows = sum(plan.rows.values())
+    rows, stored = sum(plan.rows.values()), compression.row_bytes
+    metadata = compression.metadata_bytes
     whole = [tensor for tensor in plan.record.tensors if tensor.stored is not None]
     sizes = {tensor.name: stored[activation_key(tensor.number)] for tensor in whole}
     rest = sum(stored.values()) - sum(sizes.values())
@@ -247,9 +248,10 @@ def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterat
         "`dtype='float16'`": rest + sum(narrow.values()),
     }
     for way, size in row.items():
-        if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
-            yield f"{way} (about {bytes_text(rows * size)})"
-    room = int(free / _MARGIN / _FEW_MARGIN / sum(stored.values()))
+        whole_size = rows * size + metadata
+        if size < rest + sum(sizes.values()) and whole_size * _MARGIN <= free:
+            yield f"{way} (about {bytes_text(whole_size)})"
+    room = max(0, int((free / _MARGIN / _FEW_MARGIN - metadata) / sum(stored.values())))
     samples = _largest_limit(list(plan.rows.values()), room)
     if samples:
         yield f"`limit={samples}`"

@@ -10,7 +10,6 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
-from cnatool.records.choices import Codec
 from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import SkippedSample, StoreRecord
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.data.source import Block
     from cnatool.dumping.sample_checks import SampleChecks
+    from cnatool.records.choices import Codec
     from cnatool.store.store import Split, Store
 
 # Differences that a message lists.
@@ -66,7 +66,6 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:
     """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
-    Without a ``codec``, every array keeps its own.
     Everything that may change a value is compared: the model, the splits, what is kept and how,
     the runtime and how it runs, and the versions of all.
     """
@@ -91,10 +90,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
-    codecs = {codec for split in store.splits.values() for codec in codecs_of(split).values()}
-    asked = codecs if codec is None else {codec}
-    pair = _Settings(stored, tuple(sorted(codecs))), _Settings(record, tuple(sorted(asked)))
-    differences = list(_differences("", *pair))
+    differences = list(_differences("", stored, record))
     if differences:
         more = len(differences) - _LISTED
         raise UsageError(
@@ -103,13 +99,14 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             "Pass the options and files that it was started with, or start anew with "
             "`overwrite=True`."
         )
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    """What must be the same in two dumps."""
-
-    record: StoreRecord
-    codecs: tuple[Codec, ...]
+    codecs = {each for split in store.splits.values() for each in codecs_of(split).values()}
+    if codec is not None and codecs != {codec}:
+        words = f"codec{'s' * (len(codecs) > 1)} {' and '.join(sorted(codecs))}"
+        raise UsageError(
+            f"{store.path} was started with the {words}, which `codec={codec!r}` cannot change. "
+            "Omit `codec` to continue with the compression that each array has, or start anew with "
+            "`overwrite=True`."
+        )
 
 
 def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:
@@ -121,8 +118,8 @@ def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:
             # The file of a model may have been renamed.
             if name == "name" and isinstance(stored, ModelRecord | FileRecord):
                 continue
-            word = "" if name == "record" else f" {name.replace('_', ' ')}"
-            yield from _differences(where + word, getattr(stored, name), getattr(now, name))
+            word = f"{where} {name.replace('_', ' ')}"
+            yield from _differences(word, getattr(stored, name), getattr(now, name))
     elif isinstance(stored, dict) and list(stored) == list(now):
         for key, value in stored.items():
             yield from _differences(f"{where} {key!r}", value, now[key])

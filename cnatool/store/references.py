@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool._util.urls import ObjectURL, is_url
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
@@ -105,10 +105,10 @@ def _check_same_samples(split: Split, other: Split) -> None:
         raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
     if split.record.complete and len(other) != len(split):
         raise MetricError(
-            f"{where}, which has {len(other)} rows instead of {len(split)}. {_ADVICE}"
+            f"{where}, which has {count_text(len(other), 'row')} instead of {len(split)}. {_ADVICE}"
         )
     if len(other) < len(split):
-        raise MetricError(f"{where}, which has only {len(other)} rows. {_ADVICE}")
+        raise MetricError(f"{where}, which has only {count_text(len(other), 'row')}. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
         raise MetricError(f"{where}, whose row {row} has another id. {_ADVICE}")

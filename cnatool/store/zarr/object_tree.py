@@ -45,10 +45,10 @@ from cnatool.store.zarr.metadata import (
 )
 from cnatool.store.zarr.object_shards import ObjectArrayWriter, ObjectShardReader, ShardUploads
 from cnatool.store.zarr.shard import MOST_CHUNKS
-from cnatool.store.zarr.tree import CHECKSUM
+from cnatool.store.zarr.tree import CHECKSUM, ZarrTree
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from cnatool.records.choices import Codec
@@ -84,6 +84,11 @@ class ObjectTree:
         self._opened = 0  # arrays
         self._scratch: ScratchFolder | None = None
         self._uploads = ShardUploads(self._objects, self._check_owned)
+
+    @staticmethod
+    def metadata_bytes(attribute: int, commits: int, chunks: Sequence[int], *, grows: bool) -> int:
+        """Estimate the bytes of a store beside its rows, which are about those on disk."""
+        return ZarrTree.metadata_bytes(attribute, commits, chunks, grows=grows)
 
     @classmethod
     def create(cls, path: Path) -> ObjectTree:
