@@ -46,15 +46,27 @@ class _Owner(msgspec.Struct, frozen=True):
     beat: int = 0
 
 
+# The locks of this process.
+_HELD: dict[ObjectURL, _Lock] = {}
+
+
 @contextmanager
 def lock_object(store: ObjectURL) -> Iterator[None]:
     """Hold the right to write a store in a bucket during the context."""
     lock = _Lock(store)
     lock.acquire()
+    _HELD[store] = lock
     try:
         yield
     finally:
+        del _HELD[store]
         lock.release()
+
+
+def holds_lock(store: ObjectURL) -> bool:
+    """Whether this process holds the lock of a store, and no other has taken it over."""
+    lock = _HELD.get(store)
+    return lock is not None and lock.holds()
 
 
 class _Lock:
@@ -66,6 +78,7 @@ class _Lock:
         self._name = f".{store.name}.lock"
         self._owner = _describe_process()
         self._over = threading.Event()
+        self._beating = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="cnatool-lock", daemon=True)
 
     def acquire(self) -> None:
@@ -90,9 +103,15 @@ class _Lock:
         self._over.set()
         self._thread.join()
         # An object that is left is taken over by the next writer.
-        with suppress(CnatoolError, MissingObjectError):
-            if self._objects.version(self._name) == self._version:
+        with suppress(CnatoolError):
+            if self.holds():
                 self._objects.delete(self._name)
+
+    def holds(self) -> bool:
+        """Whether the object is still the one of this process."""
+        with self._beating, suppress(MissingObjectError):
+            return self._objects.version(self._name) == self._version
+        return False
 
     def _take_over(self, content: bytes) -> Version:
         try:
@@ -117,8 +136,9 @@ class _Lock:
         while not self._over.wait(_BEAT):
             owner = msgspec.structs.replace(owner, beat=owner.beat + 1)
             try:
-                content = msgspec.json.encode(owner)
-                self._version = self._objects.replace(self._name, content, self._version)
+                with self._beating:
+                    content = msgspec.json.encode(owner)
+                    self._version = self._objects.replace(self._name, content, self._version)
             except ConflictError:
                 return
             except CnatoolError:

@@ -166,7 +166,7 @@ class Objects:
         keys = [*listed["common_prefixes"], *(each["path"] for each in listed["objects"])]
         return {key.rstrip("/").rpartition("/")[2] for key in keys}
 
-    def list(self) -> Iterator[str]:
+    def walk(self) -> Iterator[str]:
         """List the names of all objects below the URL."""
         import obstore
 
@@ -183,7 +183,7 @@ class Objects:
 
     def delete_all(self) -> None:
         """Delete all objects below the URL."""
-        keys = [self._key(name) for name in self.list()]
+        keys = [self._key(name) for name in self.walk()]
         for start in range(0, len(keys), _DELETED):
             self._delete(keys[start : start + _DELETED])
 

@@ -214,7 +214,11 @@ def _discard(path: Path, gone: Path) -> None:
     """Delete one of the stores at or beside a path."""
     form = format_by_name(path)
     if isinstance(gone, ObjectURL):
-        form.remove(gone)
+        from cnatool.store.object_lock import holds_lock
+
+        # Another process may have taken the store over.
+        if holds_lock(gone):
+            form.remove(gone)
         return
     if not os.path.lexists(gone):
         form.forget(gone)

@@ -112,7 +112,7 @@ def test_only_what_is_below_the_url_is_listed_and_deleted(bucket: Bucket) -> Non
         bucket.put(key, b"")
     objects = Objects(ObjectURL(bucket / "a"))
     assert objects.names() == {"x", "y"}
-    assert sorted(objects.list()) == ["x", "y/z"]
+    assert sorted(objects.walk()) == ["x", "y/z"]
     objects.delete_all()
     assert bucket.list() == ["a", "a.b", "ab/x"]
 

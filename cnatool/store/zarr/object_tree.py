@@ -257,7 +257,7 @@ class ObjectTree:
 
     def find_metadata_faults(self) -> Iterator[tuple[str, str]]:
         """Find faults in metadata that reading the arrays does not reveal."""
-        names = list(self._objects.list())
+        names = list(self._objects.walk())
         files = {name for name in names if name.rpartition("/")[2] == _METADATA}
 
         def read(name: str) -> bytes:
