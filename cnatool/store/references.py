@@ -10,8 +10,10 @@ import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text, printable
+from cnatool._util.urls import ObjectURL, is_url
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
+from cnatool.store.format_table import format_by_name
 from cnatool.store.missing_rows import explain_missing_rows
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ _ADVICE = "If it was moved, name it with `inputs=STORE`."
 def make_reference(path: Path, split: Split) -> InputsReference:
     """Make the reference of a store at ``path`` to the raw inputs of a split."""
     there, here = real_path(split.path), real_path(path).parent
+    if is_url(there) != is_url(here) or (is_url(there) and there.parts[:2] != here.parts[:2]):
+        raise UsageError(
+            f"{split.path} is not on the same disk or in the same bucket as {path}, but a "
+            "reference is a relative path."
+        )
     try:
         way = Path(os.path.relpath(there, here)).as_posix()
     except ValueError:
@@ -77,6 +84,8 @@ def find_inputs_split(
 
 
 def _is_there(path: Path) -> bool:
+    if isinstance(path, ObjectURL):
+        return format_by_name(path).exists(path)
     try:
         return path.is_dir() or path.is_file()
     except OSError:

@@ -7,7 +7,7 @@ loop. Several are decoded at a time; while rows are written, other arrays need t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import google_crc32c
 import numpy as np
@@ -25,7 +25,7 @@ from cnatool.store.zarr.shard import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class _Chunks:
         self.key = key
         self._layout = layout
         self._compressor = layout.compressor
-        self._shards = Shards(folder, layout.chunks, len(layout.shape))
+        self._shards = Shards(folder, layout.shard_chunks, len(layout.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,6 +87,11 @@ class ZarrArrayWriter(_Chunks):
         number, chunks = divmod(committed // layout.chunk_rows, self._shards.size)
         if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
             self._shard = number, ShardWriter(self._shards, number, chunks)
+
+    @property
+    def commit_rows(self) -> int:
+        """Fewest rows that can be committed on their own."""
+        return self.chunk_rows
 
     def write(self, start: int, chunks: Sequence[Chunk]) -> None:
         """Append chunks from row ``start`` on, all full but for the array's last."""
@@ -131,14 +136,31 @@ class ZarrArrayWriter(_Chunks):
             self._unpublished.append(writer)
 
 
+class ChunkReader(Protocol):
+    """Reads the chunks of an array by number; thread-safe."""
+
+    def fetch(self, numbers: range) -> Callable[[int], bytes]:
+        """Return what returns each of some chunks, without its checksum.
+
+        It raises ChunkMissingError if the chunk or its shard is missing, and ChunkError if either
+        is cut short or does not match a checksum.
+        """
+
+
 class ZarrArray(_Chunks):
-    """An array being read."""
+    """An array being read, on disk or wherever else ``reader`` finds its shards."""
 
     __slots__ = ("_reader",)
 
-    def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
+    def __init__(
+        self,
+        key: str,
+        layout: ArrayLayout,
+        folder: Path,
+        reader: Callable[[Shards], ChunkReader] = ShardReader,
+    ) -> None:
         super().__init__(key, layout, folder)
-        self._reader = ShardReader(self._shards)
+        self._reader = reader(self._shards)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows; raise StoreDamagedError if a chunk is missing, cut short or damaged."""
@@ -147,13 +169,15 @@ class ZarrArray(_Chunks):
         if out.size == 0:
             return out
         size = self.chunk_rows
+        numbers = range(start // size, -(-stop // size))
+        chunk = self._reader.fetch(numbers)
 
         def fill(number: int) -> None:
             first = max(start, number * size)
             last = min(stop, (number + 1) * size)
-            self._read_chunk(number, first - number * size, out[first - start : last - start])
+            rows = out[first - start : last - start]
+            self._read_chunk(chunk, number, first - number * size, rows)
 
-        numbers = range(start // size, -(-stop // size))
         if out.nbytes // len(numbers) < _WORTH_A_THREAD:
             for number in numbers:
                 fill(number)
@@ -161,12 +185,14 @@ class ZarrArray(_Chunks):
             map_concurrently(fill, numbers)
         return out
 
-    def _read_chunk(self, number: int, skip: int, out: NDArray[Any]) -> None:
+    def _read_chunk(
+        self, chunk: Callable[[int], bytes], number: int, skip: int, out: NDArray[Any]
+    ) -> None:
         """Read rows of a chunk into an array, from row ``skip`` of the chunk on."""
         rows = self.chunk_rows
         first, last = number * rows, min((number + 1) * rows, self.shape[0]) - 1
         try:
-            data = self._reader.chunk(number)
+            data = chunk(number)
             if out.dtype == _TEXT:
                 out[:] = self._text(self._compressor.decode(data))[skip : skip + len(out)]
             elif len(out) == rows:
