@@ -163,7 +163,7 @@ def estimate(
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
     free = shutil.disk_usage(plan.path.parent).free
-    disk_bytes = compression.disk_bytes(plan.rows, plan.left)
+    disk_bytes = compression.disk_bytes(plan.whole.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
     ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, stored, free)
@@ -207,7 +207,7 @@ def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
     sizes = [array.row_bytes for array in arrays]
     chunks = [
         size * rows
-        for count in plan.rows.values()
+        for count in plan.whole.rows.values()
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     ]
     waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes

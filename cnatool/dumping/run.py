@@ -122,7 +122,7 @@ def _run_block(
     return replace(block, transformed=()), ProcessedBlock(
         rows,
         block.skipped,
-        examine_samples(block.inputs, count, len(plan.rows)),
+        examine_samples(block.inputs, count, 1 if plan.part else len(plan.rows)),
         reading / count,
         watch.seconds(count, batch),
     )

@@ -106,6 +106,7 @@ class StoreWriter:
         codecs: Mapping[str, Codec] | None = None,
         skips: bool = False,
         most: int | None = None,
+        whole: int | None = None,
         inputs_from: InputsReference | None = None,
     ) -> SplitWriter:
         """Create the arrays of a split.
@@ -113,7 +114,8 @@ class StoreWriter:
         ``rows`` is None if it is unknown; with ``skips``, samples that are skipped may be missing
         from them. The source has ``available`` samples, of which these are the first. ``id_bytes``
         is the UTF-8 length of the longest id. ``codecs`` has the compression of arrays by their
-        keys, where it is not that of the store. ``most`` is the most rows between two commits. With
+        keys, where it is not that of the store. ``most`` is the most rows between two commits, and
+        ``whole`` the number of rows for which chunks are chosen, if these are a part of them. With
         ``inputs_from``, raw inputs are not written.
         """
         record = SplitRecord(
@@ -131,7 +133,7 @@ class StoreWriter:
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, ChunkedArray] = {}
         with report_write_errors(self.path, 0):
-            for spec, chunk in zip(layout, chunk_rows(sizes, rows, most), strict=True):
+            for spec, chunk in zip(layout, chunk_rows(sizes, whole or rows, most), strict=True):
                 array = self._tree.create_array(
                     f"splits/{name}/{spec.key}",
                     (rows or 0, *spec.shape),

@@ -267,7 +267,7 @@ class Broken:
     name, rows, id_bytes, labelled, classes = "broken", 10**6, 7, False, None
     inputs = (InputSpec("x", np.dtype(np.uint8), (1,)),)
 
-    def blocks(self, rows: int, limit: int | None = None) -> Any:
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Any:
         for start in range(0, self.rows, rows):
             ids = [str(i) for i in range(start, start + rows)]
             faults = {row: f"{ids[row]} is broken." for row in range(0, rows, 2)}
