@@ -170,8 +170,8 @@ class ReadableSamples(SourceWrapper):
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield blocks of ``rows`` samples that can be read, from ``limit`` samples of all.
 
-        ``start`` counts all samples too. The last block may be shorter; none is empty. Raises a DataError if more than `MOST_SKIPPED`
-        samples cannot be read, or all of them.
+        ``start`` counts all samples too. The last block may be shorter; none is empty. Raises a
+        DataError if more than `MOST_SKIPPED` samples cannot be read, or all of them.
         """
         # Samples skipped behind the last block are listed with it, so it waits for the next.
         waiting: Block | None = None

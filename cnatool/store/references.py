@@ -23,19 +23,23 @@ _ADVICE = "If it was moved, name it with `inputs=STORE`."
 
 def make_reference(path: Path, split: Split) -> InputsReference:
     """Make the reference of a store at ``path`` to the raw inputs of a split."""
-    there, here = real_path(split.path), real_path(path).parent
-    try:
-        way = Path(os.path.relpath(there, here)).as_posix()
-    except ValueError:
-        raise UsageError(
-            f"{split.path} is on another drive than {path}, but a reference is a relative path."
-        ) from None
-    if split.record.fingerprint is None:
+    way = relative_path(path, split.path)
+    if split.fingerprint is None:
         raise UsageError(
             f"{split.path}: split {split.name!r} is not finished or has no fingerprint, so no "
             "other store can refer to its inputs."
         )
-    return InputsReference(way, split.record.fingerprint)
+    return InputsReference(way, split.fingerprint)
+
+
+def relative_path(path: Path, there: Path) -> str:
+    """Return the path of another store from the folder of a store at ``path``."""
+    try:
+        return Path(os.path.relpath(real_path(there), real_path(path).parent)).as_posix()
+    except ValueError:
+        raise UsageError(
+            f"{there} is on another drive than {path}, but a reference is a relative path."
+        ) from None
 
 
 def find_inputs_split(
@@ -48,7 +52,7 @@ def find_inputs_split(
         other = open_store(path).splits.get(split.name)
         if other is None or other.record.inputs_from is not None:
             continue
-        if other.record.fingerprint == reference.fingerprint:
+        if other.fingerprint == reference.fingerprint:
             _check_same_samples(split, other)
             return other
     path = real_path(split.path).parent / reference.store
@@ -63,10 +67,10 @@ def find_inputs_split(
     there = store.splits.get(split.name)
     if there is None:
         raise MetricError(f"{where}, which has no such split. {_ADVICE}")
-    if there.record.fingerprint != reference.fingerprint:
+    if there.fingerprint != reference.fingerprint:
         raise MetricError(
             f"{where}, which contains other data now: its fingerprint is "
-            f"{_abbreviate(there.record.fingerprint)} and should be "
+            f"{_abbreviate(there.fingerprint)} and should be "
             f"{_abbreviate(reference.fingerprint)}. {_ADVICE}"
         )
     _check_same_samples(split, there)

@@ -17,6 +17,8 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
+from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
+from cnatool.store.parts import PartedTree
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
     from cnatool.store.format import ReadableTree
     from cnatool.store.identity import Identity
+    from cnatool.store.parts import MergedParts
+
+
+# Of splits made of parts, by the store's attribute and the name of the split.
+_FINGERPRINTS: dict[tuple[str, str], str] = {}
 
 
 class Split:
@@ -61,6 +68,20 @@ class Split:
     def path(self) -> Path:
         """Path of that store."""
         return self._store.path
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Fingerprint of raw inputs and labels; None if it is unknown.
+
+        The attribute has it, except for a store made of parts, of which all inputs and labels are
+        read the first time.
+        """
+        if self._store.parts is None or not self.record.complete:
+            return self.record.fingerprint
+        key = attribute_digest(self._store.attribute()), self.name
+        if key not in _FINGERPRINTS:
+            _FINGERPRINTS[key] = _compute_fingerprint(self)
+        return _FINGERPRINTS[key]
 
     @property
     def ids(self) -> StoredArray:
@@ -203,6 +224,17 @@ class Split:
         return StoredArray(array, committed, self._store.path, checksums, end, identity)
 
 
+def _compute_fingerprint(split: Split) -> str:
+    """Compute the fingerprint of a split by reading its raw inputs and labels."""
+    digests = start_digests(split.store.record, labels=split.record.labels)
+    keys = [input_key(number) for number in range(len(split.store.record.inputs))]
+    keys += [LABELS] if split.record.labels else []
+    for key, digest in zip(keys, digests, strict=True):
+        for _, rows in split.array(key).blocks():
+            digest.update(np.ascontiguousarray(rows).data)
+    return combine_digests(digests)
+
+
 class Store:
     """An open store.
 
@@ -239,6 +271,15 @@ class Store:
     def __repr__(self) -> str:
         splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())
         return f"<cnatool store {str(self.path)!r}: {len(self._tensors)} tensors; {splits}>"
+
+    @property
+    def parts(self) -> MergedParts | None:
+        """The parts that hold the rows of a merged store; None for other stores."""
+        return self._tree.parts if isinstance(self._tree, PartedTree) else None
+
+    def attribute(self) -> bytes:
+        """Return the attribute as JSON."""
+        return self._tree.attribute() or b""
 
     @property
     def tensors(self) -> tuple[TensorRecord, ...]:

@@ -356,14 +356,37 @@ class SplitWriter:
                 )
             # Other tools may list several ranges for all rows.
             committed = ((0, self._rows),) if self._rows else split.record.committed
+            parted = split.store.parts is not None
             self._commit_record(
                 msgspec.structs.replace(
                     split.record,
+                    fingerprint=combine_digests(self._digests)
+                    if parted
+                    else split.record.fingerprint,
                     committed=committed,
                     inputs_from=self._record.inputs_from,
                     checksums=self._checksums(self._rows),
                 )
             )
+
+    def copy_part(self, split: Split) -> None:
+        """Write all rows of a complete split of a part, behind the rows that were written."""
+        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
+        digested += [LABELS] if self._record.labels else []
+        digests = dict(zip(digested, self._digests, strict=True))
+
+        def digest(key: str) -> None:
+            for _, rows in split.array(key).blocks():
+                digests[key].update(np.ascontiguousarray(rows).data)
+
+        with report_write_errors(self._store.path, 0):
+            self._run_calls(
+                [
+                    *(partial(array.copy, split.array(key)) for key, array in self._arrays.items()),
+                    *(partial(digest, key) for key in digests),
+                ]
+            )
+        self._rows += len(split)
 
     def _close_arrays(self) -> None:
         self._run_calls(array.flush for array in self._arrays.values())
