@@ -81,6 +81,30 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
     notes: tuple[str, ...]
 
 
+class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all parts of a dump take together, if all run as this one.
+
+    Attributes
+    ----------
+    parts : int
+        Number of parts.
+    samples : dict of str to int
+        Samples of each whole split.
+    disk_bytes : int
+        Size of all parts.
+    seconds : float
+        Duration if all parts run at once, each on a machine like this.
+    total_seconds : float
+        Duration if they run one after the other.
+    """
+
+    parts: int
+    samples: dict[str, int]
+    disk_bytes: int
+    seconds: float
+    total_seconds: float
+
+
 class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     """Disk space, time and memory that a dump would take.
 
@@ -112,6 +136,8 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
         Options with which the store would fit the disk, where it does not.
     notes : tuple of str
         Decisions, as printed to standard error.
+    whole : WholeEstimate
+        What all parts take together; absent for a dump that is no part.
     """
 
     schema: Literal["cnatool.preflight/1"]
@@ -128,6 +154,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     available_bytes: int | None
     ways: tuple[str, ...]
     notes: tuple[str, ...]
+    whole: WholeEstimate | msgspec.UnsetType = msgspec.UNSET
 
 
 def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:

@@ -95,21 +95,22 @@ def _check_same_samples(split: Split, other: Split) -> None:
     ]
     if forms[0] != forms[1]:
         raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
-    if split.record.complete and len(other) != len(split):
+    if split.record.complete and len(other) != split.whole_rows:
         raise MetricError(
-            f"{where}, which has {len(other)} rows instead of {len(split)}. {_ADVICE}"
+            f"{where}, which has {len(other)} rows instead of {split.whole_rows}. {_ADVICE}"
         )
-    if len(other) < len(split):
+    if len(other) < split.first_row + len(split):
         raise MetricError(f"{where}, which has only {len(other)} rows. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
-        raise MetricError(f"{where}, whose row {row} has another id. {_ADVICE}")
+        raise MetricError(f"{where}, whose row {split.first_row + row} has another id. {_ADVICE}")
 
 
 def _first_difference(split: Split, other: Split) -> int | None:
     there = other.ids
     for start, ids in split.ids.blocks():
-        differ = np.asarray(ids != there[start : start + len(ids)])
+        first = split.first_row + start
+        differ = np.asarray(ids != there[first : first + len(ids)])
         if differ.any():
             return start + int(np.argmax(differ))
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool.errors import MetricError, StoreDamagedError
@@ -68,6 +69,18 @@ class Split:
     def path(self) -> Path:
         """Path of that store."""
         return self._store.path
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row in the whole split, if the store is a part of a dump."""
+        part = self._store.record.part
+        return 0 if part is msgspec.UNSET else part.first[self.name]
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows of the whole split, of which a part of a dump has a range."""
+        part = self._store.record.part
+        return self.record.rows if part is msgspec.UNSET else part.rows[self.name]
 
     @property
     def fingerprint(self) -> str | None:
@@ -156,7 +169,9 @@ class Split:
             If the array is missing, or its shape or type differs from the attribute.
         """
         if self.record.inputs_from is not None and is_input(key):
-            return self.inputs_split()._array(key, self.record.committed)
+            first = self.first_row
+            ranges = ((start + first, stop + first) for start, stop in self.record.committed)
+            return self.inputs_split()._array(key, tuple(ranges))
         return self._array(key, self.record.committed)
 
     def inputs_split(self) -> Split:
