@@ -8,6 +8,7 @@ import msgspec
 
 from cnatool._util.documents import Document
 from cnatool.dumping.skipped_summary import needs_no_storing
+from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.store import (
     LayerRecord,
@@ -164,7 +165,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
     return DumpResult(
         schema="cnatool.dump/1",
         store=str(store.path),
-        complete=all(split.record.complete for split in store.splits.values()),
+        complete=record.complete,
         splits={
             name: DumpedSplit(
                 split.record.source,
@@ -233,6 +234,10 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
         Tensors that cannot be stored, each with the reason.
     unselected : tuple of UnselectedTensor
         Tensors of a store that were not selected.
+    part : PartRecord
+        Which part of a dump a store holds; absent unless it is one.
+    parts : tuple of PartReference
+        The stores that hold the rows of a merged one; absent for others.
     """
 
     schema: Literal["cnatool.inspect/1"]
@@ -249,6 +254,8 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     layers: tuple[LayerRecord, ...]
     skipped: tuple[SkippedTensor, ...]
     unselected: tuple[UnselectedTensor, ...]
+    part: PartRecord | msgspec.UnsetType = msgspec.UNSET
+    parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 def store_inspection(store: Store) -> InspectionResult:
@@ -269,4 +276,6 @@ def store_inspection(store: Store) -> InspectionResult:
         layers=record.layers,
         skipped=record.skipped,
         unselected=record.unselected,
+        part=record.part,
+        parts=record.parts,
     )

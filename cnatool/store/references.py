@@ -12,6 +12,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
+from cnatool.store.missing_rows import explain_missing_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +25,12 @@ _ADVICE = "If it was moved, name it with `inputs=STORE`."
 def make_reference(path: Path, split: Split) -> InputsReference:
     """Make the reference of a store at ``path`` to the raw inputs of a split."""
     way = relative_path(path, split.path)
+    if not split.record.complete:
+        raise UsageError(explain_missing_rows(split.store))
     if split.fingerprint is None:
         raise UsageError(
-            f"{split.path}: split {split.name!r} is not finished or has no fingerprint, so no "
-            "other store can refer to its inputs."
+            f"{split.path}: split {split.name!r} has no fingerprint, so no other store can refer "
+            "to its inputs."
         )
     return InputsReference(way, split.fingerprint)
 

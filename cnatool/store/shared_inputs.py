@@ -11,6 +11,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.records.layout import IDS, input_key
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.references import make_reference
 
@@ -36,6 +37,8 @@ class SharedInputs:
 
     def __init__(self, store: str | Path, target: Path) -> None:
         base = open_store(store)
+        if not base.splits:
+            raise UsageError(explain_missing_rows(base))
         if base.record.part is not msgspec.UNSET:
             raise UsageError(
                 f"{_named(store)} is {base.record.part} of a dump. Name the store that all parts "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
     IDS,
@@ -53,7 +54,7 @@ class Split:
 
     def __repr__(self) -> str:
         state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
-        return f"<split {self.name!r}: {len(self)} rows{state}>"
+        return f"<split {self.name!r}: {count_text(len(self), 'row')}{state}>"
 
     @property
     def record(self) -> SplitRecord:
@@ -284,8 +285,11 @@ class Store:
         self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())
-        return f"<cnatool store {str(self.path)!r}: {len(self._tensors)} tensors; {splits}>"
+        splits = ", ".join(
+            f"{name} ({count_text(len(split), 'row')})" for name, split in self.splits.items()
+        )
+        tensors = count_text(len(self._tensors), "tensor")
+        return f"<cnatool store {str(self.path)!r}: {tensors}; {splits or 'no splits yet'}>"
 
     @property
     def parts(self) -> MergedParts | None:

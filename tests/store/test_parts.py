@@ -99,8 +99,13 @@ def test_it_is_inspected(here: Parts) -> None:
     store = merged(here, 3)
     found = document("inspect", "inspect", store.path, cwd=here.folder)
     assert found["splits"]["train"]["rows"] == TRAIN
-    assert "merged from 3 parts, the first p1.zarr" in run("inspect", store.path, cwd=here.folder).stdout
-    assert "part 2 of 3" in run("inspect", here.folder / "p2.zarr", cwd=here.folder).stdout
+    assert [part["store"] for part in found["parts"]] == ["p1.zarr", "p2.zarr", "p3.zarr"]
+    text = run("inspect", store.path, cwd=here.folder).stdout
+    assert "merged from 3 parts, the first p1.zarr" in text
+    part = document("inspect", "inspect", "p2.zarr", cwd=here.folder)["part"]
+    assert (part["number"], part["count"]) == (2, 3)
+    text = run("inspect", "p2.zarr", cwd=here.folder).stdout
+    assert "part 2 of 3 of a dump; `cnatool merge` makes one store of all" in text
 
 
 def test_the_fingerprint_is_that_of_one_store(here: Parts) -> None:

@@ -119,9 +119,9 @@ def _print_origin(store: Store, *, every: bool) -> None:
 
 def _rows_text(split: Split) -> str:
     record = split.record
-    text = f"{len(split)} rows"
+    text = count_text(len(split), "row")
     if not record.complete:
-        text = f"{len(split)} of {record.rows} rows, unfinished"
+        text = f"{len(split):,} of {record.rows:,} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
         text = f"{record.rows:,} of {record.available:,} samples"
     if record.skipped:
