@@ -297,7 +297,7 @@ def test_data_inside_the_store_that_would_be_replaced(digits: Path, tmp_path: Pa
     cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5)
     (tmp_path / "s.zarr/splits/data").mkdir()
     digits.joinpath("test.npz").rename(tmp_path / "s.zarr/splits/data/x.npz")
-    with pytest.raises(UsageError, match="lies inside"):
+    with pytest.raises(UsageError, match="Name another path for the store"):
         cnatool.dump(
             path, tmp_path / "s.zarr/splits/data/x.npz", tmp_path / "s.zarr", overwrite=True
         )
