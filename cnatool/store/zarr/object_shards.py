@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Codec
     from cnatool.store.chunk import Chunk
+    from cnatool.store.format import ReadableArray
     from cnatool.store.object_store import Objects
     from cnatool.store.zarr.metadata import ArrayLayout
     from cnatool.store.zarr.shard import Shards, ShardWriter
@@ -221,6 +222,10 @@ class ObjectArrayWriter:
             if shard not in self._open:
                 self._open.append(shard)
         self._put(last=start + sum(chunk.rows for chunk in chunks) == self.shape[0])
+
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Return False: rows are written a block at a time, so that few shards lie on disk."""
+        return False
 
     def end(self, rows: int) -> ArrayLayout:
         """Put the last shard, which need not be full; return the layout with the final rows."""
