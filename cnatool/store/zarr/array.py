@@ -7,7 +7,7 @@ loop. Several are decoded at a time; while rows are written, other arrays need t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import google_crc32c
 import numpy as np
@@ -137,7 +137,15 @@ class ZarrArrayWriter(_Chunks):
 
 
 class ChunkReader(Protocol):
-    """Reads the chunks of an array by number; thread-safe."""
+    """Reads the chunks of an array by number; thread-safe.
+
+    Attributes
+    ----------
+    most : int or None
+        Most chunks to fetch at a time; None if fetching reads nothing yet.
+    """
+
+    most: ClassVar[int | None]
 
     def fetch(self, numbers: range) -> Callable[[int], bytes]:
         """Return what returns each of some chunks, without its checksum.
@@ -170,7 +178,6 @@ class ZarrArray(_Chunks):
             return out
         size = self.chunk_rows
         numbers = range(start // size, -(-stop // size))
-        chunk = self._reader.fetch(numbers)
 
         def fill(number: int) -> None:
             first = max(start, number * size)
@@ -178,11 +185,15 @@ class ZarrArray(_Chunks):
             rows = out[first - start : last - start]
             self._read_chunk(chunk, number, first - number * size, rows)
 
-        if out.nbytes // len(numbers) < _WORTH_A_THREAD:
-            for number in numbers:
-                fill(number)
-        else:
-            map_concurrently(fill, numbers)
+        step = self._reader.most or len(numbers)
+        for at in range(0, len(numbers), step):
+            part = numbers[at : at + step]
+            chunk = self._reader.fetch(part)
+            if out.nbytes // len(numbers) < _WORTH_A_THREAD:
+                for number in part:
+                    fill(number)
+            else:
+                map_concurrently(fill, part)
         return out
 
     def _read_chunk(

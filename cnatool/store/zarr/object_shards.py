@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnatool._util.threads import map_concurrently
 from cnatool.store.object_store import ConflictError, MissingObjectError
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 # Bytes that are read with the index of a shard: of a small array, all of its chunks.
 _HEAD = 64 << 10
-# Shards that are put at the same time, each of which is in memory.
+# Most bytes of the rows of a shard: few requests, and little memory while it is put.
+SHARD_BYTES = 8 << 20
+# Shards that are put at the same time, and the memory that they take.
 _PUTS = 16
+PUT_BYTES = _PUTS * SHARD_BYTES
 
 
 class ObjectShardReader:
@@ -44,6 +47,8 @@ class ObjectShardReader:
     The index of a shard is read once, and all chunks of a shard that are wanted at the same time
     in one request.
     """
+
+    most: ClassVar[int | None] = 128
 
     __slots__ = ("_folder", "_indexes", "_objects", "_shards")
 
@@ -166,7 +171,7 @@ class ShardUploads:
             self._error = error
             raise
 
-    def _replace(self, name: str, content: bytearray) -> None:
+    def _replace(self, name: str, content: bytes) -> None:
         """Replace a shard that a killed writer left behind its last commit, or this put itself.
 
         Its version is read first: should another writer take over meanwhile and put the shard, it

@@ -200,7 +200,7 @@ class Interrupted:
 @pytest.fixture
 def interrupted(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupted]:
     monkeypatch.setattr(chunks, "_MOST_ROWS", 64)
-    monkeypatch.setattr(object_tree, "_SHARD", 1 << 10)
+    monkeypatch.setattr(object_tree, "SHARD_BYTES", 1 << 10)
     made = Interrupted(bucket)
     yield made
     made.writer.close()
