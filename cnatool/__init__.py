@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.score import score as score
     from cnatool.scoring.score import score_samples as score_samples
     from cnatool.store.convert import convert as convert
+    from cnatool.store.merge import merge as merge
     from cnatool.store.reader import open_store as open  # noqa: F401
     from cnatool.store.store import Split as Split
     from cnatool.store.store import Store as Store
@@ -102,6 +103,7 @@ _MODULES = {
     "create_store": "recording.recording",
     "dump": "dumping.dump",
     "landscape": "studying.landscape",
+    "merge": "store.merge",
     "open": "store.reader",
     "plot": "plotting.plot",
     "preflight": "dumping.dump",

@@ -17,6 +17,7 @@ from cnatool.cli.parsing import Command, Group
 _PANELS = {
     "Stores": {
         "dump": "Run a model over data and store every intermediate tensor.",
+        "merge": "Make one store of the parts of a dump.",
         "preprocess": "Show how samples are prepared for a model.",
         "inspect": "List the tensors and layers of a model or a store.",
         "convert": "Copy a store into another format, bit for bit.",

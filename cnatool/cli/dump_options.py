@@ -123,6 +123,7 @@ _SPELLINGS = {
     "holdout": _Spelling("SHARE"),
     "seed": _Spelling("N", min=0),
     "limit": _Spelling("N", min=1),
+    "part": _Spelling("K/N", str),
     "inputs": _Spelling("INPUT=ARRAY", dict, "--input"),
     "constants": _Spelling(
         "INPUT=VALUE",

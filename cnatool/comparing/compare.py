@@ -175,7 +175,7 @@ def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
     rows = min(len(split), len(split2))
     statistics = compare_statistics(split, split2, match.pairs, rows)
     labels, labels2 = split.labels, split2.labels
-    marks = split.record.fingerprint, split2.record.fingerprint
+    marks = split.fingerprint, split2.fingerprint
     outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
     return SplitCompared(
         rows=len(split),

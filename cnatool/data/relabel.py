@@ -48,13 +48,13 @@ class RelabelledSource(SourceWrapper):
             return None
         return self.new_classes or self.source.classes
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield the blocks of the source with the new labels."""
         new_numbers = None
         if self.new_classes is not None:
             number = {name: i for i, name in enumerate(self.new_classes)}
             new_numbers = np.array([number[name] for name in self.source.classes or ()], np.int64)
-        for block in self.source.blocks(rows, limit):
+        for block in self.source.blocks(rows, limit, start):
             labels = block.labels
             if not self.keep or labels is None:
                 yield replace(block, labels=None)

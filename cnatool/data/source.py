@@ -168,10 +168,11 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know, such as files that are ignored."""
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield blocks of ``rows`` samples in order, ``limit`` samples in all.
 
-        The last block may be shorter.
+        The first sample is number ``start``, and the last block may be shorter. What lies before
+        is not decoded.
         """
 
 
@@ -196,7 +197,9 @@ class SourceDefaults:
         return ()
 
 
-def row_ranges(total: int, rows: int, limit: int | None) -> Iterator[tuple[int, int]]:
+def row_ranges(
+    total: int, rows: int, limit: int | None, start: int = 0
+) -> Iterator[tuple[int, int]]:
     """Yield the half-open row ranges of blocks.
 
     Parameters
@@ -207,14 +210,16 @@ def row_ranges(total: int, rows: int, limit: int | None) -> Iterator[tuple[int, 
         Number of samples in a block.
     limit : int or None
         Largest number of samples in all.
+    start : int
+        First row of the first block.
     """
     if rows < 1:
         raise UsageError(f"blocks of {rows} samples cannot be read: ask for at least 1.")
     if limit is not None and limit < 0:
         raise UsageError(f"a limit of {limit} samples is negative: give 0 or more.")
-    end = total if limit is None else min(total, limit)
-    for start in range(0, end, rows):
-        yield start, min(start + rows, end)
+    end = total if limit is None else min(total, start + limit)
+    for first in range(start, end, rows):
+        yield first, min(first + rows, end)
 
 
 def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

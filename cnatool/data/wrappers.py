@@ -94,22 +94,44 @@ class RowSubset(SourceWrapper):
         """Number of rows in the subset."""
         return len(self.indices)
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` samples of the subset in order, ``limit`` samples in all."""
-        ranges = list(row_ranges(self.rows, rows, limit))
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples of the subset from ``start`` on, ``limit`` in all."""
+        ranges = list(row_ranges(self.rows, rows, limit, start))
         if ranges:
-            last_row = int(self.indices[ranges[-1][1] - 1])
-            yield from regroup_blocks(self._pieces(rows, last_row + 1), ranges)
+            yield from regroup_blocks(self._pieces(rows, start, ranges[-1][1]), ranges)
 
-    def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
-        """Yield the part of the subset in each block of the source."""
-        start = 0
-        for block in self.source.blocks(rows, limit):
+    def _pieces(self, rows: int, first_index: int, end_index: int) -> Iterator[Block]:
+        """Yield a range of the subset, a piece for each block of the source."""
+        start, last = int(self.indices[first_index]), int(self.indices[end_index - 1])
+        for block in self.source.blocks(rows, last + 1 - start, start):
             stop = start + len(block.ids)
             first, end = np.searchsorted(self.indices, (start, stop))
             if first < end:
                 yield take_rows(block, self.indices[first:end] - start)
             start = stop
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange(SourceWrapper):
+    """Consecutive rows of a source, under their ids.
+
+    Attributes
+    ----------
+    source : Source
+    first : int
+        Number of the first row.
+    rows : int
+        Number of rows.
+    """
+
+    first: int
+    rows: int = field()
+
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples of the range from ``start`` on, ``limit`` in all."""
+        count = max(0, self.rows - start)
+        count = count if limit is None else min(limit, count)
+        return self.source.blocks(rows, count, self.first + start)
 
 
 # More unreadable samples than this are not skipped; each is recorded in the store.
@@ -145,15 +167,15 @@ class ReadableSamples(SourceWrapper):
     that it skips.
     """
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples that can be read, from ``limit`` samples of all.
 
-        The last one may be shorter; none is empty. Raises a DataError if more than `MOST_SKIPPED`
-        samples cannot be read, or all of them.
+        ``start`` counts all samples too. The last block may be shorter; none is empty. Raises a
+        DataError if more than `MOST_SKIPPED` samples cannot be read, or all of them.
         """
         # Samples skipped behind the last block are listed with it, so it waits for the next.
         waiting: Block | None = None
-        for block in self._full_blocks(rows, limit):
+        for block in self._full_blocks(rows, limit, start):
             if waiting is not None and not block.ids:
                 waiting = replace(waiting, skipped=(*waiting.skipped, *block.skipped))
                 continue
@@ -168,12 +190,12 @@ class ReadableSamples(SourceWrapper):
             )
         yield waiting
 
-    def _full_blocks(self, rows: int, limit: int | None) -> Iterator[Block]:
+    def _full_blocks(self, rows: int, limit: int | None, start: int) -> Iterator[Block]:
         """Yield full blocks, and then one that is not full and may be empty."""
         held: list[Block] = []
         samples = unreadable = 0
         skipped: list[SkippedRow] = []
-        for block in self.source.blocks(rows, limit):
+        for block in self.source.blocks(rows, limit, start):
             skipped += [SkippedRow(block.ids[row], text) for row, text in block.faults.items()]
             unreadable += len(block.faults)
             if unreadable > MOST_SKIPPED:
@@ -217,11 +239,11 @@ class StrictSource(SourceWrapper):
 
     reopen: Callable[[], Source]
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield the blocks of the source; raise a SampleError at the first unreadable sample."""
         done = 0
         try:
-            for block in self.source.blocks(rows, limit):
+            for block in self.source.blocks(rows, limit, start):
                 yield block
                 done += len(block.ids)
         except SampleError as error:

@@ -37,7 +37,10 @@ class Compression:
     metadata_bytes: int  # that are still to be written
 
     def disk_bytes(self, rows: Mapping[str, int], left: Mapping[str, int]) -> int:
-        """Estimate the size of the rows that are left, whole chunks if plain, and metadata."""
+        """Estimate the size of the rows that are left, whole chunks if plain, and metadata.
+
+        ``rows`` are those of each whole split, on which the chunks depend.
+        """
         sizes = [array.row_bytes for array in self.arrays]
         total = float(self.metadata_bytes)
         for name, count in left.items():
@@ -65,8 +68,8 @@ class _Trial(NamedTuple):
 def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compression:
     """Decide how each array is compressed, from the rows of the first block.
 
-    The decision depends on nothing else, so that the same dump makes the same store. That of a
-    store which is resumed stays.
+    The decision depends on nothing else, so that the same dump makes the same store, and every part
+    decides alike: the block is the first of the whole dump. That of a store which is resumed stays.
     """
     labelled = any(source.labelled for source in plan.sources.values())
     arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
@@ -80,7 +83,7 @@ def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compressio
     trials = {} if block is None else _try_codecs(block, tried)
     sizes = [array.row_bytes for array in arrays]
     chosen: dict[str, dict[str, Codec]] = {}
-    for name, count in plan.rows.items():
+    for name, count in plan.whole.rows.items():
         chunks = dict(zip(tried, chunk_rows(sizes, count), strict=True))
         chosen[name] = tried | started.get(name, {})
         if plan.codec is None and name not in started:

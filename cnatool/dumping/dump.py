@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.urls import parse_path
 from cnatool.dumping.model_record import measure_beside, measure_model
 from cnatool.dumping.options import DumpOptions, keywords_of
+from cnatool.dumping.parts import part_path
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
 from cnatool.dumping.write import describe_unfinished, write_dump
@@ -43,7 +44,7 @@ def dump(
         in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside.
     store : str or Path, optional
         Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
-        with ``.zarr``, in the current folder.
+        with ``.zarr``, in the current folder; of a part, also its number.
     {options}
 
     Returns
@@ -63,7 +64,7 @@ def dump(
     StoreWriteError
         If the disk is full or refuses.
     """
-    path = _store_path(model, store)
+    path = _store_path(model, store, options)
     # Locked first, so that nothing at the path changes until the dump is done.
     with lock_store(path):
         _recover_replaced(path, options)
@@ -108,13 +109,15 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    plan = plan_dump(model, data, _store_path(model, store), options)
+    plan = plan_dump(model, data, _store_path(model, store, options), options)
     with prepare_dump(plan, announce=False) as prepared:
         return prepared.preflight
 
 
-def _store_path(model: str | Path, store: str | Path | None) -> Path:
+def _store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
     path = parse_path(f"{Path(model).stem}.zarr" if store is None else store)
+    if store is None and options.part_of is not None:
+        path = part_path(path, *options.part_of)
     format_by_name(path)  # refuses names without an extension of stores
     return path
 

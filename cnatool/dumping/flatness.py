@@ -50,6 +50,8 @@ def measure_flatness(plan: DumpPlan) -> FlatnessRecord | None:
     asked = plan.record.flatness
     if asked is None:
         return None
+    if not plan.measures_model:
+        return FlatnessRecord(asked.settings, reason="the first part of the dump measures it")
     try:
         return _Measurement(plan, asked.settings).record()
     except Exception as error:
@@ -250,14 +252,15 @@ class _Samples:
     """The samples that accuracy is measured on, held in memory if they are few."""
 
     def __init__(self, plan: DumpPlan, most: int) -> None:
-        names = list(plan.sources)
+        sources, rows = plan.whole
+        names = list(sources)
         if _TRAIN not in names and len(names) > 1:
             raise DataError(f"no split called {_TRAIN}")
         self.split = _TRAIN if _TRAIN in names else names[0]
-        source = plan.sources[self.split]
+        source = sources[self.split]
         if not source.labelled:
             raise DataError(f"the samples of split {self.split} have no labels")
-        self.rows = plan.rows[self.split]
+        self.rows = rows[self.split]
         self._plan, self._source = plan, source
         self._most = min(most, self.rows)
         sample = sum(

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class LabelRange:
-    """The smallest and the largest label of all splits."""
+    """The smallest and the largest label of all splits.
 
-    def __init__(self, record: StoreRecord, offset: int) -> None:
-        self._offset = offset  # that was added to them
+    ``offset`` was added to them; it is None for a part of a dump, which may lack classes.
+    """
+
+    def __init__(self, record: StoreRecord, offset: int | None) -> None:
+        self._offset = offset
         self._scored = count_classes(record)
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
@@ -50,7 +53,7 @@ class LabelRange:
                 f"labels of {where} go from {low} to {high}, and output {output!r} scores {count} "
                 f"classes, 0 to {count - 1}: accuracy, loss and margin are not defined"
             )
-            if high - low < count:
+            if high - low < count and self._offset is not None:
                 shift = f"`label_offset={self._offset - low}` moves them to 0 … {high - low}"
                 text += f". If the first class is {low}, {shift}"
             yield text

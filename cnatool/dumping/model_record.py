@@ -66,12 +66,13 @@ class MeasuredWeights:
 
 @contextmanager
 def measure_beside(plan: DumpPlan) -> Generator[MeasuredWeights]:
-    """Measure the weights of a plan's model in a thread, unless the store has them.
+    """Measure the weights of a plan's model in a thread, unless a store has or will have them.
 
     Leaving the context ends the measurement, after the layer that it is at. Initial weights can be
     those of another network, which is an error before anything is written: they are waited for.
     """
-    if plan.past is not None and plan.past.record.weights is not None:
+    measured_before = plan.past is not None and plan.past.record.weights is not None
+    if measured_before or not plan.measures_model:
         yield MeasuredWeights(plan, None)
         return
     # The path norm is defined for networks with one input; others record that it is not.

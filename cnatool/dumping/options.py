@@ -77,6 +77,14 @@ class DumpOptions:
     )
     seed: int = option(DATA, 0, "Seed of `holdout` and `flatness`.")
     limit: int | None = option(DATA, None, "Samples to take of each split, from its start.")
+    part: str | tuple[int, int] | None = option(
+        DATA,
+        None,
+        "Dump one of N equal ranges of the rows into a store of its own, as in 3/16; "
+        "`cnatool merge` makes one store of all.",
+        "A pair (3, 16) says the same. Every process that dumps a part of the same data with the "
+        "same options divides them in the same way.",
+    )
     on_error: OnError = option(
         DATA,
         "stop",
@@ -225,6 +233,12 @@ class DumpOptions:
         for name, count in (("batch_size", self.batch_size), ("limit", self.limit)):
             if count is not None and count < 1:
                 raise UsageError(f"`{name}={count}`: at least 1.")
+        if self.part_of is not None and self.on_error == "skip":
+            raise UsageError(
+                "`on_error='skip'` has no effect on a part: which rows it has would depend on "
+                "samples that other parts cannot read. Remove these samples first; without "
+                "`on_error`, the dump names the first of each part."
+            )
         self._check_threads()
         self._check_flatness()
         for key, value in (self.tags or {}).items():
@@ -274,6 +288,25 @@ class DumpOptions:
         from cnatool.records.weights import Flatness
 
         return self.flatness if isinstance(self.flatness, Flatness) else Flatness()
+
+    @property
+    def part_of(self) -> tuple[int, int] | None:
+        """Number of the part that is dumped, and of how many; None for a whole dump."""
+        if self.part is None:
+            return None
+        words = self.part.split("/") if isinstance(self.part, str) else self.part
+        try:
+            number, count = map(int, words)
+        except (TypeError, ValueError):
+            raise UsageError(f"`part={self.part!r}`: a number of a part, as in 3/16.") from None
+        from cnatool.records.parts import MOST_PARTS
+
+        if not 1 <= number <= count <= MOST_PARTS:
+            raise UsageError(
+                f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there "
+                f"are at most {MOST_PARTS:,}."
+            )
+        return number, count
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from cnatool.backend.session import (
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
+from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
@@ -49,8 +50,16 @@ if TYPE_CHECKING:
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
+    from cnatool.records.parts import PartRecord
     from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split, Store
+
+
+class DumpedData(NamedTuple):
+    """The data of a dump, and how many samples of each split are taken."""
+
+    sources: Mapping[str, Source]
+    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class DumpPlan:
     initial: Network | None  # with the initial weights
     sources: Mapping[str, Source]
     rows: Mapping[str, int]  # samples taken of each split
+    whole: DumpedData  # of all parts, if this is one of them
     label_offset: int
     skips: bool  # whether samples that cannot be read are skipped
     feed: Feed
@@ -83,6 +93,16 @@ class DumpPlan:
     def starts_anew(self) -> bool:
         """Whether a store without rows, if there is one at the path, is removed."""
         return self.resume and self.past is None
+
+    @property
+    def part(self) -> PartRecord | None:
+        """Which part of a dump this is; None for a whole dump."""
+        return None if self.record.part is msgspec.UNSET else self.record.part
+
+    @property
+    def measures_model(self) -> bool:
+        """Whether the model itself is measured: once, by the first part."""
+        return self.part is None or self.part.number == 1
 
     @property
     def is_complete(self) -> bool:
@@ -163,6 +183,14 @@ def plan_dump(
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {options.inputs_from}")
     _check_memory(schedule, held_bytes)
+    whole = DumpedData(sources, rows)
+    if options.part_of is not None:
+        own_inputs = shared is None
+        part = plan_part(*options.part_of, *whole, record, schedule, own_inputs=own_inputs)
+        sources, record = part.sources, msgspec.structs.replace(record, part=part.record)
+        rows = {name: source.rows for name, source in sources.items()}
+        for line in describe_part(part.record, rows):
+            note(line)
     plan = DumpPlan(
         path=path,
         codec=options.codec,
@@ -173,6 +201,7 @@ def plan_dump(
         initial=initial,
         sources=sources,
         rows=rows,
+        whole=whole,
         label_offset=options.label_offset,
         skips=options.on_error == "skip",
         feed=feed,
@@ -278,7 +307,7 @@ def _add_splits(plan: DumpPlan) -> StoreRecord:
             labels=source.labelled,
             source=source.name,
             classes=source.classes,
-            available=source.rows,
+            available=plan.whole.sources[name].rows,
             skips=plan.skips,
             inputs_from=None if plan.shared is None else plan.shared.reference(name),
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
@@ -15,7 +17,7 @@ from cnatool._util.threads import AHEAD
 from cnatool._util.urls import is_url
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
-from cnatool.dumping.results import PreflightResult
+from cnatool.dumping.results import PreflightResult, WholeEstimate
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
@@ -71,6 +73,8 @@ class Preflight:
         Options with which the store would fit the disk, where it does not.
     committed : int
         Samples in a store that is resumed.
+    whole : WholeEstimate or None
+        What all parts of the dump take together; None for a dump that is no part.
     """
 
     store: Path
@@ -84,6 +88,7 @@ class Preflight:
     available_bytes: int | None
     ways: tuple[str, ...] = ()
     committed: int = 0
+    whole: WholeEstimate | None = None
 
     @property
     def fits(self) -> bool:
@@ -110,7 +115,7 @@ class Preflight:
         """Convert to the JSON document of a dry run."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return PreflightResult(
-            **{**values, "store": str(self.store)},
+            **{**values, "store": str(self.store), "whole": self.whole or msgspec.UNSET},
             schema="cnatool.preflight/1",
             fits=self.fits,
             notes=tuple(notes),
@@ -137,7 +142,20 @@ class Preflight:
         ]
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
             lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
+        if self.whole is not None:
+            lines.append(_describe_whole(self.whole))
         return lines
+
+
+def _describe_whole(whole: WholeEstimate) -> str:
+    samples = count_text(sum(whole.samples.values()), "sample")
+    text = f"all {whole.parts} parts: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
+    if whole.total_seconds < _SHORT_SECONDS:
+        return text
+    return (
+        f"{text}; about {time_text(whole.seconds)} if all run at once, each on a machine like "
+        f"this, {time_text(whole.total_seconds)} one after the other"
+    )
 
 
 def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[ProcessedBlock]:
@@ -170,7 +188,7 @@ def estimate(
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
     free = None if is_url(plan.path) else shutil.disk_usage(plan.path.parent).free
-    disk_bytes = compression.disk_bytes(plan.rows, plan.left)
+    disk_bytes = compression.disk_bytes(plan.whole.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
     ways = (
@@ -178,6 +196,7 @@ def estimate(
         if free is None or _fits(disk_bytes, free) or committed
         else _find_ways(plan, compression, free)
     )
+    row_seconds = _row_seconds(plan, first, writing)
     return Preflight(
         store=plan.path,
         samples=plan.left,
@@ -185,11 +204,30 @@ def estimate(
         sample_bytes=sum(array.row_bytes for array in arrays),
         disk_bytes=disk_bytes,
         free_bytes=free,
-        seconds=rows * _row_seconds(plan, first, writing),
+        seconds=rows * row_seconds,
         memory_bytes=max(peak_memory(), resident_memory() + _further_bytes(plan, arrays)),
         available_bytes=None if available is None else available + resident_memory(),
         ways=tuple(ways),
         committed=committed,
+        whole=_estimate_whole(plan, compression, row_seconds),
+    )
+
+
+def _estimate_whole(
+    plan: DumpPlan, compression: Compression, row_seconds: float
+) -> WholeEstimate | None:
+    if plan.part is None:
+        return None
+    rows = plan.whole.rows
+    total = sum(rows.values())
+    longest = max(sum(plan.rows.values()), math.ceil(total / plan.part.count))
+    return WholeEstimate(
+        parts=plan.part.count,
+        samples=dict(rows),
+        disk_bytes=compression.disk_bytes(rows, rows)
+        + (plan.part.count - 1) * compression.metadata_bytes,
+        seconds=longest * row_seconds,
+        total_seconds=total * row_seconds,
     )
 
 
@@ -218,7 +256,7 @@ def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
     sizes = [array.row_bytes for array in arrays]
     chunks = [
         size * rows
-        for count in plan.rows.values()
+        for count in plan.whole.rows.values()
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     ]
     waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
@@ -254,6 +292,8 @@ def _find_ways(plan: DumpPlan, compression: Compression, free: int) -> Iterator[
         whole_size = rows * size + metadata
         if size < rest + sum(sizes.values()) and whole_size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(whole_size)})"
+    if plan.part is not None:
+        return
     room = max(0, int((free / _MARGIN / _FEW_MARGIN - metadata) / sum(stored.values())))
     samples = _largest_limit(list(plan.rows.values()), room)
     if samples:

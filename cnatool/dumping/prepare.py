@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from cnatool.dumping.run import ProcessedBlock, run_blocks
 from cnatool.dumping.sample_checks import SampleChecks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from cnatool.backend.statistics.exposed_model import ExposedModel
     from cnatool.dumping.plan import DumpPlan
@@ -56,8 +56,8 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
     ``announce``, the observer learns which split comes first.
     """
     observer, left = plan.observer, plan.left
-    if plan.record.flatness is not None and plan.past is None:
-        observer.note(describe_effort(plan.record.flatness.settings, plan.rows))
+    if plan.record.flatness is not None and plan.past is None and plan.measures_model:
+        observer.note(describe_effort(plan.record.flatness.settings, plan.whole.rows))
     exposed = build_exposed_model(
         plan.network,
         plan.probed,
@@ -85,7 +85,7 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         observer.progress(split, done, plan.rows[split])
     with closing(run_blocks(plan, exposed, split, stages, pasts.get(split))) as blocks:
         first = take_first_blocks(blocks, plan)
-        compression = plan_compression(plan, first[0] if first else None)
+        compression = plan_compression(plan, _first_of_all(plan, exposed, first))
         preflight = estimate(plan, first, compression)
         # Each of the first blocks is freed once it is written.
         released = (first.pop(0) for _ in range(len(first)))
@@ -93,6 +93,20 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         yield PreparedDump(
             plan, exposed, compression, preflight, checks, stages, pasts, split, rest
         )
+
+
+def _first_of_all(
+    plan: DumpPlan, exposed: ExposedModel, first: Sequence[ProcessedBlock]
+) -> ProcessedBlock | None:
+    """Return the first block of the whole dump; run it again for a part that begins later."""
+    part = plan.part
+    if part is None or part.number == 1 or plan.codec is not None or plan.past is not None:
+        return first[0] if first else None
+    sources, rows = plan.whole
+    whole = replace(plan, sources=sources, rows=rows, shared=None)
+    split = next(name for name, count in rows.items() if count)
+    with closing(run_blocks(whole, exposed, split, Stages())) as blocks:
+        return next(blocks, None)
 
 
 def _compare_split(plan: DumpPlan, name: str, past: Past) -> None:

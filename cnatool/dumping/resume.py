@@ -10,8 +10,8 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.records.differences import describe_differences
 from cnatool.records.layout import IDS, LABELS, input_key
-from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import SkippedSample, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
@@ -21,7 +21,6 @@ from cnatool.store.reader import open_store
 from cnatool.store.shared_inputs import RowCursor, compare_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from cnatool.dumping.sample_checks import SampleChecks
     from cnatool.records.choices import Codec
     from cnatool.store.store import Split, Store
-
-# Differences that a message lists.
-_LISTED = 3
 
 
 def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
@@ -90,14 +86,12 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
-    differences = list(_differences("", stored, record))
-    if differences:
-        more = len(differences) - _LISTED
+    differences = describe_differences(stored, record, "in the store", "now")
+    if differences is not None:
         raise UsageError(
             f"{store.path} was started by another dump and cannot be resumed by this one: "
-            f"{'; '.join(differences[:_LISTED])}{f' ({more} more differ)' if more > 0 else ''}. "
-            "Pass the options and files that it was started with, or start anew with "
-            "`overwrite=True`."
+            f"{differences}. Pass the options and files that it was started with, or start anew "
+            "with `overwrite=True`."
         )
     codecs = {each for split in store.splits.values() for each in codecs_of(split).values()}
     if codec is not None and codecs != {codec}:
@@ -107,53 +101,6 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             "Omit `codec` to continue with the compression that each array has, or start anew with "
             "`overwrite=True`."
         )
-
-
-def _differences(where: str, stored: Any, now: Any) -> Iterator[str]:
-    """Describe what differs between two values, part by part."""
-    if stored == now:
-        return
-    if isinstance(stored, msgspec.Struct) and type(stored) is type(now):
-        for name in stored.__struct_fields__:
-            # The file of a model may have been renamed.
-            if name == "name" and isinstance(stored, ModelRecord | FileRecord):
-                continue
-            word = f"{where} {name.replace('_', ' ')}"
-            yield from _differences(word, getattr(stored, name), getattr(now, name))
-    elif isinstance(stored, dict) and list(stored) == list(now):
-        for key, value in stored.items():
-            yield from _differences(f"{where} {key!r}", value, now[key])
-    elif isinstance(stored, tuple) and isinstance(now, tuple) and _list_same(stored, now):
-        for first, second in zip(stored, now, strict=True):
-            yield from _differences(f"{where} {_title(first)!r}", first, second)
-    else:
-        yield printable(f"{where.strip()} {_text(stored)} in the store and {_text(now)} now")
-
-
-def _list_same(stored: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
-    """Whether two tuples list the same things, which may differ in their fields."""
-    parts = [isinstance(part, msgspec.Struct) for part in (*stored, *now)]
-    files = [isinstance(part, FileRecord) for part in (*stored, *now)]
-    same = list(map(_title, stored)) == list(map(_title, now)) or all(files)
-    return all(parts) and len(stored) == len(now) and same
-
-
-def _title(part: Any) -> object:
-    """Return the field that identifies a record among others of its kind."""
-    fields = (getattr(part, name, None) for name in ("name", "input", "number"))
-    return next((field for field in fields if field is not None), part)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        words = [f"{key}={item}" if isinstance(item, str) else key for key, item in value.items()]
-    elif isinstance(value, tuple):
-        words = [str(_title(part)) for part in value]
-    else:
-        value = value.name if isinstance(value, ModelRecord) else value
-        return "none" if value is None else str(value)
-    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
-    return (", ".join(words[:_LISTED]) + more) or "none"
 
 
 class Past:
@@ -199,7 +146,9 @@ class Past:
                 )
         self.skipped += [SkippedSample(*sample) for sample in block.skipped]
         update_digests(self.digests, block.inputs, block.labels)
-        facts = examine_samples(block.inputs, count, len(self.split.store.splits))
+        store = self.split.store
+        splits = 1 if store.record.part is not msgspec.UNSET else len(store.splits)
+        facts = examine_samples(block.inputs, count, splits)
         self._checks.add(self.split.name, block.ids, facts, self._sums.take(count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)

@@ -38,7 +38,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
         with report_write_errors(plan.path, 0):
             discard(plan.path)
     replaced = None if plan.past is not None else ReplacedStore(plan.path)
-    labels = LabelRange(record, plan.label_offset)
+    labels = LabelRange(record, plan.label_offset if plan.part is None else None)
     try:
         with closing(_open_writer(plan, record)) as writer:
             # An interrupted dump shows all splits: they are there, empty, before the first row.
@@ -101,7 +101,8 @@ def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> Split
         source=source.name,
         labels=source.labelled,
         classes=source.classes,
-        available=source.rows,
+        available=plan.whole.sources[name].rows,
+        whole=plan.whole.rows[name],
         id_bytes=source.id_bytes,
         skips=plan.skips,
         codecs=prepared.compression.codecs[name],

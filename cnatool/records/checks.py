@@ -9,10 +9,12 @@ import math
 import re
 from typing import TYPE_CHECKING, get_args
 
+import msgspec
 import numpy as np
 
 from cnatool.records.choices import Statistic
 from cnatool.records.limits import LARGEST, SHA256
+from cnatool.records.parts import check_part, check_references
 from cnatool.records.split_checks import check_split
 from cnatool.records.weight_checks import check_flatness, check_weights
 
@@ -72,6 +74,11 @@ def find_contradictions(record: StoreRecord) -> Iterator[str]:
     if len(set(map(str.lower, record.splits))) < len(record.splits):
         # Their folders coincide on systems that ignore case.
         yield "the names of two splits differ only in case"
+    rows = {name: split.rows for name, split in record.splits.items()}
+    if record.part is not msgspec.UNSET:
+        yield from check_part(record.part, rows)
+    if record.parts is not msgspec.UNSET:
+        yield from check_references(record.parts, rows)
     for name, split in record.splits.items():
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is not a valid name of a split"

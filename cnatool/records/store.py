@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.choices import Kept
+from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
@@ -223,7 +224,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Name of the samples' origin.
     fingerprint : str or None
         SHA-256 over the SHA-256 digests of the bytes of each raw input, then of the labels, rows in
-        order, C-contiguous; null until the split is complete.
+        order, C-contiguous; null until the split is complete, and in a store made of parts.
     classes : tuple of str or None
         Names of the label values, if the source has them.
     available : int or None
@@ -307,6 +308,10 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     magnitudes : tuple of float or None
         For each tensor, by number, the mean over the first few samples of the sum of its elements'
         absolute values, the scale of rounding errors; null if it was not computed.
+    part : PartRecord
+        Which part of a dump the store holds; absent unless it is one.
+    parts : tuple of PartReference
+        The stores that hold the rows of this one, in order; absent unless it was merged from them.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -328,6 +333,9 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: WeightsRecord | None = None
     flatness: FlatnessRecord | None = None
     magnitudes: tuple[float | None, ...] = ()
+    # Absent, not null, so that other stores are those of earlier versions.
+    part: PartRecord | msgspec.UnsetType = msgspec.UNSET
+    parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def complete(self) -> bool:

@@ -43,7 +43,7 @@ def compute_alpha(
         return _measure_alpha(split, fields, observer, count)
     source = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
-    key = (real_path(source.path), split.name, source.record.fingerprint, form)
+    key = (real_path(source.path), split.name, source.fingerprint, form)
     alpha = _LATEST.pop(key, None)
     if alpha is None:
         alpha = _measure_alpha(split, fields, observer, count)

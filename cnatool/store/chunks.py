@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.store.format import WritableArray
+    from cnatool.store.stored_array import StoredArray
 
 _MIB = 1 << 20
 # Small enough that a block of a dump fills chunks of large tensors, whose rows need no copy then.
@@ -120,6 +121,23 @@ class ChunkedArray:
             self.flush()
         self._write([Chunk.of([rows[at : at + size]]) for at in range(first, end, size)])
         self._collect(rows[end:], borrowed=borrowed)
+
+    def copy(self, rows: StoredArray) -> None:
+        """Add all rows of a complete array, whole chunks as they are encoded there if possible.
+
+        Its checksums are copied with the chunks.
+        """
+        done, size, known = 0, self.chunk_rows, rows.checksums
+        aligned = rows.chunk_rows == size and not self._collected
+        if known is not None and self._checksums is not None and aligned:
+            ends = self.written + len(rows) == self._array.shape[0]
+            count = -(-len(rows) // size) if ends else len(rows) // size
+            if self._array.copy(self.written, rows.source, count):
+                done = min(count * size, len(rows))
+                self._checksums += bytes.fromhex(known.crc32c)[: 4 * count]
+                self.written += done
+        for _, block in rows.blocks(done):
+            self.append(block)
 
     def flush(self) -> None:
         """Write the collected rows; after less than a chunk nothing can follow."""

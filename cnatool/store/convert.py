@@ -116,7 +116,7 @@ def _copy(
     copy_inputs: bool,
 ) -> None:
     """Write a copy at ``new`` that will be at ``path``."""
-    record = msgspec.structs.replace(source.record, splits={})
+    record = msgspec.structs.replace(source.record, splits={}, parts=msgspec.UNSET)
     with closing(StoreWriter(path, record, codec, under=new)) as writer:
         for name, split in source.splits.items():
             for spec in split_arrays(source.record, labels=split.record.labels):

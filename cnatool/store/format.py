@@ -77,6 +77,12 @@ class WritableArray(Protocol):
         allows.
         """
 
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Append the first chunks of another array as they are encoded there, from row ``start``.
+
+        Returns False, and writes nothing, if this array encodes chunks in another way.
+        """
+
 
 class ReadableTree(Protocol):
     """An open store in a file format."""

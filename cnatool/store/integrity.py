@@ -24,8 +24,16 @@ def attribute_checksum(attribute: bytes) -> str:
     It is computed over the JSON with sorted keys and no spaces, so that it does not depend on the
     layout of the text, nor on this version knowing every field.
     """
-    canonical = msgspec.json.encode(msgspec.json.decode(attribute), order="deterministic")
-    return f"{google_crc32c.value(canonical):08x}"
+    return f"{google_crc32c.value(_canonical(attribute)):08x}"
+
+
+def attribute_digest(attribute: bytes) -> str:
+    """Compute the SHA-256 of a store's attribute, in hexadecimal, over the same JSON."""
+    return hashlib.sha256(_canonical(attribute)).hexdigest()
+
+
+def _canonical(attribute: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(attribute), order="deterministic")
 
 
 def rows_checksum(rows: NDArray[Any]) -> bytes:

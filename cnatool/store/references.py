@@ -26,26 +26,31 @@ _ADVICE = "If it was moved, name it with `inputs=STORE`."
 
 def make_reference(path: Path, split: Split) -> InputsReference:
     """Make the reference of a store at ``path`` to the raw inputs of a split."""
-    there, here = real_path(split.path), real_path(path).parent
-    if is_url(there) != is_url(here) or (is_url(there) and there.parts[:2] != here.parts[:2]):
-        raise UsageError(
-            f"{split.path} is not on the same disk or in the same bucket as {path}, but a "
-            "reference is a relative path."
-        )
-    try:
-        way = Path(os.path.relpath(there, here)).as_posix()
-    except ValueError:
-        raise UsageError(
-            f"{split.path} is on another drive than {path}, but a reference is a relative path."
-        ) from None
+    way = relative_path(path, split.path)
     if not split.record.complete:
         raise UsageError(explain_missing_rows(split.store))
-    if split.record.fingerprint is None:
+    if split.fingerprint is None:
         raise UsageError(
             f"{split.path}: split {split.name!r} has no fingerprint, so no other store can refer "
             "to its inputs."
         )
-    return InputsReference(way, split.record.fingerprint)
+    return InputsReference(way, split.fingerprint)
+
+
+def relative_path(path: Path, there: Path) -> str:
+    """Return the path of another store from the folder of a store at ``path``."""
+    there, here = real_path(there), real_path(path).parent
+    if is_url(there) != is_url(here) or (is_url(there) and there.parts[:2] != here.parts[:2]):
+        raise UsageError(
+            f"{there} is not on the same disk or in the same bucket as {path}, but a reference is "
+            "a relative path."
+        )
+    try:
+        return Path(os.path.relpath(there, here)).as_posix()
+    except ValueError:
+        raise UsageError(
+            f"{there} is on another drive than {path}, but a reference is a relative path."
+        ) from None
 
 
 def find_inputs_split(
@@ -58,7 +63,7 @@ def find_inputs_split(
         other = open_store(path).splits.get(split.name)
         if other is None or other.record.inputs_from is not None:
             continue
-        if other.record.fingerprint == reference.fingerprint:
+        if other.fingerprint == reference.fingerprint:
             _check_same_samples(split, other)
             return other
     path = real_path(split.path).parent / reference.store
@@ -73,10 +78,10 @@ def find_inputs_split(
     there = store.splits.get(split.name)
     if there is None:
         raise MetricError(f"{where}, which has no such split. {_ADVICE}")
-    if there.record.fingerprint != reference.fingerprint:
+    if there.fingerprint != reference.fingerprint:
         raise MetricError(
             f"{where}, which contains other data now: its fingerprint is "
-            f"{_abbreviate(there.record.fingerprint)} and should be "
+            f"{_abbreviate(there.fingerprint)} and should be "
             f"{_abbreviate(reference.fingerprint)}. {_ADVICE}"
         )
     _check_same_samples(split, there)
@@ -103,21 +108,23 @@ def _check_same_samples(split: Split, other: Split) -> None:
     ]
     if forms[0] != forms[1]:
         raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
-    if split.record.complete and len(other) != len(split):
+    if split.record.complete and len(other) != split.whole_rows:
         raise MetricError(
-            f"{where}, which has {count_text(len(other), 'row')} instead of {len(split)}. {_ADVICE}"
+            f"{where}, which has {count_text(len(other), 'row')} instead of {split.whole_rows}. "
+            f"{_ADVICE}"
         )
-    if len(other) < len(split):
+    if len(other) < split.first_row + len(split):
         raise MetricError(f"{where}, which has only {count_text(len(other), 'row')}. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
-        raise MetricError(f"{where}, whose row {row} has another id. {_ADVICE}")
+        raise MetricError(f"{where}, whose row {split.first_row + row} has another id. {_ADVICE}")
 
 
 def _first_difference(split: Split, other: Split) -> int | None:
     there = other.ids
     for start, ids in split.ids.blocks():
-        differ = np.asarray(ids != there[start : start + len(ids)])
+        first = split.first_row + start
+        differ = np.asarray(ids != there[first : first + len(ids)])
         if differ.any():
             return start + int(np.argmax(differ))
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool._util.text import count_text
@@ -18,6 +19,8 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
+from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
+from cnatool.store.parts import PartedTree
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
     from cnatool.store.format import ReadableTree
     from cnatool.store.identity import Identity
+    from cnatool.store.parts import MergedParts
+
+
+# Of splits made of parts, by the store's attribute and the name of the split.
+_FINGERPRINTS: dict[tuple[str, str], str] = {}
 
 
 class Split:
@@ -62,6 +70,32 @@ class Split:
     def path(self) -> Path:
         """Path of that store."""
         return self._store.path
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row in the whole split, if the store is a part of a dump."""
+        part = self._store.record.part
+        return 0 if part is msgspec.UNSET else part.first[self.name]
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows of the whole split, of which a part of a dump has a range."""
+        part = self._store.record.part
+        return self.record.rows if part is msgspec.UNSET else part.rows[self.name]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Fingerprint of raw inputs and labels; None if it is unknown.
+
+        The attribute has it, except for a store made of parts, of which all inputs and labels are
+        read the first time.
+        """
+        if self._store.parts is None or not self.record.complete:
+            return self.record.fingerprint
+        key = attribute_digest(self._store.attribute()), self.name
+        if key not in _FINGERPRINTS:
+            _FINGERPRINTS[key] = _compute_fingerprint(self)
+        return _FINGERPRINTS[key]
 
     @property
     def ids(self) -> StoredArray:
@@ -136,7 +170,9 @@ class Split:
             If the array is missing, or its shape or type differs from the attribute.
         """
         if self.record.inputs_from is not None and is_input(key):
-            return self.inputs_split()._array(key, self.record.committed)
+            first = self.first_row
+            ranges = ((start + first, stop + first) for start, stop in self.record.committed)
+            return self.inputs_split()._array(key, tuple(ranges))
         return self._array(key, self.record.committed)
 
     def inputs_split(self) -> Split:
@@ -204,6 +240,17 @@ class Split:
         return StoredArray(array, committed, self._store.path, checksums, end, identity)
 
 
+def _compute_fingerprint(split: Split) -> str:
+    """Compute the fingerprint of a split by reading its raw inputs and labels."""
+    digests = start_digests(split.store.record, labels=split.record.labels)
+    keys = [input_key(number) for number in range(len(split.store.record.inputs))]
+    keys += [LABELS] if split.record.labels else []
+    for key, digest in zip(keys, digests, strict=True):
+        for _, rows in split.array(key).blocks():
+            digest.update(np.ascontiguousarray(rows).data)
+    return combine_digests(digests)
+
+
 class Store:
     """An open store.
 
@@ -243,6 +290,15 @@ class Store:
         )
         tensors = count_text(len(self._tensors), "tensor")
         return f"<cnatool store {str(self.path)!r}: {tensors}; {splits or 'no splits yet'}>"
+
+    @property
+    def parts(self) -> MergedParts | None:
+        """The parts that hold the rows of a merged store; None for other stores."""
+        return self._tree.parts if isinstance(self._tree, PartedTree) else None
+
+    def attribute(self) -> bytes:
+        """Return the attribute as JSON."""
+        return self._tree.attribute() or b""
 
     @property
     def tensors(self) -> tuple[TensorRecord, ...]:

@@ -91,6 +91,16 @@ class StoredArray:
         return self._array.chunk_rows
 
     @property
+    def source(self) -> ReadableArray:
+        """The array in the store's format, all rows of which may be read if it is complete."""
+        return self._array
+
+    @property
+    def checksums(self) -> ChunkChecksums | None:
+        """Checksums of the committed rows; None if there are none."""
+        return self._checksums
+
+    @property
     def codec(self) -> Codec | None:
         """Compression of chunks; None if it is not one of the store's codecs."""
         return self._array.codec

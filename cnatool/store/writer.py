@@ -106,6 +106,7 @@ class StoreWriter:
         codecs: Mapping[str, Codec] | None = None,
         skips: bool = False,
         most: int | None = None,
+        whole: int | None = None,
         inputs_from: InputsReference | None = None,
     ) -> SplitWriter:
         """Create the arrays of a split.
@@ -113,7 +114,8 @@ class StoreWriter:
         ``rows`` is None if it is unknown; with ``skips``, samples that are skipped may be missing
         from them. The source has ``available`` samples, of which these are the first. ``id_bytes``
         is the UTF-8 length of the longest id. ``codecs`` has the compression of arrays by their
-        keys, where it is not that of the store. ``most`` is the most rows between two commits. With
+        keys, where it is not that of the store. ``most`` is the most rows between two commits, and
+        ``whole`` the number of rows for which chunks are chosen, if these are a part of them. With
         ``inputs_from``, raw inputs are not written.
         """
         record = SplitRecord(
@@ -132,7 +134,7 @@ class StoreWriter:
         arrays: dict[str, ChunkedArray] = {}
         commit = commit_rows(sizes, most)
         with report_write_errors(self.path, 0):
-            for spec, chunk in zip(layout, chunk_rows(sizes, rows, most), strict=True):
+            for spec, chunk in zip(layout, chunk_rows(sizes, whole or rows, most), strict=True):
                 array = self._tree.create_array(
                     f"splits/{name}/{spec.key}",
                     (rows or 0, *spec.shape),
@@ -355,14 +357,37 @@ class SplitWriter:
                 )
             # Other tools may list several ranges for all rows.
             committed = ((0, self._rows),) if self._rows else split.record.committed
+            parted = split.store.parts is not None
             self._commit_record(
                 msgspec.structs.replace(
                     split.record,
+                    fingerprint=combine_digests(self._digests)
+                    if parted
+                    else split.record.fingerprint,
                     committed=committed,
                     inputs_from=self._record.inputs_from,
                     checksums=self._checksums(self._rows),
                 )
             )
+
+    def copy_part(self, split: Split) -> None:
+        """Write all rows of a complete split of a part, behind the rows that were written."""
+        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
+        digested += [LABELS] if self._record.labels else []
+        digests = dict(zip(digested, self._digests, strict=True))
+
+        def digest(key: str) -> None:
+            for _, rows in split.array(key).blocks():
+                digests[key].update(np.ascontiguousarray(rows).data)
+
+        with report_write_errors(self._store.path, 0):
+            self._run_calls(
+                [
+                    *(partial(array.copy, split.array(key)) for key, array in self._arrays.items()),
+                    *(partial(digest, key) for key in digests),
+                ]
+            )
+        self._rows += len(split)
 
     def _close_arrays(self) -> None:
         self._run_calls(array.flush for array in self._arrays.values())

@@ -158,7 +158,7 @@ def _make_network(
         splits = (store if test is None or split_name == TRAIN else test).splits
         # A second store that was dumped without names of splits has a single split.
         split = splits[split_name] if split_name in splits else next(iter(splits.values()))
-        fingerprints[split_name] = split.record.fingerprint
+        fingerprints[split_name] = split.fingerprint
     return ScoredNetwork(
         id=name,
         # A kept score may have been computed at another path.
@@ -197,6 +197,8 @@ def score_key(
 
 def _has_checksums(store: Store) -> bool:
     """Whether a store's attribute has checksums of every array that is not empty."""
+    if store.parts is not None:
+        return True
     for split in store.record.splits.values():
         arrays = split_arrays(store.record, labels=split.labels, inputs=split.inputs_from is None)
         if {each.key for each in arrays if each.row_bytes} - (split.checksums or {}).keys():

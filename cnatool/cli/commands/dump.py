@@ -31,7 +31,8 @@ def dump(
             "--output",
             metavar="STORE",
             rich_help_panel=STORE,
-            help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
+            help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr, "
+            "and the number of a part.",
         ),
     ] = None,
     dry_run: Annotated[

@@ -88,28 +88,30 @@ class CifarSource(SourceDefaults):
         """One input of 8-bit RGB."""
         return (InputSpec("images", np.dtype(np.uint8), (_SIDE, _SIDE, 3), "hwc"),)
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` images in order, ``limit`` in all."""
-        ranges = list(row_ranges(self.rows, rows, limit))
-        yield from regroup_blocks(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` images from ``start`` on, ``limit`` in all."""
+        ranges = list(row_ranges(self.rows, rows, limit, start))
+        if ranges:
+            yield from regroup_blocks(self._pieces(rows, start, ranges[-1][1]), ranges)
 
-    def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
-        """Yield the content of one file after the other."""
+    def _pieces(self, rows: int, start: int, end: int) -> Iterator[Block]:
+        """Yield rows ``start`` to ``end`` of one file after the other."""
         for path, file in zip(self.paths, self.files, strict=True):
-            ranges = list(row_ranges(file.rows, rows, max(limit, 0)))
-            limit -= file.rows
-            for (start, stop), content in zip(ranges, file.read(ranges), strict=True):
+            first, last = max(0, start), min(end, file.rows)
+            start, end = start - file.rows, end - file.rows
+            ranges = list(row_ranges(file.rows, rows, max(0, last - first), first))
+            for (row, stop), content in zip(ranges, file.read(ranges), strict=True):
                 labels = content[:, self.label].astype(np.int64)
                 wrong = np.flatnonzero(labels >= self.count)
                 if len(wrong):
                     raise DataError(
-                        f"{file.where}, row {start + int(wrong[0])}, has the label "
+                        f"{file.where}, row {row + int(wrong[0])}, has the label "
                         f"{labels[wrong[0]]}, and there are {self.count} classes: the file is "
                         "damaged or not of that kind. See `format=cifar10` and `format=cifar100`."
                     )
                 planes = content[:, -_PIXELS:].reshape(-1, 3, _SIDE, _SIDE)
                 images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-                ids = [row_id(self.paths, path, row) for row in range(start, stop)]
+                ids = [row_id(self.paths, path, number) for number in range(row, stop)]
                 yield Block(ids, (images,), labels)
 
 

@@ -87,12 +87,12 @@ class ImageFolder(SourceDefaults):
         """Length of the longest path."""
         return max(len(name.encode()) for name, _ in self.files)
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` images in order, ``limit`` in all."""
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` images from ``start`` on, ``limit`` in all."""
         [spec] = self.inputs
         with decode_threads(skip=self.options.skip_unreadable) as each:
-            for start, stop in row_ranges(self.rows, rows, limit):
-                part = self.files[start:stop]
+            for first, stop in row_ranges(self.rows, rows, limit, start):
+                part = self.files[first:stop]
                 names = [name for name, _ in part]
                 labels = None
                 if self.labelled:

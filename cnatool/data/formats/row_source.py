@@ -14,7 +14,7 @@ from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,8 +43,8 @@ class RowReader(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of one row."""
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
-        """Read consecutive row ranges, the first of which starts at row 0.
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
+        """Read consecutive row ranges.
 
         Yields
         ------
@@ -82,17 +82,17 @@ class RowSource(SourceDefaults):
         """Names of the classes, if labels are texts that name them."""
         return self.labels.classes if isinstance(self.labels, TextLabels) else None
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` samples in order, ``limit`` samples in all.
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples from ``start`` on, ``limit`` samples in all.
 
         The ids are row numbers.
         """
-        ranges = list(row_ranges(self.rows, rows, limit))
+        ranges = list(row_ranges(self.rows, rows, limit, start))
         with ExitStack() as files:
             inputs = [files.enter_context(closing(array.read(ranges))) for array in self.samples]
             labels = files.enter_context(closing(_read_labels(self.labels, ranges)))
-            for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
-                yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
+            for (first, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
+                yield Block([str(row) for row in range(first, stop)], tuple(parts), targets)
 
 
 def make_row_source(
@@ -139,14 +139,13 @@ def check_labels(labels: RowReader, samples: RowReader) -> None:
 
 
 def _read_labels(
-    labels: RowReader | None, ranges: Iterable[tuple[int, int]]
+    labels: RowReader | None, ranges: Sequence[tuple[int, int]]
 ) -> Generator[NDArray[np.int64] | None]:
     if labels is None:
         yield from (None for _ in ranges)
         return
-    start = 0
     with closing(labels.read(ranges)) as blocks:
-        for block in blocks:
+        for (start, _), block in zip(ranges, blocks, strict=True):
             if block.dtype == np.uint64 and block.max() > np.uint64(np.iinfo(np.int64).max):
                 row = start + int(block.argmax())
                 raise DataError(
@@ -154,7 +153,6 @@ def _read_labels(
                     "64-bit signed integers: renumber the classes."
                 )
             yield block.astype(np.int64, copy=False)
-            start += len(block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +186,7 @@ class _DerivedColumn:
 class FirstColumn(_DerivedColumn):
     """The first value of each row of an array."""
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Read consecutive row ranges."""
         with closing(self.array.read(ranges)) as blocks:
             for block in blocks:
@@ -211,11 +209,10 @@ class TextLabels(_DerivedColumn):
         """Names of the classes; None if the texts are class numbers."""
         return self.encoding.classes
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[np.int64]]:
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[np.int64]]:
         """Read consecutive row ranges as class numbers."""
-        start = 0
         with closing(self.array.read(ranges)) as blocks:
-            for block in blocks:
+            for (start, _), block in zip(ranges, blocks, strict=True):
                 numbers = [self.encoding.numbers.get(text) for text in _decode(block)]
                 if None in numbers:
                     raise DataError(
@@ -223,14 +220,13 @@ class TextLabels(_DerivedColumn):
                         f"the row, or {LABELS_ADVICE}"
                     )
                 yield np.array(numbers, np.int64)
-                start += len(block)
 
 
 def encode_texts(texts: RowReader) -> TextLabels:
     """Decide which class each text of an array stands for, in one pass."""
     values: set[str] = set()
     step = max(1, _LABEL_BYTES // texts.dtype.itemsize)
-    with closing(texts.read(row_ranges(texts.rows, step, None))) as blocks:
+    with closing(texts.read(list(row_ranges(texts.rows, step, None)))) as blocks:
         for block in blocks:
             values.update(_decode(np.unique(block)))
             check_class_count(texts.where, values)

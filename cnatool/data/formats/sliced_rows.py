@@ -14,7 +14,7 @@ from cnatool.data.source import check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,12 +41,12 @@ class SlicedRows:
     # Reads the rows from a start to a stop; raises DataError
     fetch: Callable[[int, int], NDArray[Any]]
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Read consecutive row ranges, each chunk once if it fits into memory."""
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.shape))
         chunk = max(1, min(self.chunk, _AHEAD_BYTES // row_bytes))
         held = np.empty((0, *self.shape), self.dtype.newbyteorder("="))
-        end = 0
+        end = ranges[0][0] if ranges else 0
         for start, stop in ranges:
             if end < stop:
                 until = min(self.rows, math.ceil(stop / chunk) * chunk)

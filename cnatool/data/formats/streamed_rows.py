@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from cnatool.data.source import COPY_ADVICE
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -71,8 +72,8 @@ class StreamedRows:
         if size > self.end:
             raise self._trailing_bytes()
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
-        """Read consecutive row ranges, the first of which starts at row 0.
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
+        """Read consecutive row ranges.
 
         Yields
         ------
@@ -84,10 +85,15 @@ class StreamedRows:
         DataError
             Naming the first row that is missing or does not match its checksum.
         """
-        row = 0
+        row = ranges[0][0] if ranges else 0
         try:
             with self.open() as file:
                 _skip(file, self.offset)
+                if file.seekable():
+                    # Of a plain file, nothing before the first row is read.
+                    file.seek(row * self.row_bytes, os.SEEK_CUR)
+                else:
+                    _skip(file, row * self.row_bytes)
                 for row, stop in ranges:
                     block = np.empty((stop - row, *self.shape), self.dtype)
                     for done in _fill(file, block.reshape(-1).view(np.uint8).data):

@@ -47,7 +47,9 @@ class TableFile(Protocol):
     def rows(self) -> int:
         """Number of rows."""
 
-    def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
+    def frames(
+        self, names: Sequence[str], rows: int, start: int, limit: int
+    ) -> Iterator[pl.DataFrame]:
         """Yield frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
 
     def distinct(self, name: str, most: int) -> Iterable[str]:
@@ -69,9 +71,11 @@ class PolarsFile:
     rows: int
     frame: pl.LazyFrame
 
-    def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Yield frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
-        scan = self.frame.select(names).head(limit)
+    def frames(
+        self, names: Sequence[str], rows: int, start: int, limit: int
+    ) -> Iterator[pl.DataFrame]:
+        """Yield frames of some columns from row ``start`` on, of about ``rows`` rows each."""
+        scan = self.frame.select(names).slice(start, limit)
         return scan.collect_batches(chunk_size=rows, maintain_order=True)
 
     def distinct(self, name: str, most: int) -> Iterable[str]:
@@ -141,21 +145,21 @@ class TableSource(SourceDefaults):
         """Whether class numbers follow from the values of the column of labels."""
         return self.labels is not None and self.labels.numbers is not None
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` samples in order, ``limit`` samples in all."""
-        ranges = list(row_ranges(self.rows, rows, limit))
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples from ``start`` on, ``limit`` samples in all."""
+        ranges = list(row_ranges(self.rows, rows, limit, start))
         names = [name for column in self.columns for name in column.names]
         names += [self.labels.name] if self.labels else []
-        frames = self._frames(names, rows, ranges[-1][1] if ranges else 0)
+        frames = self._frames(names, rows, start, ranges[-1][1] if ranges else start)
         with decode_threads(skip=self.skip) as each:
-            for start, stop in ranges:
+            for first, stop in ranges:
                 frame = next(frames, None)
-                if frame is None or len(frame) < stop - start:
+                if frame is None or len(frame) < stop - first:
                     where = self.name if len(self.parts) > 1 else self.parts[0].path
                     raise DataError(
                         f"{where} ends before row {stop} of {self.rows}. Get a whole copy."
                     )
-                locator = self._locator(start)
+                locator = self._locator(first)
                 inputs = [column.decode(frame, locator, each) for column in self.columns]
                 faults = {row: text for i in reversed(inputs) for row, text in i.faults.items()}
                 labels = None
@@ -178,7 +182,7 @@ class TableSource(SourceDefaults):
         assert name is not None
         found: dict[str, list[NDArray[np.int64]]] = {}
         start = 0
-        for frame in self._frames([name], 1 << 16, self.rows):
+        for frame in self._frames([name], 1 << 16, 0, self.rows):
             column = frame[name].cast(pl.String)
             if column.null_count():
                 row = int(column.is_null().arg_true()[0])
@@ -194,15 +198,18 @@ class TableSource(SourceDefaults):
             start += len(frame)
         return [(value, np.concatenate(rows)) for value, rows in found.items()]
 
-    def _frames(self, names: list[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Yield frames of exactly ``rows`` rows, the last one shorter; read each file once."""
+    def _frames(self, names: list[str], rows: int, start: int, end: int) -> Iterator[pl.DataFrame]:
+        """Yield rows ``start`` to ``end`` in frames of ``rows`` rows; read each file once."""
         held: pl.DataFrame | None = None
         for part in self.parts:
-            if limit <= 0:
+            if end <= 0:
                 break
-            most, limit = limit, limit - part.rows
+            first, most = max(0, start), end - max(0, start)
+            start, end = start - part.rows, end - part.rows
+            if start >= 0:
+                continue
             try:
-                for piece in part.frames(list(dict.fromkeys(names)), rows, most):
+                for piece in part.frames(list(dict.fromkeys(names)), rows, first, most):
                     held = piece if held is None else held.vstack(piece)
                     while len(held) >= rows:
                         yield held.head(rows)

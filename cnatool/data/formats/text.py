@@ -109,16 +109,16 @@ class _TextSource(SourceDefaults):
     def classes(self) -> tuple[str, ...] | None:
         return None if self.encoding is None else self.encoding.classes
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        for start, stop in row_ranges(self.rows, rows, limit):
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        for first, stop in row_ranges(self.rows, rows, limit, start):
             columns = [
-                _to_strings(self.name, name, self.columns.read(name, start, stop), start)
+                _to_strings(self.name, name, self.columns.read(name, first, stop), first)
                 for name in self.names
             ]
             yield Block(
-                [str(row) for row in range(start, stop)],
+                [str(row) for row in range(first, stop)],
                 tuple(map(_count_bytes, columns)),
-                self._read_labels(start, stop),
+                self._read_labels(first, stop),
                 tuple(
                     texts.reshape(-1, *spec.for_model.shape)
                     for texts, spec in zip(columns, self.inputs, strict=True)

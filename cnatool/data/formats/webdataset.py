@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,18 +102,22 @@ class WebDataset(SourceDefaults):
         """Names of the classes, if labels are names."""
         return self.encoding.classes
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Yield blocks of ``rows`` samples in order, ``limit`` samples in all."""
-        ranges = list(row_ranges(self.rows, rows, limit))
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples from ``start`` on, ``limit`` samples in all."""
+        ranges = list(row_ranges(self.rows, rows, limit, start))
         with decode_threads(skip=self.options.skip_unreadable) as each:
-            yield from regroup_blocks(self._pieces(rows, each), ranges)
+            yield from regroup_blocks(self._pieces(rows, start, each), ranges)
 
-    def _pieces(self, rows: int, each: Each) -> Iterator[Block]:
+    def _pieces(self, rows: int, start: int, each: Each) -> Iterator[Block]:
         fields = {*self.fields, *self.other_fields, *([self.label.field] if self.label else [])}
         for path, count in zip(self.paths, self.counts, strict=True):
+            # The samples before the first that is asked for are not decoded.
+            skipped, start = min(start, count), max(0, start - count)
+            if skipped == count:
+                continue
             held: list[Sample] = []
-            size = done = 0
-            for sample in read_samples(path, fields):
+            size, done = 0, skipped
+            for sample in islice(read_samples(path, fields), skipped, None):
                 held.append(sample)
                 size += sum(map(len, sample.contents.values()))
                 if len(held) == rows or size > _WAITING_BYTES:

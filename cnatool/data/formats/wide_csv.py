@@ -124,11 +124,16 @@ class WideTable:
         return np.array([place[name] for name in names], np.intp)
 
     def frames(
-        self, columns: Sequence[str], inputs: Sequence[WideColumns], rows: int, limit: int
+        self,
+        columns: Sequence[str],
+        inputs: Sequence[WideColumns],
+        rows: int,
+        start: int,
+        limit: int,
     ) -> Iterator[pl.DataFrame]:
         """Yield frames of up to ``rows`` rows, in order: columns of text, then of each input."""
         places = {name: self.names.index(name) for name in columns}
-        for count, cells in self._blocks(rows, limit):
+        for count, cells in self._blocks(rows, start, start + limit):
             series = [
                 cells.gather_every(len(self.names), place).alias(name)
                 for name, place in places.items()
@@ -148,9 +153,11 @@ class WideTable:
                 break
         return values
 
-    def _blocks(self, most: int | None = None, limit: int | None = None) -> Iterator[Any]:
+    def _blocks(
+        self, most: int | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[Any]:
         """Yield the number of rows of each block, and its cells as one column of text."""
-        lines = islice(self._lines(), limit)
+        lines = islice(self._lines(), start, stop)
         size = max(1, _CELLS // len(self.names))
         while block := list(islice(lines, size if most is None else min(size, most))):
             yield len(block), self._split(block)
@@ -278,12 +285,14 @@ class WideFile:
     table: WideTable
     inputs: tuple[WideColumns, ...] = ()
 
-    def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Yield frames of up to ``rows`` rows, ``limit`` in all."""
+    def frames(
+        self, names: Sequence[str], rows: int, start: int, limit: int
+    ) -> Iterator[pl.DataFrame]:
+        """Yield frames of up to ``rows`` rows from ``start`` on, ``limit`` in all."""
         inputs = [column for column in self.inputs if not set(column.names).isdisjoint(names)]
         parsed = {name for column in inputs for name in column.names}
         columns = [name for name in names if name not in parsed]
-        return self.table.frames(columns, inputs, rows, limit)
+        return self.table.frames(columns, inputs, rows, start, limit)
 
     def distinct(self, name: str, most: int) -> set[str]:
         """Collect the distinct values of a column; if there are over ``most``, some of them."""

@@ -77,9 +77,9 @@ class _TransformedSource(SourceWrapper):
     channels: Mapping[int, int]
     images: Mapping[int, InputSpec]
 
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         with decode_threads() as each:
-            for block in self.source.blocks(rows, limit):
+            for block in self.source.blocks(rows, limit, start):
                 parts = [
                     self._transform(number, block.inputs[number], each)
                     for number in range(len(self.inputs))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cnatool._util.files import Buffer
     from cnatool.records.choices import Codec
     from cnatool.store.chunk import Chunk
+    from cnatool.store.format import ReadableArray
     from cnatool.store.hdf5.file import HDF5File
 
 # Of zlib, for numbers and for text.
@@ -85,6 +86,25 @@ class HDF5Array:
             with h5py._objects.phil:
                 dataset.id.write_direct_chunk((first, *rest), sealed)
                 self._file.check()
+
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Append the first chunks of another array if they are encoded in the same way."""
+        dataset = self._open()
+        if not isinstance(source, HDF5Array) or is_text(dataset) or dataset.chunks is None:
+            return False
+        other = source._open()
+        forms = [(each.dtype, each.chunks, each.compression) for each in (dataset, other)]
+        if forms[0] != forms[1]:
+            return False
+        rest = (0,) * (len(self.shape) - 1)
+        for row in range(0, count * self.chunk_rows, self.chunk_rows):
+            # Reading a few rows compares the checksum, which the copy keeps.
+            source.read(row, min(row + self.chunk_rows, source.shape[0]))
+            with h5py._objects.phil:
+                _, sealed = other.id.read_direct_chunk((row, *rest))
+                dataset.id.write_direct_chunk((start + row, *rest), sealed)
+                self._file.check()
+        return True
 
     def _seal(self, dataset: h5py.Dataset, chunk: Chunk) -> bytes | bytearray:
         """Fill up a chunk, compress it if the array is, and append its checksum."""

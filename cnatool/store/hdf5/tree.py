@@ -207,7 +207,11 @@ class HDF5Tree:
             kind.set_cset(h5py.h5t.CSET_UTF8)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         chunked = 0 not in (shape[1:] if grows else shape)
-        most = (h5py.h5s.UNLIMITED, *shape[1:]) if chunked and grows else shape
+        most = shape
+        if chunked:
+            # A part of a split may have fewer rows than a chunk, and HDF5 wants room for a chunk.
+            room = h5py.h5s.UNLIMITED if grows else max(shape[0], chunk_rows)
+            most = (room, *shape[1:])
         if chunked:
             layout.set_chunk((chunk_rows, *shape[1:]))
             if codec == "gzip" or dtype is str:

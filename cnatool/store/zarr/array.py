@@ -7,6 +7,7 @@ loop. Several are decoded at a time; while rows are written, other arrays need t
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import google_crc32c
@@ -25,18 +26,21 @@ from cnatool.store.zarr.shard import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
     from cnatool.store.chunk import Chunk
+    from cnatool.store.format import ReadableArray
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)
 # Fewer bytes are decoded sooner than handed to another thread.
 _WORTH_A_THREAD = 1 << 18
+# Encoded chunks that are fetched together and held in memory while they are copied.
+_FETCHED = 8
 
 
 class _Chunks:
@@ -99,6 +103,15 @@ class ZarrArrayWriter(_Chunks):
             return  # Zarr has no empty chunks
         for number, chunk in enumerate(chunks, start // self.chunk_rows):
             self._append(number, self._encode(chunk))
+
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Append the first chunks of another array if they are encoded in the same way."""
+        if not isinstance(source, ZarrArray) or not source.encodes_as(self._layout):
+            return False
+        number = start // self.chunk_rows
+        for place, content in enumerate(source.encoded(count), number):
+            self._append(place, EncodedChunk((content,), google_crc32c.value(content)))
+        return True
 
     def take_unpublished(self) -> list[ShardWriter]:
         """Return the shards that received chunks since the last call, and forget them."""
@@ -196,13 +209,30 @@ class ZarrArray(_Chunks):
                 map_concurrently(fill, part)
         return out
 
+    def encodes_as(self, layout: ArrayLayout) -> bool:
+        """Whether the chunks of an array with another layout are encoded as these."""
+        forms = [
+            (each.dtype, each.chunk_shape, each.codec, each.level)
+            for each in (self._layout, layout)
+        ]
+        return forms[0] == forms[1]
+
+    def encoded(self, count: int) -> Iterator[bytes]:
+        """Read the first chunks as they are encoded, without their checksums."""
+        for first in range(0, count, _FETCHED):
+            numbers = range(first, min(first + _FETCHED, count))
+            chunk = self._reader.fetch(numbers)
+            for number in numbers:
+                with self._naming_rows(number):
+                    content = chunk(number)
+                yield content
+
     def _read_chunk(
         self, chunk: Callable[[int], bytes], number: int, skip: int, out: NDArray[Any]
     ) -> None:
         """Read rows of a chunk into an array, from row ``skip`` of the chunk on."""
         rows = self.chunk_rows
-        first, last = number * rows, min((number + 1) * rows, self.shape[0]) - 1
-        try:
+        with self._naming_rows(number):
             data = chunk(number)
             if out.dtype == _TEXT:
                 out[:] = self._text(self._compressor.decode(data))[skip : skip + len(out)]
@@ -212,6 +242,14 @@ class ZarrArray(_Chunks):
                 # Memory that the metadata claim is not allocated before the data prove it.
                 whole = np.frombuffer(self._compressor.decode(data), out.dtype)
                 out[:] = whole.reshape(rows, *out.shape[1:])[skip : skip + len(out)]
+
+    @contextmanager
+    def _naming_rows(self, number: int) -> Iterator[None]:
+        """Turn errors of a chunk into those of its rows."""
+        first = number * self.chunk_rows
+        last = min(first + self.chunk_rows, self.shape[0]) - 1
+        try:
+            yield
         except ChunkMissingError as error:
             raise StoreDamagedError(
                 f"{self._shards.folder}: chunk {number} of array {self.key} (rows {first} to "

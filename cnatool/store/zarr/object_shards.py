@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Codec
     from cnatool.store.chunk import Chunk
+    from cnatool.store.format import ReadableArray
     from cnatool.store.object_store import Objects
     from cnatool.store.zarr.metadata import ArrayLayout
     from cnatool.store.zarr.shard import Shards, ShardWriter
 
 # Bytes that are read with the index of a shard: of a small array, all of its chunks.
 _HEAD = 64 << 10
+# Most chunks of up to 1 MiB that are read at a time where one follows the other.
+_AHEAD = 16
 # Most bytes of the rows of a shard: few requests, and little memory while it is put.
 SHARD_BYTES = 8 << 20
 # Shards that are put at the same time, and the memory that they take.
@@ -41,18 +44,43 @@ _PUTS = 16
 PUT_BYTES = _PUTS * SHARD_BYTES
 
 
+class ReadAhead:
+    """Chunks that were read before they were asked for: of one array of a store, the last one."""
+
+    __slots__ = ("_chunks", "_key")
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._chunks: dict[int, bytes | ChunkError] = {}
+
+    def keep(self, key: str, chunks: dict[int, bytes | ChunkError]) -> None:
+        """Keep chunks of an array by number, in place of all others."""
+        self._chunks, self._key = chunks, key
+
+    def take(self, key: str, numbers: range) -> dict[int, bytes | ChunkError]:
+        """Return those of some chunks of an array that are kept."""
+        chunks = self._chunks
+        kept = {number: chunks[number] for number in numbers if number in chunks}
+        # Another thread may have put those of another array in their place.
+        return kept if self._key == key and self._chunks is chunks else {}
+
+
 class ObjectShardReader:
     """Reads the chunks of an array by number; thread-safe.
 
     The index of a shard is read once, and all chunks of a shard that are wanted at the same time
-    in one request.
+    in one request. Where a few chunks follow those that were read last, more of their shard are
+    read ahead.
     """
 
     most: ClassVar[int | None] = 128
 
-    __slots__ = ("_folder", "_indexes", "_objects", "_shards")
+    __slots__ = ("_ahead", "_folder", "_indexes", "_next", "_objects", "_shards")
 
-    def __init__(self, objects: Objects, folder: str, shards: Shards) -> None:
+    def __init__(self, objects: Objects, folder: str, shards: Shards, ahead: ReadAhead) -> None:
+        self._ahead = ahead
+        # The chunk after those that were read last.
+        self._next: int | None = None
         self._objects = objects
         self._folder = folder
         self._shards = shards
@@ -61,12 +89,19 @@ class ObjectShardReader:
     def fetch(self, numbers: range) -> Callable[[int], bytes]:
         """Read some chunks; return what returns each of them, or raises what is wrong with it."""
         size = self._shards.size
+        chunks = self._ahead.take(self._folder, numbers)
+        missing = [number for number in numbers if number not in chunks]
+        ahead = range(0)
+        if missing and numbers.start == self._next:
+            ahead = range(numbers.stop, min(-(-numbers.stop // size) * size, missing[0] + _AHEAD))
+        self._next = numbers.stop
         wanted: dict[int, list[int]] = {}
-        for number in numbers:
+        for number in (*missing, *ahead):
             wanted.setdefault(number // size, []).append(number)
-        chunks: dict[int, bytes | ChunkError] = {}
         for read in map_concurrently(self._fetch_shard, wanted.items(), waiting=True):
             chunks |= read
+        if ahead:
+            self._ahead.keep(self._folder, {number: chunks.pop(number) for number in ahead})
 
         def chunk(number: int) -> bytes:
             # Taken out, so that its memory is free once it is decoded.
@@ -226,6 +261,10 @@ class ObjectArrayWriter:
             if shard not in self._open:
                 self._open.append(shard)
         self._put(last=start + sum(chunk.rows for chunk in chunks) == self.shape[0])
+
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Return False: rows are written a block at a time, so that few shards lie on disk."""
+        return False
 
     def end(self, rows: int) -> ArrayLayout:
         """Put the last shard, which need not be full; return the layout with the final rows."""

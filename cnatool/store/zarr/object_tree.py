@@ -47,6 +47,7 @@ from cnatool.store.zarr.object_shards import (
     SHARD_BYTES,
     ObjectArrayWriter,
     ObjectShardReader,
+    ReadAhead,
     ShardUploads,
 )
 from cnatool.store.zarr.shard import MOST_CHUNKS
@@ -86,6 +87,7 @@ class ObjectTree:
         self._groups: set[str] = set()
         self._opened = 0  # arrays
         self._scratch: ScratchFolder | None = None
+        self._ahead = ReadAhead()
         self._uploads = ShardUploads(self._objects, self._check_owned)
 
     @staticmethod
@@ -255,7 +257,7 @@ class ObjectTree:
             key,
             layout,
             self.path / key,
-            lambda shards: ObjectShardReader(self._objects, key, shards),
+            lambda shards: ObjectShardReader(self._objects, key, shards, self._ahead),
         )
 
     def find_metadata_faults(self) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,53 @@
+"""``cnatool merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import ConsoleObserver, note_next, print_path
+from cnatool.cli.options import OUTPUT, QuietOption
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART", help="All parts of a dump, in any order.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="STORE",
+            help="The new store, in .zarr, .h5 or .hdf5.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    copy: Annotated[
+        bool,
+        typer.Option(
+            "--copy",
+            help="Copy the rows, instead of referring to the parts where they are.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing store.", rich_help_panel=OUTPUT),
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make one store of the parts of a dump.
+
+    It refers to the parts where they are, or has copies of their rows. Notes and progress go to
+    standard error; the path of the new store to standard output.
+    """
+    from cnatool.store.merge import merge as merge_parts
+
+    with ConsoleObserver(quiet=quiet) as observer:
+        merged = merge_parts(parts, output, copy=copy, overwrite=overwrite, observer=observer)
+    print_path(merged.path)
+    if not quiet:
+        note_next(merged)

@@ -1,0 +1,116 @@
+"""Parts of a dump: which rows each has, decided alike by every process."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from cnatool._util.text import count_text
+from cnatool.data.wrappers import RowRange
+from cnatool.errors import UsageError
+from cnatool.records.layout import split_arrays
+from cnatool.records.parts import PartRecord
+from cnatool.store.chunks import commit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cnatool.backend.schedule import Schedule
+    from cnatool.data.source import Source
+    from cnatool.records.store import StoreRecord
+
+# Units of rows of each part, if there are enough rows: parts then differ by a fourth at most.
+_UNITS = 4
+
+
+class PlannedPart(NamedTuple):
+    """A part of a dump: its record, and the samples of its range by split."""
+
+    record: PartRecord
+    sources: dict[str, Source]
+
+
+def part_path(store: Path, number: int, count: int) -> Path:
+    """Return the path of a part beside the store that all parts will be merged to."""
+    return store.with_name(
+        f"{store.stem}.part-{number:0{len(str(count))}}-of-{count}{store.suffix}"
+    )
+
+
+def plan_part(
+    number: int,
+    count: int,
+    sources: Mapping[str, Source],
+    rows: Mapping[str, int],
+    record: StoreRecord,
+    schedule: Schedule,
+    *,
+    own_inputs: bool,
+) -> PlannedPart:
+    """Plan a part of a dump of ``rows`` of each split into the store of a record."""
+    if schedule.stateful:
+        raise UsageError(
+            "`part`: the model draws random numbers or has custom operators, so its results may "
+            "depend on the runs before. Dump it without `part`."
+        )
+    labels = any(source.labelled for source in sources.values())
+    sizes = [array.row_bytes for array in split_arrays(record, labels=labels, inputs=own_inputs)]
+    unit = choose_unit(list(rows.values()), count, commit_rows(sizes), schedule.batch)
+    ranges = divide_rows(rows, number, count, unit)
+    return PlannedPart(
+        PartRecord(number, count, {name: start for name, (start, _) in ranges.items()}, {**rows}),
+        {
+            name: RowRange(sources[name], start, stop - start)
+            for name, (start, stop) in ranges.items()
+        },
+    )
+
+
+def choose_unit(rows: Sequence[int], count: int, commit: int, batch: int) -> int:
+    """Choose the rows that are never divided between two of ``count`` parts.
+
+    A unit has whole batches, so that every row runs in the batch that it has in a whole dump. If
+    there are enough rows, it also has whole chunks of every array, since a chunk has a power of two
+    of rows up to ``commit``.
+    """
+    chunk = commit
+    while chunk > 1 and _count_units(rows, math.lcm(chunk, batch)) < _UNITS * count:
+        chunk //= 2
+    return math.lcm(chunk, batch)
+
+
+def divide_rows(
+    rows: Mapping[str, int], number: int, count: int, unit: int
+) -> dict[str, tuple[int, int]]:
+    """Compute the rows of each split, from a start to a stop, in part ``number`` of ``count``.
+
+    The parts share the units of all splits, one split after the other, as equally as they can.
+    """
+    total = _count_units(list(rows.values()), unit)
+    first, end = (-(-edge * total // count) for edge in (number - 1, number))
+    ranges = {}
+    for name, length in rows.items():
+        units = _count_units([length], unit)
+        start, stop = (min(length, unit * min(max(edge, 0), units)) for edge in (first, end))
+        ranges[name] = start, stop
+        first, end = first - units, end - units
+    return ranges
+
+
+def _count_units(rows: Sequence[int], unit: int) -> int:
+    return sum(-(-length // unit) for length in rows)
+
+
+def describe_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
+    """Describe which of all rows a part has; ``rows`` are its own by split."""
+    ranges = [
+        f"rows {part.first[name]:,} to {part.first[name] + length - 1:,} of {part.rows[name]:,} "
+        f"of {name}"
+        for name, length in rows.items()
+        if length
+    ]
+    yield f"{part}: {' and '.join(ranges) or 'no rows, because others have all'}"
+    if not ranges:
+        samples = count_text(sum(part.rows.values()), "sample")
+        yield f"{samples} cannot be divided into {part.count} parts; merge takes the empty ones too"

@@ -1,0 +1,78 @@
+"""Differences between two records, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cnatool._util.text import printable
+from cnatool.records.run import FileRecord, ModelRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Differences that a message lists.
+_LISTED = 3
+
+
+def describe_differences(first: Any, second: Any, here: str, there: str) -> str | None:
+    """Describe where two records differ; None if nowhere.
+
+    A value of ``first`` is said to be ``here``, and one of ``second`` ``there``.
+    """
+    differences = [
+        printable(f"{where.strip()} {_text(value)} {here} and {_text(other)} {there}")
+        for where, value, other in _differences("", first, second)
+    ]
+    if not differences:
+        return None
+    more = len(differences) - _LISTED
+    return "; ".join(differences[:_LISTED]) + (f" ({more} more differ)" if more > 0 else "")
+
+
+def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Find what differs between two values, part by part: where, and what each has there."""
+    if first == second:
+        return
+    if isinstance(first, msgspec.Struct) and type(first) is type(second):
+        for name in first.__struct_fields__:
+            # The file of a model may have been renamed.
+            if name == "name" and isinstance(first, ModelRecord | FileRecord):
+                continue
+            word = f"{where} {name.replace('_', ' ')}"
+            yield from _differences(word, getattr(first, name), getattr(second, name))
+    elif isinstance(first, dict) and list(first) == list(second):
+        for key, value in first.items():
+            yield from _differences(f"{where} {key!r}", value, second[key])
+    elif isinstance(first, tuple) and isinstance(second, tuple) and _list_same(first, second):
+        for part, other in zip(first, second, strict=True):
+            yield from _differences(f"{where} {_title(part)!r}", part, other)
+    else:
+        yield where, first, second
+
+
+def _list_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Whether two tuples list the same things, which may differ in their fields."""
+    parts = [isinstance(part, msgspec.Struct) for part in (*first, *second)]
+    files = [isinstance(part, FileRecord) for part in (*first, *second)]
+    same = list(map(_title, first)) == list(map(_title, second)) or all(files)
+    return all(parts) and len(first) == len(second) and same
+
+
+def _title(part: Any) -> object:
+    """Return the field that identifies a record among others of its kind."""
+    fields = (getattr(part, name, None) for name in ("name", "input", "number"))
+    return next((field for field in fields if field is not None), part)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        words = [f"{key}={item}" if isinstance(item, str) else key for key, item in value.items()]
+    elif isinstance(value, tuple):
+        words = [str(_title(part)) for part in value]
+    else:
+        value = value.name if isinstance(value, ModelRecord) else value
+        return "none" if value in (None, msgspec.UNSET) else str(value)
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return (", ".join(words[:_LISTED]) + more) or "none"

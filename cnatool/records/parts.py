@@ -1,0 +1,88 @@
+"""Typed records of a store that holds a part of a dump, and of a store made of such parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cnatool.records.limits import LARGEST, SHA256
+from cnatool.records.references import is_relative_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Most parts of a dump.
+MOST_PARTS = 100_000
+
+
+class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of a dump a store holds.
+
+    Attributes
+    ----------
+    number, count : int
+        Part ``number`` of ``count``, from 1 on.
+    first : dict of str to int
+        The row of the whole split that is the first of this part, by split.
+    rows : dict of str to int
+        Rows of the whole split, by split.
+    """
+
+    number: int
+    count: int
+    first: dict[str, int]
+    rows: dict[str, int]
+
+    def __str__(self) -> str:
+        """Return a phrase for messages."""
+        return f"part {self.number} of {self.count}"
+
+
+class PartReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reference of a merged store to one of its parts.
+
+    Attributes
+    ----------
+    store : str
+        Path of the part relative to the folder of this store, with ``/`` as separator.
+    sha256 : str
+        SHA-256 of the part's attribute as JSON with sorted keys and no spaces, in hexadecimal. The
+        attribute has checksums of all rows.
+    rows : dict of str to int
+        Rows of the part, by split; they follow those of the parts before.
+    """
+
+    store: str
+    sha256: str
+    rows: dict[str, int]
+
+
+def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
+    """Find contradictions in the record of a part; ``rows`` are its own rows by split."""
+    if not 1 <= part.number <= part.count <= MOST_PARTS:
+        yield f"it is part {part.number} of {part.count}"
+    if not part.first.keys() == part.rows.keys() >= rows.keys():
+        yield "it is a part of a dump with other splits"
+        return
+    for name, count in rows.items():
+        first, whole = part.first[name], part.rows[name]
+        if not 0 <= first <= first + count <= whole <= LARGEST:
+            yield f"split {name!r} has rows {first} to {first + count} of {whole}"
+
+
+def check_references(parts: tuple[PartReference, ...], rows: Mapping[str, int]) -> Iterator[str]:
+    """Find contradictions in the references of a merged store, whose splits have ``rows``."""
+    if not 1 <= len(parts) <= MOST_PARTS:
+        yield f"it is made of {len(parts)} parts"
+    for part in parts:
+        if not is_relative_path(part.store):
+            yield f"a part of it is in {part.store!r}, which is not a relative path"
+        if not SHA256.fullmatch(part.sha256):
+            yield f"{part.sha256!r} is not a SHA-256 (part {part.store!r})"
+        if any(count < 0 for count in part.rows.values()):
+            yield f"part {part.store!r} has a negative number of rows"
+    for name, count in rows.items():
+        total = sum(part.rows.get(name, 0) for part in parts)
+        if total != count:
+            yield f"split {name!r} has {count} rows, but its parts have {total}"

@@ -1,0 +1,353 @@
+"""Merging the parts of a dump to one store, by reference or by copying their rows."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cnatool._util.local_paths import real_path
+from cnatool._util.observer import Observer, Silent
+from cnatool._util.text import count_text
+from cnatool._util.urls import parse_path
+from cnatool.errors import UsageError
+from cnatool.records.differences import describe_differences
+from cnatool.records.parts import PartReference
+from cnatool.records.weights import FlatnessRecord
+from cnatool.store.codec_choice import codecs_of
+from cnatool.store.format_table import format_by_name
+from cnatool.store.integrity import attribute_digest
+from cnatool.store.lock import lock_store
+from cnatool.store.missing_rows import explain_missing_rows
+from cnatool.store.reader import open_store
+from cnatool.store.references import relative_path
+from cnatool.store.replace import check_free, move_into_place, recover_replaced
+from cnatool.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cnatool.records.choices import Codec
+    from cnatool.records.parts import PartRecord
+    from cnatool.records.references import InputsReference
+    from cnatool.records.store import StoreRecord
+    from cnatool.store.store import Split, Store
+
+# Numbers of parts that a message lists.
+_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is kept of a part while all are compared."""
+
+    path: Path
+    record: PartRecord
+    rows: Mapping[str, int]  # by split
+    sha256: str  # of its attribute
+    inputs: Mapping[str, InputsReference]  # by split
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.record})"
+
+
+def merge(
+    parts: Iterable[str | Path],
+    store: str | Path,
+    *,
+    copy: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Store:
+    """Make one store of all parts of a dump.
+
+    By default the new store refers to its parts, by paths from its folder, and takes no longer and
+    no more space for many rows than for few: move it together with them. A copy contains all rows
+    and is the store that one process would have written, in Zarr byte for byte. Chunks are copied
+    as they are encoded, except in arrays of which a chunk spans two parts.
+
+    Parameters
+    ----------
+    parts : iterable of str or Path
+        The finished parts, in any order, all of one dump.
+    store : str or Path
+        Path of the new store: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
+    copy : bool
+        Copy the rows; the parts can be deleted afterwards.
+    overwrite : bool
+        Replace an existing store.
+    observer : Observer, optional
+        Receives the progress of a copy.
+
+    Returns
+    -------
+    Store
+        The new store, open for reading.
+
+    Raises
+    ------
+    UsageError
+        If a part is missing, given twice, not finished, or of another dump.
+    NotAStoreError
+        If a path is no store, or the new one cannot be written at its path.
+    StoreDamagedError
+        If a part is damaged.
+    StoreInUseError
+        If another process is writing the new store.
+    StoreWriteError
+        If it cannot be written.
+    """
+    path = parse_path(store)
+    observer = observer or Silent()
+    found, record = _read_parts(list(map(parse_path, parts)))
+    for part in found:
+        if real_path(part.path).is_relative_to(real_path(path)):
+            raise UsageError(f"{path} would replace {part}, a part of it. Name another path.")
+    with lock_store(path):
+        note = recover_replaced(path)
+        if note is not None:
+            observer.note(note)
+        check_free(path, overwrite=overwrite)
+        with move_into_place(path) as new:
+            if copy:
+                _copy_parts(found, record, path, new, observer)
+            else:
+                merged = _refer_to_parts(found, record, path)
+                StoreWriter(path, merged, under=new).close()
+    if not copy:
+        observer.note(
+            f"{path} refers to its {count_text(len(found), 'part')}: keep them, and move all "
+            "together"
+        )
+    return open_store(path)
+
+
+def _read_parts(paths: Sequence[Path]) -> tuple[list[_Part], StoreRecord]:
+    """Read the attributes of all parts, in their order; return that of the first as well."""
+    if not paths:
+        raise UsageError("there are no parts to merge: name all parts of a dump.")
+    found: dict[int, _Part] = {}
+    reference: tuple[Path, StoreRecord] | None = None
+    first: StoreRecord | None = None
+    for path in paths:
+        store = open_store(path)
+        part = _describe_part(store)
+        plan = _comparable(store.record)
+        if reference is None:
+            reference = path, plan
+        _check_same_dump(part, plan, *reference)
+        number = part.record.number
+        if number in found:
+            raise UsageError(
+                f"{found[number].path} and {path} are both {part.record}. Leave one of them out."
+                if found[number].path != path
+                else f"{path} is named twice. Name each part once."
+            )
+        found[number] = part
+        if number == 1:
+            first = store.record
+    ordered = [found[number] for number in sorted(found)]
+    _check_complete(ordered)
+    assert first is not None  # no part is missing
+    return ordered, first
+
+
+def _describe_part(store: Store) -> _Part:
+    part = store.record.part
+    if part is msgspec.UNSET:
+        merged = store.parts is not None
+        raise UsageError(
+            f"{store.path} is {'merged already' if merged else 'no part of a dump'}. Merge stores "
+            "that were dumped with `part=NUMBER/COUNT`."
+        )
+    if not store.record.complete:
+        raise UsageError(explain_missing_rows(store))
+    return _Part(
+        store.path,
+        part,
+        {name: len(split) for name, split in store.splits.items()},
+        attribute_digest(store.attribute()),
+        {
+            name: split.record.inputs_from
+            for name, split in store.splits.items()
+            if split.record.inputs_from is not None
+        },
+    )
+
+
+def _comparable(record: StoreRecord) -> StoreRecord:
+    """Leave out of an attribute what may differ between the parts of a dump."""
+    splits = {
+        name: msgspec.structs.replace(
+            split,
+            rows=0,
+            committed=(),
+            complete=False,
+            fingerprint=None,
+            checksums=None,
+            inputs_from=None,
+        )
+        for name, split in record.splits.items()
+    }
+    flatness = record.flatness
+    return msgspec.structs.replace(
+        record,
+        splits=splits,
+        weights=None,
+        magnitudes=(),
+        flatness=None if flatness is None else FlatnessRecord(flatness.settings),
+        part=msgspec.UNSET,
+    )
+
+
+def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: StoreRecord) -> None:
+    differences = describe_differences(other_plan, plan, f"in {other}", f"in {part.path}")
+    if differences is not None:
+        threads = plan.runtime is not None and plan.runtime != other_plan.runtime
+        raise UsageError(
+            f"{part.path} and {other} are not parts of one dump: {differences}. Dump the one that "
+            "differs again, with the model, data, options and versions of the others"
+            + ("; `threads=N` is the same on machines with different processors." * threads or ".")
+        )
+
+
+def _check_complete(parts: Sequence[_Part]) -> None:
+    """Make sure that parts, in order, are all parts of one dump, and divide its rows."""
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.record.count, part.record.rows) != (first.record.count, first.record.rows):
+            whole = [
+                " and ".join(f"{rows:,} rows of {name}" for name, rows in each.record.rows.items())
+                for each in (first, part)
+            ]
+            raise UsageError(
+                f"{first.path} is {first.record} ({whole[0]}), and {part.path} is {part.record} "
+                f"({whole[1]}): they do not divide the same rows. Merge the parts of one dump."
+            )
+    count = first.record.count
+    missing = sorted({*range(1, count + 1)} - {part.record.number for part in parts})
+    if missing:
+        numbers = ", ".join(map(str, missing[:_LISTED]))
+        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        raise UsageError(
+            f"of {count} parts, {count_text(len(missing), 'part')} "
+            f"{'is' if len(missing) == 1 else 'are'} missing: {numbers}{more}. Dump "
+            f"{'it' if len(missing) == 1 else 'them'} with `part={missing[0]}/{count}`, and name "
+            "all parts."
+        )
+    done: Counter[str] = Counter()
+    for part in parts:
+        for name, rows in part.rows.items():
+            if part.record.first[name] != done[name]:
+                raise UsageError(
+                    f"{part} begins at row {part.record.first[name]:,} of {name}, and the parts "
+                    f"before it end at {done[name]:,}. Dump all parts with one version of cnatool."
+                )
+            done[name] += rows
+
+
+def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> StoreRecord:
+    """Describe a store at ``path`` that refers to its parts."""
+    whole = parts[0].record.rows
+    return msgspec.structs.replace(
+        record,
+        splits={
+            name: msgspec.structs.replace(
+                split,
+                rows=whole[name],
+                committed=((0, whole[name]),),
+                fingerprint=None,
+                checksums=None,
+                inputs_from=_move_reference(parts, name, path),
+            )
+            for name, split in record.splits.items()
+        },
+        part=msgspec.UNSET,
+        parts=tuple(
+            PartReference(relative_path(path, part.path), part.sha256, dict(part.rows))
+            for part in parts
+        ),
+    )
+
+
+def _move_reference(parts: Sequence[_Part], split: str, path: Path) -> InputsReference | None:
+    """Return the reference of all parts to raw inputs, as it is from another path."""
+    references = [part.inputs.get(split) for part in parts]
+    first = references[0]
+    fingerprints = {None if each is None else each.fingerprint for each in references}
+    if len(fingerprints) > 1:
+        raise UsageError(
+            f"the parts refer to different stores for the inputs of split {split!r}. Dump all with "
+            "the same `inputs_from`."
+        )
+    if first is None:
+        return None
+    there = Path(os.path.normpath(real_path(parts[0].path).parent / first.store))
+    return msgspec.structs.replace(first, store=relative_path(path, there))
+
+
+def _copy_parts(
+    parts: Sequence[_Part], record: StoreRecord, path: Path, new: Path, observer: Observer
+) -> None:
+    """Write a copy of all rows at ``new`` that will be at ``path``, one part after the other."""
+    whole = parts[0].record.rows
+    empty = msgspec.structs.replace(record, splits={}, part=msgspec.UNSET)
+    codecs = _find_codecs(parts, record, path)
+    id_bytes = _measure_ids(parts, record)
+    with closing(StoreWriter(path, empty, under=new)) as writer:
+        # In one process all splits are there, empty, before the first row.
+        splits = {
+            name: writer.split(
+                name,
+                whole[name],
+                source=split.source,
+                labels=split.labels,
+                classes=split.classes,
+                available=split.available,
+                id_bytes=id_bytes[name],
+                codecs=codecs[name],
+                inputs_from=_move_reference(parts, name, path),
+            )
+            for name, split in record.splits.items()
+        }
+        for name, split in splits.items():
+            for part in parts:
+                if part.rows[name]:
+                    split.copy_part(open_store(part.path).splits[name])
+                observer.progress(name, split.rows, whole[name])
+            split.finish()
+
+
+def _find_codecs(
+    parts: Sequence[_Part], record: StoreRecord, path: Path
+) -> dict[str, Mapping[str, Codec]]:
+    """Look up how the arrays of each split are compressed, if the new store's format can do so."""
+    known = format_by_name(path).codecs
+    codecs: dict[str, Mapping[str, Codec]] = {}
+    for name, split in _first_with_rows(parts, record):
+        found = {} if split is None else codecs_of(split)
+        codecs[name] = {key: codec for key, codec in found.items() if codec in known}
+    return codecs
+
+
+def _first_with_rows(
+    parts: Sequence[_Part], record: StoreRecord
+) -> Iterable[tuple[str, Split | None]]:
+    for name in record.splits:
+        part = next((part for part in parts if part.rows[name]), None)
+        yield name, None if part is None else open_store(part.path).splits[name]
+
+
+def _measure_ids(parts: Sequence[_Part], record: StoreRecord) -> dict[str, int]:
+    """Measure the longest id of each split, in bytes."""
+    longest = dict.fromkeys(record.splits, 0)
+    for part in parts:
+        for name, split in open_store(part.path).splits.items():
+            for _, ids in split.ids.blocks():
+                longest[name] = max(longest[name], *(len(str(text).encode()) for text in ids))
+    return longest

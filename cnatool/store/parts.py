@@ -1,0 +1,191 @@
+"""Reading a store made of parts: arrays whose rows lie in other stores, which are opened on use."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnatool._util.local_paths import real_path
+from cnatool._util.text import printable
+from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
+from cnatool.records.layout import split_arrays
+from cnatool.store.chunks import chunk_rows
+from cnatool.store.integrity import attribute_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.choices import Codec
+    from cnatool.records.layout import ArraySpec
+    from cnatool.records.parts import PartReference
+    from cnatool.records.store import StoreRecord
+    from cnatool.store.format import ReadableTree
+    from cnatool.store.stored_array import StoredArray
+
+# Parts that stay open: each may hold a file, and its attribute in memory.
+_MOST_OPEN = 8
+
+
+class OpenedPart(NamedTuple):
+    """A part that is open: its attribute as JSON, and its arrays by split and key."""
+
+    path: Path
+    attribute: bytes
+    array: Callable[[str, str], StoredArray]
+
+
+class MergedParts:
+    """The parts of a merged store, in order.
+
+    A part that is missing, or whose attribute is not the one that was merged, is an error that
+    names it.
+    """
+
+    def __init__(
+        self, path: Path, parts: tuple[PartReference, ...], open_part: Callable[[Path], OpenedPart]
+    ) -> None:
+        self._path = path
+        self._parts = parts
+        self._open_part = open_part
+        self._opened: OrderedDict[int, OpenedPart] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def path(self, number: int) -> Path:
+        """Return the path of a part, counted from 0."""
+        return real_path(self._path).parent / self._parts[number].store
+
+    def ends(self, split: str) -> list[int]:
+        """List the row of a split behind the last row of each part."""
+        return list(accumulate(part.rows.get(split, 0) for part in self._parts))
+
+    def open(self, number: int) -> OpenedPart:
+        """Open a part; the last few stay open."""
+        with self._lock:
+            part = self._opened.pop(number, None)
+        if part is None:
+            part = self._open(number)
+        with self._lock:
+            self._opened[number] = part
+            while len(self._opened) > _MOST_OPEN:
+                self._opened.popitem(last=False)
+        return part
+
+    def _open(self, number: int) -> OpenedPart:
+        path = self.path(number)
+        where = f"{self._path}: part {number + 1} of {len(self)} is {printable(path)}"
+        try:
+            part = self._open_part(path)
+        except NotAStoreError as error:
+            raise StoreDamagedError(
+                f"{where}, and there is no such store. Move it back, or merge the parts again "
+                "where they are now."
+            ) from error
+        except CnatoolError as error:
+            raise StoreDamagedError(f"{where}, which cannot be opened: {error}") from error
+        if attribute_digest(part.attribute) != self._parts[number].sha256:
+            raise StoreDamagedError(
+                f"{where}, which is not the store that was merged: its attribute has changed. "
+                "Restore it from a copy, or merge the parts again."
+            )
+        return part
+
+
+class PartedArray:
+    """An array of a merged store.
+
+    Its chunks are those that the array would have in one store, so that readers of either read the
+    same blocks of rows.
+    """
+
+    def __init__(
+        self, parts: MergedParts, split: str, spec: ArraySpec, rows: int, chunk: int
+    ) -> None:
+        self.key = f"splits/{split}/{spec.key}"
+        self.shape = (rows, *spec.shape)
+        self.dtype = spec.dtype if isinstance(spec.dtype, np.dtype) else np.dtype(object)
+        self.chunk_rows = chunk
+        self._parts = parts
+        self._split = split
+        self._spec = spec
+        self._ends = parts.ends(split)
+        # The part that was read last: its indexes of chunks are read.
+        self._last: tuple[int, StoredArray] | None = None
+
+    @property
+    def codec(self) -> Codec | None:
+        """Compression of chunks, as in the first part with rows."""
+        return self._open(bisect_right(self._ends, 0)).codec
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows from the parts that have them."""
+        pieces = []
+        number = bisect_right(self._ends, start)
+        while start < stop:
+            end = self._ends[number]
+            first = end - self._length(number)
+            last = min(stop, end)
+            if start < last:
+                pieces.append(self._open(number)[start - first : last - first])
+                start = last
+            number += 1
+        if len(pieces) == 1:
+            return np.asarray(pieces[0])
+        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _length(self, number: int) -> int:
+        return self._ends[number] - (self._ends[number - 1] if number else 0)
+
+    def _open(self, number: int) -> StoredArray:
+        number = min(number, len(self._ends) - 1)
+        last = self._last
+        if last is None or last[0] != number:
+            part = self._parts.open(number)
+            array = part.array(self._split, self._spec.key)
+            if len(array) != self._length(number):
+                raise StoreDamagedError(
+                    f"{part.path}: array {self.key} has {len(array)} rows instead of "
+                    f"{self._length(number)}. Restore it from a copy, or merge the parts again."
+                )
+            self._last = last = number, array
+        return last[1]
+
+
+class PartedTree:
+    """The tree of a merged store: its attribute, and arrays in its parts."""
+
+    def __init__(self, tree: ReadableTree, record: StoreRecord, parts: MergedParts) -> None:
+        self.path = tree.path
+        self.parts = parts
+        self._tree = tree
+        self._record = record
+
+    def attribute(self) -> bytes | None:
+        """Return the attribute of the merged store itself."""
+        return self._tree.attribute()
+
+    def checksum(self) -> str | None:
+        """Return its checksum."""
+        return self._tree.checksum()
+
+    def array(self, key: str) -> PartedArray:
+        """Return an array; its parts are opened when their rows are read."""
+        _, name, key = key.split("/", 2)
+        split = self._record.splits[name]
+        own_inputs = split.inputs_from is None
+        layout = split_arrays(self._record, labels=split.labels, inputs=own_inputs)
+        chunks = chunk_rows([spec.row_bytes for spec in layout], split.rows)
+        for spec, chunk in zip(layout, chunks, strict=True):
+            if spec.key == key:
+                return PartedArray(self.parts, name, spec, split.rows, max(1, chunk))
+        raise StoreDamagedError(f"{self.path}: there is no array {key} in split {name!r}.")
