@@ -144,6 +144,11 @@ def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
 def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store; raise `MetricError` unless it has all of its rows."""
     store = open_store(path, inputs)
+    if store.record.part:
+        raise MetricError(
+            f"{path} is {store.record.part} of a dump, with a range of its rows. Name the store "
+            "that all parts are merged to, and keep the parts in a folder of their own."
+        )
     if not store.record.complete:
         raise MetricError(explain_missing_rows(store))
     return store
