@@ -294,19 +294,9 @@ class DumpOptions:
         """Number of the part that is dumped, and of how many; None for a whole dump."""
         if self.part is None:
             return None
-        words = self.part.split("/") if isinstance(self.part, str) else self.part
-        try:
-            number, count = map(int, words)
-        except (TypeError, ValueError):
-            raise UsageError(f"`part={self.part!r}`: a number of a part, as in 3/16.") from None
-        from cnatool.records.parts import MOST_PARTS
+        from cnatool.records.parts import parse_part
 
-        if not 1 <= number <= count <= MOST_PARTS:
-            raise UsageError(
-                f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there "
-                f"are at most {MOST_PARTS:,}."
-            )
-        return number, count
+        return parse_part(self.part)
 
     @property
     def patterns(self) -> tuple[str, ...]:

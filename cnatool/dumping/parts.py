@@ -38,6 +38,11 @@ def part_path(store: Path, number: int, count: int) -> Path:
     )
 
 
+def part_paths(store: Path, count: int) -> list[Path]:
+    """List the paths of all parts beside the store that they will be merged to."""
+    return [part_path(store, number, count) for number in range(1, count + 1)]
+
+
 def plan_part(
     number: int,
     count: int,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnatool.errors import UsageError
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.references import is_relative_path
 
@@ -56,6 +57,20 @@ class PartReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str
     sha256: str
     rows: dict[str, int]
+
+
+def parse_part(part: str | tuple[int, int]) -> tuple[int, int]:
+    """Return the number of a part, and of how many, from text such as 3/16 or a pair."""
+    try:
+        number, count = map(int, part.split("/") if isinstance(part, str) else part)
+    except (TypeError, ValueError):
+        raise UsageError(f"`part={part!r}`: a number of a part, as in 3/16.") from None
+    if not 1 <= number <= count <= MOST_PARTS:
+        raise UsageError(
+            f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there are "
+            f"at most {MOST_PARTS:,}."
+        )
+    return number, count
 
 
 def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:

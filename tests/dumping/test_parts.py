@@ -18,7 +18,7 @@ from support.notes import Notes
 from support.parts import TEST, TRAIN, Parts, tree
 
 import cnatool
-from cnatool.dumping.parts import choose_unit, divide_rows, part_path
+from cnatool.dumping.parts import choose_unit, divide_rows, part_path, part_paths
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
 
@@ -260,3 +260,6 @@ def test_a_dry_run_is_of_one_part_and_of_all(here: Parts) -> None:
 def test_names_of_parts() -> None:
     assert part_path(Path("a/net.zarr"), 3, 16) == Path("a/net.part-03-of-16.zarr")
     assert part_path(Path("net.h5"), 1, 1) == Path("net.part-1-of-1.h5")
+    paths = part_paths(Path("a/net.zarr"), 12)
+    assert paths == sorted(paths)
+    assert (len(paths), paths[2]) == (12, Path("a/net.part-03-of-12.zarr"))
