@@ -69,6 +69,8 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
         Other tensors that cannot be stored; `cnatool inspect` lists them.
     notes : tuple of str
         Decisions and findings, as printed to standard error.
+    part : PartRecord
+        Which part of a dump it is; absent for a whole one.
     """
 
     schema: Literal["cnatool.dump/1"]
@@ -80,6 +82,7 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
     without_samples: int
     skipped_tensors: int
     notes: tuple[str, ...]
+    part: PartRecord | msgspec.UnsetType = msgspec.UNSET
 
 
 class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,6 +186,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
         without_samples=without,
         skipped_tensors=len(record.skipped) - without,
         notes=tuple(notes),
+        part=record.part,
     )
 
 

@@ -257,6 +257,16 @@ def test_a_dry_run_is_of_one_part_and_of_all(here: Parts) -> None:
     assert "all 4 parts: 483 samples, about " in text
 
 
+def test_the_command_says_which_part_it_dumped(here: Parts) -> None:
+    words = ("dump", "net.onnx", "data", "--batch-size", 16)
+    found = document("dump", *words, "--part", "2/3", cwd=here.folder)
+    assert (found["part"]["number"], found["part"]["count"]) == (2, 3)
+    assert found["store"] == "net.part-2-of-3.zarr"
+    text = run(*words, "--part", "3/3", cwd=here.folder).stderr
+    assert "next, once all 3 parts are there: cnatool merge PART… -o STORE" in text
+    assert "part" not in document("dump", *words, "-o", "whole.zarr", cwd=here.folder)
+
+
 def test_names_of_parts() -> None:
     assert part_path(Path("a/net.zarr"), 3, 16) == Path("a/net.part-03-of-16.zarr")
     assert part_path(Path("net.h5"), 1, 1) == Path("net.part-1-of-1.h5")

@@ -20,6 +20,7 @@ from support.stores import changed_attribute
 import cnatool
 from cnatool.errors import StoreDamagedError
 from cnatool.store import parts as parted
+from cnatool.store.integrity import attribute_digest
 
 FORMS = ["zarr", "h5"]
 KEYS = ["ids", "labels", "inputs/0", "outputs/0", "activations/0", "statistics/sum"]
@@ -252,6 +253,17 @@ def test_parts_that_cannot_be(change: dict[str, Any], text: str, here: Parts) ->
         about["part"].update(change)
     with pytest.raises(StoreDamagedError, match=text):
         cnatool.open(store.path)
+
+
+def test_a_part_with_other_arrays(here: Parts) -> None:
+    """A reference can be made up, with the digest of a store whose arrays differ."""
+    store = merged(here)
+    other = here.dump("p2.zarr", part=(2, 5), keep="full", dtype="float16", overwrite=True)
+    with changed_attribute(store.path) as about:
+        about["parts"][1]["sha256"] = attribute_digest(other.attribute())
+    text = r"p2\.zarr: array splits/train/activations/0 is .* of float16 instead of .* of float32"
+    with pytest.raises(StoreDamagedError, match=text):
+        cnatool.open(store.path).splits["train"].activations("fc1")[:]
 
 
 def test_it_is_replaced_as_any_store(here: Parts) -> None:
