@@ -28,12 +28,16 @@ class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The row of the whole split that is the first of this part, by split.
     rows : dict of str to int
         Rows of the whole split, by split.
+    data : str
+        SHA-256 of ids, raw inputs and labels of the first few samples of all splits, in
+        hexadecimal: parts of one dump have the same.
     """
 
     number: int
     count: int
     first: dict[str, int]
     rows: dict[str, int]
+    data: str
 
     def __str__(self) -> str:
         """Return a phrase for messages."""
@@ -77,6 +81,8 @@ def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
     """Find contradictions in the record of a part; ``rows`` are its own rows by split."""
     if not 1 <= part.number <= part.count <= MOST_PARTS:
         yield f"it is part {part.number} of {part.count}"
+    if not SHA256.fullmatch(part.data):
+        yield f"{part.data!r} is not a SHA-256"
     if not part.first.keys() == part.rows.keys() >= rows.keys():
         yield "it is a part of a dump with other splits"
         return

@@ -36,7 +36,7 @@ def test_numbers_that_cannot_be(part: Any) -> None:
 
 
 def test_a_part_within_its_splits() -> None:
-    part = PartRecord(2, 3, {"train": 40, "test": 0}, {"train": 100, "test": 10})
+    part = PartRecord(2, 3, {"train": 40, "test": 0}, {"train": 100, "test": 10}, SHA256)
     assert str(part) == "part 2 of 3"
     assert list(check_part(part, {"train": 60, "test": 0})) == []
     # A dump that was interrupted early has no split yet.

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.command import refused, run
 from support.dumps import commit_often, make_small, same_arrays
@@ -191,6 +192,18 @@ def test_a_part_of_another_dump_is_named(options: dict[str, Any], text: str, her
         with pytest.raises(UsageError, match=text):
             cnatool.merge(paths, here.folder / "merged.zarr", copy=copy)
     assert not (here.folder / "merged.zarr").exists()
+
+
+@pytest.mark.parametrize("what", ["x", "y"])
+def test_a_part_of_other_data_is_named(what: str, here: Parts) -> None:
+    paths = here.parts(3)
+    data = dict(np.load(here.folder / "data/test.npz"))
+    data[what][2] += 1
+    np.savez(here.folder / "data/test.npz", **data)
+    here.dump("p2.zarr", part=(2, 3), overwrite=True)
+    text = r"p2\.zarr and .*p1\.zarr are not parts of one dump: the first samples of their data"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths, here.folder / "merged.zarr")
 
 
 def test_parts_that_another_version_divided(here: Parts) -> None:
