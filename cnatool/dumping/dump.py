@@ -64,6 +64,10 @@ def dump(
         If the disk is full or refuses.
     """
     path = _store_path(model, store, options)
+    if options.client is not None:
+        from cnatool.dumping.cluster import dump_on_cluster
+
+        return dump_on_cluster(model, data, path, options)
     # Locked first, so that nothing at the path changes until the dump is done.
     with lock_store(path):
         _recover_replaced(path, options)
@@ -108,7 +112,12 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    plan = plan_dump(model, data, _store_path(model, store, options), options)
+    path = _store_path(model, store, options)
+    if options.client is not None:
+        from cnatool.dumping.cluster import preflight_on_cluster
+
+        return preflight_on_cluster(model, data, path, options)
+    plan = plan_dump(model, data, path, options)
     with prepare_dump(plan, announce=False) as prepared:
         return prepared.preflight
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
@@ -14,7 +15,7 @@ from cnatool._util.text import bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
-from cnatool.dumping.results import PreflightResult
+from cnatool.dumping.results import ClusterEstimate, PreflightResult
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
@@ -43,7 +44,7 @@ _BYTES_PER_SECOND = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Disk space, time and memory that a dump takes.
+    """Disk space, time and memory that a dump takes, on a cluster all workers together.
 
     Attributes
     ----------
@@ -67,6 +68,8 @@ class Preflight:
         Options with which the store would fit the disk, where it does not.
     committed : int
         Samples in a store that is resumed.
+    cluster : ClusterEstimate or None
+        What each worker of a cluster takes; None without one.
     """
 
     store: Path
@@ -80,6 +83,7 @@ class Preflight:
     available_bytes: int | None
     ways: tuple[str, ...] = ()
     committed: int = 0
+    cluster: ClusterEstimate | None = None
 
     @property
     def fits(self) -> bool:
@@ -105,7 +109,7 @@ class Preflight:
         """Convert to the JSON document of a dry run."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return PreflightResult(
-            **{**values, "store": str(self.store)},
+            **{**values, "store": str(self.store), "cluster": self.cluster or msgspec.UNSET},
             schema="cnatool.preflight/1",
             fits=self.fits,
             notes=tuple(notes),
@@ -118,6 +122,12 @@ class Preflight:
     def lines(self) -> list[str]:
         """Describe the estimate, in lines for people to read."""
         rows = sum(self.samples.values())
+        if self.cluster is not None:
+            return [
+                f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
+                f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free",
+                *self._describe_cluster(self.cluster),
+            ]
         memory = f"up to {bytes_text(self.memory_bytes)} of memory"
         if self.available_bytes is not None:
             memory += f", {bytes_text(self.available_bytes)} available"
@@ -131,6 +141,16 @@ class Preflight:
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
             lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
         return lines
+
+    def _describe_cluster(self, cluster: ClusterEstimate) -> Iterator[str]:
+        """Describe what each worker takes, and all of them."""
+        time = f"about {time_text(self.seconds)}; " if self.seconds >= _SHORT_SECONDS else ""
+        yield (
+            f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
+            f"{count_text(cluster.threads, 'thread')}: {time}each writes about "
+            f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
+            f"of memory, all {bytes_text(self.memory_bytes)}"
+        )
 
 
 def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[ProcessedBlock]:

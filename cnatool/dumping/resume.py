@@ -91,6 +91,8 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         weights=None,
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
+        # A store merged from parts is that of the whole dump.
+        parts=msgspec.UNSET,
     )
     codecs = {codec for split in store.splits.values() for codec in codecs_of(split).values()}
     asked = codecs if codec is None else {codec}
