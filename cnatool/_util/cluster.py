@@ -65,7 +65,7 @@ def connect(address: str) -> Iterator[Any]:
                     processes=True,
                     # A dump watches its memory itself.
                     memory_limit=None,
-                    dashboard_address=None,
+                    dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -384,15 +384,25 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Outcome:
         try:
             value = function(*arguments)
         except Exception as error:
-            error.add_note(traceback.format_exc())
-            failure = error.with_traceback(None)
-            failure.__cause__ = failure.__context__ = None
-            try:
-                pickle.loads(pickle.dumps(failure))
-            except Exception:
-                failure = RuntimeError(f"{type(error).__name__}: {error}")
+            failure = _make_portable(error)
     messages = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
     return _Outcome(value, failure, [each for each in messages if _is_for_users(each[1])])
+
+
+def _make_portable(error: Exception) -> Exception:
+    """Return an error like this one that can be sent to another process, with its traceback."""
+    public = [kind for kind in type(error).__mro__ if kind.__module__ == CnatoolError.__module__]
+    if public:
+        portable: Exception = public[0](*error.args)
+    else:
+        portable = error.with_traceback(None)
+        portable.__cause__ = portable.__context__ = None
+        try:
+            pickle.loads(pickle.dumps(portable))
+        except Exception:
+            portable = RuntimeError(f"{type(error).__name__}: {error}")
+    portable.add_note("".join(traceback.format_exception(error)))
+    return portable
 
 
 def _is_for_users(category: type[Warning]) -> bool:

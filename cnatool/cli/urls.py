@@ -10,8 +10,8 @@ from cnatool._util.local_paths import check_local
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Options whose values are free text.
-_FREE = ("--tag",)
+# Options whose values are free text, or addresses.
+_FREE = ("--tag", "--dask")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
 

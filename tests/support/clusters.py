@@ -51,7 +51,7 @@ def local_client(workers: int = 2) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             memory_limit=None,
             silence_logs=50,
         ) as cluster,
