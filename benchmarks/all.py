@@ -52,11 +52,13 @@ def main() -> None:
             if result.parameters == parameters
         }
     for name in names:
-        result = known.get(name) or call_in_child(measure_alone, name, options, parameters)
-        print_result(result)
-        report.results.append(result)
-        report.machine = describe_machine(load)
-        write_report(report, path)
+        if name not in known:
+            known[name] = call_in_child(measure_alone, name, options, parameters)
+            # What was kept stays in the file, even if this run is interrupted as well.
+            report.results = [known[each] for each in MEASUREMENTS if each in known]
+            report.machine = describe_machine(load)
+            write_report(report, path)
+        print_result(known[name])
     print(f"written to {path}")
 
 

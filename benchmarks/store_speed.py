@@ -35,7 +35,7 @@ from cnatool.store.writer import SplitWriter, StoreWriter
 ROW = (64, 16, 16)
 ROW_BYTES = 4 * 64 * 16 * 16
 BATCH = 256
-CHUNK = 64  # rows in 4 MiB, as in cnatool's chunks
+CHUNK = 16  # rows in 1 MiB, as in cnatool's chunks
 ZARR_CODECS: dict[Codec, list[Any]] = {
     "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")],
     "zstd": [BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
@@ -127,7 +127,7 @@ def write_numpy(path: Path, values: NDArray[np.float32]) -> None:
 def write_zarr(
     path: Path, values: NDArray[np.float32], codec: Codec, shards: tuple[int, ...] | None = None
 ) -> None:
-    """Write chunks of 4 MiB with zarr: one file each, its fastest way, or in shards."""
+    """Write chunks of 1 MiB with zarr: one file each, its fastest way, or in shards."""
     array = zarr.create_array(
         path,
         shape=values.shape,

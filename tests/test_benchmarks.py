@@ -58,8 +58,18 @@ def test_a_measurement_becomes_a_row_of_the_table(tmp_path: Path) -> None:
     run("tables.py", figures, "--readme", readme)
     assert readme.read_text("utf-8") == once
 
-    run("all.py", *words, *places, "--continue")
+    kept = run("all.py", *words, *places, "--continue")
+    assert all(row["what"] in kept for row in result["rows"])
     assert json.loads(figures.read_bytes())["results"] == [result]
+
+
+def test_what_is_continued_keeps_everything_that_was_measured(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ("--scale", "0.001", "--rounds", "1", "--quick", "--continue", "--cache", tmp_path)
+    for name in ("score/small", "statistics/mlp"):
+        run("all.py", "--only", name, *options, "--json", figures)
+    results = json.loads(figures.read_bytes())["results"]
+    assert [result["name"] for result in results] == ["statistics/mlp", "score/small"]
 
 
 def test_the_readme_has_the_tables_of_the_figures(tmp_path: Path) -> None:

@@ -80,7 +80,14 @@ def first_parts(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -
 
 
 def note_next(store: Store) -> None:
-    """Print the command that scores a store; without linear operators, all tensors are layers."""
+    """Print the command that scores a store, or merges a part of one with the others.
+
+    Without linear operators, all tensors are layers.
+    """
+    part = store.record.part
+    if part:
+        note(f"next, once all {part.count} parts are there: cnatool merge PART… -o STORE")
+        return
     every = "" if store.layers else " --set layers=all"
     note(f"next: cnatool score {quote_for_shell(store.path)}{every}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import count_text
 from cnatool.comparing.differences import (
     compare_statistics,
     compare_values,
@@ -13,6 +14,12 @@ from cnatool.comparing.differences import (
     sums_agreement,
 )
 from cnatool.comparing.match_tensors import match_tensors
+from cnatool.comparing.notes import (
+    note_matches,
+    note_missing_rows,
+    note_other_samples,
+    note_other_splits,
+)
 from cnatool.comparing.results import (
     ArraysCompared,
     Comparison,
@@ -24,6 +31,7 @@ from cnatool.comparing.results import (
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.scoring.score import score_store
+from cnatool.store.missing_rows import check_has_rows, explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
 
@@ -32,7 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.comparing.match_tensors import Match, Pair
-    from cnatool.metrics.convention import ConventionFields
     from cnatool.records.store import ArrayRecord
     from cnatool.scoring.results import ScoreResult
     from cnatool.store.store import Split
@@ -76,7 +83,7 @@ def compare(
     NotAStoreError, StoreDamagedError
         If there is no store, or it is broken.
     MetricError
-        If the stores have no split in common.
+        If the stores have no split in common, or one has no rows yet.
     UsageError
         If the convention or a field does not exist, or the tolerance is not positive.
     """
@@ -86,7 +93,9 @@ def compare(
     first, second = (
         each if isinstance(each, Store) else open_store(each) for each in (store, store2)
     )
-    names = _common_splits(first, second, split)
+    common = _common_splits(first, second, split)
+    names = _splits_with_rows(first, second, common)
+    empty = [name for name in common if name not in names]
     match = match_tensors(
         first, second, sums_agreement(first.splits[names[0]], second.splits[names[0]])
     )
@@ -96,7 +105,7 @@ def compare(
     scores, reason = compare_scores(first, second, names, named)
     relative = _list_differences(splits, scores, tolerance)
     differences = [
-        *_structural_differences(match, splits, first, second),
+        *_structural_differences(match, splits, empty, first, second),
         *(what for what, _, wrong in relative if wrong),
     ]
     undefined = next((what for what, size, _ in relative if size is None), None)
@@ -120,14 +129,17 @@ def compare(
         scores=tuple(scores),
         scores_reason=reason,
         notes=(
-            *(_note_other_splits(first, second) if split is None else ()),
-            *(_note_other_samples(splits) if differences else ()),
-            *_notes(match, first, second, named.fields),
+            *note_missing_rows(first, second, empty),
+            *(note_other_splits(first, second) if split is None else ()),
+            *(note_other_samples(splits) if differences else ()),
+            *note_matches(match, first, second, named.fields),
         ),
     )
 
 
 def _common_splits(first: Store, second: Store, split: str | None) -> list[str]:
+    check_has_rows(first)
+    check_has_rows(second)
     common = [name for name in first.splits if name in second.splits]
     if split is not None and split not in common:
         lacking = first if split not in first.splits else second
@@ -140,6 +152,23 @@ def _common_splits(first: Store, second: Store, split: str | None) -> list[str]:
             f"{', '.join(second.splits)}: there is none to compare."
         )
     return common if split is None else [split]
+
+
+def _splits_with_rows(first: Store, second: Store, splits: Sequence[str]) -> list[str]:
+    """Return the splits of which neither store still waits for its first row."""
+    for store in (first, second):
+        if all(_is_empty(store.splits[name]) for name in splits):
+            raise MetricError(explain_missing_rows(store))
+    pairs = {name: (first.splits[name], second.splits[name]) for name in splits}
+    names = [name for name, pair in pairs.items() if not any(map(_is_empty, pair))]
+    if not names:
+        raise MetricError(f"{explain_missing_rows(first)} {explain_missing_rows(second)}")
+    return names
+
+
+def _is_empty(split: Split) -> bool:
+    """Whether an unfinished split has no row yet, so that there is nothing to compare."""
+    return not split.record.complete and not len(split)
 
 
 def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
@@ -235,9 +264,13 @@ def _within(size: float | None, tolerance: float) -> bool:
 
 
 def _structural_differences(
-    match: Match, splits: Mapping[str, SplitCompared], first: Store, second: Store
+    match: Match,
+    splits: Mapping[str, SplitCompared],
+    empty: Sequence[str],
+    first: Store,
+    second: Store,
 ) -> Iterator[str]:
-    """Yield what only one of the stores has."""
+    """Yield what only one of the stores has; `empty` splits are not compared."""
     for names, where in ((match.left, "first"), (match.left2, "second")):
         if names:
             yield f"layers of the {where} store alone: {', '.join(names)}"
@@ -245,65 +278,19 @@ def _structural_differences(
         if not split.outputs and (first.record.outputs or second.record.outputs):
             yield f"split {name}: no output could be matched"
         if split.rows != split.rows2:
-            yield f"split {name} has {split.rows} rows and {split.rows2}"
+            yield _rows_text(name, split.rows, split.rows2)
         if split.labels not in (None, 1.0):
             yield f"labels of {name}: {split.labels:.2%} are the same"
         if not split.tensors:
             yield f"split {name}: no tensor could be matched"
+    for name in empty:
+        rows, rows2 = len(first.splits[name]), len(second.splits[name])
+        if rows != rows2:
+            yield _rows_text(name, rows, rows2)
 
 
-def _note_other_splits(first: Store, second: Store) -> Iterator[str]:
-    for store, other in ((first, second), (second, first)):
-        alone = [name for name in store.splits if name not in other.splits]
-        if alone:
-            yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
-
-
-def _note_other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
-    """Yield notes on splits whose differences may come from the data, not the network."""
-    for name, split in splits.items():
-        if split.rows == split.rows2 and split.same_data is False:
-            ids = f"{split.ids or 0:.2%} of ids are the same"
-            yield (
-                f"inputs or labels of {name} are not the same, row by row ({ids}): compare stores "
-                "of the same samples in the same order"
-            )
-
-
-def _notes(match: Match, first: Store, second: Store, fields: ConventionFields) -> Iterator[str]:
-    if fields.area == "reference":
-        yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
-    if match.codes:
-        yield (
-            f"{_first_names(match.codes)}: one store holds quantised codes and the other values, "
-            "so these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
-            "(QuantFormat.QDQ) has values for both"
-        )
-    if match.ambiguous:
-        yield (
-            f"{_first_names(match.ambiguous)}: several layers of {second.path} have the same size "
-            "and place in the network, neither names nor values tell which is which, and none is "
-            "compared. Export both models with the same names of weights"
-        )
-    if match.reordered:
-        yield (
-            f"layers that run in another order in {second.path}: {_first_names(match.reordered)}. "
-            "For depths by index this is another network; for `depth='path'` it is not"
-        )
-    for names, where in ((match.folded2, second), (match.folded, first)):
-        if names:
-            yield (
-                f"{where.path} lacks the results of the linear operators of {', '.join(names)}: "
-                "a normalisation is folded into them, or their results were not recorded. Layers "
-                "are compared where they enter the nonlinearity; for conventions whose layers are "
-                "linear, this is another network"
-            )
-
-
-def _first_names(names: Sequence[str]) -> str:
-    """List the first eight names, and count the rest."""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+def _rows_text(split: str, rows: int, rows2: int) -> str:
+    return f"split {split} has {count_text(rows, 'row')} and {rows2:,}"
 
 
 def compare_scores(

@@ -29,7 +29,7 @@ from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
-from cnatool.dumping.resume import check_same_dump, is_complete, open_resumable
+from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
@@ -107,7 +107,7 @@ class DumpPlan:
     @property
     def is_complete(self) -> bool:
         """Whether the store that is resumed has every row."""
-        return self.past is not None and is_complete(self.past)
+        return self.past is not None and self.past.record.complete
 
     @property
     def left(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from cnatool._util.text import bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
-from cnatool.dumping.results import ClusterEstimate, PreflightResult
+from cnatool.dumping.results import ClusterEstimate, PreflightResult, WholeEstimate
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
@@ -70,6 +71,8 @@ class Preflight:
         Samples in a store that is resumed.
     cluster : ClusterEstimate or None
         What each worker of a cluster takes; None without one.
+    whole : WholeEstimate or None
+        What all parts of the dump take together; None for a dump that is no part.
     """
 
     store: Path
@@ -84,6 +87,7 @@ class Preflight:
     ways: tuple[str, ...] = ()
     committed: int = 0
     cluster: ClusterEstimate | None = None
+    whole: WholeEstimate | None = None
 
     @property
     def fits(self) -> bool:
@@ -108,8 +112,10 @@ class Preflight:
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
         """Convert to the JSON document of a dry run."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("cluster", "whole"):
+            values[name] = values[name] or msgspec.UNSET
         return PreflightResult(
-            **{**values, "store": str(self.store), "cluster": self.cluster or msgspec.UNSET},
+            **{**values, "store": str(self.store)},
             schema="cnatool.preflight/1",
             fits=self.fits,
             notes=tuple(notes),
@@ -122,35 +128,45 @@ class Preflight:
     def lines(self) -> list[str]:
         """Describe the estimate, in lines for people to read."""
         rows = sum(self.samples.values())
+        disk = (
+            f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
+            f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free"
+        )
         if self.cluster is not None:
-            return [
-                f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
-                f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free",
-                *self._describe_cluster(self.cluster),
-            ]
+            return [disk, _describe_cluster(self.cluster, self)]
         memory = f"up to {bytes_text(self.memory_bytes)} of memory"
         if self.available_bytes is not None:
             memory += f", {bytes_text(self.available_bytes)} available"
         if self.seconds >= _SHORT_SECONDS:
             memory = f"about {time_text(self.seconds)}; {memory}"
-        lines = [
-            f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
-            f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free",
-            memory,
-        ]
+        lines = [disk, memory]
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
             lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
+        if self.whole is not None:
+            lines.append(_describe_whole(self.whole))
         return lines
 
-    def _describe_cluster(self, cluster: ClusterEstimate) -> Iterator[str]:
-        """Describe what each worker takes, and all of them."""
-        time = f"about {time_text(self.seconds)}; " if self.seconds >= _SHORT_SECONDS else ""
-        yield (
-            f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
-            f"{count_text(cluster.threads, 'thread')}: {time}each writes about "
-            f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
-            f"of memory, all {bytes_text(self.memory_bytes)}"
-        )
+
+def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
+    seconds = estimate.seconds
+    time = f"about {time_text(seconds)}; " if seconds >= _SHORT_SECONDS else ""
+    return (
+        f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
+        f"{count_text(cluster.threads, 'thread')}: {time}each writes about "
+        f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
+        f"of memory, all together up to {bytes_text(estimate.memory_bytes)}"
+    )
+
+
+def _describe_whole(whole: WholeEstimate) -> str:
+    samples = count_text(sum(whole.samples.values()), "sample")
+    text = f"all {whole.parts} parts: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
+    if whole.total_seconds < _SHORT_SECONDS:
+        return text
+    return (
+        f"{text}; about {time_text(whole.seconds)} if all run at once, each on a machine like "
+        f"this, {time_text(whole.total_seconds)} one after the other"
+    )
 
 
 def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[ProcessedBlock]:
@@ -187,6 +203,7 @@ def estimate(
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
     ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, stored, free)
+    row_seconds = _row_seconds(plan, first, writing)
     return Preflight(
         store=plan.path,
         samples=plan.left,
@@ -194,11 +211,29 @@ def estimate(
         sample_bytes=sum(array.row_bytes for array in arrays),
         disk_bytes=disk_bytes,
         free_bytes=free,
-        seconds=rows * _row_seconds(plan, first, writing),
+        seconds=rows * row_seconds,
         memory_bytes=max(peak_memory(), resident_memory() + _further_bytes(plan, arrays)),
         available_bytes=None if available is None else available + resident_memory(),
         ways=tuple(ways),
         committed=committed,
+        whole=_estimate_whole(plan, compression, row_seconds),
+    )
+
+
+def _estimate_whole(
+    plan: DumpPlan, compression: Compression, row_seconds: float
+) -> WholeEstimate | None:
+    if plan.part is None:
+        return None
+    rows = plan.whole.rows
+    total = sum(rows.values())
+    longest = max(sum(plan.rows.values()), math.ceil(total / plan.part.count))
+    return WholeEstimate(
+        parts=plan.part.count,
+        samples=dict(rows),
+        disk_bytes=compression.disk_bytes(rows, rows),
+        seconds=longest * row_seconds,
+        total_seconds=total * row_seconds,
     )
 
 
@@ -259,6 +294,8 @@ def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterat
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(rows * size)})"
+    if plan.part is not None:
+        return
     room = int(free / _MARGIN / _FEW_MARGIN / sum(stored.values()))
     samples = _largest_limit(list(plan.rows.values()), room)
     if samples:

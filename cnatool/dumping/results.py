@@ -8,6 +8,7 @@ import msgspec
 
 from cnatool._util.documents import Document
 from cnatool.dumping.skipped_summary import needs_no_storing
+from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.store import (
     LayerRecord,
@@ -101,6 +102,28 @@ class ClusterEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int
     disk_bytes: int
     memory_bytes: int
+class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all parts of a dump take together, if all run as this one.
+
+    Attributes
+    ----------
+    parts : int
+        Number of parts.
+    samples : dict of str to int
+        Samples of each whole split.
+    disk_bytes : int
+        Size of all parts.
+    seconds : float
+        Duration if all parts run at once, each on a machine like this.
+    total_seconds : float
+        Duration if they run one after the other.
+    """
+
+    parts: int
+    samples: dict[str, int]
+    disk_bytes: int
+    seconds: float
+    total_seconds: float
 
 
 class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +159,8 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
         Decisions, as printed to standard error.
     cluster : ClusterEstimate, optional
         What each worker of a cluster takes; the other numbers are of all of them.
+    whole : WholeEstimate
+        What all parts take together; absent for a dump that is no part.
     """
 
     schema: Literal["cnatool.preflight/1"]
@@ -153,6 +178,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     ways: tuple[str, ...]
     notes: tuple[str, ...]
     cluster: ClusterEstimate | msgspec.UnsetType = msgspec.UNSET
+    whole: WholeEstimate | msgspec.UnsetType = msgspec.UNSET
 
 
 def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
@@ -162,7 +188,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
     return DumpResult(
         schema="cnatool.dump/1",
         store=str(store.path),
-        complete=all(split.record.complete for split in store.splits.values()),
+        complete=record.complete,
         splits={
             name: DumpedSplit(
                 split.record.source,
@@ -231,6 +257,10 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
         Tensors that cannot be stored, each with the reason.
     unselected : tuple of UnselectedTensor
         Tensors of a store that were not selected.
+    part : PartRecord
+        Which part of a dump a store holds; absent unless it is one.
+    parts : tuple of PartReference
+        The stores that hold the rows of a merged one; absent for others.
     """
 
     schema: Literal["cnatool.inspect/1"]
@@ -247,6 +277,8 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     layers: tuple[LayerRecord, ...]
     skipped: tuple[SkippedTensor, ...]
     unselected: tuple[UnselectedTensor, ...]
+    part: PartRecord | msgspec.UnsetType = msgspec.UNSET
+    parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 def store_inspection(store: Store) -> InspectionResult:
@@ -267,4 +299,6 @@ def store_inspection(store: Store) -> InspectionResult:
         layers=record.layers,
         skipped=record.skipped,
         unselected=record.unselected,
+        part=record.part,
+        parts=record.parts,
     )

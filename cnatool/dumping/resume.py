@@ -51,17 +51,12 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
         raise
     if detect_format(path) is not form:
         raise NotAStoreError(f"{path} is not a {path.suffix} store, despite its name.")
-    if is_complete(store):
+    if store.record.complete:
         return store
     if not any(map(len, store.splits.values())):
         return None
     form.check_writable(path)
     return store
-
-
-def is_complete(store: Store) -> bool:
-    """Whether a store has every row."""
-    return bool(store.splits) and all(s.record.complete for s in store.splits.values())
 
 
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:

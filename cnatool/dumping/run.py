@@ -67,7 +67,9 @@ def run_blocks(
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        samples = _compare_blocks(samples, SampleComparison(plan.shared.split(split)))
+        start = plan.part.first[split] if plan.part else 0
+        there = SampleComparison(plan.shared.split(split), start, start + rows)
+        samples = _compare_blocks(samples, there)
     first = 0
     with closing(prefetch(_time_blocks(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:

@@ -12,6 +12,7 @@ from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import check_altair
+from cnatool.store.missing_rows import describe_missing_rows
 from cnatool.store.reader import as_paths, open_store
 from cnatool.store.store import Store
 from cnatool.studying.find import find_stores
@@ -154,9 +155,21 @@ def plot(
     )
     _check_options(options, row)
     chart = _draw(row, sources, options, omissions)
+    if kind == "store" and observer is not None:
+        test_stores = [options.test] if isinstance(options.test, Store) else []
+        _note_unfinished([*sources, *test_stores], omissions, observer)
     if omissions.stores:
         chart = chart.properties(usermeta={_LEFT_OUT: msgspec.to_builtins(omissions.stores)})
     return chart
+
+
+def _note_unfinished(stores: Iterable[Store], omissions: Omissions, observer: Observer) -> None:
+    """Note which of the stores that were drawn lack rows."""
+    left_out = {store.path for store in omissions.stores}
+    for store in stores:
+        unfinished = describe_missing_rows(store)
+        if unfinished is not None and str(store.path) not in left_out:
+            observer.note(unfinished)
 
 
 def not_scored(chart: Chart) -> list[NotScored]:

@@ -336,3 +336,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of every split is committed; a store without splits has none yet."""
+        return bool(self.splits) and all(split.complete for split in self.splits.values())

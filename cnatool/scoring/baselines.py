@@ -55,8 +55,7 @@ def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None)
 
 
 def _explain_absence(store: Store) -> str:
-    finished = all(split.record.complete for split in store.splits.values())
-    if store.record.runtime is not None and not finished:
+    if store.record.runtime is not None and not store.record.complete:
         return "the dump is not finished, and measures weights while it runs: dump with `resume`"
     return "the store holds no norms of weights: dump the model again, or record with `weights`"
 

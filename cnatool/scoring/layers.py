@@ -81,8 +81,11 @@ def score_layers(
         If no split has a sample with such an id; and the errors of `cnatool.score`.
     """
     named = Convention.named(convention, overrides)
-    fields = named.fields
+    fields, observer = named.fields, observer or Silent()
     selected = select_splits(store, test, fields, inputs)
+    unfinished = selected.unfinished_notes()
+    for note in unfinished:
+        observer.note(note)
     rows = {name: _find_rows(split, samples) for name, (split, _) in selected.splits.items()}
     for sample in samples:
         if not any(sample in named_rows.values() for named_rows in rows.values()):
@@ -92,21 +95,22 @@ def score_layers(
             )
     with suggest_range(selected):
         splits = {
-            name: _score_split_layers(split, layers, fields, rows[name], observer or Silent())
+            name: _score_split_layers(split, layers, fields, rows[name], observer)
             for name, (split, layers) in selected.splits.items()
         }
     return LayerScores(
         schema="cnatool.layers/2",
         **selected.header(named),
         splits=splits,
-        notes=tuple(
-            layer_notes(
+        notes=(
+            *unfinished,
+            *layer_notes(
                 selected.store,
                 fields,
                 find_missing_layers(selected.store, fields),
                 selected.layers,
                 {name: split for name, (split, _) in selected.splits.items()},
-            )
+            ),
         ),
     )
 

@@ -79,11 +79,6 @@ def layer_notes(
     yield from _rule_notes(store, convention, missing, layers)
 
 
-def unfinished_text(name: str, scored: int, rows: int) -> str:
-    """Describe how much of an unfinished split is scored."""
-    return f"split {name}: the dump is not finished; {scored} of {rows} rows are scored"
-
-
 def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
     taken = [
         f"{len(split):,} of {split.record.available:,} samples of {name}"

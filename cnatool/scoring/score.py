@@ -140,6 +140,7 @@ class StoreScores:
             cna_margin=pair.product,
             baselines=compute_baselines(store, pair.margin, self.splits.get(TRAIN)),
             notes=(
+                *self.selected.unfinished_notes(),
                 *self.classes.notes,
                 *score_notes(store, fields, self.missing, self.output, layers, self.splits, pair),
             ),
@@ -169,14 +170,16 @@ def score_store(
 
     Parameters and errors are those of `score`.
     """
-    fields = convention.fields
+    fields, observer = convention.fields, observer or Silent()
     selected = select_splits(store, test, fields, inputs)
+    for note in selected.unfinished_notes():
+        observer.note(note)
     splits = [split for split, _ in selected.splits.values()]
     scored_output = select_output(selected.store, splits, output)
     classes = map_classes(selected.store, splits, scored_output, named=output is not None)
     with suggest_range(selected):
         scored = {
-            name: score_split(split, layers, fields, scored_output, observer or Silent(), classes)
+            name: score_split(split, layers, fields, scored_output, observer, classes)
             for name, (split, layers) in selected.splits.items()
         }
     return StoreScores(

@@ -15,6 +15,7 @@ from cnatool.scoring.alpha import describe_alpha_codec, find_input_range
 from cnatool.scoring.layer_selection import select_layers
 from cnatool.scoring.results import LayerResult, ModelResult
 from cnatool.scoring.train_test import TEST, TRAIN, UNNAMED
+from cnatool.store.missing_rows import check_has_rows, describe_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
 
@@ -38,6 +39,11 @@ class SelectedSplits:
     test_store: Store | None
     layers: list[ScoredLayer]
     splits: dict[str, tuple[Split, list[ScoredLayer]]]
+
+    def unfinished_notes(self) -> tuple[str, ...]:
+        """Return a note for each store that lacks rows."""
+        stores = [self.store] if self.test_store is None else [self.store, self.test_store]
+        return tuple(filter(None, map(describe_missing_rows, stores)))
 
     def header(self, convention: Convention) -> dict[str, Any]:
         """Return the fields of `ScoreHeader`, without the name of the schema."""
@@ -75,6 +81,8 @@ def select_splits(
             f"`test={str(second.path)!r}` is the store itself. Name the store that the test split "
             "was dumped to; if one store has both splits, omit `test`."
         )
+    for opened in [first] if second is None else [first, second]:
+        check_has_rows(opened)
     layers = select_layers(first, fields)
     if second is None:
         splits = {name: (split, layers) for name, split in first.splits.items()}

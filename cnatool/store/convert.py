@@ -14,6 +14,7 @@ from cnatool._util.observer import Observer, Silent
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
 from cnatool.store.lock import lock_store
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.references import make_reference
 from cnatool.store.replace import check_free, move_into_place, recover_replaced
@@ -92,13 +93,8 @@ def convert(
                 else f"{path} would replace {used}, which contains the inputs of {source.path}. "
                 "Name another path."
             )
-    for name, split in source.splits.items():
-        if not split.record.complete:
-            raise UsageError(
-                f"{source.path} is not finished: {len(split)} of {split.record.rows} rows of split "
-                f"{name!r} are committed. Wait for its dump or complete it with "
-                "`dump(resume=True)` before converting it."
-            )
+    if not source.record.complete:
+        raise UsageError(explain_missing_rows(source))
     with lock_store(path):
         note = recover_replaced(path)
         if note is not None:

@@ -22,6 +22,7 @@ from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import attribute_digest
 from cnatool.store.lock import lock_store
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.references import relative_path
 from cnatool.store.replace import check_free, move_into_place, recover_replaced
@@ -163,12 +164,8 @@ def _describe_part(store: Store) -> _Part:
             f"{store.path} is {'merged already' if merged else 'no part of a dump'}. Merge stores "
             "that were dumped with `part=NUMBER/COUNT`."
         )
-    for name, split in store.splits.items():
-        if not split.record.complete:
-            raise UsageError(
-                f"{store.path} ({part}) is not finished: {len(split)} of {split.record.rows} rows "
-                f"of split {name!r} are there. Finish it with `dump(resume=True)`."
-            )
+    if not store.record.complete:
+        raise UsageError(explain_missing_rows(store))
     return _Part(
         store.path,
         part,

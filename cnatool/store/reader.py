@@ -81,7 +81,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         for name, split in store.record.splits.items()
     )
     # A dump that is resumed leaves a complete store as it is.
-    complete = all(split.complete for split in store.record.splits.values())
+    complete = store.record.complete
     _warn_of_journal(path, f": it has {' and '.join(rows) or 'no rows'}", complete=complete)
     return store
 

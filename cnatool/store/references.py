@@ -12,6 +12,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
+from cnatool.store.missing_rows import explain_missing_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +25,12 @@ _ADVICE = "If it was moved, name it with `inputs=STORE`."
 def make_reference(path: Path, split: Split) -> InputsReference:
     """Make the reference of a store at ``path`` to the raw inputs of a split."""
     way = relative_path(path, split.path)
+    if not split.record.complete:
+        raise UsageError(explain_missing_rows(split.store))
     if split.fingerprint is None:
         raise UsageError(
-            f"{split.path}: split {split.name!r} is not finished or has no fingerprint, so no "
-            "other store can refer to its inputs."
+            f"{split.path}: split {split.name!r} has no fingerprint, so no other store can refer "
+            "to its inputs."
         )
     return InputsReference(way, split.fingerprint)
 
@@ -95,21 +98,22 @@ def _check_same_samples(split: Split, other: Split) -> None:
     ]
     if forms[0] != forms[1]:
         raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
-    if split.record.complete and len(other) != len(split):
+    if split.record.complete and len(other) != split.whole_rows:
         raise MetricError(
-            f"{where}, which has {len(other)} rows instead of {len(split)}. {_ADVICE}"
+            f"{where}, which has {len(other)} rows instead of {split.whole_rows}. {_ADVICE}"
         )
-    if len(other) < len(split):
+    if len(other) < split.first_row + len(split):
         raise MetricError(f"{where}, which has only {len(other)} rows. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
-        raise MetricError(f"{where}, whose row {row} has another id. {_ADVICE}")
+        raise MetricError(f"{where}, whose row {split.first_row + row} has another id. {_ADVICE}")
 
 
 def _first_difference(split: Split, other: Split) -> int | None:
     there = other.ids
     for start, ids in split.ids.blocks():
-        differ = np.asarray(ids != there[start : start + len(ids)])
+        first = split.first_row + start
+        differ = np.asarray(ids != there[first : first + len(ids)])
         if differ.any():
             return start + int(np.argmax(differ))
     return None

@@ -149,10 +149,9 @@ def _has_no_row(form: Format, path: Path) -> bool:
 
 def _is_finished(path: Path) -> bool:
     try:
-        splits = _open_silently(path).splits
+        return _open_silently(path).record.complete
     except CnatoolError:
         return False
-    return bool(splits) and all(split.record.complete for split in splits.values())
 
 
 def _is_whole(path: Path) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.records.layout import IDS, input_key
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.references import make_reference
 
@@ -35,6 +37,13 @@ class SharedInputs:
 
     def __init__(self, store: str | Path, target: Path) -> None:
         base = open_store(store)
+        if not base.splits:
+            raise UsageError(explain_missing_rows(base))
+        if base.record.part is not msgspec.UNSET:
+            raise UsageError(
+                f"{_named(store)} is {base.record.part} of a dump. Name the store that all parts "
+                "are merged to."
+            )
         self._path = base.path
         self.inputs = base.record.inputs
         self._target = target
@@ -85,14 +94,18 @@ class SharedInputs:
 
 
 class SampleComparison:
-    """Compares samples, in order, with those of the split that contains their inputs."""
+    """Compares samples, in order, with those of the split that contains their inputs.
 
-    def __init__(self, split: Split) -> None:
+    They are its rows ``start`` to ``stop``, by default all.
+    """
+
+    def __init__(self, split: Split, start: int = 0, stop: int | None = None) -> None:
         self._split = split
-        self._ids = RowCursor(split.ids)
+        self._ids = RowCursor(split.ids, start)
         numbers = range(len(split.store.record.inputs))
-        self._inputs = [RowCursor(split.array(input_key(number))) for number in numbers]
-        self._done = 0
+        self._inputs = [RowCursor(split.array(input_key(number)), start) for number in numbers]
+        self._done = start
+        self._end = len(split) if stop is None else stop
 
     def next(self, count: int) -> tuple[list[str], list[NDArray[Any]]]:
         """Return ids and raw inputs of the next samples; `accept` advances past them."""
@@ -132,7 +145,7 @@ class SampleComparison:
 
     def finish(self) -> None:
         """Raise DataError if samples remain."""
-        if self._done != len(self._split):
+        if self._done != self._end:
             raise DataError(
                 f"split {self._split.name!r} has {self._done} samples, but {self._split.path}, "
                 f"which should contain its inputs, has {len(self._split)}. {_ADVICE}."
@@ -140,10 +153,10 @@ class SampleComparison:
 
 
 class RowCursor:
-    """Reads the rows of an array in order, any number at a time."""
+    """Reads the rows of an array in order from a row on, any number at a time."""
 
-    def __init__(self, array: StoredArray) -> None:
-        self._blocks = array.blocks()
+    def __init__(self, array: StoredArray, start: int = 0) -> None:
+        self._blocks = array.blocks(start)
         self._block: NDArray[Any] = array[:0]
 
     def take(self, count: int) -> NDArray[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
     IDS,
@@ -52,7 +54,7 @@ class Split:
 
     def __repr__(self) -> str:
         state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
-        return f"<split {self.name!r}: {len(self)} rows{state}>"
+        return f"<split {self.name!r}: {count_text(len(self), 'row')}{state}>"
 
     @property
     def record(self) -> SplitRecord:
@@ -68,6 +70,18 @@ class Split:
     def path(self) -> Path:
         """Path of that store."""
         return self._store.path
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row in the whole split, if the store is a part of a dump."""
+        part = self._store.record.part
+        return 0 if part is msgspec.UNSET else part.first[self.name]
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows of the whole split, of which a part of a dump has a range."""
+        part = self._store.record.part
+        return self.record.rows if part is msgspec.UNSET else part.rows[self.name]
 
     @property
     def fingerprint(self) -> str | None:
@@ -156,7 +170,9 @@ class Split:
             If the array is missing, or its shape or type differs from the attribute.
         """
         if self.record.inputs_from is not None and is_input(key):
-            return self.inputs_split()._array(key, self.record.committed)
+            first = self.first_row
+            ranges = ((start + first, stop + first) for start, stop in self.record.committed)
+            return self.inputs_split()._array(key, tuple(ranges))
         return self._array(key, self.record.committed)
 
     def inputs_split(self) -> Split:
@@ -269,8 +285,11 @@ class Store:
         self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())
-        return f"<cnatool store {str(self.path)!r}: {len(self._tensors)} tensors; {splits}>"
+        splits = ", ".join(
+            f"{name} ({count_text(len(split), 'row')})" for name, split in self.splits.items()
+        )
+        tensors = count_text(len(self._tensors), "tensor")
+        return f"<cnatool store {str(self.path)!r}: {tensors}; {splits or 'no splits yet'}>"
 
     @property
     def parts(self) -> MergedParts | None:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from cnatool.records.layout import (
     statistic_key,
 )
 from cnatool.store.format_table import find_metadata_faults
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.statistics import row_statistics
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Observer
     from cnatool.records.store import StoreRecord, TensorRecord
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
@@ -93,18 +95,11 @@ class Verification(Document, frozen=True, forbid_unknown_fields=True):
     faults: tuple[Fault, ...]
 
 
-class Progress(Protocol):
-    """Receives the progress of a verification."""
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        """Receive how many of a split's rows have been read."""
-
-
 def verify(
     store: str | Path,
     *,
     inputs: str | Path | Iterable[str | Path] = (),
-    observer: Progress | None = None,
+    observer: Observer | None = None,
 ) -> Verification:
     """Read every committed row of a store and check everything that can be checked.
 
@@ -118,8 +113,8 @@ def verify(
         The store.
     inputs : str, Path or iterable of these
         As of `cnatool.score`.
-    observer : Progress, optional
-        Receives the progress of the verification.
+    observer : Observer, optional
+        Receives the progress of the verification, and a note about a store that is not finished.
 
     Returns
     -------
@@ -138,11 +133,14 @@ def verify(
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _without_path(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
+    observer = observer or Silent()
+    if not opened.record.complete:
+        observer.note(explain_missing_rows(opened))
     metadata_faults = (Fault(where, None, problem) for where, problem in find_metadata_faults(path))
     faults = list(islice(metadata_faults, _MOST_FAULTS))
     arrays = read = 0
     for split in opened.splits.values():
-        check = _SplitCheck(split, opened.record, observer or Silent())
+        check = _SplitCheck(split, opened.record, observer)
         # A split that claims more rows than it has is not read to its end.
         faults += islice(check.faults(), _MOST_FAULTS - len(faults))
         arrays += check.arrays
@@ -152,7 +150,7 @@ def verify(
     return Verification(
         schema="cnatool.verify/1",
         store=str(path),
-        complete=all(split.record.complete for split in opened.splits.values()),
+        complete=opened.record.complete,
         committed=sum(map(len, opened.splits.values())),
         rows=sum(split.record.rows for split in opened.splits.values()),
         arrays=arrays,
@@ -164,7 +162,7 @@ def verify(
 class _SplitCheck:
     """The check of one split: all its arrays, a range of rows at a time, in bounded memory."""
 
-    def __init__(self, split: Split, record: StoreRecord, observer: Progress) -> None:
+    def __init__(self, split: Split, record: StoreRecord, observer: Observer) -> None:
         self._split = split
         self._record = record
         self._observer = observer

@@ -194,12 +194,11 @@ class StoreWriter:
         self._save()
 
     def _save(self) -> None:
-        splits = self.record.splits.values()
         attribute = msgspec.json.encode(self.record)
         self._tree.commit(
             attribute,
             attribute_checksum(attribute),
-            final=bool(splits) and all(split.complete for split in splits),
+            final=self.record.complete,
         )
 
 

@@ -19,6 +19,7 @@ from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TRAIN
+from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import list_measures
 from cnatool.studying.find import find_stores, name_stores
@@ -143,20 +144,9 @@ def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
 def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store; raise `MetricError` unless it has all of its rows."""
     store = open_store(path, inputs)
-    if not store.splits:
-        raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
-    for name, split in store.splits.items():
-        if not split.record.complete:
-            raise unfinished_error(path, name, len(split), split.record.rows)
+    if not store.record.complete:
+        raise MetricError(explain_missing_rows(store))
     return store
-
-
-def unfinished_error(path: str | Path, split: str, rows: int, expected: int) -> MetricError:
-    """Return the error for a split that lacks rows."""
-    return MetricError(
-        f"{path} is not finished: split {split} has {rows} of {expected} rows. Finish it with "
-        "`dump(..., resume=True)`."
-    )
 
 
 def _make_network(

@@ -19,7 +19,7 @@ from cnatool.scoring.split import locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.integrity import combine_digests
-from cnatool.studying.collect import unfinished_error
+from cnatool.store.missing_rows import check_has_rows, explain_missing_rows
 from cnatool.studying.statistics.plane import centred_gram
 
 if TYPE_CHECKING:
@@ -124,9 +124,10 @@ def select_minibatch(
 def _open_candidate(
     number: int, store: Store, name: str | None, samples: int, fields: ConventionFields
 ) -> _Candidate:
+    check_has_rows(store)
     split = _select_split(store, name)
     if not split.record.complete and len(split) < min(samples, split.record.rows):
-        raise unfinished_error(store.path, split.name, len(split), split.record.rows)
+        raise MetricError(explain_missing_rows(store))
     parts = select_splits(store, None, fields)
     for layer in parts.layers:
         if layer.tensor.varies:

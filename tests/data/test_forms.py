@@ -238,3 +238,24 @@ def test_every_form_gives_the_same_store(
     np.testing.assert_array_equal(found[1], y[order])
     np.testing.assert_array_equal(found[2], alpha[order])
     np.testing.assert_allclose(found[3], beta[order], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["colour", "grey"])
+def test_every_form_starts_at_any_sample(
+    kind: str, form: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = open_source(form(tmp_path, *DATA[kind]()))
+    every = next(iter(source.blocks(source.rows)))
+    for start, limit in ((0, 60), (1, None), (17, 30), (20, 1), (59, None), (60, None), (5, 0)):
+        end = 60 if limit is None else min(60, start + limit)
+        blocks = list(source.blocks(7, limit, start))
+        assert [len(block.ids) for block in blocks] == [
+            min(7, end - first) for first in range(start, end, 7)
+        ]
+        assert [row for block in blocks for row in block.ids] == every.ids[start:end]
+        if blocks:
+            found = np.concatenate([block.inputs[0] for block in blocks])
+            np.testing.assert_array_equal(found, every.inputs[0][start:end])
+            labels = np.concatenate([block.labels for block in blocks])
+            np.testing.assert_array_equal(labels, every.labels[start:end])

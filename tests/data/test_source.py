@@ -14,6 +14,9 @@ def test_spans_cover_the_rows_and_stop_at_the_limit() -> None:
     assert list(row_ranges(10, 4, 6)) == [(0, 4), (4, 6)]
     assert list(row_ranges(10, 4, 99)) == [(0, 4), (4, 8), (8, 10)]
     assert list(row_ranges(10, 4, 0)) == []
+    assert list(row_ranges(10, 4, None, 3)) == [(3, 7), (7, 10)]
+    assert list(row_ranges(10, 4, 5, 3)) == [(3, 7), (7, 8)]
+    assert list(row_ranges(10, 4, None, 10)) == []
 
 
 def test_spans_refuse_what_cannot_be_meant() -> None:

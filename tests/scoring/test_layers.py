@@ -197,8 +197,11 @@ def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
     with changed(tmp_path) as attribute:
         attribute["splits"]["test"].update(committed=[], complete=False, checksums=None)
     done = run("layers", tmp_path / "net.zarr")
-    assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr
-    split = cnatool.score_layers(tmp_path / "net.zarr").splits["test"]
+    said = f"{tmp_path / 'net.zarr'} is not finished: it has 0 of 120 rows of test"
+    assert said in done.stderr.splitlines()
+    result = cnatool.score_layers(tmp_path / "net.zarr")
+    assert result.notes[0] == said
+    split = result.splits["test"]
     assert (split.complete, split.samples, split.rows) == (False, 0, 120)
     assert {part.reason for part in split.layers} == {"no samples"}
 

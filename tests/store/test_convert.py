@@ -136,7 +136,7 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
     append(split, arrays(20_000), 0, 9000)
     with pytest.raises(
         UsageError,
-        match=r"s\.h5 is not finished: 8192 of 20000 rows of split 'train' are committed",
+        match=r"s\.h5 is not finished: it has 8,192 of 20,000 rows of train",
     ):
         cnatool.convert(tmp_path / "s.h5", tmp_path / "t.zarr")
     writer.close()

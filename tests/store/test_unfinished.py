@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.command import run
-from support.dumps import command, make_data
+from support.dumps import command, commit_often, make_data
 from support.notes import Notes
 
 import cnatool
-from cnatool.errors import CnatoolError
+from cnatool.errors import CnatoolError, MetricError, UsageError
 
 ROWS = 60_000
 
@@ -58,9 +59,9 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
     part = result.splits["train"]
     assert 0 < part.samples < part.rows == ROWS
     assert scored.returncode == inspected.returncode == verified.returncode == 0
-    assert f" of {ROWS} rows are scored" in scored.stderr
-    assert f" of {ROWS} rows, unfinished, labels" in inspected.stdout
-    assert f" of {ROWS + 10} rows, which were read)" in verified.stdout
+    assert f" of {ROWS:,} rows of train" in scored.stderr
+    assert f" of {ROWS:,} rows, unfinished, labels" in inspected.stdout
+    assert f" of {ROWS + 10:,} rows, which were read)" in verified.stdout
     assert "nothing is wrong" in verified.stdout
 
 
@@ -69,8 +70,6 @@ def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> No
     make_data(tmp_path, 300, 100)
 
     with pytest.MonkeyPatch.context() as patch:
-        from support.dumps import commit_often
-
         commit_often(patch)
         options = {"batch_size": 16}
         with pytest.raises(KeyboardInterrupt):
@@ -97,3 +96,194 @@ def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> No
     del found["splits"]["test"]["available"], whole["splits"]["test"]["available"]
     assert found["splits"] == whole["splits"]
     assert found["cna_area"] == whole["cna_area"]
+
+
+# A process that dies where a method of the store's writer would be called.
+_KILLED = """
+import os, sys
+import numpy as np
+import cnatool
+from cnatool.store import writer
+
+def die(*arguments, **options):
+    os._exit(9)
+
+kind, method, path = sys.argv[1:]
+writer_class, name = method.split(".")
+setattr(getattr(writer, writer_class), name, die)
+if kind == "dump":
+    cnatool.dump("net.onnx", "data", path)
+with cnatool.create_store(path, tensors=["z"], outputs=["z"]) as store:
+    store.append("train", inputs=np.zeros((3, 2)), outputs=np.zeros((3, 2)))
+"""
+_DUMP_ENDS = (
+    "has no rows yet: its dump has not committed any. Wait until its dump ends or, if that was "
+    "interrupted, run the same dump again with --resume to continue it."
+)
+_RECORDING_ENDS = (
+    "has no rows yet: its recording has not committed any. Wait until its recording ends or, if "
+    "that was interrupted, record the network again."
+)
+
+
+def killed(folder: Path, kind: str, method: str, name: str) -> str:
+    """Leave a store in a folder as a process does that is killed before its first commit."""
+    words = [sys.executable, "-c", _KILLED, kind, method, name]
+    ended = subprocess.run(words, cwd=folder, capture_output=True, check=False)
+    assert ended.returncode == 9, ended.stderr.decode()
+    return name
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores without rows, as a kill leaves them, beside a whole one."""
+    folder = make_data(tmp_path_factory.mktemp("rowless"), 300, 100)
+    run("dump", "net.onnx", "data", "-o", "whole.zarr", cwd=folder)
+    for suffix in (".zarr", ".h5"):
+        for kind in ("dump", "record"):
+            killed(folder, kind, "StoreWriter.split", f"{kind}-without-splits{suffix}")
+            killed(folder, kind, "SplitWriter.append", f"{kind}-without-rows{suffix}")
+    return folder
+
+
+ROWLESS = [
+    (f"{kind}-without-{what}{suffix}", advice)
+    for kind, advice in (("dump", _DUMP_ENDS), ("record", _RECORDING_ENDS))
+    for what in ("splits", "rows")
+    for suffix in (".zarr", ".h5")
+]
+
+
+@pytest.mark.parametrize(("name", "advice"), ROWLESS)
+def test_a_store_without_rows_is_never_taken_for_a_whole_one(
+    here: Path, name: str, advice: str
+) -> None:
+    before = {path.name for path in here.iterdir()}
+    for words in (
+        ("score", name),
+        ("score", "whole.zarr", "--test", name),
+        ("layers", name),
+        ("compare", name, "whole.zarr"),
+        ("compare", "whole.zarr", name),
+        ("convert", name, "copy.zarr"),
+        ("plot", name, "--figure", "depth-profile", "-o", "picture.json"),
+        ("plot", name, "--figure", "alpha-beta", "-o", "picture.json"),
+        ("dump", "net.onnx", "data", "-o", "other.zarr", "--inputs-from", name),
+    ):
+        refused = run(*words, cwd=here, code=2)
+        assert refused.stdout == ""
+        assert refused.stderr.splitlines()[-1] == f"cnatool: {name} {advice}", words
+    # What such a refusal must not leave; a lock stays beside every store that was written.
+    left = {path.name for path in here.iterdir()} - before
+    assert all(path.endswith(".lock") for path in left)
+    studied = run("study", name, "whole.zarr", cwd=here, code=1)
+    assert f"left out: {name} {advice}" in studied.stderr.splitlines()
+    drawn = run(
+        *("plot", name, "whole.zarr", "--figure", "area", "-o", here.parent / "area.json"),
+        cwd=here,
+        code=1,
+    )
+    assert f"left out: {name} {advice}" in drawn.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("name", "advice"), ROWLESS)
+def test_verify_and_inspect_say_that_there_are_no_rows(here: Path, name: str, advice: str) -> None:
+    verified = run("verify", name, cwd=here, code=1)
+    assert verified.stdout.startswith(f"{name}: nothing to check (")
+    assert f"{name} {advice}" in verified.stderr.splitlines()
+    found = json.loads(run("verify", name, "--json", cwd=here, code=1).stdout)
+    assert (found["complete"], found["committed"], found["faults"]) == (False, 0, [])
+    inspected = run("inspect", name, cwd=here)
+    assert f"{name} {advice}".startswith(inspected.stderr.strip())
+    assert "has no rows yet" in inspected.stderr
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_the_advice_helps(suffix: str, tmp_path: Path) -> None:
+    make_data(tmp_path, 300, 100)
+    name = killed(tmp_path, "dump", "StoreWriter.split", f"s{suffix}")
+    run("dump", "net.onnx", "data", "-o", name, "--resume", cwd=tmp_path)
+    assert cnatool.verify(tmp_path / name).complete
+    assert json.loads(run("verify", name, "--json", cwd=tmp_path).stdout)["committed"] == 400
+
+
+@pytest.fixture(scope="module", params=["train", "test"])
+def partial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of which 64 rows of one split are committed, beside the whole one."""
+    folder = make_data(tmp_path_factory.mktemp(request.param), 300, 100)
+    with pytest.MonkeyPatch.context() as patch:
+        commit_often(patch)
+        with pytest.raises(KeyboardInterrupt):
+            cnatool.dump(
+                folder / "net.onnx",
+                folder / "data",
+                folder / "part.zarr",
+                batch_size=16,
+                observer=Notes(request.param, 64),
+            )
+        cnatool.dump(folder / "net.onnx", folder / "data", folder / "whole.zarr", batch_size=16)
+    return folder
+
+
+def rows_of(folder: Path) -> str:
+    splits = cnatool.open(folder / "part.zarr").splits
+    pairs = [(name, len(split), split.record.rows) for name, split in splits.items()]
+    lacking = [f"{rows} of {whole} rows of {name}" for name, rows, whole in pairs if rows < whole]
+    assert lacking
+    return f"part.zarr is not finished: it has {' and '.join(lacking)}"
+
+
+def test_every_command_says_which_rows_it_read(partial: Path) -> None:
+    said = rows_of(partial)
+    for words in (
+        ("score", "part.zarr"),
+        ("layers", "part.zarr"),
+        ("compare", "part.zarr", "whole.zarr"),
+        ("compare", "whole.zarr", "part.zarr"),
+    ):
+        code = 1 if words[0] == "compare" else 0
+        assert f"note: {said}" in run(*words, cwd=partial, code=code).stdout.splitlines()
+        document = json.loads(run(*words, "--json", cwd=partial, code=code).stdout)
+        assert said in document["notes"]
+    for words in (
+        ("score", "part.zarr"),
+        ("layers", "part.zarr"),
+        ("inspect", "part.zarr"),
+        ("plot", "part.zarr", "--figure", "depth-profile", "-o", "picture.json"),
+        ("plot", "part.zarr", "--figure", "alpha-beta", "-o", "picture.json"),
+    ):
+        assert said in run(*words, cwd=partial).stderr.splitlines()
+    assert f"{said}. Wait until its dump ends" in run("verify", "part.zarr", cwd=partial).stderr
+    refused = run("convert", "part.zarr", "copy.zarr", cwd=partial, code=2).stderr
+    assert f"{said}. Wait until its dump ends" in refused
+    for words in (("score", "whole.zarr"), ("inspect", "whole.zarr"), ("verify", "whole.zarr")):
+        whole = run(*words, cwd=partial)
+        assert "not finished" not in whole.stdout + whole.stderr
+
+
+def test_a_profile_is_titled_with_the_rows_that_it_shows(partial: Path) -> None:
+    run("plot", "part.zarr", "--figure", "depth-profile", "-o", "picture.json", cwd=partial)
+    picture = (partial / "picture.json").read_text()
+    for split in cnatool.open(partial / "part.zarr").splits.values():
+        assert f"{split.name}, n = {len(split)}" in picture
+
+
+def test_rows_that_are_not_there_are_not_compared(partial: Path) -> None:
+    splits = cnatool.open(partial / "part.zarr").splits
+    empty = [name for name, split in splits.items() if not len(split)]
+    found = cnatool.compare(partial / "part.zarr", partial / "whole.zarr")
+    assert not found.same
+    assert list(found.splits) == [name for name in splits if name not in empty]
+    for name in empty:
+        part = partial / "part.zarr"
+        assert f"split {name} is not compared: {part} has no rows of it yet" in found.notes
+        assert f"split {name} has 0 rows and 100" in found.differences
+        with pytest.raises(MetricError, match="is not finished"):
+            cnatool.compare(partial / "part.zarr", partial / "whole.zarr", split=name)
+    with pytest.raises(UsageError, match="is not finished"):
+        cnatool.dump(
+            partial / "net.onnx",
+            partial / "data",
+            partial / "other.zarr",
+            inputs_from=partial / "part.zarr",
+        )

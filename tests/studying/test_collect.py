@@ -198,7 +198,8 @@ def test_what_cannot_be_scored_is_told(family: Path, tmp_path: Path) -> None:
     assert reasons["empty"] == "no store is in this folder"
     assert "zarr.json cannot be read" in reasons["broken.zarr"]
     assert reasons["unfinished.zarr"].endswith(
-        "is not finished: split test has 40 of 60 rows. Finish it with `dump(..., resume=True)`."
+        "is not finished: it has 40 of 60 rows of test. Wait until its dump ends or, if that "
+        "was interrupted, run the same dump again with `resume=True` to continue it."
     )
     assert "checksum" in reasons["flipped.zarr"]
     assert reasons["nowhere.zarr"] == "nowhere.zarr: no such file or folder."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnatool.cli.console import print_json
+from cnatool.cli.console import note, print_json
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import (
     OUTPUT,
@@ -61,9 +61,13 @@ def inspect(
 
     if is_store(path):
         from cnatool.dumping.results import store_inspection
+        from cnatool.store.missing_rows import describe_missing_rows
         from cnatool.store.reader import open_store
 
         store = open_store(path)
+        unfinished = describe_missing_rows(store)
+        if unfinished is not None:
+            note(unfinished)
         if json:
             print_json(store_inspection(store).to_json())
             return

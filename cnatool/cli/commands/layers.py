@@ -5,7 +5,6 @@ from __future__ import annotations
 from cnatool.cli.console import (
     PATIENCE,
     ConsoleObserver,
-    note,
     print_result,
     read_pairs,
 )
@@ -32,7 +31,6 @@ def layers(
     """Show z over depth, and what each layer contributes to β and CNA."""
     from cnatool.cli.tables.layers import print_layer_scores
     from cnatool.scoring.layers import score_layers
-    from cnatool.scoring.notes import unfinished_text
 
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
         scores = score_layers(
@@ -44,7 +42,4 @@ def layers(
             inputs=inputs or (),
             observer=observer,
         )
-    for name, split in scores.splits.items():
-        if not split.complete:
-            note(unfinished_text(name, split.samples, split.rows))
     print_result(scores, print_layer_scores, json=json)

@@ -96,7 +96,6 @@ def score(
     """
     from cnatool.cli.tables.score import print_baselines, print_score
     from cnatool.metrics.convention import Convention
-    from cnatool.scoring.notes import unfinished_text
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
     from cnatool.scoring.score import score_store
@@ -118,9 +117,6 @@ def score(
             observer=observer,
         )
         result = scored.result(observer)
-    for name, split in result.splits.items():
-        if not split.complete:
-            note(unfinished_text(name, split.samples, split.rows))
     if samples is not None:
         named = str(result.convention)
         write_frames(scored.frames(), sample_schema(), samples, convention=named)

@@ -22,28 +22,34 @@ def verify(
 ) -> None:
     """Check a store: checksums, shapes, attribute and statistics.
 
-    The exit code is 1 if the store has faults.
+    The exit code is 1 if the store has faults, or no rows yet.
     """
     from cnatool._util.text import bytes_text, count_text
     from cnatool.store.verify import verify as verify_store
 
     def print_faults(verification: Verification) -> None:
         print_lines(map(_fault_text, verification.faults))
-        checked = f"{verification.arrays} arrays, {bytes_text(verification.bytes)}"
-        if not verification.complete and verification.arrays:
+        checked = f"{count_text(verification.arrays, 'array')}, {bytes_text(verification.bytes)}"
+        if verification.committed and not verification.complete:
             checked += (
-                f"; it is not finished: {verification.committed} of {verification.rows} rows, "
+                f"; it is not finished: {verification.committed:,} of {verification.rows:,} rows, "
                 "which were read"
             )
         count = len(verification.faults)
-        verdict = count_text(count, "fault") if count else "nothing is wrong"
+        good = "nothing to check" if _is_empty(verification) else "nothing is wrong"
+        verdict = count_text(count, "fault") if count else good
         print_line(f"{store}: {verdict} ({checked})")
 
     with ConsoleObserver(quiet=quiet or json) as observer:
         verification = verify_store(store, inputs=inputs or (), observer=observer)
     print_result(verification, print_faults, json=json)
-    if verification.faults:
+    if verification.faults or _is_empty(verification):
         raise typer.Exit(1)
+
+
+def _is_empty(verification: Verification) -> bool:
+    """Whether a store has no row yet, so that nothing speaks for it."""
+    return not verification.complete and not verification.committed
 
 
 def _fault_text(fault: Fault) -> str:

@@ -70,6 +70,11 @@ def _print_origin(store: Store, *, every: bool) -> None:
     aside = hidden_path(store.path)
     if aside.exists():
         print_line(f"until it is finished, the store that it replaces is kept as {aside}")
+    if record.part:
+        print_line(f"{record.part} of a dump; `cnatool merge` makes one store of all")
+    if record.parts:
+        count = count_text(len(record.parts), "part")
+        print_line(f"merged from {count}, the first {printable(record.parts[0].store)}")
     if record.model is not None:
         print_line(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
     if record.runtime is not None:
@@ -114,9 +119,9 @@ def _print_origin(store: Store, *, every: bool) -> None:
 
 def _rows_text(split: Split) -> str:
     record = split.record
-    text = f"{len(split)} rows"
+    text = count_text(len(split), "row")
     if not record.complete:
-        text = f"{len(split)} of {record.rows} rows, unfinished"
+        text = f"{len(split):,} of {record.rows:,} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
         text = f"{record.rows:,} of {record.available:,} samples"
     if record.skipped:

@@ -117,7 +117,7 @@ def _draw_panel(scores: LayerScores, split: SplitLayers, title: str, options: Op
         line(measured, 1.6),
         points(measured.encode(shape=shape), 42),
         options=options,
-        title=panel_title(f"{printable(title)}, n = {split.rows:,}"),
+        title=panel_title(f"{printable(title)}, n = {split.samples:,}"),
     )
 
 

@@ -268,8 +268,8 @@ class Broken:
     inputs = (InputSpec("x", np.dtype(np.uint8), (1,)),)
 
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Any:
-        for start in range(0, self.rows, rows):
-            ids = [str(i) for i in range(start, start + rows)]
+        for first in range(start, self.rows, rows):
+            ids = [str(i) for i in range(first, first + rows)]
             faults = {row: f"{ids[row]} is broken." for row in range(0, rows, 2)}
             yield Block(ids, (np.zeros((rows, 1), np.uint8),), None, (), faults)
 

@@ -1,0 +1,260 @@
+"""Parts are merged to one store: the one that a single process writes, or none at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import refused, run
+from support.dumps import commit_often, make_small, same_arrays
+from support.networks import Builder, saved
+from support.notes import Notes
+from support.parts import Parts, tree
+from support.steps import in_process, steps
+from support.stores import changed_attribute
+
+import cnatool
+from cnatool.errors import StoreInUseError, UsageError
+from cnatool.store.lock import lock_store
+from cnatool.store.zarr import shard
+
+FORMS = ["zarr", "h5"]
+MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+# Each change of the file system is too many for the slower formats.
+STRIDE = 7
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"keep": "statistics", "statistics": "all"},
+    {"batch_size": 24, "dtype": "float16", "tags": {"epoch": "3"}},
+    {"codec": "gzip", "labels": "none"},
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    commit_often(monkeypatch)
+    return Parts(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_copy_is_byte_for_byte_the_store_of_one_process(
+    options: dict[str, Any], count: int, here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "_MOST_CHUNKS", 3)
+    whole = here.dump("whole.zarr", **options)
+    paths = here.parts(count, **options)
+    notes = Notes()
+    copied = cnatool.merge(reversed(paths), here.folder / "copied.zarr", copy=True, observer=notes)
+    assert tree(copied.path) == tree(whole.path)
+    assert notes.done[-1] == ("test", 150, 150)
+    for path in paths:
+        shutil.rmtree(path)
+    assert cnatool.verify(copied.path).faults == ()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("source", FORMS)
+@pytest.mark.parametrize("target", FORMS)
+def test_a_copy_in_each_format(
+    source: str, target: str, options: dict[str, Any], here: Parts
+) -> None:
+    whole = here.dump(f"whole.{target}", **options)
+    paths = here.parts(5, source, **options)
+    copied = cnatool.merge(paths, here.folder / f"copied.{target}", copy=True)
+    same_arrays(copied.path, whole.path)
+    if source == target:
+        for name, split in whole.splits.items():
+            for key in ("ids", "inputs/0", "statistics/sum"):
+                array = copied.splits[name].array(key)
+                truth = split.array(key)
+                assert (array.codec, array.chunk_rows) == (truth.codec, truth.chunk_rows)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_chunks_are_copied_as_they_are_encoded(
+    form: str, here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnatool.store import chunks
+
+    paths = here.parts(2, form)
+    appended: list[int] = []
+    original = chunks.ChunkedArray.append
+
+    def append(self: Any, rows: Any, *, borrowed: bool = False) -> None:
+        appended.append(rows.nbytes)
+        original(self, rows, borrowed=borrowed)
+
+    monkeypatch.setattr(chunks.ChunkedArray, "append", append)
+    store = cnatool.merge(paths, here.folder / f"copied.{form}", copy=True)
+    whole = sum(
+        store.splits[name].array(key)[:].nbytes
+        for name in store.splits
+        for key in ("inputs/0", "outputs/0", "activations/0", "activations/1", "statistics/sum")
+    )
+    # Ids of HDF5, and what of narrow arrays does not fill a chunk.
+    assert sum(appended) < whole / 4
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST}")
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+@pytest.mark.parametrize("form", FORMS)
+def test_digits(form: str, keep: str, tmp_path: Path) -> None:
+    """Real images, in the batches, chunks and commits of every dump."""
+    b = Builder()
+    b.node("Relu", [b.gemm("x", "hidden", 784, 64)], "active")
+    b.gemm("active", "logits", 64, 10)
+    model = saved(b.model({"x": ("n", 784)}, {"logits": ("n", 10)}), tmp_path / "net.onnx")
+
+    def dump(name: str, **options: Any) -> Path:
+        return cnatool.dump(model, MNIST, tmp_path / name, keep=keep, limit=9000, **options).path
+
+    whole = dump(f"whole.{form}")
+    paths = [dump(f"p{number}.{form}", part=(number, 3)) for number in (1, 2, 3)]
+    copied = cnatool.merge(paths, tmp_path / f"copied.{form}", copy=True)
+    if form == "zarr":
+        assert tree(copied.path) == tree(whole)
+    else:
+        same_arrays(copied.path, whole)
+    merged = cnatool.merge(paths, tmp_path / f"merged.{form}")
+    assert cnatool.verify(merged.path).faults == ()
+    assert cnatool.score(merged.path).splits == cnatool.score(whole).splits
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_missing_part_is_named(copy: bool, form: str, here: Parts) -> None:
+    paths = here.parts(8, form)
+    target = here.folder / "merged.zarr"
+    text = r"of 8 parts, 1 part is missing: 3\. Dump it with `part=3/8`, and name all parts"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths[:2] + paths[3:], target, copy=copy)
+    with pytest.raises(UsageError, match=r"7 parts are missing: 1, 2, 3, 4, 5 and 2 more\."):
+        cnatool.merge(paths[7:], target, copy=copy)
+    assert not target.exists()
+
+
+def test_a_part_given_twice_is_named(here: Parts) -> None:
+    paths = here.parts(3)
+    again = here.dump("again.zarr", part=(2, 3)).path
+    with pytest.raises(UsageError, match=r"p2\.zarr and .*again\.zarr are both part 2 of 3\."):
+        cnatool.merge([*paths, again], here.folder / "merged.zarr")
+    with pytest.raises(UsageError, match=r"p2\.zarr is named twice\. Name each part once"):
+        cnatool.merge([*paths, paths[1]], here.folder / "merged.zarr")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"model": "other.onnx"}, r"model files .* in .*p1\.zarr and .* in .*p2\.zarr"),
+        ({"batch_size": 32}, r"runtime batch size 16 in .*p1\.zarr and 32 in .*p2\.zarr"),
+        ({"threads": 2}, r"runtime threads \d in .*`threads=N` is the same on machines with"),
+        ({"keep": "statistics"}, r"'fc1' kept full in .* and statistics in"),
+        ({"scale": 0.5}, r"preprocessing 'x' scale"),
+        ({"tags": {"epoch": "2"}}, r"tags none in .* and epoch=2 in"),
+        ({"labels": "none"}, r"splits 'train' labels True in"),
+        ({"limit": 300}, r"they do not divide the same rows"),
+        ({"part": (2, 4)}, r"p1\.zarr is part 1 of 3 .*p2\.zarr is part 2 of 4"),
+    ],
+)
+def test_a_part_of_another_dump_is_named(options: dict[str, Any], text: str, here: Parts) -> None:
+    paths = here.parts(3)
+    here.dump("p2.zarr", **{"part": (2, 3)} | options, overwrite=True)
+    if "threads" in options:
+        with changed_attribute(paths[1]) as about:
+            about["runtime"]["threads"] = 64
+    for copy in (False, True):
+        with pytest.raises(UsageError, match=text):
+            cnatool.merge(paths, here.folder / "merged.zarr", copy=copy)
+    assert not (here.folder / "merged.zarr").exists()
+
+
+def test_parts_that_another_version_divided(here: Parts) -> None:
+    paths = here.parts(3)
+    with changed_attribute(paths[1]) as about:
+        about["part"]["first"]["train"] -= 16
+    with pytest.raises(UsageError, match=r"p2\.zarr \(part 2 of 3\) begins at row .* of train"):
+        cnatool.merge(paths, here.folder / "merged.zarr")
+
+
+def test_what_is_no_finished_part_is_named(here: Parts) -> None:
+    paths = here.parts(2)
+    whole = here.dump("whole.zarr").path
+    target = here.folder / "merged.zarr"
+    with pytest.raises(UsageError, match=r"whole\.zarr is no part of a dump\. Merge stores that"):
+        cnatool.merge([*paths, whole], target)
+    with pytest.raises(UsageError, match="there are no parts to merge"):
+        cnatool.merge([], target)
+    cnatool.merge(paths, target)
+    with pytest.raises(UsageError, match=r"merged\.zarr is merged already\. Merge stores that"):
+        cnatool.merge([target], here.folder / "again.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        here.dump("p1.zarr", part=(1, 2), overwrite=True, observer=Notes("train", 150))
+    text = r"p1\.zarr is not finished: it has 192 of 320 rows of train"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths, target, overwrite=True)
+    assert cnatool.open(target).parts is not None
+
+
+def test_nothing_is_replaced_by_mistake(here: Parts) -> None:
+    paths = here.parts(2)
+    with pytest.raises(UsageError, match=r"would replace .*p1\.zarr \(part 1 of 2\), a part of it"):
+        cnatool.merge(paths, paths[0], overwrite=True)
+    target = here.folder / "merged.zarr"
+    with lock_store(target), pytest.raises(StoreInUseError):
+        cnatool.merge(paths, target)
+    cnatool.merge(paths, target)
+    with pytest.raises(cnatool.NotAStoreError, match="exists already"):
+        cnatool.merge(paths, target)
+    assert cnatool.merge(paths, target, copy=True, overwrite=True).parts is None
+
+
+def test_the_command(here: Parts) -> None:
+    paths = [path.name for path in here.parts(2)]
+    result = run("merge", *paths, "-o", "merged.zarr", cwd=here.folder)
+    assert result.stdout == "merged.zarr\n"
+    assert "merged.zarr refers to its 2 parts: keep them, and move all together" in result.stderr
+    assert "next: cnatool score merged.zarr" in result.stderr
+    quiet = run("merge", *paths, "-o", "copy.h5", "--copy", "-q", cwd=here.folder)
+    assert (quiet.stdout, quiet.stderr) == ("copy.h5\n", "")
+    assert "--part 1/2" in refused("merge", "p2.zarr", "-o", "m.zarr", cwd=here.folder)
+    assert "--overwrite" in refused("merge", *paths, "-o", "copy.h5", cwd=here.folder)
+
+
+def kill_at_every_step(folder: str, form: str, copy: str) -> None:
+    """End a merge before each of its changes to the disk; the old store or the new one is there."""
+    make_small()
+    here = Path(folder)
+    paths = sorted(here.glob("p?.zarr"))
+    target = here / f"s.{form}"
+    old = here / f"old.{form}"
+
+    truth = cnatool.open(old).record
+
+    def prepare() -> None:
+        for left in [*here.glob("s.*"), *here.glob(".s.*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        (shutil.copytree if old.is_dir() else shutil.copyfile)(old, target)
+
+    def work() -> None:
+        cnatool.merge(paths, target, copy=copy == "copy", overwrite=True)
+
+    for step in steps(work, prepare, STRIDE):
+        there = target if target.exists() else here / f".s.{form}.replaced"
+        # The old store, or all of the new one.
+        assert cnatool.verify(there).faults == ()
+        found = cnatool.open(there)
+        assert found.record == truth or all(s.record.complete for s in found.splits.values())
+        work()
+        assert cnatool.open(target).record != truth
+        assert not list(here.glob(".s.*")), step
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("copy", ["copy", "refer"])
+def test_a_killed_merge(copy: str, form: str, here: Parts) -> None:
+    here.parts(3)
+    here.dump(f"old.{form}", model="other.onnx")
+    in_process(kill_at_every_step, here.folder, form, copy)
