@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
 from onnx import helper
@@ -55,7 +55,7 @@ def check_sizes(
             "smaller batch."
         )
     inputs = {name: (count, *shape) for name, shape in samples.items()}
-    sizes = dict(tensor_bytes(graph.model, inputs))
+    sizes = tensor_bytes(graph.model, inputs)
     _check_computed(graph, {n: size for n, size in sizes.items() if n not in graph.dynamic})
     if not sizes:
         return
@@ -73,7 +73,7 @@ def check_sizes(
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:
     """Refuse huge constants, which a few bytes of a model can demand."""
-    _check_computed(graph, dict(tensor_bytes(model, {})))
+    _check_computed(graph, tensor_bytes(model, {}))
 
 
 def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
@@ -87,10 +87,18 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
             )
 
 
-def tensor_bytes(
+class SizedTensor(NamedTuple):
+    """A tensor whose shape follows from those of the inputs."""
+
+    name: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def infer_sizes(
     model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[str, int]]:
-    """Yield the size of each tensor whose shape follows from those of the inputs."""
+) -> Iterator[SizedTensor]:
+    """Yield each tensor whose shape follows from those of the inputs."""
     light = _light(model, inputs)
     computed = {name for node in light.graph.node for name in node.output} | inputs.keys()
     try:
@@ -102,9 +110,14 @@ def tensor_bytes(
         kind = value.type.tensor_type
         if value.name not in computed:
             continue
-        dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
+        dims = tuple(dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim)
         if kind.HasField("shape") and min(dims, default=1) > 0:
-            yield value.name, math.prod(dims) * _item_bytes(kind.elem_type)
+            yield SizedTensor(value.name, dims, math.prod(dims) * _item_bytes(kind.elem_type))
+
+
+def tensor_bytes(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the size of each tensor whose shape follows from those of the inputs."""
+    return {tensor.name: tensor.bytes for tensor in infer_sizes(model, inputs)}
 
 
 def _item_bytes(kind: int) -> int:

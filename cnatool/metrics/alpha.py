@@ -23,6 +23,8 @@ from cnatool.metrics.count_entropy import (
 from cnatool.metrics.row_counts import NUMBERS, count_many_rows, count_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import OutOfRange
@@ -115,12 +117,10 @@ def level_entropy(
     out_of_range: OutOfRange,
     density: bool,
     first_row: int = 0,
-    many: bool = False,
 ) -> NDArray[np.float64]:
     """Return the `entropy` of 8-bit images from (n, 256) counts of their levels.
 
-    `many` is as of `entropy`, and changes nothing: the levels are counted. Raises `DataError` for a
-    level outside the range, or a sample without any value.
+    Raises `DataError` for a level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
     tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))
@@ -137,7 +137,7 @@ def level_entropy(
     for width in np.unique(widths):
         rows = np.flatnonzero(widths == width)
         binned = tally.binned(numbers[rows])
-        bits[rows] = _binned_entropy(binned, int(width), rows + first_row, tally.widths)
+        bits[rows] = _binned_entropy(binned, int(width), rows + first_row, tally)
     return bits
 
 
@@ -198,6 +198,7 @@ class _Bounds:
 class _Tally(Protocol):
     """Maps values of one type to small numbers, and the counts of these to bins."""
 
+    bounds: _Bounds
     size: int
     elements: int  # to count at a time
     widths: BinWidths | None  # of the bins, for the density form
@@ -205,7 +206,7 @@ class _Tally(Protocol):
     def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
         """Return numbers 0 … size − 1 in the block's shape."""
 
-    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Return the bins' counts, without what was dropped."""
 
 
@@ -234,7 +235,7 @@ class _WidePixels:
         self.check(block, first_row)
         return np.take(self.table, block)
 
-    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return counts[:, : self.bounds.bins]
 
     def check(self, block: NDArray[Any], first_row: int) -> None:
@@ -278,7 +279,7 @@ class _Pixels(_WidePixels):
             row, number = outside[0]
             self.refuse(first_row + int(row), int(np.flatnonzero(~self.inside)[int(number)]))
 
-    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         inside = counts[:, self.kept]
         if self.starts.size == inside.shape[1]:  # no two levels share a bin
             return inside
@@ -314,7 +315,7 @@ class _Floats:
             bounds.refuse(first_row + int(row), value, f"{value:g}")
         return bounds.number(values.clip(bounds.low, bounds.high))
 
-    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return counts[:, : self.bounds.bins]
 
 
@@ -324,7 +325,8 @@ def _entropy_by_blocks(
     """Count block by block; H = log2 N − Σ c log2 c / N, with c the counts and N their sum."""
     n, width = flat.shape
     bits = np.empty(n)
-    step, numbers, count = tally.elements, NUMBERS, count_rows
+    step, numbers = tally.elements, NUMBERS
+    count: Callable[[NDArray[Any], int], NDArray[np.integer[Any]]] = count_rows
     if many:
         step, numbers, count = _MANY * step, _MANY * NUMBERS, count_many_rows
     rows = max(1, min(numbers // tally.size, step // width))
@@ -338,24 +340,28 @@ def _entropy_by_blocks(
             tally.binned(counts),
             width,
             np.arange(start, start + len(block)) + first_row,
-            tally.widths,
+            tally,
         )
     return bits
 
 
 def _binned_entropy(
-    binned: NDArray[np.intp], width: int, rows: NDArray[np.intp], widths: BinWidths | None
+    binned: NDArray[np.integer[Any]],
+    width: int,
+    rows: NDArray[np.intp],
+    tally: _Tally,
 ) -> NDArray[np.float64]:
-    """Return the entropy, or its density form, of counts of at most `width` values a row."""
-    total = binned.sum(axis=1)
+    """Return the entropy, or its density form, of the bins' counts for `width` values a row."""
+    dropping = tally.bounds.out_of_range == "drop"
+    total = binned.sum(axis=1) if dropping else np.full(len(binned), width)
     if not total.all():
         raise DataError(
             f"Sample row {rows[np.argmin(total)]} has no value inside the range, and nothing is "
             "left of it: use `range='LO:HI'` or `out_of_range='clip'`."
         )
-    if widths is None:
+    if tally.widths is None:
         return entropy_of_counts(binned, total, width)
-    return density_entropy_of_counts(binned, total, width, widths)
+    return density_entropy_of_counts(binned, total, width, tally.widths)
 
 
 def _symbol_entropy(flat: NDArray[Any]) -> NDArray[np.float64]:

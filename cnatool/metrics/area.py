@@ -57,10 +57,18 @@ def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve
     return _normalise(*(smooth_split(*split, window) for split in splits))
 
 
-def sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
-    """Sort splits of (alpha, beta) by `curve_order`, or return why they have no CNA-A."""
+def sort_splits(
+    first: Curve,
+    second: Curve,
+    window: int,
+    orders: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = (None, None),
+) -> tuple[Curve, Curve] | str:
+    """Sort splits of (alpha, beta) by `curve_order`, or return why they have no CNA-A.
+
+    `orders` are these orders, where they are known.
+    """
     splits: list[Curve] = []
-    for alpha, beta in (first, second):
+    for (alpha, beta), order in zip((first, second), orders, strict=True):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
         if a.size < window:
             return (
@@ -71,7 +79,8 @@ def sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve]
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))
             if broken:
                 return f"{name} is not finite for {broken} of {values.size} samples of a split"
-        order = curve_order(a, b)
+        if order is None:
+            order = curve_order(a, b)
         splits.append((a[order], b[order]))
     return splits[0], splits[1]
 

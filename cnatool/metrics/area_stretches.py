@@ -16,7 +16,7 @@ import numpy as np
 from cnatool._util.observer import ignore_progress
 from cnatool.metrics.area import measure_pieces, normalise_in_place, smooth_split
 from cnatool.metrics.resampling import MANY, resample_counts
-from cnatool.metrics.smoothing import sort_ties
+from cnatool.metrics.smoothing import merge_curves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,11 +97,8 @@ def relabel_stretches(
 
     Returns (relabellings,) numbers; parameters are as of `resample_stretches`.
     """
-    alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    alpha, beta = merge_curves(first, second)
     size, total = min(first[0].size, second[0].size), alpha.size
-    order = sort_ties(np.argsort(alpha, kind="stable"), alpha, beta)  # merges two runs
-    alpha, beta = alpha[order], beta[order]
-    del order
 
     def deal(number: int) -> NDArray[np.float64]:
         generator = np.random.default_rng([seed, size, total, 1 + number])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.metrics.convention import CnaOrder
-    from cnatool.metrics.ranks import Ranks
+    from cnatool.metrics.ranks import RankedPair
 
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
@@ -53,18 +53,18 @@ def spearman(
     names: tuple[str, str] = _NAMES,
     *,
     level: float = 0.95,
-    ranks: tuple[Ranks, Ranks] | None = None,
+    ranked: RankedPair | None = None,
 ) -> Correlation:
     """Return Spearman's ρ: Pearson's correlation of the ranks, equal values sharing their mean.
 
     Parameters, reasons and errors are those of `pearson`. The interval is Fisher's with the
-    variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000). `ranks` are the dense ranks of `a` and
-    `b`, where these are known.
+    variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000). `ranked` is the `rank_pair` of `a` and
+    `b`, where that is known.
     """
     columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    dense = ranks or map(dense_ranks, columns)
+    dense = map(dense_ranks, columns) if ranked is None else ranked[:2]
     rho = _product_moment(*(standardise(share_ranks(each)) for each in dense))
     spread = math.sqrt(1 + rho * rho / 2)
     return Correlation(rho, _fisher(rho, len(columns[0]), level, spread=spread, lost=3))
@@ -76,7 +76,7 @@ def kendall(
     names: tuple[str, str] = _NAMES,
     *,
     level: float = 0.95,
-    ranks: tuple[Ranks, Ranks] | None = None,
+    ranked: RankedPair | None = None,
 ) -> Correlation:
     """Return Kendall's τ-b.
 
@@ -88,7 +88,7 @@ def kendall(
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
-    tau = kendall_tau(*columns, ranks)
+    tau = kendall_tau(*columns, ranked)
     return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 
@@ -97,13 +97,13 @@ def smoothed_pearson(
     beta: ArrayLike,
     *,
     window: int,
-    ranks: tuple[Ranks, Ranks] | None = None,
+    ranked: RankedPair | None = None,
 ) -> Correlation:
     """Return Pearson's correlation of the smoothed curves: running means, by rising α.
 
     Without an interval, as the points of a smoothed curve are not independent. Undefined as
-    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line. `ranks`
-    are as of `spearman`.
+    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line. `ranked`
+    is as of `spearman`.
     """
     columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
@@ -113,7 +113,7 @@ def smoothed_pearson(
         few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
         return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
     with np.errstate(over="ignore", invalid="ignore"):
-        curve = smooth_curve(*columns, window, ranks)
+        curve = smooth_curve(*columns, window, ranked)
     for name, values in zip(_NAMES, curve, strict=True):
         if not np.isfinite(values).all():
             return Correlation.undefined(f"{name} is too large for float64")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.metrics.row_counts import sum_table_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -52,19 +54,24 @@ class BinWidths:
 
 
 def entropy_of_counts(
-    counts: NDArray[np.intp], total: NDArray[np.intp], most: int
+    counts: NDArray[np.integer[Any]], total: NDArray[np.intp], most: int
 ) -> NDArray[np.float64]:
     """Return log2 N − Σ_b c_b log2 c_b / N of each row of (n, B) counts c_b, in bits.
 
-    N, above 0, is at most `most`, for which the fixed point has room.
+    N, above 0, is at most `most`, for which the fixed point has room. Counts of `count_many_rows`
+    are summed the faster way.
     """
-    spread = c_log2_c(total, most) - c_log2_c(counts, most).sum(axis=1)
+    if counts.dtype == np.int32 and most <= _TABLE:
+        sums = sum_table_rows(_table(most), counts)
+    else:
+        sums = c_log2_c(counts, most).sum(axis=1)
+    spread = c_log2_c(total, most) - sums
     bits: NDArray[np.float64] = np.ldexp(spread / total, -fraction_bits(most))
     return bits
 
 
 def density_entropy_of_counts(
-    counts: NDArray[np.intp], total: NDArray[np.intp], most: int, widths: BinWidths
+    counts: NDArray[np.integer[Any]], total: NDArray[np.intp], most: int, widths: BinWidths
 ) -> NDArray[np.float64]:
     """Return −Σ_b d_b log2 d_b of each row, with the densities d_b = c_b / (N w_b).
 

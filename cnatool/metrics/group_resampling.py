@@ -16,7 +16,7 @@ import numpy as np
 
 from cnatool.metrics.correlation import standardise
 from cnatool.metrics.pair_counts import count_pairs
-from cnatool.metrics.ranks import dense_ranks, share_ranks
+from cnatool.metrics.ranks import dense_ranks, rank_pair, share_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,7 +113,7 @@ def _pair_influences(alpha: _Vector, beta: _Vector) -> Iterator[_Vector]:
 
     Each mean of influences is twice what is meant, as that is quadratic in the weights of samples.
     """
-    for pairs in count_pairs(dense_ranks(alpha), dense_ranks(beta)):
+    for pairs in count_pairs(rank_pair(alpha, beta)):
         share = pairs / alpha.size
         yield 2 * share - share.mean()
 

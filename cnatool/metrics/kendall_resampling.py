@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.metrics.pair_counts import count_pairs
-from cnatool.metrics.ranks import dense_ranks, tied_pairs
+from cnatool.metrics.ranks import dense_ranks, rank_pair, tied_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from cnatool.metrics.ranks import Ranks
+    from cnatool.metrics.ranks import RankedPair
 
 _BLOCK = 160  # places
 # Rows of weights at a time: with more, a matrix product is large enough to start threads, which
@@ -25,14 +25,14 @@ _MOST = 1 << 17  # places, beyond which counting the pairs of each sample is fas
 
 
 def kendall_tau(
-    a: NDArray[np.float64], b: NDArray[np.float64], ranks: tuple[Ranks, Ranks] | None = None
+    a: NDArray[np.float64], b: NDArray[np.float64], ranked: RankedPair | None = None
 ) -> float:
     """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant.
 
-    `ranks` are their dense ranks, where these are known.
+    `ranked` is their `rank_pair`, where that is known.
     """
     if a.size > _MOST:
-        counts = count_pairs(*(ranks or (dense_ranks(a), dense_ranks(b))))
+        counts = count_pairs(ranked or rank_pair(a, b))
         return _tau_b(*(int(pairs.sum()) // 2 for pairs in counts))
     return prepare_kendall(a, b)([np.ones(a.size, np.int64)])[0]
 

@@ -10,6 +10,7 @@ import numpy as np
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.performance import validate_labels
+from cnatool.metrics.sums import find_row_extremes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64
     if kind == "probabilities":
         return scores
     with np.errstate(invalid="ignore", over="ignore"):
-        scores -= scores.max(axis=1, keepdims=True)
+        scores -= find_row_extremes(np.maximum, scores)[:, None]
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=1, keepdims=True)
     return scores
@@ -71,7 +72,7 @@ def margin_rows(
     scores = probabilities(outputs, kind) if form == "paper" else outputs
     true, rival = _true_and_rival(scores, y)
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.stack([true - rival, scores.min(axis=1) - rival], axis=1)
+        return np.stack([true - rival, find_row_extremes(np.minimum, scores) - rival], axis=1)
 
 
 def _true_and_rival(
@@ -82,7 +83,7 @@ def _true_and_rival(
     rows = np.arange(y.size)
     true = others[rows, y]
     others[rows, y] = -np.inf
-    return true, others.max(axis=1)
+    return true, find_row_extremes(np.maximum, others)
 
 
 class MarginColumns:
@@ -137,18 +138,31 @@ def resample_margins(
 ) -> NDArray[np.float64]:
     """Return `margin_estimate` of resamples of the rows, (resamples,); it is defined for the rows.
 
-    For ``paper``, only the random fraction of a resample is drawn.
+    For ``paper``, only the greatest of the random fraction of a resample is drawn.
     """
     n = len(rows)
+    if fields.margin == "paper":
+        return _draw_maxima(rows[:, 0], _subset_size(n, fields), fields.resample_seed, resamples)
     values = np.empty(resamples)
     for number in range(resamples):
         generator = np.random.default_rng([fields.resample_seed, n, number, 1])
-        if fields.margin == "paper":
-            values[number] = rows[generator.integers(0, n, _subset_size(n, fields)), 0].max()
-        else:
-            drawn = rows[generator.integers(0, n, n)]
-            values[number] = margin_estimate(drawn, kind, fields).value
+        drawn = rows[generator.integers(0, n, n)]
+        values[number] = margin_estimate(drawn, kind, fields).value
     return values
+
+
+def _draw_maxima(
+    values: NDArray[np.float64], size: int, seed: int, count: int
+) -> NDArray[np.float64]:
+    """Draw the maximum of `size` draws with replacement, `count` times.
+
+    It is no greater than the k-th least of n values with the probability (k / n)^size.
+    """
+    n = values.size
+    shares = 1 - np.random.default_rng([seed, n, count, 1]).random(count)  # above 0
+    places = np.ceil(n * shares ** (1 / size)).astype(np.intp) - 1
+    maxima: NDArray[np.float64] = np.partition(values, np.unique(places))[places]
+    return maxima
 
 
 def _paper(rows: NDArray[np.float64], fields: ConventionFields) -> float:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cnatool.metrics.ranks import order_ranks
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.metrics.ranks import Ranks
+    from cnatool.metrics.ranks import RankedPair, Ranks
 
 
 class PairCounts(NamedTuple):
@@ -22,12 +20,12 @@ class PairCounts(NamedTuple):
     untied_second: NDArray[np.int64]
 
 
-def count_pairs(first: Ranks, second: Ranks) -> PairCounts:
-    """Count the pairs of each sample of two vectors of n samples, given as their dense ranks."""
+def count_pairs(ranked: RankedPair) -> PairCounts:
+    """Count the pairs of each sample of two vectors of n samples."""
+    first, second, order = ranked
     n = first.size
     sizes_first, sizes_second = np.bincount(first), np.bincount(second)
     # Equal ranks rise in the other vector, so that they make no inversion.
-    order = order_ranks(first, second)
     a, b = first[order], second[order]
     tied: NDArray[np.int64] | int = 1
     if sizes_first.size < n:
@@ -39,7 +37,7 @@ def count_pairs(first: Ranks, second: Ranks) -> PairCounts:
     # From here on by sample: concordant and discordant are all but those tied in either vector.
     balance = np.empty(n, np.int64)
     balance[order] = tied - 2 * inverted
-    del b, inverted, order, tied
+    del b, inverted, tied
     untied_first, untied_second = n - sizes_first[first], n - sizes_second[second]
     balance += untied_first
     balance += untied_second

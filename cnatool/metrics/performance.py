@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
+from cnatool.metrics.sums import find_row_extremes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -59,7 +60,7 @@ def cross_entropy(
     if kind == "probabilities":
         return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
     with np.errstate(invalid="ignore", over="ignore"):
-        scores -= scores.max(axis=1, keepdims=True)
+        scores -= find_row_extremes(np.maximum, scores)[:, None]
         result: NDArray[np.float64] = np.log(np.exp(scores).sum(axis=1))
         result -= scores[np.arange(y.size), y]
     return result

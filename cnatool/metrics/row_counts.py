@@ -42,7 +42,7 @@ def count_rows(index: NDArray[Any], size: int) -> NDArray[np.intp]:
     return counts
 
 
-def count_many_rows(index: NDArray[Any], size: int) -> NDArray[np.intp]:
+def count_many_rows(index: NDArray[Any], size: int) -> NDArray[np.int32]:
     """Return `count_rows` in half the time, for which a part of SciPy is imported: 0.1 s.
 
     The rows are those of a sparse matrix with a one in the column of each number, and SciPy adds
@@ -64,12 +64,27 @@ def count_many_rows(index: NDArray[Any], size: int) -> NDArray[np.intp]:
             numbers = words[foreground].view(np.uint8)
     ones = _ones(index.size, np.int16 if width <= _MOST_INT16 else np.int32)
     matrix = csr_array((ones[: numbers.size], numbers.astype(np.int32), ends), (rows, size))
-    counts: NDArray[np.intp] = matrix.toarray().astype(np.intp)
+    counts: NDArray[np.int32] = matrix.toarray().astype(np.int32, copy=False)
     if sparse:
         counts[np.arange(rows), index[:, 0]] += width - np.diff(ends)
     return counts
 
 
-@lru_cache(maxsize=2)
+def sum_table_rows(table: NDArray[np.int64], index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Sum table[i] over the numbers i of each row of `index`, as in `count_many_rows`.
+
+    The sums are the product of a sparse matrix, with a one in the column of each number, and the
+    table: that takes no array of what is looked up.
+    """
+    from scipy.sparse import csr_array
+
+    rows, width = index.shape
+    ends = np.arange(0, index.size + 1, width, dtype=np.int32)
+    matrix = csr_array((_ones(index.size, np.int64), index.ravel(), ends), (rows, table.size))
+    sums: NDArray[np.int64] = matrix @ table
+    return sums
+
+
+@lru_cache(maxsize=3)
 def _ones(count: int, dtype: DTypeLike) -> NDArray[Any]:
     return np.ones(count, dtype)

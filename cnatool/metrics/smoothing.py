@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.metrics.ranks import order_ranks
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.metrics.ranks import Ranks
+    from cnatool.metrics.ranks import RankedPair
 
 _BLOCK = 1 << 15  # values that are averaged at a time
 
@@ -23,13 +21,13 @@ def smooth_curve(
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
     window: int,
-    ranks: tuple[Ranks, Ranks] | None = None,
+    ranked: RankedPair | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sort by α, average β over equal α, and take running means, each (n − window + 1,).
 
-    `ranks` are the dense ranks of both, where these are known.
+    `ranked` is the `rank_pair` of both, where that is known.
     """
-    order = curve_order(alpha, beta) if ranks is None else order_ranks(*ranks)
+    order = curve_order(alpha, beta) if ranked is None else ranked.order
     return smooth_sorted_curve(alpha[order], beta[order], window)
 
 
@@ -42,13 +40,7 @@ def smooth_sorted_curve(
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the order by rising α, and by rising β among equal α: the same for any row order."""
-    return sort_ties(np.argsort(alpha), alpha, beta)
-
-
-def sort_ties(
-    order: NDArray[np.intp], alpha: NDArray[np.float64], beta: NDArray[np.float64]
-) -> NDArray[np.intp]:
-    """Turn an order by rising α, which is overwritten, into `curve_order`."""
+    order = np.argsort(alpha)
     ordered = alpha[order]
     equal = ordered[1:] == ordered[:-1]
     if not equal.any():
@@ -60,6 +52,18 @@ def sort_ties(
     rows = np.sort(order[ties])
     order[ties] = rows[np.lexsort((beta[rows], alpha[rows]))]
     return order
+
+
+def merge_curves(
+    first: tuple[NDArray[np.float64], NDArray[np.float64]],
+    second: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Merge two splits of (α, β), each in `curve_order`, into that order."""
+    # Complex numbers are ordered by real, then by imaginary parts; a stable sort merges two runs.
+    points = np.empty(first[0].size + second[0].size, np.complex128)
+    points.real, points.imag = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    points.sort(kind="stable")
+    return points.real.copy(), points.imag.copy()
 
 
 def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:

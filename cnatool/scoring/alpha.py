@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from cnatool.store.store import Split
 
 _LEVELS = 256
-_MANY = 1 << 27  # values of all samples
+_MANY = 1 << 26  # values of all samples
+_Measure: TypeAlias = "Callable[..., NDArray[np.float64]]"
 # α of splits whose inputs lie in other stores, the latest last: computing it for each network would
 # take half the time of a study of many networks over the same data.
 _LATEST: dict[tuple[object, ...], NDArray[np.float64]] = {}
@@ -55,11 +57,13 @@ def compute_alpha(
 def _measure_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: int
 ) -> NDArray[np.float64]:
-    measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    many = rows * math.prod(split.inputs().shape[1:]) >= _MANY
+    measure = _OF_LEVELS[fields.alpha]
+    if not split.holds_levels():
+        many = rows * math.prod(split.inputs().shape[1:]) >= _MANY
+        measure = partial(_OF_VALUES[fields.alpha], many=many)
     alpha = np.empty(rows)
     for start, block in _blocks(split, rows):
-        alpha[start : start + len(block)] = measure(block, fields, start, many)
+        alpha[start : start + len(block)] = measure(block, fields, start)
         observer.progress(f"α of {split.name}", start + len(block), rows)
     return alpha
 
@@ -88,11 +92,9 @@ def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArra
         yield start, part[:, :_LEVELS] if split.holds_levels() else part
 
 
-def _histogram(
-    measure: Callable[..., NDArray[np.float64]], *, density: bool
-) -> Callable[[NDArray[Any], ConventionFields, int, bool], NDArray[np.float64]]:
+def _histogram(measure: _Measure, *, density: bool) -> _Measure:
     def of_block(
-        block: NDArray[Any], fields: ConventionFields, first_row: int, many: bool
+        block: NDArray[Any], fields: ConventionFields, first_row: int, **options: bool
     ) -> NDArray[np.float64]:
         return measure(
             block,
@@ -101,15 +103,13 @@ def _histogram(
             out_of_range=fields.out_of_range,
             density=density,
             first_row=first_row,
-            many=many,
+            **options,
         )
 
     return of_block
 
 
-def _no_order(
-    block: NDArray[Any], fields: ConventionFields, first_row: int, many: bool
-) -> NDArray[np.float64]:
+def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> NDArray[np.float64]:
     raise MetricError(
         "the store holds only how often each level occurs in an input, and compression depends on "
         "their order: dump images of one size, whose inputs are stored whole, or "
@@ -117,12 +117,10 @@ def _no_order(
     )
 
 
-_Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int, bool], NDArray[np.float64]]"
-
 _OF_VALUES: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(entropy, density=False),
     "entropy-density": _histogram(entropy, density=True),
-    "compression": lambda block, fields, row, many: compression_ratio(block, fields.codec),
+    "compression": lambda block, fields, row, **_: compression_ratio(block, fields.codec),
 }
 _OF_LEVELS: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(level_entropy, density=False),

@@ -6,7 +6,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -26,7 +26,7 @@ from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
-from cnatool.metrics.ranks import dense_ranks
+from cnatool.metrics.ranks import rank_pair
 from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.compact import Integers
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
-    from cnatool.metrics.ranks import Ranks
+    from cnatool.metrics.ranks import RankedPair, Ranks
     from cnatool.scoring.beta import SplitBeta
     from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
@@ -54,7 +54,7 @@ _ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time
 _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
@@ -78,6 +78,11 @@ class ScoredSplit:
     def beta(self) -> NDArray[np.float64]:
         """β of each sample, (n,)."""
         return self.split_beta.values
+
+    @cached_property
+    def ranked(self) -> RankedPair:
+        """Ranks of α and β."""
+        return rank_pair(self.alpha, self.beta)
 
     def exact_accuracy(self) -> Fraction | None:
         """Return the share of right predictions; None where undefined."""
@@ -110,7 +115,6 @@ class ScoredSplit:
         batches = minibatch_pearson(
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
         )
-        ranks = dense_ranks(alpha), dense_ranks(beta)
         return SplitResult(
             samples=len(alpha),
             available=self.split.record.available,
@@ -128,16 +132,21 @@ class ScoredSplit:
             cna=_with_reason(correlation, no_cna),
             coefficients=Coefficients(
                 pearson=_as_estimate(_with_reason(pearson(alpha, beta), no_cna)),
-                spearman=_as_estimate(_with_reason(spearman(alpha, beta, ranks=ranks), no_cna)),
-                kendall=_as_estimate(_with_reason(kendall(alpha, beta, ranks=ranks), no_cna)),
+                spearman=_as_estimate(
+                    _with_reason(spearman(alpha, beta, ranked=self.ranked), no_cna)
+                ),
+                kendall=_as_estimate(
+                    _with_reason(kendall(alpha, beta, ranked=self.ranked), no_cna)
+                ),
                 smoothed=_as_estimate(
                     _with_reason(
-                        smoothed_pearson(alpha, beta, window=fields.window, ranks=ranks), no_cna
+                        smoothed_pearson(alpha, beta, window=fields.window, ranked=self.ranked),
+                        no_cna,
                     )
                 ),
                 minibatches=_with_reason(batches, no_cna),
             ),
-            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups, ranks[0])),
+            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups, self.ranked.first)),
         )
 
     def _alpha_groups(self, count: int, ranks: Ranks) -> Iterator[AlphaGroup]:

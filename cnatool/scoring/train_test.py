@@ -99,7 +99,12 @@ def _sort_curves(train: ScoredSplit, test: ScoredSplit, window: int) -> tuple[Cu
     # Scaled to 0 … 1, a difference by rounding would look like any other.
     if train.split_beta.alike(test.split_beta):
         return "β is the same all over both splits but for rounding"
-    return sort_splits((train.alpha, train.beta), (test.alpha, test.beta), window)
+    return sort_splits(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        window,
+        (train.ranked.order, test.ranked.order),
+    )
 
 
 class _Stretched(NamedTuple):

@@ -126,7 +126,7 @@ def test_constants_are_not_computed_where_they_are_huge(tmp_path: Path) -> None:
     ("model", "sample"), [(mlp(), (64,)), (residual_convnet(), (1, 8, 8))], ids=["mlp", "convnet"]
 )
 def test_sizes_are_those_of_the_arrays(model: onnx.ModelProto, sample: tuple[int, ...]) -> None:
-    found = dict(tensor_bytes(model, {"x": (3, *sample)}))
+    found = tensor_bytes(model, {"x": (3, *sample)})
     names = [name for node in model.graph.node for name in node.output]
     x = np.zeros((3, *sample), np.float32)
     arrays = every_value(model, {"x": x})

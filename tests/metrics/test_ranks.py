@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.metrics.groups import quantile_groups
-from cnatool.metrics.ranks import dense_ranks, midranks
+from cnatool.metrics.ranks import dense_ranks, midranks, rank_pair
 
 VALUES = st.lists(st.sampled_from([-1.5, 0.0, 0.25, 2.0, 1e300]), max_size=20).map(np.array)
 
@@ -36,3 +36,13 @@ def test_groups_of_distinct_values_are_numpys_split(count: int) -> None:
     groups = quantile_groups(values, count)
     for group, part in enumerate(np.split(np.arange(1000), count)):
         assert sorted(values[groups == group]) == part.tolist()
+
+
+@pytest.mark.parametrize("distinct", [1, 5, 10**9])
+def test_a_pair_is_ordered_by_the_first_then_the_second(distinct: int) -> None:
+    first, second = np.random.default_rng(distinct).integers(0, distinct, (2, 300)).astype(float)
+    pair = rank_pair(first, second)
+    order = np.lexsort((second, first))
+    np.testing.assert_array_equal(first[pair.order], first[order])
+    np.testing.assert_array_equal(second[pair.order], second[order])
+    assert sorted(pair.order) == list(range(300))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnatool.metrics.row_counts import count_many_rows, count_rows
+from cnatool.metrics.row_counts import count_many_rows, count_rows, sum_table_rows
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.intp])
@@ -26,3 +26,12 @@ def test_a_count_may_exceed_16_bits() -> None:
     index = np.zeros((2, 70_000), np.uint8)
     index[1, 0] = 1
     assert count_many_rows(index, 2).tolist() == [[70_000, 0], [69_999, 1]]
+
+
+def test_a_table_is_summed_over_the_numbers_of_each_row() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.integers(-(2**59), 2**59, 785)
+    index = rng.integers(0, 785, (30, 7), np.int32)
+    index[0], index[1] = 784, 0
+    expected = [sum(int(table[i]) for i in row) for row in index]
+    assert sum_table_rows(table, index).tolist() == expected

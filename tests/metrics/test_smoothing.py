@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnatool.metrics import smoothing
-from cnatool.metrics.smoothing import average_ties, curve_order, running_mean
+from cnatool.metrics.smoothing import average_ties, curve_order, merge_curves, running_mean
 
 
 @pytest.mark.parametrize("window", [1, 2, 7, 64, 500, 999, 1000])
@@ -35,3 +35,16 @@ def test_curve_order_sorts_by_alpha_then_beta_then_row(distinct: int) -> None:
     alpha = rng.integers(0, distinct, 500).astype(float)
     beta = rng.integers(0, 3, 500).astype(float)
     np.testing.assert_array_equal(curve_order(alpha, beta), np.lexsort((beta, alpha)))
+
+
+@pytest.mark.parametrize("distinct", [1, 7, 10**9])
+def test_merged_curves_are_the_sorted_whole(distinct: int) -> None:
+    rng = np.random.default_rng(distinct)
+    parts = [rng.integers(0, distinct, (2, n)).astype(float) for n in (400, 90)]
+    curves = []
+    for alpha, beta in parts:
+        order = np.lexsort((beta, alpha))
+        curves.append((alpha[order], beta[order]))
+    alpha, beta = np.concatenate(parts, axis=1)
+    order = np.lexsort((beta, alpha))
+    np.testing.assert_array_equal(merge_curves(*curves), (alpha[order], beta[order]))

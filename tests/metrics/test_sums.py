@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnatool.metrics import sums
-from cnatool.metrics.sums import sum_in_blocks
+from cnatool.metrics.sums import find_row_extremes, sum_in_blocks
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 128, 129, 1000, 4099, 70_001, 131_072, 200_003])
@@ -55,3 +55,12 @@ def test_correlations_have_the_same_bits_for_any_number_of_threads() -> None:
         for threads in ("1", "2", "4")
     }
     assert len(printed) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_extremes_of_rows_are_numpys(dtype: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 10)).astype(dtype)
+    values[3, 4], values[5, 6], values[7] = np.nan, np.inf, -np.inf
+    np.testing.assert_array_equal(find_row_extremes(np.maximum, values), values.max(axis=1))
+    np.testing.assert_array_equal(find_row_extremes(np.minimum, values), values.min(axis=1))
+    assert find_row_extremes(np.maximum, values[:0]).shape == (0,)

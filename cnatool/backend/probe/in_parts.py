@@ -1,10 +1,12 @@
-"""A probe that holds the values of a few nodes at a time, for models with large tensors.
+"""A probe of models that are regular, in few runs and in parts.
 
-The graph is cut into parts, and every run of the probe passes through one part before the next one
-begins: each sample is still computed as often as in a probe of the whole, and what was compared is
-freed. The rules are those of `probe`. They are simple here because this serves only models of
-which every tensor has shapes that follow from the number of samples, and samples that do not
-depend on each other; at the first exception the model is left to `probe`.
+Every tensor of such a model has a shape that follows from the number of samples, and samples that
+do not depend on each other, so that the rules of `probe` become simple; at the first exception the
+model is left to `probe`. Where the operators show that samples are independent, a run of all and
+one of a single sample confirm it, and otherwise each sample runs alone as well.
+
+Where tensors are large, the graph is cut into parts, and every run passes through one part before
+the next one begins: what was compared is freed.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from cnatool.backend.probe.axis_search import find_scaled_axis
 from cnatool.backend.probe.dependence import Regrouped, depends_on_others, lies_along
 from cnatool.backend.probe.probe import Probe, ProbedTensor, find_unreadable
 from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.sample_axis import SampleAxis
+from cnatool.backend.probe.separate_samples import separates_samples
 from cnatool.backend.session import Session
-from cnatool.backend.tensor_sizes import tensor_bytes
+from cnatool.backend.tensor_sizes import infer_sizes
 from cnatool.errors import BackendError, ModelError
 from cnatool.records.store import SkippedTensor
 
@@ -51,20 +55,26 @@ class _ExceptionalError(Exception):
 def probe_in_parts(
     graph: Graph, samples: Samples, run: RunOptions, statistics: Sequence[Statistic] = ()
 ) -> Probe | None:
-    """Probe a model with a free batch, a part of its graph at a time.
+    """Probe a regular model with a free batch, a part of its graph at a time.
 
-    None for a model that is small, or an exception to what this serves: `probe` describes it.
+    None for an exception to what this serves, and for a small model whose operators do not show
+    that samples are independent: `probe` describes it.
     """
     if graph.data_shaped or find_random_tensors(graph) or find_opaque_tensors(graph):
         return None
     if any(map(overwrites_weights, graph.every_node())):
         return None
     inputs = {name: value.shape for name, value in samples.feeds().items()}
-    sizes = dict(tensor_bytes(graph.model, inputs))
-    if sum(sizes.values()) <= _WHOLE_BYTES:
+    tensors = list(infer_sizes(graph.model, inputs))
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    separate = not samples.constants and separates_samples(graph, shapes, inputs)
+    sizes = {tensor.name: tensor.bytes for tensor in tensors}
+    small = sum(sizes.values()) <= _WHOLE_BYTES
+    if small and not separate:
         return None
+    parts = cut_graph(graph, sizes, _WHOLE_BYTES if small else _PART_BYTES)
     try:
-        return _Runs(graph, samples, run, statistics).probe(cut_graph(graph, sizes, _PART_BYTES))
+        return _Runs(graph, samples, run, statistics, separate=separate).probe(parts)
     except (_ExceptionalError, BackendError, ModelError):
         return None
 
@@ -73,12 +83,21 @@ class _Runs:
     """The runs of a probe, as far as they have come through the graph."""
 
     def __init__(
-        self, graph: Graph, samples: Samples, run: RunOptions, statistics: Sequence[Statistic]
+        self,
+        graph: Graph,
+        samples: Samples,
+        run: RunOptions,
+        statistics: Sequence[Statistic],
+        *,
+        separate: bool,
     ) -> None:
         self.graph, self.samples, self.run, self.statistics = graph, samples, run, statistics
+        self.separate = separate
         every = np.arange(len(samples))
-        # All samples, all but the last, and each alone.
-        self.rows = [every, every[:-1], *(every[i : i + 1] for i in every)]
+        # All samples and the last one; or all, all but the last, and each alone.
+        self.rows = [every, every[-1:]]
+        if not separate:
+            self.rows = [every, every[:-1], *(every[i : i + 1] for i in every)]
         # What later parts read, by run.
         self.values: list[_Values] = [samples.feeds(rows) for rows in self.rows]
         self.types: dict[str, str] = {}
@@ -120,14 +139,16 @@ class _Runs:
             self.values[number] = {name: known[name] for name in known if name in later}
             return results
 
-        small = {name: value.shape for name, value in run_rows(1).items()}
-        large = run_rows(0)
+        large, fewer = run_rows(0), run_rows(1)
         described = [
-            self._describe(name, large[name], small[name]) for name in outputs if name in self.names
+            self._describe(name, large[name], fewer[name].shape)
+            for name in outputs
+            if name in self.names
         ]
         tensors = [tensor for tensor in described if tensor is not None]
+        _compare(tensors, large, self.rows[1], fewer)
         for number in range(2, len(self.rows)):
-            _compare(tensors, large, Regrouped(self.rows[number], run_rows(number), 1))
+            _compare(tensors, large, self.rows[number], run_rows(number))
         for tensor in tensors:
             if self.statistics and tensor.is_summed_in_parts:
                 self.reference[tensor.name] = reference_statistics(
@@ -143,7 +164,7 @@ class _Runs:
         None for a tensor that has no sample axis.
         """
         operator = self.graph.operator(name)
-        axis = find_scaled_axis(value.shape, small, len(self.samples))
+        axis = self._find_axis(value.shape, small)
         if isinstance(axis, str):
             self.skipped.append(SkippedTensor(name, operator, axis))
             return None
@@ -160,16 +181,28 @@ class _Runs:
             batch_axis=axis.axis,
         )
 
+    def _find_axis(self, large: tuple[int, ...], small: tuple[int, ...]) -> SampleAxis | str:
+        """Find the axis that scales with the samples, or the reason why there is none."""
+        if not self.separate:
+            return find_scaled_axis(large, small, len(self.samples))
+        if (large[:1], small[:1]) != ((len(self.samples),), (1,)):
+            raise _ExceptionalError
+        return SampleAxis(0)
+
 
 def _compare(
-    tensors: Sequence[ProbedTensor], large: Mapping[str, NDArray[Any]], alone: Regrouped
+    tensors: Sequence[ProbedTensor],
+    large: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.intp],
+    values: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Make sure that a sample has the same values alone, and the same axes."""
+    """Make sure that samples have the same values in another group, and the same axes."""
+    group = Regrouped(rows, values, len(rows))
     for tensor in tensors:
         name, axis = tensor.name, tensor.axis
         whole = large[name]
-        same_rank = np.ndim(alone.values[name]) == whole.ndim
-        if not same_rank or not lies_along(name, axis, whole.ndim, alone):
+        same_rank = np.ndim(values[name]) == whole.ndim
+        if not same_rank or not lies_along(name, axis, whole.ndim, group):
             raise _ExceptionalError
-        if depends_on_others(name, axis, whole, alone):
+        if depends_on_others(name, axis, whole, group):
             raise _ExceptionalError

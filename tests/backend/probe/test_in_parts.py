@@ -114,12 +114,21 @@ def test_exceptions_are_left_to_a_probe_of_the_whole(operator: str, tmp_path: Pa
     assert probe_in_parts(graph, Samples({"x": x}), RunOptions()) is None
 
 
-@pytest.mark.parametrize("small_parts", [1], indirect=True)
-def test_a_small_model_is_probed_as_a_whole(
+def test_a_small_model_is_probed_as_a_whole_unless_its_operators_separate_samples(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(in_parts, "_WHOLE_BYTES", 1 << 20)
-    graph = load_graph(saved(mlp(), tmp_path / "net.onnx"))
-    assert (
-        probe_in_parts(graph, Samples({"x": np.eye(3, 64, dtype=np.float32)}), RunOptions()) is None
-    )
+    for model, width, taken in ((mlp(), 64, True), (computed_constants(), 4, False)):
+        graph = load_graph(saved(model, tmp_path / "net.onnx"))
+        samples = Samples({"x": np.eye(3, width, dtype=np.float32)})
+        assert (probe_in_parts(graph, samples, RunOptions()) is not None) == taken
+
+
+def test_samples_that_differ_in_a_batch_are_an_exception_whatever_the_operators_show(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(in_parts, "separates_samples", lambda *_: True)
+    for operator in ("mean of the batch", "merged axis", "an axis lost by one sample"):
+        graph = load_graph(saved(mixing(operator), tmp_path / "net.onnx"))
+        x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+        assert probe_in_parts(graph, Samples({"x": x}), RunOptions()) is None
