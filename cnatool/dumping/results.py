@@ -102,6 +102,8 @@ class ClusterEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int
     disk_bytes: int
     memory_bytes: int
+
+
 class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What all parts of a dump take together, if all run as this one.
 

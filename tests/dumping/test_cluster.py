@@ -80,7 +80,9 @@ def same_rows(store: Path, expected: Path) -> None:
         for tensor in truth.tensors:
             one, two = (each.activations(tensor.name)[:] for each in (other, split))
             np.testing.assert_array_equal(one, two, tensor.name)
-    one, two = (json.loads(cnatool.score(each).to_json()) | {"store": ""} for each in (found, truth))
+    one, two = (
+        json.loads(cnatool.score(each).to_json()) | {"store": ""} for each in (found, truth)
+    )
     assert one == two
 
 
@@ -91,7 +93,6 @@ def test_cluster_dumps_what_one_process_does(client: Any, made: Path, tmp_path: 
     result = dumped(made, store, client=client, observer=observer)
     assert result.record.runtime.threads == 1
     assert files(tmp_path) == {"net.parts", "net.zarr"}
-    assert len(files(tmp_path / "net.parts")) == 8
     same_rows(store, made / "one.zarr")
     assert len(observer.notes) == len({*observer.notes}), "notes of many workers"
     assert any("net.parts" in text for text in observer.notes)
@@ -103,7 +104,7 @@ def test_cluster_dumps_what_one_process_does(client: Any, made: Path, tmp_path: 
 @pytest.mark.parametrize("name", ["net.zarr", "net.h5"])
 def test_workers_are_killed_three_times(client: Any, made: Path, tmp_path: Path, name: str) -> None:
     shares = [random.Random(name).uniform(0.05, 0.9) for _ in range(3)]
-    killer = clusters.Killer(shares, lambda: [*client.run(os.getpid).values()])
+    killer = clusters.Killer(shares, lambda: [*client.run(os.getpid, on_error="ignore").values()])
     dumped(made, tmp_path / name, client=client, parts=3, observer=killer)
     assert len(killer.killed) == 3
     same_rows(tmp_path / name, made / f"one{Path(name).suffix}")
@@ -160,8 +161,9 @@ def test_bad_row_ends_the_dump_as_in_one_process(client: Any, tmp_path: Path) ->
         data.write_text(good)
         cnatool.dump(tmp_path / "net.onnx", data, store, **options, resume=True)
     assert messages[0] == messages[1]
-    one, two = (cnatool.open(tmp_path / f"{name}.zarr").splits["data"] for name in "02")
-    np.testing.assert_array_equal(one.statistics()[:], two.statistics()[:])
+    one, two = (cnatool.open(tmp_path / f"{name}.zarr").splits for name in "02")
+    for name, split in one.items():
+        np.testing.assert_array_equal(split.statistics()[:], two[name].statistics()[:])
 
 
 @pytest.mark.usefixtures("small")
@@ -188,10 +190,10 @@ def test_parts_are_resumed_and_replaced(client: Any, made: Path, tmp_path: Path)
 def test_estimate_is_of_each_worker_and_of_all(client: Any, made: Path, tmp_path: Path) -> None:
     whole = cnatool.preflight(made / "net.onnx", made / "data", tmp_path / "net.zarr")
     found = cnatool.preflight(
-        made / "net.onnx", made / "data", tmp_path / "net.zarr", client=client
+        made / "net.onnx", made / "data", tmp_path / "net.zarr", client=client, parts=3
     )
     assert found.cluster is not None
-    assert (found.cluster.workers, found.cluster.parts, found.cluster.threads) == (2, 8, 1)
+    assert (found.cluster.workers, found.cluster.parts, found.cluster.threads) == (2, 3, 1)
     assert found.memory_bytes == 2 * found.cluster.memory_bytes
     assert found.disk_bytes == pytest.approx(whole.disk_bytes, rel=0.5)
     assert found.samples == whole.samples
