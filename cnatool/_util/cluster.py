@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnatool._util.text import count_text, list_names
+from cnatool._util.text import count_text, list_names, time_text
 from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
 
@@ -41,6 +41,8 @@ _MOST_LOST = 3
 # Seconds between two attempts of a task that has to wait, and in all.
 _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
+# Seconds without any worker before work is given up.
+_DESERTED_SECONDS = 600.0
 # Packages that have to be the same everywhere: their results differ between versions.
 _PACKAGES = ("numpy", "onnxruntime")
 
@@ -128,7 +130,7 @@ def _size_local(address: str) -> tuple[int, int]:
     return workers, max(1, processors // workers)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Task:
     """Work for one worker at a time.
 
@@ -213,6 +215,7 @@ class Cluster:
         self._paths = [str(path) for path in paths]
         self._shared = shared
         self._usable: dict[str, bool] = {}
+        self._deserted: float | None = None
         self._warned: set[tuple[str, type[Warning], str, int]] = set()
         if not self._list():
             note("the cluster has no worker yet; waiting for the first")
@@ -314,13 +317,21 @@ class Cluster:
 
     def _look(self) -> None:
         """Update the workers; check those that joined."""
-        before = self.workers
         self.workers = self._list()
         joined = [worker for worker in self.workers if worker not in self._usable]
         if joined:
             self._check(joined)
-        if before and not self.workers:
+        now = time.monotonic()
+        if self.workers:
+            self._deserted = None
+        elif self._deserted is None:
+            self._deserted = now
             self._note("the cluster has no worker left; waiting for one")
+        elif now - self._deserted > _DESERTED_SECONDS:
+            raise BackendError(
+                f"the cluster has had no worker for {time_text(_DESERTED_SECONDS)}. Start some, "
+                "and then the same command again."
+            )
 
     def _submit(self, worker: str, function: Callable[..., Any], task: Task) -> Any:
         return self._client.submit(
@@ -384,12 +395,12 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Outcome:
         try:
             value = function(*arguments)
         except Exception as error:
-            failure = _make_portable(error)
+            failure = make_portable(error)
     messages = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
     return _Outcome(value, failure, [each for each in messages if _is_for_users(each[1])])
 
 
-def _make_portable(error: Exception) -> Exception:
+def make_portable(error: Exception) -> Exception:
     """Return an error like this one that can be sent to another process, with its traceback."""
     public = [kind for kind in type(error).__mro__ if kind.__module__ == CnatoolError.__module__]
     if public:

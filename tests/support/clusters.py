@@ -20,6 +20,11 @@ from support.dumps import make_small
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 
+# What distributed leaves open when a cluster ends, a moment longer.
+IGNORED = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 # Seconds by which each block is late, so that a signal finds its worker at work.
 _LATE = 0.01
 _TESTS = Path(__file__).parents[1]
@@ -112,11 +117,11 @@ class Killer:
     ----------
     shares : sequence of float
         Shares of all rows at which a worker is killed.
-    processes : callable
-        Lists the processes of the workers.
+    processes : list of int
+        The processes of the workers.
     """
 
-    def __init__(self, shares: list[float], processes: Callable[[], list[int]]) -> None:
+    def __init__(self, shares: list[float], processes: list[int]) -> None:
         self._shares = sorted(shares)
         self._processes = processes
         self.killed: list[int] = []
@@ -128,6 +133,6 @@ class Killer:
     def progress(self, split: str, done: int, rows: int) -> None:
         if self._shares and done >= self._shares[0] * rows:
             del self._shares[0]
-            alive = [pid for pid in self._processes() if pid not in self.killed]
+            alive = [pid for pid in self._processes if pid not in self.killed]
             self.killed.append(alive[len(self.killed) % len(alive)])
             os.kill(self.killed[-1], signal.SIGKILL)

@@ -1,0 +1,104 @@
+"""Scores of many stores, computed on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from cnatool._util.cluster import Cluster, Task, describe_workers, make_portable
+from cnatool.errors import CnatoolError
+from cnatool.scoring.results import ScoreResult
+from cnatool.scoring.score import score_store
+from cnatool.store.reader import open_store
+from cnatool.studying.omissions import UNUSABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cnatool._util.observer import Observer
+    from cnatool.metrics.convention import Convention
+
+_NETWORKS = "networks"
+
+
+class StorePair(NamedTuple):
+    """A store, and the one of its test split if that is another."""
+
+    path: Path
+    test: Path | None
+
+    def absolute(self) -> StorePair:
+        """Return the pair with absolute paths."""
+        return StorePair(_absolute(self.path), None if self.test is None else _absolute(self.test))
+
+
+def score_on_cluster(
+    client: Any,
+    pairs: Sequence[StorePair],
+    convention: Convention,
+    output: str | None,
+    inputs: Sequence[Path],
+    observer: Observer,
+) -> Iterator[tuple[StorePair, ScoreResult | Exception]]:
+    """Score stores on the workers of a client; yield each score, or what went wrong, as it comes.
+
+    Both name the stores as ``pairs`` does.
+    """
+    if not pairs:
+        return
+    places = [_absolute(path) for path in inputs]
+    needed = [*places, *(path for pair in pairs[:1] for path in pair.absolute() if path)]
+    cluster = Cluster(client, observer.note, paths=needed)
+    observer.note(f"on a cluster of {describe_workers(cluster)}")
+    tasks = {
+        Task(str(pair.path), partial(_arguments, pair.absolute(), convention, output, places)): pair
+        for pair in pairs
+    }
+    with closing(cluster.run(score_pair, [*tasks])) as results:
+        for done, (task, scored) in enumerate(results, start=1):
+            pair = tasks[task]
+            yield pair, _rename(scored, pair)
+            observer.progress(_NETWORKS, done, len(pairs))
+
+
+def _arguments(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
+def score_pair(
+    pair: StorePair, convention: Convention, output: str | None, inputs: Sequence[Path]
+) -> bytes | Exception:
+    """Score a store on a worker; return the score as JSON, or why there is none."""
+    try:
+        store = open_store(pair.path, inputs)
+        test = None if pair.test is None else open_store(pair.test, inputs)
+        return msgspec.json.encode(score_store(store, test, convention, output=output).result())
+    except UNUSABLE as error:
+        return make_portable(error)
+
+
+# Built on import: msgspec crashes the process if threads build the first decoder of a type.
+_SCORE = msgspec.json.Decoder(ScoreResult)
+
+
+def _rename(scored: bytes | Exception, pair: StorePair) -> ScoreResult | Exception:
+    """Replace the paths that a worker knows by those of a pair."""
+    if isinstance(scored, bytes):
+        test = None if pair.test is None else str(pair.test)
+        result = _SCORE.decode(scored)
+        return msgspec.structs.replace(result, store=str(pair.path), test_store=test)
+    if not isinstance(scored, CnatoolError):
+        return scored
+    text = str(scored.args[0])
+    for there, here in zip(pair.absolute(), pair, strict=True):
+        text = text.replace(str(there), str(here))
+    return type(scored)(text)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100
