@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
     from cnatool.records.store import TensorRecord
+    from cnatool.store.shared_inputs import SharedInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,7 @@ def run_blocks(
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        start = plan.part.first[split] if plan.part else 0
-        there = SampleComparison(plan.shared.split(split), start, start + rows)
-        samples = _compare_blocks(samples, there)
+        samples = _compare_blocks(samples, _compare_with_store(plan, plan.shared, split))
     first = 0
     with closing(prefetch(_time_blocks(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
@@ -137,6 +136,14 @@ def _add_advice(error: BackendError, plan: DumpPlan) -> BackendError:
     if plan.bound is not None or plan.schedule.batch <= probed or named:
         return error
     return BackendError(f"{error} It ran with {probed} samples, so `batch_size={probed}` may do.")
+
+
+def _compare_with_store(plan: DumpPlan, shared: SharedInputs, split: str) -> SampleComparison:
+    there = shared.split(split)
+    if plan.part is None:
+        return SampleComparison(there)
+    first = plan.part.first[split]
+    return SampleComparison(there, first, first + plan.rows[split])
 
 
 def _compare_blocks(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:

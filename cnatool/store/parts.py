@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,11 +28,18 @@ if TYPE_CHECKING:
     from cnatool.records.parts import PartReference
     from cnatool.records.store import StoreRecord
     from cnatool.store.format import ReadableTree
-    from cnatool.store.store import Store
     from cnatool.store.stored_array import StoredArray
 
 # Parts that stay open: each may hold a file, and its attribute in memory.
 _MOST_OPEN = 8
+
+
+class OpenedPart(NamedTuple):
+    """A part that is open: its attribute as JSON, and its arrays by split and key."""
+
+    path: Path
+    attribute: bytes
+    array: Callable[[str, str], StoredArray]
 
 
 class MergedParts:
@@ -43,12 +50,12 @@ class MergedParts:
     """
 
     def __init__(
-        self, path: Path, parts: tuple[PartReference, ...], open_store: Callable[[Path], Store]
+        self, path: Path, parts: tuple[PartReference, ...], open_part: Callable[[Path], OpenedPart]
     ) -> None:
         self._path = path
         self._parts = parts
-        self._open_store = open_store
-        self._opened: OrderedDict[int, Store] = OrderedDict()
+        self._open_part = open_part
+        self._opened: OrderedDict[int, OpenedPart] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -62,19 +69,19 @@ class MergedParts:
         """List the row of a split behind the last row of each part."""
         return list(accumulate(part.rows.get(split, 0) for part in self._parts))
 
-    def open(self, number: int) -> Store:
+    def open(self, number: int) -> OpenedPart:
         """Open a part; the last few stay open."""
         with self._lock:
-            store = self._opened.pop(number, None)
-        if store is None:
-            store = self._open(number)
+            part = self._opened.pop(number, None)
+        if part is None:
+            part = self._open(number)
         with self._lock:
-            self._opened[number] = store
+            self._opened[number] = part
             while len(self._opened) > _MOST_OPEN:
                 self._opened.popitem(last=False)
-        return store
+        return part
 
-    def _open(self, number: int) -> Store:
+    def _open(self, number: int) -> OpenedPart:
         path = self.path(number)
         where = f"{self._path}: part {number + 1} of {len(self)} is {printable(path)}"
         if not path.exists():
@@ -83,15 +90,15 @@ class MergedParts:
                 "where they are now."
             )
         try:
-            store = self._open_store(path)
+            part = self._open_part(path)
         except CnatoolError as error:
             raise StoreDamagedError(f"{where}, which cannot be opened: {error}") from error
-        if attribute_digest(store.attribute()) != self._parts[number].sha256:
+        if attribute_digest(part.attribute) != self._parts[number].sha256:
             raise StoreDamagedError(
                 f"{where}, which is not the store that was merged: its attribute has changed. "
                 "Restore it from a copy, or merge the parts again."
             )
-        return store
+        return part
 
 
 class PartedArray:
@@ -143,11 +150,11 @@ class PartedArray:
         number = min(number, len(self._ends) - 1)
         last = self._last
         if last is None or last[0] != number:
-            store = self._parts.open(number)
-            array = store.splits[self._split].array(self._spec.key)
+            part = self._parts.open(number)
+            array = part.array(self._split, self._spec.key)
             if len(array) != self._length(number):
                 raise StoreDamagedError(
-                    f"{store.path}: array {self.key} has {len(array)} rows instead of "
+                    f"{part.path}: array {self.key} has {len(array)} rows instead of "
                     f"{self._length(number)}. Restore it from a copy, or merge the parts again."
                 )
             self._last = last = number, array

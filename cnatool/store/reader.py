@@ -24,7 +24,7 @@ from cnatool.store.format_table import detect_format
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
 from cnatool.store.identity import Identity
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.parts import MergedParts, PartedTree
+from cnatool.store.parts import MergedParts, OpenedPart, PartedTree
 from cnatool.store.references import find_inputs_split
 from cnatool.store.store import Store
 
@@ -133,12 +133,12 @@ def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
     return Store(path, record, tree, identity, find_inputs)
 
 
-def _open_part(path: Path, inputs: tuple[Path, ...]) -> Store:
+def _open_part(path: Path, inputs: tuple[Path, ...]) -> OpenedPart:
     """Open a part of a merged store, which is no merged store itself."""
     store = open_store(path, inputs)
     if store.record.parts is not msgspec.UNSET:
         raise StoreDamagedError(f"{path} is made of parts itself, and a part cannot be.")
-    return store
+    return OpenedPart(path, store.attribute(), lambda split, key: store.splits[split].array(key))
 
 
 class _Maker(msgspec.Struct):

@@ -108,8 +108,12 @@ def test_digits(form: str, keep: str, tmp_path: Path) -> None:
     b.gemm("active", "logits", 64, 10)
     model = saved(b.model({"x": ("n", 784)}, {"logits": ("n", 10)}), tmp_path / "net.onnx")
 
+    (tmp_path / "digits").mkdir()
+    for file in MNIST.glob("t10k-*"):
+        shutil.copy(file, tmp_path / "digits")
+
     def dump(name: str, **options: Any) -> Path:
-        return cnatool.dump(model, MNIST, tmp_path / name, keep=keep, limit=9000, **options).path
+        return cnatool.dump(model, tmp_path / "digits", tmp_path / name, keep=keep, **options).path
 
     whole = dump(f"whole.{form}")
     paths = [dump(f"p{number}.{form}", part=(number, 3)) for number in (1, 2, 3)]

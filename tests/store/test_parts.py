@@ -126,7 +126,7 @@ def test_few_parts_are_open_at_a_time(
     opened: list[int] = []
     original = parted.MergedParts._open
 
-    def open_part(self: Any, number: int) -> cnatool.Store:
+    def open_part(self: Any, number: int) -> parted.OpenedPart:
         opened.append(number)
         return original(self, number)
 

@@ -39,9 +39,9 @@ def merge(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make one store of the parts of a dump, by reference or by copying them.
+    """Make one store of the parts of a dump.
 
-    Notes and progress go to standard error; the path of the new store to standard output.
+    It refers to the parts where they are, or has copies of their rows. Notes and progress go to standard error; the path of the new store to standard output.
     """
     from cnatool.store.merge import merge as merge_parts
 
