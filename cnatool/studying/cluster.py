@@ -72,26 +72,21 @@ def _arguments(*values: Any) -> tuple[Any, ...]:
 
 def score_pair(
     pair: StorePair, convention: Convention, output: str | None, inputs: Sequence[Path]
-) -> bytes | Exception:
-    """Score a store on a worker; return the score as JSON, or why there is none."""
+) -> ScoreResult | Exception:
+    """Score a store on a worker; return the score, or why there is none."""
     try:
         store = open_store(pair.path, inputs)
         test = None if pair.test is None else open_store(pair.test, inputs)
-        return msgspec.json.encode(score_store(store, test, convention, output=output).result())
+        return score_store(store, test, convention, output=output).result()
     except UNUSABLE as error:
         return make_portable(error)
 
 
-# Built on import: msgspec crashes the process if threads build the first decoder of a type.
-_SCORE = msgspec.json.Decoder(ScoreResult)
-
-
-def _rename(scored: bytes | Exception, pair: StorePair) -> ScoreResult | Exception:
+def _rename(scored: ScoreResult | Exception, pair: StorePair) -> ScoreResult | Exception:
     """Replace the paths that a worker knows by those of a pair."""
-    if isinstance(scored, bytes):
+    if isinstance(scored, ScoreResult):
         test = None if pair.test is None else str(pair.test)
-        result = _SCORE.decode(scored)
-        return msgspec.structs.replace(result, store=str(pair.path), test_store=test)
+        return msgspec.structs.replace(scored, store=str(pair.path), test_store=test)
     if not isinstance(scored, CnatoolError):
         return scored
     text = str(scored.args[0])
