@@ -5,6 +5,7 @@ Whole processes over 6,000 and 60,000 samples. Linux only.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ COMMAND = Path(sys.executable).parent / "cnatool"
 
 def main() -> None:
     """Print one line per network and kind of dump."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = {}

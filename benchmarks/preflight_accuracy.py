@@ -6,6 +6,7 @@ memory comes from `/proc`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def run(code: str, *words: object) -> list[float]:
 
 def main() -> None:
     """Print one line per network and kind of dump."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for title, write, thin, whole in NETWORKS:
         for keep, rows in (("statistics", thin), ("full", whole)):
             with tempfile.TemporaryDirectory() as name:

@@ -114,7 +114,9 @@ def choose_batch_size(
         sample = _sample_bytes(tensors)
         enough = min(_LARGEST_FOR_WEIGHTS, _TIMES_WEIGHTS * _weight_bytes(graph) // sample)
         fitting = min(fitting, max(_EFFICIENT_BATCH, enough, _CACHED_BYTES // sample))
-    return _power_of_two(min(_LARGEST_BATCH, fitting))
+    # If all tensors are held, and large, a block is one batch: those of several would be joined.
+    joined = held_bytes > max(_sample_bytes(tensors), _HELD_BYTES // _LARGEST_BLOCK)
+    return _power_of_two(min(_LARGEST_BLOCK if joined else _LARGEST_BATCH, fitting))
 
 
 def _live_bytes(tensors: Sequence[TensorRecord], held_bytes: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import typer
 
 from cnatool._util.text import (
+    count_text,
     escape,
     format_message,
     printable,
@@ -156,7 +157,7 @@ def finish_study(
 ) -> None:
     """Print the result of many stores; end with exit code 1 if some of them were left out."""
     if reused:
-        note(f"{reused} scores were computed before")
+        note(f"{count_text(reused, 'score')} {'was' if reused == 1 else 'were'} computed before")
     if folder is not None:
         note(f"wrote {folder}")
     print_result(result, print_tables, json=json)
@@ -166,8 +167,7 @@ def finish_study(
 def exit_incomplete(left_out: Sequence[object]) -> None:
     """End the command with exit code 1 if stores were left out, and note how many."""
     if left_out:
-        stores = "store" if len(left_out) == 1 else "stores"
-        note(f"{len(left_out)} {stores} could not be used")
+        note(f"{count_text(len(left_out), 'store')} could not be used")
         raise typer.Exit(_INCOMPLETE)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool._util.local_paths import real_path
+from cnatool._util.text import count_text
 from cnatool.data.detect import find_format, open_source
 from cnatool.data.find_splits import (
     SPLIT_ORDER,
@@ -185,7 +186,8 @@ def _hold_out(sources: Mapping[str, Source], share: float, seed: int) -> dict[st
     count = round(share * source.rows)
     if not 0 < count < source.rows:
         raise UsageError(
-            f"`holdout={share}`: of {source.rows} samples that leaves a split with none."
+            f"`holdout={share}`: of {count_text(source.rows, 'sample')} that leaves a split with "
+            "none."
         )
     order = np.random.default_rng(seed).permutation(source.rows)
     held_out = f"{share:g} of {source.name} held out, seed {seed}"
@@ -210,8 +212,8 @@ def _describe_shared_files(
         shared = sum(min(ours[file], theirs[file]) for file in ours.keys() & theirs.keys())
         if shared:
             texts.append(
-                f"splits {first} and {second} share {shared} samples, which are read from the same "
-                "files: their scores are not independent"
+                f"splits {first} and {second} share {count_text(shared, 'sample')}, which are "
+                "read from the same files: their scores are not independent"
             )
     return texts
 

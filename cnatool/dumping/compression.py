@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from cnatool._util.text import count_text
 from cnatool.records.layout import split_arrays
-from cnatool.store.chunks import chunk_rows
+from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.codec_choice import choose_codec, codecs_of, encoded_bytes
 from cnatool.store.format_table import format_by_name
 
@@ -32,14 +34,15 @@ class Compression:
     codecs: Mapping[str, Mapping[str, Codec]]  # by split and key of an array
     row_bytes: Mapping[str, float]  # by key of an array, without the padding of its last chunk
     seconds: float  # that the compression of a row of all arrays takes
+    metadata_bytes: int  # that are still to be written
 
     def disk_bytes(self, rows: Mapping[str, int], left: Mapping[str, int]) -> int:
-        """Estimate the size of the rows that are left; without compression, of whole chunks.
+        """Estimate the size of the rows that are left, whole chunks if plain, and metadata.
 
         ``rows`` are those of each whole split, on which the chunks depend.
         """
         sizes = [array.row_bytes for array in self.arrays]
-        total = 0.0
+        total = float(self.metadata_bytes)
         for name, count in left.items():
             for array, chunk in zip(self.arrays, chunk_rows(sizes, rows[name]), strict=True):
                 plain = self.codecs[name][array.key] == "none" and array.dtype is not str
@@ -96,7 +99,24 @@ def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compressio
         if trial is not None and (array.dtype is str or not plain):
             row_bytes[array.key] = trial.encoded / len(trial.rows)
             seconds += trial.seconds / len(trial.rows)
-    return Compression(arrays, chosen, row_bytes, seconds)
+    return Compression(arrays, chosen, row_bytes, seconds, _metadata_bytes(plan, sizes))
+
+
+def _metadata_bytes(plan: DumpPlan, sizes: Sequence[int]) -> int:
+    """Estimate what a new store takes beside its rows: most of it, if there are few."""
+    if plan.past is not None:
+        return 0
+    chunks = [
+        max(1, -(-rows // max(1, chunk)))
+        for rows in plan.rows.values()
+        for chunk in chunk_rows(sizes, rows)
+    ]
+    # The attribute has eight digits of a checksum for each chunk. It is written when the store and
+    # each split are created, and at each commit.
+    attribute = len(msgspec.json.encode(plan.record)) + 8 * sum(chunks)
+    commits = 1 + sum(1 - (-rows // commit_rows(sizes)) for rows in plan.rows.values())
+    form = format_by_name(plan.path)
+    return form.metadata_bytes(attribute, commits, chunks, grows=plan.skips)
 
 
 def _try_codecs(block: ProcessedBlock, codecs: Mapping[str, Codec]) -> dict[str, _Trial]:

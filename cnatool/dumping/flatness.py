@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cnatool._util.memory import available_memory
-from cnatool._util.text import bytes_text, time_text
+from cnatool._util.text import bytes_text, count_text, time_text
 from cnatool._util.threads import map_ordered
 from cnatool.backend.weights.noisy_model import NoisyModel, Weights, log_sum, square_sum
 from cnatool.errors import CnatoolError, DataError, ModelError
@@ -41,7 +41,7 @@ def describe_effort(settings: Flatness, rows: Mapping[str, int]) -> str:
     count = 2 * EVALUATIONS * settings.draws * samples
     return (
         f"flatness: 2 kinds of noise × {EVALUATIONS} scales × {settings.draws} draws × "
-        f"{samples:,} samples, at most {count:,} through the model"
+        f"{count_text(samples, 'sample')}, at most {count:,} through the model"
     )
 
 
@@ -232,8 +232,8 @@ class _Measurement:
         samples, labels = len(self._samples.labels), self._samples.labels
         most = seconds * self._total / samples
         self._observer.note(
-            f"measuring flatness on {samples:,} samples of {self._samples.split}, accuracy "
-            f"{self._correct / samples:g}: up to {time_text(most)}"
+            f"measuring flatness on {count_text(samples, 'sample')} of {self._samples.split}, "
+            f"accuracy {self._correct / samples:g}: up to {time_text(most)}"
         )
         classes = len(np.unique(labels))
         if (

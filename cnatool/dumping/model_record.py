@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnatool._util.text import count_text
 from cnatool.backend.weights.weights import measure_weights
 from cnatool.dumping.flatness import measure_flatness
 from cnatool.store.statistics import magnitude
@@ -58,7 +59,7 @@ class MeasuredWeights:
         if self._measured is not None and unfinished == 1:
             if wait([self._measured], _PATIENCE).not_done:
                 layers = len(self._plan.record.layers)
-                self._plan.observer.note(f"measuring the weights of {layers} layers")
+                self._plan.observer.note(f"measuring the weights of {count_text(layers, 'layer')}")
             wait([self._measured])
         self.add_if_ready(writer)
 

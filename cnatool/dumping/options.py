@@ -356,14 +356,21 @@ class DumpOptions:
         return tuple(name for name in known if name in names or "all" in names)
 
     def check_sources(self, store: Path, model: str | Path, data: str | Path | None) -> None:
-        """Refuse to replace a store by a dump of a model or data inside it."""
+        """Refuse to write the store over the model or the data, or over a folder around them."""
         from cnatool._util.local_paths import real_path
 
         others = (self.initial_model, self.inputs_from, *(self.splits or {}).values())
         for source in (model, data, *others):
             inside = Path(str(source).partition(_INSIDE)[0])
-            if source is not None and real_path(inside).is_relative_to(real_path(store)):
-                raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
+            if source is None or not real_path(inside).is_relative_to(real_path(store)):
+                continue
+            raise UsageError(
+                f"{source} cannot be both what this dump reads and the store that it writes. Name "
+                "another path for the store."
+                if real_path(inside) == real_path(store)
+                else f"{source} lies inside {store}, where this dump would write its store. Name "
+                "another path for the store."
+            )
 
 
 def choices_of(declared: Field[Any]) -> tuple[str, ...]:

@@ -31,7 +31,9 @@ def describe_inputs(
 
 
 def _describe_split(name: str, source: Source, rows: int) -> str:
-    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
+    count = count_text(source.rows, "sample")
+    if rows != source.rows:
+        count = f"{rows:,} of {count}"
     labels = "with labels" if source.labelled else "no labels found"
     if source.labelled and source.classes:
         labels += f" ({classes_text(source.classes)})"

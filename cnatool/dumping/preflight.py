@@ -22,7 +22,7 @@ from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cnatool.dumping.compression import Compression
@@ -202,7 +202,7 @@ def estimate(
     disk_bytes = compression.disk_bytes(plan.whole.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
-    ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, stored, free)
+    ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, compression, free)
     row_seconds = _row_seconds(plan, first, writing)
     return Preflight(
         store=plan.path,
@@ -231,7 +231,8 @@ def _estimate_whole(
     return WholeEstimate(
         parts=plan.part.count,
         samples=dict(rows),
-        disk_bytes=compression.disk_bytes(rows, rows),
+        disk_bytes=compression.disk_bytes(rows, rows)
+        + (plan.part.count - 1) * compression.metadata_bytes,
         seconds=longest * row_seconds,
         total_seconds=total * row_seconds,
     )
@@ -273,9 +274,10 @@ def _writer_count(plan: DumpPlan) -> int:
     return WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
 
 
-def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[str]:
+def _find_ways(plan: DumpPlan, compression: Compression, free: int) -> Iterator[str]:
     """Yield the options with which the store would fit."""
-    rows = sum(plan.rows.values())
+    rows, stored = sum(plan.rows.values()), compression.row_bytes
+    metadata = compression.metadata_bytes
     whole = [tensor for tensor in plan.record.tensors if tensor.stored is not None]
     sizes = {tensor.name: stored[activation_key(tensor.number)] for tensor in whole}
     rest = sum(stored.values()) - sum(sizes.values())
@@ -292,11 +294,12 @@ def _find_ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterat
         "`dtype='float16'`": rest + sum(narrow.values()),
     }
     for way, size in row.items():
-        if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
-            yield f"{way} (about {bytes_text(rows * size)})"
+        whole_size = rows * size + metadata
+        if size < rest + sum(sizes.values()) and whole_size * _MARGIN <= free:
+            yield f"{way} (about {bytes_text(whole_size)})"
     if plan.part is not None:
         return
-    room = int(free / _MARGIN / _FEW_MARGIN / sum(stored.values()))
+    room = max(0, int((free / _MARGIN / _FEW_MARGIN - metadata) / sum(stored.values())))
     samples = _largest_limit(list(plan.rows.values()), room)
     if samples:
         yield f"`limit={samples}`"

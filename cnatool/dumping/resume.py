@@ -10,7 +10,6 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
-from cnatool.records.choices import Codec
 from cnatool.records.differences import describe_differences
 from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.store import SkippedSample, StoreRecord
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.data.source import Block
     from cnatool.dumping.sample_checks import SampleChecks
+    from cnatool.records.choices import Codec
     from cnatool.store.store import Split, Store
 
 
@@ -62,7 +62,6 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:
     """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
-    Without a ``codec``, every array keeps its own.
     Everything that may change a value is compared: the model, the splits, what is kept and how,
     the runtime and how it runs, and the versions of all.
     """
@@ -89,23 +88,21 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         # A store merged from parts is that of the whole dump.
         parts=msgspec.UNSET,
     )
-    codecs = {codec for split in store.splits.values() for codec in codecs_of(split).values()}
-    asked = codecs if codec is None else {codec}
-    pair = _Settings(stored, tuple(sorted(codecs))), _Settings(record, tuple(sorted(asked)))
-    differences = describe_differences(*pair, "in the store", "now")
+    differences = describe_differences(stored, record, "in the store", "now")
     if differences is not None:
         raise UsageError(
             f"{store.path} was started by another dump and cannot be resumed by this one: "
             f"{differences}. Pass the options and files that it was started with, or start anew "
             "with `overwrite=True`."
         )
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    """What must be the same in two dumps."""
-
-    record: StoreRecord
-    codecs: tuple[Codec, ...]
+    codecs = {each for split in store.splits.values() for each in codecs_of(split).values()}
+    if codec is not None and codecs != {codec}:
+        words = f"codec{'s' * (len(codecs) > 1)} {' and '.join(sorted(codecs))}"
+        raise UsageError(
+            f"{store.path} was started with the {words}, which `codec={codec!r}` cannot change. "
+            "Omit `codec` to continue with the compression that each array has, or start anew with "
+            "`overwrite=True`."
+        )
 
 
 class Past:

@@ -40,8 +40,8 @@ def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any
             # The file of a model may have been renamed.
             if name == "name" and isinstance(first, ModelRecord | FileRecord):
                 continue
-            word = "" if name == "record" else f" {name.replace('_', ' ')}"
-            yield from _differences(where + word, getattr(first, name), getattr(second, name))
+            word = f"{where} {name.replace('_', ' ')}"
+            yield from _differences(word, getattr(first, name), getattr(second, name))
     elif isinstance(first, dict) and list(first) == list(second):
         for key, value in first.items():
             yield from _differences(f"{where} {key!r}", value, second[key])

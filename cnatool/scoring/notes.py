@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool._util.text import classes_text
+from cnatool._util.text import classes_text, count_text
 from cnatool.errors import MetricError
 from cnatool.metrics.area_stretches import WHOLE
 from cnatool.metrics.cna import resampled_units
@@ -81,7 +81,7 @@ def layer_notes(
 
 def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
     taken = [
-        f"{len(split):,} of {split.record.available:,} samples of {name}"
+        f"{len(split):,} of {count_text(split.record.available, 'sample')} of {name}"
         for name, split in splits.items()
         if split.record.complete
         and split.record.available is not None
@@ -106,7 +106,7 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
 
 def _skipped_text(name: str, skipped: int, samples: int) -> str:
     share = f" ({skipped / samples:.0%})" if skipped > _FEW * samples else ""
-    return f"{skipped:,} of {samples:,} samples of {name}{share}"
+    return f"{skipped:,} of {count_text(samples, 'sample')} of {name}{share}"
 
 
 def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:

@@ -24,17 +24,20 @@ _SMALLEST_CHUNK = 64 * 1024
 _BUFFERS = 256 * _MIB
 # Most bytes of rows that a crash loses.
 _COMMIT = 1024 * _MIB
-_MOST_ROWS = 8192
+_MOST_ROWS = 65_536
+# Most rows of a chunk; and between two commits where nobody knows how long these rows take.
+_MOST_CHUNK_ROWS = 8192
 # Bytes of rows that are worth keeping where they are, instead of copying them to a buffer.
 _LARGE_PART = 64 * 1024
 
 
 def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
-    """Choose the rows between two commits: a power of two, fewer for large rows, at most ``most``.
+    """Choose the rows between two commits: a power of two, fewer for large rows.
 
-    ``row_bytes`` has the bytes of one row of each array of a split.
+    ``row_bytes`` has the bytes of one row of each array of a split, and ``most`` the most rows that
+    may be lost, if that is known.
     """
-    rows = min(_COMMIT // max(1, sum(row_bytes)), most or _MOST_ROWS)
+    rows = min(_COMMIT // max(1, sum(row_bytes)), most or _MOST_CHUNK_ROWS)
     return _power_of_two(min(_MOST_ROWS, max(64, rows)))
 
 
@@ -45,7 +48,7 @@ def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = No
     If one chunk holds the whole split, it has just its rows; ``rows`` is None if they are unknown.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))
-    commit = commit_rows(row_bytes, most)
+    commit = min(_MOST_CHUNK_ROWS, commit_rows(row_bytes, most))
     sizes = (_power_of_two(min(commit, max(1, target // max(1, size)))) for size in row_bytes)
     return [size if rows is None else min(size, rows) for size in sizes]
 

@@ -159,6 +159,15 @@ class Format(ReadableFormat, Protocol):
     def codecs(self) -> tuple[Codec, ...]:
         """The codecs that it writes, the default first."""
 
+    def metadata_bytes(
+        self, attribute: int, commits: int, chunks: Sequence[int], *, grows: bool
+    ) -> int:
+        """Estimate the bytes of a store beside its rows.
+
+        ``attribute`` is the length of the attribute, ``commits`` how often it is written, and
+        ``chunks`` has the number of chunks of each array.
+        """
+
     def create(self, path: Path) -> Tree:
         """Create an empty tree at a path that must not exist."""
 

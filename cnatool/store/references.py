@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
 from cnatool.store.missing_rows import explain_missing_rows
@@ -100,10 +100,11 @@ def _check_same_samples(split: Split, other: Split) -> None:
         raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
     if split.record.complete and len(other) != split.whole_rows:
         raise MetricError(
-            f"{where}, which has {len(other)} rows instead of {split.whole_rows}. {_ADVICE}"
+            f"{where}, which has {count_text(len(other), 'row')} instead of {split.whole_rows}. "
+            f"{_ADVICE}"
         )
     if len(other) < split.first_row + len(split):
-        raise MetricError(f"{where}, which has only {len(other)} rows. {_ADVICE}")
+        raise MetricError(f"{where}, which has only {count_text(len(other), 'row')}. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
         raise MetricError(f"{where}, whose row {split.first_row + row} has another id. {_ADVICE}")

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import list_names, printable
+from cnatool._util.text import count_text, list_names, printable
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.records.layout import IDS, input_key
 from cnatool.store.missing_rows import explain_missing_rows
@@ -56,7 +56,10 @@ class SharedInputs:
             ) from error
         for path in {base.path, *(split.path for split in self._splits.values())}:
             if real_path(path).is_relative_to(real_path(target)):
-                raise UsageError(f"{_named(store)}: the new store would replace {path}.")
+                raise UsageError(
+                    f"{_named(store)}: the new store would replace {path}. Name another path for "
+                    "the new store."
+                )
 
     def split(self, name: str) -> Split:
         """Return the split that contains the inputs of the new store's split of that name."""
@@ -89,7 +92,8 @@ class SharedInputs:
                 raise UsageError(f"{where} has inputs of another shape or type. {_ADVICE}.")
             if count not in (len(split), split.record.taken):
                 raise UsageError(
-                    f"{where} has {len(split)} samples, but this dump has {count}. {_ADVICE}."
+                    f"{where} has {count_text(len(split), 'sample')}, but this dump has {count:,}. "
+                    f"{_ADVICE}."
                 )
 
 
@@ -147,8 +151,9 @@ class SampleComparison:
         """Raise DataError if samples remain."""
         if self._done != self._end:
             raise DataError(
-                f"split {self._split.name!r} has {self._done} samples, but {self._split.path}, "
-                f"which should contain its inputs, has {len(self._split)}. {_ADVICE}."
+                f"split {self._split.name!r} has {count_text(self._done, 'sample')}, but "
+                f"{self._split.path}, which should contain its inputs, has {len(self._split):,}. "
+                f"{_ADVICE}."
             )
 
 

@@ -170,7 +170,7 @@ class StoreWriter:
         arrays: dict[str, ChunkedArray] = {}
         with report_write_errors(self.path, committed):
             chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
-            # The planned rows between commits; unknown from a split of a single chunk.
+            # All chunks divide the largest, unless it holds the whole split.
             largest = max(chunks.values())
             commit = largest if largest < record.taken else commit_rows(sizes)
             for spec in layout:

@@ -102,6 +102,16 @@ def test_large_weights_ask_for_a_larger_batch(tmp_path: Path) -> None:
     assert batch(many, 64 * megabyte) == 4
 
 
+@pytest.mark.parametrize(("held", "batch", "block"), [(12_000, 512, 512), (1_000, 256, 1024)])
+def test_a_block_of_tensors_that_are_all_held_is_one_batch(
+    network: Network, held: int, batch: int, block: int
+) -> None:
+    """Their arrays need not be joined; otherwise, a block has several batches."""
+    tensors = [tensor(2_000)]
+    plan = schedule_runs(network, tensors, held, bound=None, batch=None, provider=CPU, threads=1)
+    assert (plan.batch, plan.block) == (batch, block)
+
+
 def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:
     net = Builder()
     noise = helper.make_graph(

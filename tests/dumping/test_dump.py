@@ -14,6 +14,7 @@ from support.reference import made_values
 
 import cnatool
 from cnatool.errors import DataError, ModelError, NotAStoreError, UsageError
+from cnatool.store import chunks
 
 
 @pytest.fixture
@@ -209,8 +210,11 @@ def test_output_without_a_sample_axis_is_left_out(digits: Path, tmp_path: Path) 
     assert store.splits["train"].activations("logits").shape == (150, 10)
 
 
-def test_what_breaks_midway_keeps_what_was_committed(tmp_path: Path) -> None:
+def test_what_breaks_midway_keeps_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gzipped IDX file that is cut short: the rows before the last commit are safe."""
+    monkeypatch.setattr(chunks, "_MOST_ROWS", 8192)
     rows = 20_000
     pixels = np.random.default_rng(0).integers(0, 256, (rows, 8, 8), np.uint8)
     whole = gzip.compress(struct.pack(">I3I", 0x803, rows, 8, 8) + pixels.tobytes(), 1)
@@ -297,7 +301,7 @@ def test_data_inside_the_store_that_would_be_replaced(digits: Path, tmp_path: Pa
     cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5)
     (tmp_path / "s.zarr/splits/data").mkdir()
     digits.joinpath("test.npz").rename(tmp_path / "s.zarr/splits/data/x.npz")
-    with pytest.raises(UsageError, match="lies inside"):
+    with pytest.raises(UsageError, match="Name another path for the store"):
         cnatool.dump(
             path, tmp_path / "s.zarr/splits/data/x.npz", tmp_path / "s.zarr", overwrite=True
         )
@@ -385,7 +389,10 @@ def test_what_is_fed_is_said(tmp_path: Path) -> None:
         assert any("pass `scale=1/255`" in text for text in notes.texts) == warned
 
 
-def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(tmp_path: Path) -> None:
+def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "_MOST_ROWS", 8192)
     path = saved(mlp(), tmp_path / "net.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (20_000, 8, 8), np.uint8)
     np.savez(tmp_path / "data.npz", x=pixels)

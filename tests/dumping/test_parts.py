@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from campaigns.processes import Commands
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import document, run
 from support.dumps import commit_often
@@ -31,6 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     return Parts(tmp_path)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.integers(0, 5000), min_size=1, max_size=3),
     count=st.integers(1, 60),
@@ -59,6 +60,7 @@ def test_ranges_are_whole_units_and_cover_every_row_once(
     assert units[0] or not sum(rows)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 500), commit=st.sampled_from([64, 1024, 8192]))
 def test_many_rows_are_divided_at_commits_and_few_as_finely_as_batches_allow(
     count: int, commit: int

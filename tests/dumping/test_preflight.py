@@ -4,10 +4,12 @@ import re
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.command import run
+from support.dumps import make_data
 from support.networks import mlp, residual_convnet, saved
 from support.notes import Notes
 
@@ -17,7 +19,7 @@ from cnatool._util.text import time_text
 from cnatool.backend.statistics import checked as measured
 from cnatool.dumping import plan, preflight
 from cnatool.errors import UsageError
-from cnatool.records.choices import Codec
+from cnatool.records.choices import Codec, Kept, OnError
 from cnatool.store.codec_choice import encoded_bytes
 
 GIB = 1 << 30
@@ -37,8 +39,8 @@ def here(tmp_path: Path) -> Path:
 
 
 def size(store: Path) -> int:
-    """Bytes of a store's chunks."""
-    files = (file for file in store.rglob("c*") if file.is_file())
+    """Bytes of a store's files."""
+    files = (file for file in (store, *store.rglob("*")) if file.is_file())
     return sum(file.stat().st_size for file in files)
 
 
@@ -62,6 +64,21 @@ def test_size_is_what_the_dump_then_takes(here: Path, options: dict[str, object]
     assert found.seconds < 60
     row = sum(a.dtype.itemsize * int(np.prod(a.shape[1:])) for a in _arrays(store))
     assert found.sample_bytes == row + 64  # and an id
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+@pytest.mark.parametrize("rows", [(8, 5), (60, 40), (1100, 300), (9000, 100)])
+@pytest.mark.parametrize("name", ["s.h5", "s.zarr"])
+def test_metadata_and_padding_count(
+    name: str, rows: tuple[int, int], keep: Kept, on_error: OnError, tmp_path: Path
+) -> None:
+    make_data(tmp_path, *rows)
+    words = tmp_path / "net.onnx", tmp_path / "data", tmp_path / name
+    options: dict[str, Any] = {"codec": "none", "keep": keep, "on_error": on_error}
+    estimate = cnatool.preflight(*words, **options)
+    store = cnatool.dump(*words, **options)
+    assert estimate.disk_bytes == pytest.approx(size(store.path), rel=0.08)
 
 
 def _arrays(store: cnatool.Store) -> list[cnatool.StoredArray]:

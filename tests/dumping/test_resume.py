@@ -242,7 +242,6 @@ def test_options_come_from_the_store(here: Here, monkeypatch: pytest.MonkeyPatch
     [
         ({"batch_size": 32}, "runtime batch size 16 in the store and 32 now"),
         ({"threads": 1}, None),
-        ({"codec": "zstd"}, "codecs lz4, none in the store and zstd now"),
         ({"keep": "statistics"}, "tensors 'fc1' kept full in the store and statistics now"),
         (
             {"tensors": "fc*"},
@@ -270,6 +269,19 @@ def test_other_options_are_refused(options: dict[str, Any], text: str | None, he
         r"`overwrite=True`\.",
         **given,
     )
+
+
+def test_another_codec_is_refused_with_what_helps(here: Here) -> None:
+    here.cut("s.zarr")
+    here.refused(
+        UsageError,
+        r"s\.zarr was started with the codecs lz4 and none, which `codec='zstd'` cannot change\. "
+        r"Omit `codec` to continue with the compression that each array has, or start anew with "
+        r"`overwrite=True`\.",
+        codec="zstd",
+    )
+    resumed = here.dump("s.zarr", resume=True)
+    assert resumed.record.complete
 
 
 def _other_model(here: Here, patch: pytest.MonkeyPatch) -> None:

@@ -329,14 +329,25 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=2000), st.integers(1, 10**6))
-def test_chunks_divide_the_commit_or_hold_the_whole_split(sizes: list[int], rows: int) -> None:
-    commit = commit_rows(sizes)
-    for chunk, size in zip(chunk_rows(sizes, rows), sizes, strict=True):
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=2000),
+    st.integers(1, 10**6),
+    st.none() | st.integers(1, 10**7),
+)
+def test_chunks_divide_the_commit_or_hold_the_whole_split(
+    sizes: list[int], rows: int, most: int | None
+) -> None:
+    commit = commit_rows(sizes, most)
+    # Without a known pace, no more rows are lost than a chunk may have.
+    assert commit <= max(64, most or 8192)
+    assert commit == 64 or commit * sum(sizes) <= 1 << 30
+    for chunk, size in zip(chunk_rows(sizes, rows, most), sizes, strict=True):
+        assert chunk <= 8192
         assert 1 <= chunk <= rows
         assert commit % chunk == 0 or chunk == rows
         assert chunk * size <= 4 << 20 or chunk == 1
-    buffers = sum(c * s for c, s in zip(chunk_rows(sizes, rows), sizes, strict=True) if c > 1)
+    chunks = chunk_rows(sizes, rows, most)
+    buffers = sum(c * s for c, s in zip(chunks, sizes, strict=True) if c > 1)
     assert buffers <= max(256 << 20, 2000 * 64 * 1024)
 
 

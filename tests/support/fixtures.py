@@ -46,6 +46,8 @@ _PROSE = re.compile(r"notes$|reason$|^(faults|ways|title|subtitle|text|descripti
 _NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?")
 # Notes of a dump that tell the disk and the memory of the machine.
 _OF_THE_MACHINE = re.compile(r" free$|available$")
+# Notes that earlier versions wrote to the terminal only.
+_UNFINISHED = re.compile(r" is not finished: ")
 
 
 def versions() -> dict[str, str]:
@@ -110,7 +112,9 @@ def _numbers_of(prose: Any) -> Any:
     if isinstance(prose, str):
         return _NUMBER.findall(prose)
     if isinstance(prose, list):
-        return [_numbers_of(p) for p in prose if not _OF_THE_MACHINE.search(str(p))]
+        left_out = (_OF_THE_MACHINE, _UNFINISHED)
+        kept = (p for p in prose if not any(pattern.search(str(p)) for pattern in left_out))
+        return [_numbers_of(p) for p in kept]
     return prose
 
 

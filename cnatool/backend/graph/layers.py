@@ -33,6 +33,8 @@ class LayerTable:
 
     # Its linear operators in execution order.
     layers: tuple[LayerRecord, ...]
+    # Tensors that stand for one of them, under either rule.
+    layer_tensors: frozenset[str]
     # Tensors of the last layer, from the linear operator up to the model's output.
     output_tensors: frozenset[str]
 
@@ -40,7 +42,7 @@ class LayerTable:
         """Classify a tensor: part of the last layer, a hidden layer, an activation, or other."""
         if name in self.output_tensors:
             return "output"
-        if any(name in (layer.linear, layer.preactivation) for layer in self.layers):
+        if name in self.layer_tensors:
             return "layer"
         if is_output:
             return "output"
@@ -86,7 +88,8 @@ def find_layers(graph: Graph) -> LayerTable:
                 leads_to=tuple(name for name in graph.output_names if name in tail),
             )
         )
-    return LayerTable(tuple(layers), frozenset(output_tensors))
+    layer_tensors = {name for layer in layers for name in (layer.linear, layer.preactivation)}
+    return LayerTable(tuple(layers), frozenset(layer_tensors), frozenset(output_tensors))
 
 
 class _Nodes:

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
 
-# Of the results of all samples: those that are held at one time anyway, and those of a part.
+# Of the results of all samples: those that are held at one time anyway, and those of a part. Of
+# larger parts most memory is new in every run, which takes longer than more sessions do.
 _WHOLE_BYTES = 128 << 20
-_PART_BYTES = 32 << 20
+_PART_BYTES = 16 << 20
 
 _Values = dict[str, "NDArray[Any]"]
 
@@ -69,10 +70,9 @@ def probe_in_parts(
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     separate = not samples.constants and separates_samples(graph, shapes, inputs)
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
-    small = sum(sizes.values()) <= _WHOLE_BYTES
-    if small and not separate:
+    if sum(sizes.values()) <= _WHOLE_BYTES and not separate:
         return None
-    parts = cut_graph(graph, sizes, _WHOLE_BYTES if small else _PART_BYTES)
+    parts = cut_graph(graph, sizes, _PART_BYTES)
     try:
         return _Runs(graph, samples, run, statistics, separate=separate).probe(parts)
     except (_ExceptionalError, BackendError, ModelError):

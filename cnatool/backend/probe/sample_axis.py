@@ -42,6 +42,8 @@ class SampleAxis:
         """
         if self.axis is None:
             return value[None]
+        if self.merged is None and self.axis == 0:
+            return value
         if self.merged is None:
             return np.moveaxis(value, self.axis, 0)
         before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]

@@ -1,23 +1,23 @@
-"""Sums of tensors (C, H, W) as weighted channel sums of the tensors that they are computed from.
+"""Sums of tensors (C, H, W) as weighted sums of the tensors that they are computed from.
 
 A sum need not read the tensor itself: through a normalisation, a concatenation, an addition or a
-1×1 convolution it is linear in the channel sums of the inputs. The runtime is then free to fuse
-the operators of the chain, as it does in plain inference, and less is read. Sums of all tensors
-take 1.10 instead of 1.47 times as long as inference of DenseNet-121, and 1.08 instead of 1.17
-times as long for ResNet-50; networks with normalisations folded in gain nothing
-(`benchmarks/statistics_speed.py`).
+1×1 convolution it is linear in the channel sums of the inputs; of any convolution of the model's
+own input, it is linear in the elements of that. The runtime is then free to fuse the operators of
+the chain, as it does in plain inference, and less is read. `benchmarks/statistics_speed.py`
+measures what that saves.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.nodes import attributes, operator_set
+from cnatool.backend.graph.nodes import attributes, input_name, operator_set
+from cnatool.backend.statistics.convolution_window import read_window, sum_kernel
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
@@ -39,20 +39,28 @@ _REARRANGING = operator_set("Flatten Identity Reshape Squeeze Transpose Unsqueez
 # Further back it would cost more than it saves: each tensor of a chain goes back anew.
 _LONGEST_CHAIN = 100
 _EPSILON = 1e-5
+# Of an input whose elements have a weight each: it is repacked by the runtime, 16 times as large.
+_MOST_ELEMENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSum:
-    """A sum: ``constant`` plus the channel sums of each tensor times its weights, (C,)."""
+    """A sum: ``constant`` plus weighted sums over tensors.
+
+    ``terms`` hold a weight for each channel of a tensor, (C,), and ``elements`` one for each of its
+    elements, (C, H, W).
+    """
 
     terms: dict[str, NDArray[np.float64]]
     constant: float = 0.0
+    elements: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __add__(self, other: ChannelSum) -> ChannelSum:
-        terms = dict(self.terms)
-        for tensor, weights in other.terms.items():
-            terms[tensor] = terms[tensor] + weights if tensor in terms else weights
-        return ChannelSum(terms, self.constant + other.constant)
+        return ChannelSum(
+            _add_weights(self.terms, other.terms),
+            self.constant + other.constant,
+            _add_weights(self.elements, other.elements),
+        )
 
 
 class ChannelSums:
@@ -187,28 +195,26 @@ class ChannelSums:
     def _sum_of_convolution(
         self, node: onnx.NodeProto, weights: NDArray[np.float64]
     ) -> ChannelSum | None:
-        """Return the sum of a 1×1 convolution that meets every element of its input once."""
-        settings = attributes(node)
-        source, made = self._shapes.get(node.input[0]), self._shapes.get(node.output[0])
-        once = set(settings.get("strides") or [1]) == {1} and not any(settings.get("pads") or [])
-        if source is None or made is None or source[1:] != made[1:] or not once:
-            return None
+        """Return the sum of a 1×1 convolution, or of any convolution of the model's input."""
+        tensor = node.input[0]
+        source, made = self._shapes.get(tensor), self._shapes.get(node.output[0])
         kernel = self._constant(node.input[1])
-        bias = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if kernel is None or kernel.ndim != 4 or kernel.shape[2:] != (1, 1):
+        if source is None or made is None or kernel is None or kernel.ndim != 4:
             return None
-        if len(kernel) != len(weights) or (bias is None and any(node.input[2:3])):
+        window = read_window(node, kernel.shape, source, made)
+        reads_input = tensor not in self._graph.producer and math.prod(source) <= _MOST_ELEMENTS
+        if len(kernel) != len(weights) or not (window.meets_each_once or reads_input):
             return None
-        # One group at a time: kernels are large, and float64 doubles them.
-        group = int(settings.get("group", 1))
-        parts = zip(
-            weights.reshape(group, -1), kernel.reshape(group, -1, kernel.shape[1]), strict=True
-        )
-        summed = np.concatenate([weight @ part.astype(np.float64) for weight, part in parts])
         constant = 0.0
-        if bias is not None:
+        if name := input_name(node, 2):
+            bias = self._constant(name)
+            if bias is None:
+                return None
             constant = float(weights @ bias.astype(np.float64)) * math.prod(made[1:])
-        return ChannelSum({node.input[0]: summed}, constant)
+        summed = sum_kernel(kernel, weights, window.group)
+        if window.meets_each_once:
+            return ChannelSum({tensor: summed[:, 0, 0]}, constant)
+        return ChannelSum({}, constant, {tensor: window.spread_taps(summed)})
 
     def _constant(self, name: str) -> NDArray[np.float32] | None:
         """Read a float32 constant that no node computes, perhaps in another shape."""
@@ -235,6 +241,13 @@ def find_rearranged(graph: Graph, tensor: str, shapes: Mapping[str, tuple[int, .
             break
         tensor = source
     return tensor
+
+
+def _add_weights(
+    first: dict[str, NDArray[np.float64]], second: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    both = {name: first[name] + second[name] for name in first if name in second}
+    return {**first, **second, **both}
 
 
 def _broadcasts(value: NDArray[np.float32], shape: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from onnx import TensorProto
 
 from cnatool._util.names import exclusion
 from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
@@ -53,7 +54,7 @@ class _Batch:
     # beyond float32 and the statistics were computed anew
     sums: list[NDArray[Any]]
     exact: Mapping[str, NDArray[np.float64]] | None
-    # Statistics of the tensors that are measured here, by number; and ``count`` of all
+    # Statistics of the tensors that are fetched and not kept, by number; and ``count`` of all
     measured: dict[int, dict[Statistic, NDArray[np.float64]]]
     counts: NDArray[np.float64] | None
 
@@ -118,7 +119,7 @@ class ExposedModel:
         exposed = make_readable(graph.model, [*read, *cast_inside], types)
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
-        shapes = _fixed_shapes(graph, probed) if run.provider == CPU else {}
+        shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
         channel_sums = ChannelSums(graph, shapes)
         measured = []
         for tensor in self._inside:
@@ -165,15 +166,16 @@ class ExposedModel:
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
         runs = [self._run_batch(feeds) for feeds in batches]
-        arrays = [
-            _concatenate(parts)[:samples]
-            for parts in zip(*(batch.whole for batch in runs), strict=True)
+        whole = [
+            _concatenate(parts) for parts in zip(*(batch.whole for batch in runs), strict=True)
         ]
+        statistics = self._join(runs, whole)
+        arrays = [array[:samples] for array in whole]
         count = len(self._outputs)
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
-            statistics={name: rows[:samples] for name, rows in self._join(runs).items()},
+            statistics={name: rows[:samples] for name, rows in statistics.items()},
         )
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
@@ -182,8 +184,8 @@ class ExposedModel:
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
-        finite = not self._inside or measures.finite(sums)
-        exact = None if finite else self._exact_model().run([feeds], samples).statistics
+        in_range = not self._inside or measures.in_range(sums)
+        exact = None if in_range else self._exact_model().run([feeds], samples).statistics
         counts = None
         if measures.counted is not None:
             counts = self._element_counts(rest.pop(0), samples)
@@ -194,19 +196,20 @@ class ExposedModel:
         kept = len(self._outputs) + len(self._whole)
         measured = {
             tensor.number: row_statistics(value, self._statistics)
-            for tensor, value in self._fetched_tensors(whole)
+            for tensor, value in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
-    def _fetched_tensors(
-        self, values: Sequence[NDArray[Any]]
+    def _kept_tensors(
+        self, whole: Sequence[NDArray[Any]]
     ) -> Iterator[tuple[TensorRecord, NDArray[Any]]]:
-        """Yield the tensors that are fetched, with their values."""
-        yield from ((t, values[t.output]) for t in self._tensors if t.output is not None)
-        count = len(self._outputs)
-        yield from zip(self._fetched[count:], values[count:], strict=True)
+        """Yield the tensors among outputs and tensors kept whole, with their values."""
+        yield from ((t, whole[t.output]) for t in self._tensors if t.output is not None)
+        yield from zip(self._whole, whole[len(self._outputs) :], strict=True)
 
-    def _join(self, runs: Sequence[_Batch]) -> dict[str, NDArray[np.float64]]:
+    def _join(
+        self, runs: Sequence[_Batch], whole: Sequence[NDArray[Any]]
+    ) -> dict[str, NDArray[np.float64]]:
         """Join the statistics of batches; (n, T) each."""
         samples = sum(run.samples for run in runs)
         joined: dict[str, NDArray[np.float64]] = {
@@ -216,6 +219,10 @@ class ExposedModel:
             numbers = [tensor.number for tensor in self._inside]
             for name, rows in self._read_sums(runs).items():
                 joined[name][:, numbers] = rows
+        # Of all batches at once, which costs less.
+        for tensor, value in self._kept_tensors(whole):
+            for name, row in row_statistics(value, self._statistics).items():
+                joined[name][:, tensor.number] = row
         for number in runs[0].measured:
             for name in self._statistics:
                 parts = [run.measured[number][name] for run in runs]
@@ -293,9 +300,16 @@ class ExposedModel:
         return value
 
 
-def _fixed_shapes(graph: Graph, probed: Sequence[TensorRecord]) -> dict[str, tuple[int, ...]]:
+def _fixed_shapes(
+    graph: Graph, probed: Sequence[TensorRecord], fed: str
+) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the float32 tensors that sums in parts suit: fixed, samples first."""
-    return {
+    declared = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
+        for value in graph.model.graph.input
+        if value.name == fed and value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    return {name: shape for name, shape in declared.items() if all(shape)} | {
         tensor.name: tensor.shape
         for tensor in probed
         if tensor.dtype == "float32"

@@ -96,16 +96,16 @@ class Measures:
     _constants: NDArray[np.float64]
     _partial: list[_PartialSums]
 
-    def finite(self, values: Sequence[NDArray[Any]]) -> bool:
-        """Whether all partial sums are finite numbers; arguments as of `read`."""
+    def in_range(self, values: Sequence[NDArray[Any]]) -> bool:
+        """Whether all partial sums are finite and far below the largest float32; as of `read`."""
         outputs = dict(zip(self.widths, values, strict=True))
         if _PARTIAL not in outputs:
             return True
-        # Nearly always all are finite, and then so is their sum, which is computed sooner.
+        # The square of a number beyond 1e19 is infinite. An operator overflows on inputs that are
+        # hardly smaller than its results: where its own result is not read, its inputs tell.
+        numbers = outputs[_PARTIAL].reshape(-1)
         with np.errstate(invalid="ignore", over="ignore"):
-            return bool(
-                np.isfinite(outputs[_PARTIAL].sum()) or np.isfinite(outputs[_PARTIAL]).all()
-            )
+            return bool(np.isfinite(np.dot(numbers, numbers)))
 
     def read(self, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         """Return each statistic, (n, T), from a run's values of the outputs in ``widths``."""
@@ -140,6 +140,8 @@ def append_statistics(
     constants = np.zeros(len(statistics) * len(tensors))
     # By tensor (C, H, W): the weights of its channel sums in each column.
     planes: dict[str, dict[int, NDArray[np.float64]]] = {}
+    # By tensor of any shape: the weights of its elements in each column.
+    elements: dict[str, dict[int, NDArray[np.float64]]] = {}
     shapes = dict(shapes)
     parts = _Parts()
     for number, statistic in enumerate(statistics):
@@ -152,6 +154,8 @@ def append_statistics(
                 constants[column] = tensor.sum.constant
                 for name, weights in tensor.sum.terms.items():
                     planes.setdefault(name, {})[column] = weights
+                for name, weights in tensor.sum.elements.items():
+                    elements.setdefault(name, {})[column] = weights
                 continue
             name = nodes.apply_elementwise(tensor.name, statistic, TensorProto.FLOAT)
             if len(tensor.shape) == 3 and statistic != "nonzero_count":
@@ -159,6 +163,9 @@ def append_statistics(
                 planes.setdefault(name, {})[column] = np.ones(tensor.shape[0])
             else:
                 parts.add(*nodes.sum_rows(name, tensor.shape), [column])
+    for name, by_column in elements.items():
+        matrix = np.stack([weights.reshape(-1) for weights in by_column.values()], axis=-1)
+        parts.add(nodes.weigh_elements(name, matrix), np.eye(len(by_column)), list(by_column))
     # Means in the runtime's blocked layout are joined there, and written anew together.
     joined = _Parts()
     for name, by_column in planes.items():
@@ -253,6 +260,11 @@ class _Nodes:
         count = math.prod(shape[:-1])
         rows = self._reduce("ReduceSum", name, [len(shape)])
         return self.columns(rows, count), np.ones((count, 1))
+
+    def weigh_elements(self, name: str, weights: NDArray[np.float64]) -> str:
+        """Add sums of each sample's elements, (n, sums), with the weights (elements, sums)."""
+        matrix = self._constant(f"weights of {name}", weights.astype(np.float32))
+        return self.add("MatMul", [self.columns(name, len(weights)), matrix])
 
     def average_planes(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
         """Add the mean of each channel, or of each of its rows where the plane is large.

@@ -41,7 +41,8 @@ def merge(
 ) -> None:
     """Make one store of the parts of a dump.
 
-    It refers to the parts where they are, or has copies of their rows. Notes and progress go to standard error; the path of the new store to standard output.
+    It refers to the parts where they are, or has copies of their rows. Notes and progress go to
+    standard error; the path of the new store to standard output.
     """
     from cnatool.store.merge import merge as merge_parts
 

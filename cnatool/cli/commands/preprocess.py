@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import real_path
+from cnatool._util.text import count_text
 from cnatool.cli.console import note, print_line, print_path
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
@@ -150,7 +151,8 @@ def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
         name = f"channel {number}" if channels.shape[1] > 1 else f"input {record.input!r}"
         print_line(
             f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
-            f"from {channel.min():.4g} to {channel.max():.4g} over {len(values)} samples"
+            f"from {channel.min():.4g} to {channel.max():.4g} over "
+            f"{count_text(len(values), 'sample')}"
         )
 
 
@@ -177,7 +179,7 @@ def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None
             raise StoreWriteError(
                 f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
             ) from error
-        note(f"drew {len(preview.ids)} samples, the first of them {preview.ids[0]}")
+        note(f"drew {count_text(len(preview.ids), 'sample')}, the first of them {preview.ids[0]}")
         print_path(output)
         return
     raise refusals[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import count_text
 from cnatool.cli.console import first_parts, print_line
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
@@ -19,7 +20,8 @@ def print_comparison(comparison: Comparison) -> None:
     """Print how far tensors, outputs and scores of two stores differ, and the verdict."""
     for name, split in first_parts(list(comparison.splits.items()), "splits"):
         print_line(
-            f"\n{name}: {split.rows} rows and {split.rows2}, {_agreement(split.ids, split.labels)}"
+            f"\n{name}: {count_text(split.rows, 'row')} and {split.rows2:,}, "
+            f"{_agreement(split.ids, split.labels)}"
         )
         print_line("")
         print_table(

@@ -123,7 +123,7 @@ def _rows_text(split: Split) -> str:
     if not record.complete:
         text = f"{len(split):,} of {record.rows:,} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
-        text = f"{record.rows:,} of {record.available:,} samples"
+        text = f"{record.rows:,} of {count_text(record.available, 'sample')}"
     if record.skipped:
         text += f", {len(record.skipped):,} skipped"
     return f"{text}, {'labels' if record.labels else 'no labels'}"
@@ -166,7 +166,10 @@ def _print_tensors(
             row.append(_kept_text(tensor))
     print_table(columns, rows)
     whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
-    print_line(f"\n{len(tensors)} tensors, {bytes_text(whole)} a sample; {len(layers)} layers")
+    print_line(
+        f"\n{count_text(len(tensors), 'tensor')}, {bytes_text(whole)} a sample; "
+        f"{count_text(len(layers), 'layer')}"
+    )
 
 
 def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRecord]) -> None:

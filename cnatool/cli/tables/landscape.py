@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.cli.console import print_line, print_notes
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.study import print_not_scored
@@ -20,8 +20,9 @@ def print_landscape(result: LandscapeResult) -> None:
     """Print the plane, where each checkpoint lies in it, and CNA there and over the grid."""
     print_line(f"convention {result.convention}")
     print_line(
-        f"{result.samples} samples of {result.split}, {len(result.layers)} layers: "
-        f"{result.dimension:,} activations at each of {len(result.points)} checkpoints"
+        f"{count_text(result.samples, 'sample')} of {result.split}, "
+        f"{count_text(len(result.layers), 'layer')}: {count_text(result.dimension, 'activation')} "
+        f"at each of {count_text(len(result.points), 'checkpoint')}"
     )
     first, second = result.variance_shares[:2]
     print_line(

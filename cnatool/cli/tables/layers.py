@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import count_text
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
 from cnatool.cli.tables.table import number, print_table
 
@@ -17,7 +18,7 @@ def print_layer_scores(scores: LayerScores) -> None:
     """Print each layer's part in β and CNA, and mean z over depth by quantiles of α."""
     print_line(f"convention {scores.convention}")
     for name, split in first_parts(list(scores.splits.items()), "splits"):
-        print_line(f"\n{name}, {split.samples} samples\n")
+        print_line(f"\n{name}, {count_text(split.samples, 'sample')}\n")
         _print_parts(scores, split)
         samples = ", and of single samples" if split.profiles else ""
         print_line(f"\nmean z by quantiles of α{samples}\n")

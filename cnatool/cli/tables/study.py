@@ -38,7 +38,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         if result.settings.cluster is None
         else f"{result.clusters} clusters by {result.settings.cluster}"
     )
-    networks = "1 network" if result.networks == 1 else f"{result.networks} networks"
+    networks = count_text(result.networks, "network")
     print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
         print_line(line)

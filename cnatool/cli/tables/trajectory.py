@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
 from cnatool.cli.tables.study import print_not_scored
 from cnatool.cli.tables.table import number, print_table
@@ -29,7 +29,7 @@ def print_trajectory(result: TrajectoryResult) -> None:
     title = step_title(result.order)
     for run in first_parts(result.runs, "runs"):
         name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
-        print_line(f"\n{name}{len(run.steps)} steps\n")
+        print_line(f"\n{name}{count_text(len(run.steps), 'step')}\n")
         names = list(dict.fromkeys(name for step in run.steps for name in step.splits))
         for number_, shown in enumerate(
             first_parts(list(_side_by_side(names)), "tables of splits")

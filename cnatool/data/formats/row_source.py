@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
 from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
 from cnatool.errors import DataError
@@ -102,8 +103,8 @@ def make_row_source(
     for array in others:
         if array.rows != first.rows:
             raise DataError(
-                f"{array.where} has {array.rows} samples and {first.where} has {first.rows}: they "
-                "must be equally many."
+                f"{array.where} has {count_text(array.rows, 'sample')} and {first.where} has "
+                f"{first.rows:,}: they must be equally many."
             )
     if labels is not None:
         if labels.dtype.kind in "US" and not labels.shape:
@@ -132,8 +133,8 @@ def check_labels(labels: RowReader, samples: RowReader) -> None:
         )
     if labels.rows != samples.rows:
         raise DataError(
-            f"{labels.where} has {labels.rows} labels and {samples.where} has {samples.rows} "
-            "samples: they must be equally many."
+            f"{labels.where} has {count_text(labels.rows, 'label')} and {samples.where} has "
+            f"{count_text(samples.rows, 'sample')}: they must be equally many."
         )
 
 

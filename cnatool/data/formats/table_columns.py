@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
+from cnatool._util.text import count_text
 from cnatool.data.file_names import row_id
 from cnatool.data.images.batch import DecodedBatch, decode_batch
 from cnatool.data.images.decode import bytes_opener
@@ -115,7 +116,9 @@ def _find_misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
         if isinstance(column.dtype, pl.List):
             lengths = column.list.len().fill_null(-1).to_numpy()
             for at in np.flatnonzero(lengths != size).tolist():
-                text = "is missing" if lengths[at] < 0 else f"has {lengths[at]} values"
+                text = (
+                    "is missing" if lengths[at] < 0 else f"has {count_text(lengths[at], 'value')}"
+                )
                 misfits.setdefault(
                     at // inner,
                     f"{text} where the first row has {size}: pad all lists to one length, "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
+from cnatool._util.text import count_text
 from cnatool.plotting.figures.of_networks import (
     axis_format,
     describe_intervals,
@@ -44,7 +45,9 @@ def bins(studies: Sequence[Study], options: Options) -> Chart:
     measures = select_measures(study, options.measure, _USUAL)
     correlations = [find_correlation(study, _ACCURACY, measure) for measure in measures]
     sizes = [row.networks for row in study.result.bins] or [0]
-    size = f"{sizes[0]} networks" + (f" (the last {sizes[-1]})" if sizes[-1] != sizes[0] else "")
+    size = f"{count_text(sizes[0], 'network')}" + (
+        f" (the last {sizes[-1]})" if sizes[-1] != sizes[0] else ""
+    )
     fit = "line: quadratic fit over all networks"
     if any(map(_is_weak, correlations)):
         fit += f", thin and dashed where R² < {_WEAK}"

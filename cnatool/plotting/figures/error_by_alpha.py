@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.errors import DataError, MetricError
 from cnatool.plotting.figures.of_networks import read_trajectory_steps
 from cnatool.plotting.figures.of_stores import (
@@ -140,7 +140,7 @@ def error_over_training(trajectories: Sequence[Trajectory], options: Options) ->
         steps.convention,
         f"split {split}, n = {min(samples['samples']):,} samples in {len(labels)} groups by "
         "quantiles of α",
-        f"{len(steps.frame):,} checkpoints",
+        f"{count_text(len(steps.frame), 'checkpoint')}",
     )
     title = "Error by input complexity, over training"
     return page(panels, columns, title, caption, options, **_SHARED)

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from cnatool._util.text import printable
+from cnatool._util.text import count_text, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.marks import finish, line, panel, points
@@ -51,12 +51,12 @@ def landscape(landscapes: Sequence[Landscape], options: Options) -> Chart:
         "The CNA landscape",
         (
             convention_text(result.convention),
-            f"split {printable(result.split)}, n = {result.samples:,} samples",
+            f"split {printable(result.split)}, n = {count_text(result.samples, 'sample')}",
             f"principal components of {result.dimension:,} activations at {len(source.points)} "
             "checkpoints",
             "marks: CNA at the checkpoints themselves, in the same colours",
             f"numbers: first and last {step}",
-            f"blank: CNA undefined ({undefined} points)" if undefined else "",
+            f"blank: CNA undefined ({count_text(undefined, 'point')})" if undefined else "",
         ),
         width=options.width,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
-from cnatool._util.text import list_names, printable
+from cnatool._util.text import count_text, list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.marks import PERCENT, categorise
@@ -39,7 +39,7 @@ def describe_networks(study: Study) -> list[str]:
     sampled = result.networks > _MOST_NETWORKS
     return [
         convention_text(result.convention),
-        f"n = {result.networks:,} networks{clusters}",
+        f"n = {count_text(result.networks, 'network')}{clusters}",
         f"drawn: {_MOST_NETWORKS:,} of them, at random" if sampled else "",
     ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import altair as alt
 import polars as pl
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_networks import read_study_steps, read_trajectory_steps
 from cnatool.plotting.marks import PERCENT, categorise, line, page, panel, points, x_axis, y_axis
@@ -75,8 +76,11 @@ def _draw(steps: Steps, options: Options) -> Chart:
             panels.append(_draw_panel(frame, quantity, runs, splits, steps, options))
     if not panels:
         raise DataError("no step has a number to draw.")
-    count = f"n = {len(steps.frame):,} checkpoints"
-    caption = (steps.convention, f"{count} of {len(runs)} runs" if len(runs) > 1 else count)
+    count = f"n = {count_text(len(steps.frame), 'checkpoint')}"
+    caption = (
+        steps.convention,
+        f"{count} of {len(runs)} runs" if len(runs) > 1 else count,
+    )
     shared: dict[str, Any] = dict.fromkeys(("x", "color", "shape", "strokeDash"), "shared")
     return page(panels, _COLUMNS, "Over training", caption, options, **shared)
 

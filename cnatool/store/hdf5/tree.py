@@ -24,7 +24,7 @@ from cnatool.store.hdf5.links import check_no_links
 from cnatool.store.integrity import attribute_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from cnatool.records.choices import Codec
@@ -45,6 +45,14 @@ class HDF5Tree:
     def __init__(self, file: HDF5File) -> None:
         self.path = file.path
         self._file = file
+
+    @staticmethod
+    def metadata_bytes(attribute: int, commits: int, chunks: Sequence[int], *, grows: bool) -> int:
+        """Estimate the bytes of a store beside its rows; see `cnatool.store.format.Format`."""
+        # HDF5 does not use the space of a replaced attribute again. Of an array: object header,
+        # link, checksum of each chunk, and the index of several chunks.
+        of_arrays = (420 + 4 * count + (500 + 16 * count if count > 1 else 0) for count in chunks)
+        return round(1.2 * attribute * commits) + sum(of_arrays)
 
     @classmethod
     def create(cls, path: Path) -> HDF5Tree:

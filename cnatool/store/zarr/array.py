@@ -1,7 +1,7 @@
 """Arrays that cnatool writes: whole chunks go into shards, row ranges come out of them.
 
 Chunks are encoded and decoded byte for byte as zarr does it, but without its copies and its event
-loop, and several at a time.
+loop. Several are decoded at a time; while rows are written, other arrays need the processors.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)
-# Chunks that are encoded together before they are written: memory for speed.
-_ENCODED = 8
 # Fewer bytes are decoded sooner than handed to another thread.
 _WORTH_A_THREAD = 1 << 18
 
@@ -96,11 +94,8 @@ class ZarrArrayWriter(_Chunks):
         """Append chunks from row ``start`` on, all full but for the array's last."""
         if 0 in self.shape[1:]:
             return  # Zarr has no empty chunks
-        number = start // self.chunk_rows
-        for first in range(0, len(chunks), _ENCODED):
-            for encoded in map_concurrently(self._encode, chunks[first : first + _ENCODED]):
-                self._append(number, encoded)
-                number += 1
+        for number, chunk in enumerate(chunks, start // self.chunk_rows):
+            self._append(number, self._encode(chunk))
 
     def copy(self, start: int, source: ReadableArray, count: int) -> bool:
         """Append the first chunks of another array if they are encoded in the same way."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Chunks that an index of one page can list; at 1 MiB per chunk, a shard is 255 MiB.
 _MOST_CHUNKS = 255
-_PAGE = 4096
+INDEX_PAGE = 4096
 _NOTHING = 2**64 - 1
 # Bytes that are worth writing to the disk at once.
 _LARGE = 4 << 20
@@ -96,7 +96,7 @@ class Shards:
     @property
     def data_start(self) -> int:
         """Offset of the first chunk. An index that is written once shares its page."""
-        return self.index_bytes if self.size == 1 else _PAGE
+        return self.index_bytes if self.size == 1 else INDEX_PAGE
 
     def path(self, shard: int) -> Path:
         """Return the path of a shard."""

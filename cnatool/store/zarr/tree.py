@@ -42,10 +42,10 @@ from cnatool.store.zarr.metadata import (
     parse_array,
     parse_group,
 )
-from cnatool.store.zarr.shard import ChunkError, ShardWriter
+from cnatool.store.zarr.shard import INDEX_PAGE, ChunkError, ShardWriter, shard_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -76,6 +76,18 @@ class ZarrTree:
         self._groups: set[Path] = set()
         # In the order in which they were created.
         self._unsynced: dict[Path, None] = {}
+
+    @staticmethod
+    def metadata_bytes(attribute: int, commits: int, chunks: Sequence[int], *, grows: bool) -> int:
+        """Estimate the bytes of a store beside its rows; see `cnatool.store.format.Format`."""
+
+        def shards_bytes(count: int) -> int:
+            slots = shard_chunks(MANY_ROWS if grows else count)
+            index = 40 if slots == 1 else INDEX_PAGE + 16 * slots
+            return -(-count // slots) * index + 4 * count
+
+        # The attribute is indented. The consolidated metadata repeat an array's zarr.json.
+        return round(2.7 * attribute) + sum(1900 + shards_bytes(count) for count in chunks)
 
     @classmethod
     def create(cls, path: Path) -> ZarrTree:

@@ -37,6 +37,8 @@ def evaluate(found: ChannelSum, values: dict[str, np.ndarray]) -> np.ndarray:
     total = np.full(len(next(iter(values.values()))), found.constant)
     for tensor, weights in found.terms.items():
         total += values[tensor].astype(np.float64).sum(axis=(2, 3)) @ weights
+    for tensor, weights in found.elements.items():
+        total += (values[tensor].astype(np.float64) * weights).sum(axis=(1, 2, 3))
     return total
 
 
@@ -48,7 +50,7 @@ def assert_equal_sums(found: ChannelSum, values: dict[str, np.ndarray], tensor: 
 
 def read_of(found: ChannelSum | None) -> set[str]:
     assert found is not None
-    return set(found.terms)
+    return {*found.terms, *found.elements}
 
 
 def test_an_add_that_repeats_its_summand(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_chain_before_a_nonlinearity_is_not_read(tmp_path: Path) -> None:
     values = {"x": x} | made_values(model, {"x": x})
     sums = sums_of(model, tmp_path, values)
     expected = {
-        "c1": {"c1"},
+        "c1": {"c1"},  # x has more elements than get a weight each
         "n1": {"c1"},
         "r1": {"r1"},
         "c2": {"r1"},
@@ -116,6 +118,23 @@ def test_a_chain_before_a_nonlinearity_is_not_read(tmp_path: Path) -> None:
     for tensor, read in expected.items():
         found = sums.find(tensor)
         assert read_of(found) == read
+        assert_equal_sums(found, values, tensor)
+
+
+@pytest.mark.parametrize("padding", [{"pads": [0, 1, 2, 1]}, {"auto_pad": "SAME_LOWER"}])
+def test_a_convolution_of_the_input_is_not_read(padding: dict[str, object], tmp_path: Path) -> None:
+    net = Builder()
+    kernel = net.weight("k", 8, 1, 3, 4)
+    net.node("Conv", ["x", kernel, net.weight("b", 8)], "c", strides=[2, 1], group=2, **padding)
+    net.batch_norm("c", "n", 8)
+    net.node("Relu", [net.node("Add", ["n", "n"], "twice")], "out")
+    model = net.model({"x": ("n", 2, 9, 7)}, {"out": ("n", 8, "?", "?")})
+    x = np.random.default_rng(1).normal(size=(2, 2, 9, 7)).astype(np.float32)
+    values = {"x": x} | made_values(model, {"x": x})
+    sums = sums_of(model, tmp_path, values)
+    for tensor in ("c", "n"):
+        found = sums.find(tensor)
+        assert (set(found.terms), set(found.elements)) == (set(), {"x"})
         assert_equal_sums(found, values, tensor)
 
 

@@ -213,6 +213,21 @@ def test_a_sample_beyond_float32_is_summed_in_float64(
         np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-3, err_msg=name)
 
 
+def test_what_overflows_before_a_nonlinearity_that_hides_it(tmp_path: Path) -> None:
+    """Neither the input, nor its sum with these weights, nor what is rectified is infinite."""
+    b = Builder()
+    kernel = np.full((2, 2, 3, 3), [[[[-20]]], [[[5]]]], np.float32)
+    b.node("Relu", [b.node("Conv", ["x", b.constant("k", kernel)], "c")], "r")
+    model = b.model({"x": ("n", 2, 3, 3)}, {"r": ("n", 2, 1, 1)})
+    x = np.random.default_rng(0).random((6, 2, 3, 3), np.float32)
+    x[4] = 1e36
+    _, tensors, sums = exposed(model, tmp_path, {"x": x}, "statistics")
+    (column,) = [tensor.number for tensor in tensors if tensor.name == "c"]
+    found = sums.statistics["sum"][:, column]
+    assert found[4] == -np.inf  # -3.6e38 is beyond float32
+    assert np.isfinite(found[[0, 1, 2, 3, 5]]).all()
+
+
 @pytest.mark.parametrize("keep", ["full", "statistics"])
 def test_every_statistic_of_integers_and_half_floats(keep: Kept, tmp_path: Path) -> None:
     for number, (dtype, kind) in enumerate(
