@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnatool._util.text import count_text, list_names, time_text
+from cnatool._util.text import count_text, printable, time_text
 from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
 
@@ -467,7 +467,7 @@ def _find_fault(worker: str, described: WorkerDescription | Exception) -> str | 
             )
     if described.missing:
         return (
-            f"worker {worker} does not see {list_names(described.missing)}. Workers need a file "
+            f"worker {worker} does not see {printable(described.missing[0])}. Workers need a file "
             "system that they share, under the same paths."
         )
     if not described.shares:
