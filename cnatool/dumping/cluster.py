@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.cluster import Cluster, Later, Task, describe_workers, report
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import count_text
-from cnatool.dumping.dump import dump
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.parts_folder import (
     PartSettings,
@@ -30,6 +29,7 @@ from cnatool.dumping.parts_folder import (
 )
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
+from cnatool.dumping.process import dump_here
 from cnatool.dumping.results import ClusterEstimate
 from cnatool.errors import NotAStoreError, StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
@@ -323,7 +323,7 @@ def dump_part(
     """Dump a part on a worker, or go on with it; return what is noted about its values."""
     observer = _PartObserver(ticket, topic)
     try:
-        dump(model, data, path, **options, observer=observer)
+        dump_here(model, data, path, DumpOptions(**options, observer=observer))
     except StoreInUseError as error:
         # A worker that is cut off, or whose lock a server still holds.
         return Later(error)

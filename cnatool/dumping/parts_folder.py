@@ -101,7 +101,7 @@ class PartsFolder:
         return sum(count_rows(self.part(number)).values())
 
     def issue_ticket(self, number: int) -> Ticket:
-        """Give a new attempt the right to write a part, and take it from all others."""
+        """Grant a new attempt the right to write a part, and take it from all others."""
         part = self.part(number)
         ticket = Ticket(_ticket_path(part), uuid.uuid4().hex, part.name)
         with report_write_errors(self.store, 0), replace_atomically(ticket.path) as new:
