@@ -1,38 +1,27 @@
-"""Tasks on a Dask cluster, one at a time on each worker; a lost worker's task runs on another.
-
-No other module imports ``distributed``, and this one only when a cluster is used.
-"""
+"""Tasks on a Dask cluster, one at a time on each worker; a lost worker's task runs on another."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import logging
-import os
 import pickle
 import time
 import traceback
 import uuid
 import warnings
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnatool._util.text import count_text, printable, time_text
+from cnatool._util.cluster_client import CONNECT_SECONDS, import_distributed
+from cnatool._util.cluster_workers import describe_worker, find_fault, one_line
+from cnatool._util.text import count_text, time_text
 from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
+    from pathlib import Path
 
-# `--dask local` and `--dask local:N`.
-_LOCAL = "local"
-# Processors of each worker of a local cluster with many.
-_WORKER_PROCESSORS = 4
-# Seconds to wait for the answer of a scheduler.
-_CONNECT_SECONDS = 10
 # Seconds between two looks at tasks, and at the list of workers.
 _LOOK_SECONDS = 0.05
 _WORKERS_SECONDS = 0.5
@@ -43,91 +32,6 @@ _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
 # Seconds without any worker before work is given up.
 _DESERTED_SECONDS = 600.0
-# Packages that have to be the same everywhere: their results differ between versions.
-_PACKAGES = ("numpy", "onnxruntime")
-
-
-@contextmanager
-def connect(address: str) -> Iterator[Any]:
-    """Connect to a Dask scheduler, or start a cluster of worker processes on this machine.
-
-    ``address`` is a scheduler's address, its file, or ``local``, with a number of workers as in
-    ``local:4``. Yields the client.
-    """
-    distributed = _import_distributed()
-    with ExitStack() as stack, warnings.catch_warnings():
-        # The port of a dashboard that nobody asked for is taken.
-        warnings.filterwarnings("ignore", category=UserWarning, module="distributed")
-        if address == _LOCAL or address.startswith(f"{_LOCAL}:"):
-            workers, threads = _size_local(address)
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=threads,
-                    processes=True,
-                    # A dump watches its memory itself.
-                    memory_limit=None,
-                    dashboard_address=":0",
-                    silence_logs=logging.CRITICAL,
-                )
-            )
-            yield stack.enter_context(distributed.Client(cluster))
-            return
-        file = Path(address) if "://" not in address else None
-        if file is not None and not file.is_file() and (":" not in address or os.sep in address):
-            raise UsageError(
-                f"`client={address!r}`: no such scheduler file. Name the address of a scheduler, "
-                "as in tcp://HOST:8786, its file, or `client='local'`."
-            )
-        options = (
-            {"scheduler_file": address}
-            if file is not None and file.is_file()
-            else {"address": address}
-        )
-        try:
-            client = stack.enter_context(
-                distributed.Client(**options, timeout=_CONNECT_SECONDS, set_as_default=False)
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise UsageError(
-                f"`client={address!r}`: no Dask scheduler answers there ({_one_line(error)}). "
-                "Start one with `dask scheduler`, and workers with `dask worker`, or use "
-                "`client='local'`."
-            ) from None
-        yield client
-
-
-def _import_distributed() -> Any:
-    try:
-        return importlib.import_module("distributed")
-    except ImportError:
-        raise UsageError(
-            "`client` needs Dask, which is not installed: pip install 'cnatool[dask]'."
-        ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _size_local(address: str) -> tuple[int, int]:
-    """Choose the number of workers of a local cluster, and their threads.
-
-    A process runs several batches side by side, so that more processes pay off only where one is
-    busy reading and writing.
-    """
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    processors = processors or 1
-    _, _, text = address.partition(":")
-    if not text:
-        workers = max(min(2, processors), processors // _WORKER_PROCESSORS)
-    elif text.isdecimal() and 1 <= int(text) <= 8 * processors:
-        workers = int(text)
-    else:
-        raise UsageError(f"`client={address!r}`: 1 to {8 * processors} workers, as in local:2.")
-    return workers, max(1, processors // workers)
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +111,7 @@ class Cluster:
         paths: Sequence[Path] = (),
         shared: Path | None = None,
     ) -> None:
-        _import_distributed()
+        import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
             raise UsageError(f"`client={client!r}`: a distributed.Client that is not asynchronous.")
         self._client = client
@@ -254,7 +158,7 @@ class Cluster:
                     probe.unlink()
         for worker in workers:
             # A worker that left in the meantime is in no hurry.
-            reason = None if worker not in found else _find_fault(worker, found[worker])
+            reason = None if worker not in found else find_fault(worker, found[worker])
             if reason is not None and first:
                 raise UsageError(reason)
             if reason is not None:
@@ -347,8 +251,8 @@ class Cluster:
     def _receive(self, future: Any) -> _Outcome | None:
         """Receive what a task returned; None if its worker is lost."""
         try:
-            outcome: _Outcome = future.result(timeout=_CONNECT_SECONDS)
-        except _import_distributed().KilledWorker:
+            outcome: _Outcome = future.result(timeout=CONNECT_SECONDS)
+        except import_distributed().KilledWorker:
             return None
         except CnatoolError:
             raise
@@ -359,7 +263,7 @@ class Cluster:
                 # Its worker left before the result was fetched.
                 return None
             raise BackendError(
-                f"the cluster cannot run tasks of cnatool ({_one_line(error)[:200]}). Scheduler, "
+                f"the cluster cannot run tasks of cnatool ({one_line(error)[:200]}). Scheduler, "
                 f"workers and this process need the same cnatool, which is {__version__} here."
             ) from error
         for warning in outcome.warnings:
@@ -384,7 +288,7 @@ def report(topic: str, message: Any) -> None:
     """Report to the client of the task that runs in this thread."""
     # What is reported is progress: the work does not depend on it.
     with suppress(Exception):
-        _import_distributed().get_worker().log_event(topic, message)
+        import_distributed().get_worker().log_event(topic, message)
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Outcome:
@@ -423,64 +327,9 @@ def _is_for_users(category: type[Warning]) -> bool:
     )
 
 
-class WorkerDescription(NamedTuple):
-    """What a worker says of itself."""
-
-    versions: dict[str, str]
-    missing: list[str]  # of the paths that it needs
-    shares: bool  # whether it sees a file of the client
-
-
-def describe_worker(paths: list[str], probe: str | None) -> WorkerDescription:
-    """Describe the process that this runs in: a worker."""
-    return WorkerDescription(
-        _read_versions(),
-        [path for path in paths if not os.path.lexists(path)],
-        probe is None or os.path.lexists(probe),
-    )
-
-
-def _read_versions() -> dict[str, str]:
-    versions = {"cnatool": __version__}
-    for name in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-def _find_fault(worker: str, described: WorkerDescription | Exception) -> str | None:
-    """Find out why a worker cannot be used; None if it can."""
-    if isinstance(described, ImportError | AttributeError):
-        return (
-            f"worker {worker} has no cnatool, or another version. Install cnatool {__version__} "
-            "where the workers run."
-        )
-    if isinstance(described, Exception):
-        return f"worker {worker} does not answer: {_one_line(described)}."
-    here = _read_versions()
-    for name, version in here.items():
-        there = described.versions.get(name, "not installed")
-        if there != version:
-            return (
-                f"worker {worker}: {name} is {there}, and here {version}. Install the same "
-                "versions on all workers."
-            )
-    if described.missing:
-        return (
-            f"worker {worker} does not see {printable(described.missing[0])}. Workers need a file "
-            "system that they share, under the same paths."
-        )
-    if not described.shares:
-        return (
-            f"worker {worker} sees another file system: files that are written here are not "
-            "there. Name a store on one that all workers share."
-        )
-    return None
-
-
 def _scheduler_gone(error: Exception) -> BackendError:
     return BackendError(
-        f"the Dask scheduler does not answer any more ({_one_line(error)}). Start the cluster "
+        f"the Dask scheduler does not answer any more ({one_line(error)}). Start the cluster "
         "again, and then the same command."
     )
 

@@ -171,6 +171,6 @@ def connect_client(address: str | None) -> AbstractContextManager[Any]:
     """Return the context of a client for ``--dask``; None in it without."""
     if address is None:
         return nullcontext()
-    from cnatool._util.cluster import connect
+    from cnatool._util.cluster_client import connect
 
     return connect(address)

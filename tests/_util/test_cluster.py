@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from support.command import python
 
-from cnatool._util.cluster import Cluster, Later, Task, WorkerDescription, _find_fault, connect
+from cnatool._util.cluster import Cluster, Later, Task
+from cnatool._util.cluster_client import connect
+from cnatool._util.cluster_workers import WorkerDescription, find_fault
 from cnatool._version import __version__
 from cnatool.data.source import SampleError
 from cnatool.errors import BackendError, DataError, StoreInUseError, UsageError
@@ -110,7 +112,7 @@ def test_workers_that_cannot_be_used_are_named(client: Any, tmp_path: Path) -> N
         client.run(exec, _SHOW)
     Cluster(client, print, shared=tmp_path)
     assert not any(tmp_path.iterdir())
-    fault = _find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], True))
+    fault = find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], True))
     assert fault is not None
     assert f"cnatool is 0.0.1, and here {__version__}" in fault
 

@@ -16,7 +16,7 @@ from support.dumps import command, commit_often, files, make_data, same_arrays
 from support.networks import mlp, saved
 
 import cnatool
-from cnatool._util.cluster import connect
+from cnatool._util.cluster_client import connect
 from cnatool.dumping.parts_folder import PartSettings, PartsFolder, TakenAwayError
 from cnatool.errors import DataError, NotAStoreError, UsageError
 
@@ -239,7 +239,7 @@ def test_wrong_uses_are_refused(client: Any, made: Path, tmp_path: Path) -> None
 def test_scheduler_that_does_not_answer_is_named(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnatool._util.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("cnatool._util.cluster_client.CONNECT_SECONDS", 0.5)
     words = "dump", made / "net.onnx", made / "data", "-o", tmp_path / "net.zarr", "--dask"
     result = run(*words, "tcp://127.0.0.1:9", code=2)
     assert "no Dask scheduler answers there" in result.stderr

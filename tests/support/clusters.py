@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cnatool.dumping import cluster as dumping_cluster
+from cnatool.dumping import cluster_progress
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
 
@@ -38,7 +38,7 @@ class CommitOften(distributed.WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         make_small()
-        dumping_cluster._REPORT_SECONDS = 0
+        cluster_progress._REPORT_SECONDS = 0
         append = SplitWriter.append
 
         def late(writer: Any, *values: Any, **named: Any) -> None:
