@@ -41,7 +41,10 @@ def _read_versions() -> dict[str, str]:
 
 def find_fault(worker: str, described: WorkerDescription | Exception) -> str | None:
     """Find out why a worker cannot be used; None if it can."""
-    if isinstance(described, ImportError | AttributeError):
+    # Dask may wrap the error of a worker that cannot import what it is to call.
+    if isinstance(described, Exception) and any(
+        name in repr(described) for name in ("ImportError", "ModuleNotFound", "AttributeError")
+    ):
         return (
             f"worker {worker} has no cnatool, or another version. Install cnatool {__version__} "
             "where the workers run."

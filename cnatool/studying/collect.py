@@ -114,7 +114,8 @@ def collect(
             with suppress(*UNUSABLE):
                 store, test_store = open_pair(path)
                 key = score_key(store, test_store, convention, output)
-                if cache is None or key is None or not cache.has(key):
+                # Stores of one key, such as copies, are scored once.
+                if cache is None or key is None or not (cache.has(key) or key in missing.values()):
                     there = None if test_store is None else test_store.path
                     missing[StorePair(path, there)] = key
         scores = score_on_cluster(client, [*missing], without, output, input_stores, observer)

@@ -56,8 +56,9 @@ def test_study_is_that_of_one_process(
     for file in (tmp_path / "one/scores").iterdir():
         assert (tmp_path / "two/scores" / file.name).read_bytes() == file.read_bytes()
     again = cnatool.study("stores", folder=tmp_path / "two", resamples=50, client=client)
-    assert again.reused == 4
-    assert again.result.to_json() == one.result.to_json()
+    other = cnatool.study("stores", folder=tmp_path / "one", resamples=50)
+    assert again.reused == other.reused > 0
+    assert again.result.to_json() == other.result.to_json()
 
 
 def test_error_of_a_store_is_that_of_one_process(client: Any, family: Path) -> None:
