@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cnatool.errors import MetricError as MetricError
     from cnatool.errors import ModelError as ModelError
     from cnatool.errors import NotAStoreError as NotAStoreError
+    from cnatool.errors import StoreAccessError as StoreAccessError
     from cnatool.errors import StoreDamagedError as StoreDamagedError
     from cnatool.errors import StoreInUseError as StoreInUseError
     from cnatool.errors import StoreVersionError as StoreVersionError
@@ -87,6 +88,7 @@ _MODULES = {
     "StoreInUseError": "errors",
     "StoreVersionError": "errors",
     "StoreWarning": "errors",
+    "StoreAccessError": "errors",
     "StoreWriteError": "errors",
     "StoredArray": "store.stored_array",
     "Study": "studying.study",

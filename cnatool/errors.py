@@ -12,6 +12,7 @@
     │   └── StoreVersionError  a store of another version of cnatool         exit code 2
     ├── StoreInUseError    a store that another process is writing           exit code 3
     ├── StoreWriteError    a failed write (disk full, no permission)         exit code 3
+    ├── StoreAccessError   a bucket that does not answer or refuses          exit code 3
     └── BackendError       a failure of the runtime                          exit code 4
 
 A message is one short paragraph: what, where (file, tensor, row), what to do. It names parameters
@@ -80,6 +81,12 @@ class StoreInUseError(CnatoolError, OSError):
 
 class StoreWriteError(CnatoolError, OSError):
     """A store or a result that the operating system does not let cnatool write."""
+
+    exit_code = 3
+
+
+class StoreAccessError(CnatoolError, OSError):
+    """A bucket that cannot be reached, or refuses the credential."""
 
     exit_code = 3
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.buckets import Bucket, Server, run_server, use_bucket
+
+from cnatool.store import object_store
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -16,6 +20,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of S3, one for all tests of a process."""
+    with run_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(bucket_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, which this process can use."""
+    use_bucket(monkeypatch, bucket_server.url)
+    yield bucket_server.bucket()
+    object_store._connect.cache_clear()
 
 
 def pytest_sessionfinish(exitstatus: int | pytest.ExitCode) -> None:

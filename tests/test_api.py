@@ -14,8 +14,9 @@ def test_public_names() -> None:
     names = """
         BackendError CnatoolError Comparison DataError Flatness Landscape LandscapeResult Layer
         LayerScores MetricError ModelError NotAStoreError Observer Preflight Recording
-        ScoreResult Split Store StoreDamagedError StoreInUseError StoreVersionError StoreWarning
-        StoreWriteError StoredArray Study StudyResult Trajectory TrajectoryResult UsageError
+        ScoreResult Split Store StoreAccessError StoreDamagedError StoreInUseError
+        StoreVersionError StoreWarning StoreWriteError StoredArray Study StudyResult Trajectory
+        TrajectoryResult UsageError
         Verification __version__ compare convert create_store dump landscape open plot preflight
         score score_layers score_samples study trajectory verify
     """
@@ -96,6 +97,7 @@ def test_every_error_has_an_exit_code_and_a_docstring() -> None:
         "StoreDamagedError": 3,
         "StoreInUseError": 3,
         "StoreVersionError": 2,
+        "StoreAccessError": 3,
         "StoreWriteError": 3,
         "UsageError": 2,
     }

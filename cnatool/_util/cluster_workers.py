@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from cnatool._util.text import printable
+from cnatool._util.urls import ObjectURL, is_url, parse_path
 from cnatool._version import __version__
 
 # Packages that have to be the same everywhere: their results differ between versions.
 _PACKAGES = ("numpy", "onnxruntime")
+
+
+def absolute_path(path: str | Path) -> Path:
+    """Return a path as every worker understands it; a URL of an object stays as it is."""
+    located = parse_path(path)
+    return located if isinstance(located, ObjectURL) else Path(os.path.abspath(path))  # noqa: PTH100
 
 
 class WorkerDescription(NamedTuple):
@@ -26,7 +34,7 @@ def describe_worker(paths: list[str], probe: str | None) -> WorkerDescription:
     """Describe the process that this runs in: a worker."""
     return WorkerDescription(
         _read_versions(),
-        [path for path in paths if not os.path.lexists(path)],
+        [path for path in paths if not (is_url(path) or os.path.lexists(path))],
         probe is None or os.path.lexists(probe),
     )
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # ``pathlib`` turns two slashes into one. A scheme of one letter is a drive on Windows.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*|/.*|)", re.DOTALL)
+_SECRETS = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 _COPY = {
     "s3": "aws s3 cp{recursive} {url} .",
     "gs": "gcloud storage cp{recursive} {url} .",
@@ -29,11 +31,14 @@ _MOST_FILES = 1000
 
 
 def check_local(path: str | Path) -> None:
-    """Refuse a URL, also one from which ``pathlib`` dropped a slash."""
+    """Refuse a URL, also one from which ``pathlib`` dropped a slash.
+
+    The message does not repeat a user, a password or a query, which may be a signature.
+    """
     match = _URL.fullmatch(str(path))
     if match is None:
         return
-    scheme, rest = match["scheme"].lower(), match["rest"]
+    scheme, rest = match["scheme"].lower(), _SECRETS.sub("", match["rest"])
     url = f"{scheme}://{rest}"
     if scheme == "file":
         raise UsageError(f"{url} is a URL, not a path: use /{rest.lstrip('/')}.")
@@ -42,16 +47,18 @@ def check_local(path: str | Path) -> None:
     )
     example = f", for example with `{command}`" if command else ""
     raise UsageError(
-        f"{url} is a URL, and cnatool reads and writes local files only. Download it{example} and "
-        "use the path of the copy; write a store to a local path and upload it afterwards."
+        f"{url} is a URL, and only stores in .zarr are read and written in a bucket (s3://, gs://, "
+        f"az://), anything else in local files. Download it{example} and use the path of the copy."
     )
 
 
 def real_path(path: Path) -> Path:
     """Resolve symbolic links; leave those that form a loop.
 
-    `Path.resolve` raises RuntimeError for them before Python 3.13.
+    `Path.resolve` raises RuntimeError for them before Python 3.13. There are no links in a bucket.
     """
+    if isinstance(path, ObjectURL):
+        return path
     return Path(os.path.realpath(path))
 
 

@@ -166,7 +166,7 @@ def count_text(count: int, noun: str) -> str:
     >>> count_text(1, "sample"), count_text(1200, "sample")
     ('1 sample', '1,200 samples')
     """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
 def time_text(seconds: float) -> str:

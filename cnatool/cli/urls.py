@@ -1,4 +1,4 @@
-"""Refusal of URLs on the command line, before any is taken for a path."""
+"""Refusal of URLs that name no store, before any is taken for a path."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import re
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import check_local
+from cnatool._util.urls import is_url, parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Options whose values are free text, or addresses.
 _FREE = ("--tag", "--dask")
+# Of these, those that cannot be in a bucket are refused later, with the reason.
+_STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs."""
+    """Refuse a command line with a URL where a path belongs, unless it names a store."""
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue
         if named := _NAMED.match(word):
-            check_local(word[named.end() :])
+            url = word[named.end() :]
+            if not (is_url(parse_path(url)) and url.endswith(_STORES)):
+                check_local(url)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster import Cluster, Later, Task, describe_workers
+from cnatool._util.cluster_workers import absolute_path
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import count_text
+from cnatool._util.urls import ObjectURL
 from cnatool.dumping.cluster_progress import ClusterProgress, Findings, PartObserver
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.parts_folder import (
@@ -52,7 +54,7 @@ def dump_on_cluster(
     which refers to them; an HDF5 store gets a copy of all rows instead.
     """
     observer = options.observer or Silent()
-    path = Path(os.path.abspath(store))  # noqa: PTH100
+    path = _local_path(store)
     job = ClusterJob.from_options(model, data, path, options)
     with lock_store(path):
         found = _find_folder(path, options)
@@ -80,7 +82,7 @@ def preflight_on_cluster(
 ) -> Preflight:
     """Estimate a dump on the cluster of ``options.client``, for a worker and for all."""
     observer = options.observer or Silent()
-    path = Path(os.path.abspath(store))  # noqa: PTH100
+    path = _local_path(store)
     job = ClusterJob.from_options(model, data, path, options)
     found = _find_folder(path, options)
     cluster = _open_cluster(job, options, observer)
@@ -90,6 +92,18 @@ def preflight_on_cluster(
     if survey.preflight is None:
         raise UsageError(f"{store} is complete: there is nothing left to do.")
     return _estimate(cluster, found or _plan_folder(path, cluster, survey, options), survey)
+
+
+def _local_path(store: Path) -> Path:
+    """Return the absolute path of a store, which has to be in the file system of the workers."""
+    path = absolute_path(store)
+    if isinstance(path, ObjectURL):
+        raise UsageError(
+            f"{store}: workers of `client` write the parts of a store to a file system that they "
+            "share. Name a path there, and copy the store with `cnatool convert`, or let each "
+            "write to the bucket with `part`."
+        )
+    return path
 
 
 def _find_folder(store: Path, options: DumpOptions) -> PartsFolder | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import parse_path
 from cnatool.dumping.options import DumpOptions, keywords_of
 from cnatool.dumping.parts import part_path
 from cnatool.dumping.process import dump_here, estimate_here
@@ -90,7 +91,7 @@ def preflight(
 
 
 def _store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
-    path = Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
+    path = parse_path(f"{Path(model).stem}.zarr" if store is None else store)
     if store is None and options.part_of is not None:
         path = part_path(path, *options.part_of)
     format_by_name(path)  # refuses names without an extension of stores

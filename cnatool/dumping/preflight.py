@@ -14,6 +14,7 @@ import numpy as np
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
 from cnatool._util.text import bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
+from cnatool._util.urls import is_url
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.dumping.results import ClusterEstimate, PreflightResult, WholeEstimate
@@ -57,8 +58,10 @@ class Preflight:
         Tensors in the store.
     sample_bytes : int
         Bytes that are stored per sample, before compression.
-    disk_bytes, free_bytes : int
-        Size of the store, estimated from the compression of the first rows, and free space.
+    disk_bytes : int
+        Size of the store, estimated from the compression of the first rows.
+    free_bytes : int or None
+        Free space on its disk; None in a bucket.
     seconds : float
         Duration of the dump, if the disk keeps up.
     memory_bytes : int
@@ -80,7 +83,7 @@ class Preflight:
     tensors: int
     sample_bytes: int
     disk_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float
     memory_bytes: int
     available_bytes: int | None
@@ -97,15 +100,16 @@ class Preflight:
     @property
     def refusal(self) -> str:
         """Why the dump does not fit, and what helps."""
+        free = bytes_text(self.free_bytes or 0)
         if self.committed:
             return (
                 f"{self.store} would take about {bytes_text(self.disk_bytes)} more, and "
-                f"{bytes_text(self.free_bytes)} are free. Make room, or move the store to another "
+                f"{free} are free. Make room, or move the store to another "
                 "disk, and continue with `resume=True`."
             )
         return (
             f"{self.store} would take about {bytes_text(self.disk_bytes)}, and "
-            f"{bytes_text(self.free_bytes)} are free. Use "
+            f"{free} are free. Use "
             f"{''.join(f'{way}, ' for way in self.ways)}or another disk."
         ).replace("Use or another", "Use another")
 
@@ -128,9 +132,11 @@ class Preflight:
     def lines(self) -> list[str]:
         """Describe the estimate, in lines for people to read."""
         rows = sum(self.samples.values())
+        free = self.free_bytes
         disk = (
             f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
-            f"about {bytes_text(self.disk_bytes)} on disk, {bytes_text(self.free_bytes)} free"
+            f"about {bytes_text(self.disk_bytes)} "
+            + ("in the bucket" if free is None else f"on disk, {bytes_text(free)} free")
         )
         if self.cluster is not None:
             return [disk, _describe_cluster(self.cluster, self)]
@@ -198,11 +204,15 @@ def estimate(
     writing = compression.seconds + sum(stored.values()) / _BYTES_PER_SECOND
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
-    free = shutil.disk_usage(plan.path.parent).free
+    free = None if is_url(plan.path) else shutil.disk_usage(plan.path.parent).free
     disk_bytes = compression.disk_bytes(plan.whole.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
-    ways = () if _fits(disk_bytes, free) or committed else _find_ways(plan, compression, free)
+    ways = (
+        ()
+        if free is None or _fits(disk_bytes, free) or committed
+        else _find_ways(plan, compression, free)
+    )
     row_seconds = _row_seconds(plan, first, writing)
     return Preflight(
         store=plan.path,
@@ -238,8 +248,8 @@ def _estimate_whole(
     )
 
 
-def _fits(disk_bytes: int, free_bytes: int) -> bool:
-    return disk_bytes * _MARGIN <= free_bytes
+def _fits(disk_bytes: int, free_bytes: int | None) -> bool:
+    return free_bytes is None or disk_bytes * _MARGIN <= free_bytes
 
 
 def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float) -> float:

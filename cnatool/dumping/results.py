@@ -147,8 +147,10 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
         Tensors in the store.
     sample_bytes : int
         Bytes that are stored per sample, before compression.
-    disk_bytes, free_bytes : int
-        Estimated size of the store, and free space on its disk.
+    disk_bytes : int
+        Estimated size of the store.
+    free_bytes : int or None
+        Free space on its disk; null in a bucket, which does not report it.
     seconds : float
         Estimated duration.
     memory_bytes : int
@@ -173,7 +175,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     tensors: int
     sample_bytes: int
     disk_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float
     memory_bytes: int
     available_bytes: int | None

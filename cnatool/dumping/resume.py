@@ -39,9 +39,9 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
     """
     if path.is_symlink():
         raise NotAStoreError(f"{path} is a link. Name the store that it points to.")
-    if not path.exists():
-        return None
     form = format_by_name(path)
+    if not form.exists(path):
+        return None
     try:
         store = open_store(path, () if inputs is None else inputs)
     except NotAStoreError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.urls import is_url
 from cnatool.dumping.cluster_progress import PartObserver
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.plan import plan_dump
@@ -56,12 +57,13 @@ class ClusterJob:
         names = ("preprocess", "inputs_from", "initial_model")
         texts = [self.model, self.data, *(self.options.get(name) for name in names)]
         texts += [*self.options.get("splits", {}).values(), *self.options.get("custom_ops", ())]
-        return [Path(str(text).partition(_INSIDE)[0]) for text in texts if text is not None]
+        files = [str(text).partition(_INSIDE)[0] for text in texts if text is not None]
+        return [Path(file) for file in files if not is_url(file)]
 
 
 def _absolute(path: str | Path) -> str:
     file, inside, name = str(path).partition(_INSIDE)
-    return os.path.abspath(file) + inside + name  # noqa: PTH100
+    return f"{absolute_path(file)}{inside}{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.recording.recording import create_store
 from cnatool.records.choices import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from cnatool.recorders.select import Modules, Selection
@@ -38,7 +39,7 @@ class BaseRecorder:
             raise UsageError(
                 "initial_state: give weights=True too, from which distances are measured."
             )
-        self.path = Path(path)
+        self.path = parse_path(path)
         self.left_out: dict[str, str] = {}
         self._modules = modules
         self._whole = keep == "activations"

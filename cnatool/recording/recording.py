@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
 import numpy as np
 
+from cnatool._util.urls import parse_path
 from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recording.batches import Description, Form, arrange_batch, check_same_forms
 from cnatool.recording.weights import check_units, measure_weights
@@ -25,6 +25,7 @@ from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import ArrayLike
@@ -179,8 +180,9 @@ def create_store(
         raise UsageError("initial_weights: pass weights too, to measure distances.")
     all_layers = _layers(operators, layers, outputs)
     records = _layer_records(operators, all_layers)
-    check_free(Path(path), overwrite=overwrite)
-    shared = None if inputs_from is None else SharedInputs(inputs_from, Path(path))
+    path = parse_path(path)
+    check_free(path, overwrite=overwrite)
+    shared = None if inputs_from is None else SharedInputs(inputs_from, path)
     if shared is not None:
         inputs = [array.name for array in shared.inputs]
     measured = None
@@ -189,7 +191,7 @@ def create_store(
         measured = measure_weights(records, groups, weights, initial_weights, parameters)
     check_units(measured, records, shapes or {})
     return Recording(
-        Path(path),
+        path,
         Description(
             operators=operators,
             layers=records,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import fields
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster import Cluster, Task, describe_workers
+from cnatool._util.cluster_workers import absolute_path
 from cnatool._util.observer import Silent
 from cnatool.errors import CnatoolError
 from cnatool.scoring.labels import map_classes
@@ -37,8 +37,8 @@ def score_splits_on_cluster(
 ) -> dict[str, ScoredSplit]:
     """Score each split of one or two stores on a worker of a client."""
     stores = [each.path for each in (selected.store, selected.test_store) if each is not None]
-    absolute = [_absolute(path) for path in stores]
-    places = [_absolute(path) for path in inputs]
+    absolute = [absolute_path(path) for path in stores]
+    places = [absolute_path(path) for path in inputs]
     cluster = Cluster(client, observer.note, paths=[*absolute, *places])
     observer.note(f"on a cluster of {describe_workers(cluster)}")
 
@@ -80,7 +80,3 @@ def score_one_split(
     return {
         field.name: getattr(scored, field.name) for field in fields(scored) if field.name != "split"
     }
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.observer import Observer, Silent
+from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
 from cnatool.store.lock import lock_store
@@ -22,6 +22,7 @@ from cnatool.store.writer import StoreWriter, check_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from cnatool.records.choices import Codec
     from cnatool.store.store import Split, Store
@@ -81,7 +82,7 @@ def convert(
     StoreWriteError
         If the target cannot be written.
     """
-    source, path = open_store(store, inputs), Path(target)
+    source, path = open_store(store, inputs), parse_path(target)
     observer = observer or Silent()
     check_codec(path, codec)
     held = [split.inputs_split().path for split in source.splits.values()]

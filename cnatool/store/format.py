@@ -62,6 +62,10 @@ class WritableArray(Protocol):
         """Rows of one chunk."""
 
     @property
+    def commit_rows(self) -> int:
+        """Fewest rows that can be committed on their own."""
+
+    @property
     def codec(self) -> Codec | None:
         """Compression of chunks; None if it is not one of the store's codecs."""
 
@@ -119,12 +123,15 @@ class Tree(ReadableTree, Protocol):
         axes: tuple[str, ...],
         text_bytes: int,
         grows: bool = False,
+        commit_rows: int | None = None,
     ) -> WritableArray:
         """Create an array chunked over rows only, every chunk with a checksum.
 
         ``axes`` names the axes; ``text_bytes`` is the UTF-8 length of the longest text, for formats
         that must know it. If the array ``grows``, its number of rows is unknown and 0 in the shape;
-        `set_rows` sets it in the end.
+        `set_rows` sets it in the end. Every `commit` but the last comes after a multiple of
+        ``commit_rows``, itself a multiple of ``chunk_rows`` unless one chunk holds all rows.
+        By default there is only one.
         """
 
     def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
@@ -177,6 +184,9 @@ class Format(ReadableFormat, Protocol):
         Anything written after that commit is deleted or overwritten. ``splits`` are those in the
         attribute.
         """
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is anything at a path, where a new store could not be created then."""
 
     def is_replaceable(self, path: Path) -> bool:
         """Whether a path contains a store, possibly empty or broken, and nothing else."""

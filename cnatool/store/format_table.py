@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
 from cnatool.store.signature import is_hdf5
@@ -30,6 +31,12 @@ def _zipped_zarr() -> ReadableFormat:
     return ZippedTree
 
 
+def _zarr_in_bucket() -> Format:
+    from cnatool.store.zarr.object_tree import ObjectTree
+
+    return ObjectTree
+
+
 def _hdf5() -> Format:
     from cnatool.store.hdf5.tree import HDF5Tree
 
@@ -42,6 +49,8 @@ _FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf
 
 def format_by_name(path: Path) -> Format:
     """Return the format of a new store by its name."""
+    if isinstance(path, ObjectURL):
+        return _format_of_url(path)
     if path.name.endswith(".zarr.zip"):
         raise NotAStoreError(
             f"{path}: a zipped store is read-only. Write {path.with_suffix('')} and zip that."
@@ -55,6 +64,19 @@ def format_by_name(path: Path) -> Format:
         ) from None
 
 
+def _format_of_url(url: ObjectURL) -> Format:
+    if not url.key:
+        raise NotAStoreError(f"{url} is a bucket. Name a store in it: {url}/STORE.zarr.")
+    if url.suffix == ".zarr":
+        return _zarr_in_bucket()
+    if url.suffix in _FORMATS or url.name.endswith(".zarr.zip"):
+        raise NotAStoreError(
+            f"{url}: only a Zarr store can be in a bucket, not a file of many arrays. Download "
+            "it and name the copy, or name a .zarr store there."
+        )
+    raise NotAStoreError(f"{url}: the name of a store in a bucket must end in .zarr.")
+
+
 def hidden_path(path: Path) -> Path:
     """Return the hidden path of a store while a new one is written in its place."""
     return path.with_name(f".{path.name}.replaced")
@@ -62,6 +84,8 @@ def hidden_path(path: Path) -> Path:
 
 def detect_format(path: Path) -> ReadableFormat:
     """Detect the format of a path: of a file by its content, then by its name."""
+    if isinstance(path, ObjectURL):
+        return _format_of_url(path)
     if not path.exists():
         aside = hidden_path(path)
         if aside.exists():
@@ -109,7 +133,11 @@ def find_store_around(path: Path) -> Path | None:
 
 def find_metadata_faults(path: Path) -> Iterator[tuple[str, str]]:
     """Find faults of a store's files that reading its arrays does not reveal."""
-    if path.is_dir():
+    if isinstance(path, ObjectURL):
+        from cnatool.store.zarr.object_tree import ObjectTree
+
+        yield from ObjectTree.open(path).find_metadata_faults()
+    elif path.is_dir():
         from cnatool.store.zarr.metadata import find_metadata_faults
 
         yield from find_metadata_faults(path)

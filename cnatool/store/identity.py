@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import StoreInUseError
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ class Identity:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._number = _number(path)
+        # A bucket has no such number, and a store there is never replaced by another.
+        self._number = None if isinstance(path, ObjectURL) else _number(path)
 
     def check(self) -> None:
         """Raise StoreInUseError if the file or folder at the path was replaced or removed."""
+        if isinstance(self._path, ObjectURL):
+            return
         if _number(self._path) != self._number:
             raise StoreInUseError(
                 f"{self._path} was replaced or removed while it was read. Read it again."

@@ -7,9 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from cnatool._util.links import is_link, open_nofollow
-from cnatool.errors import StoreInUseError, StoreWriteError
+from cnatool._util.urls import ObjectURL
+from cnatool.errors import StoreWriteError
 from cnatool.store.replace import check_folder
-from cnatool.store.write_errors import report_write_errors
+from cnatool.store.write_errors import make_in_use_error, report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,15 @@ def lock_store(store: Path, *, wait: float = 0) -> Iterator[None]:
     """Hold the right to write at a path during the context; wait for another process some seconds.
 
     The operating system locks a file beside the store: a crash or a SIGKILL ends the lock, and a
-    leftover file locks nothing. Raises StoreInUseError if another process is writing.
+    leftover file locks nothing. In a bucket, an object does (`cnatool.store.object_lock`). Raises
+    StoreInUseError if another process is writing.
     """
+    if isinstance(store, ObjectURL):
+        from cnatool.store.object_lock import lock_object
+
+        with lock_object(store):
+            yield
+        return
     from filelock import FileLock, Timeout
 
     check_folder(store)
@@ -38,10 +46,7 @@ def lock_store(store: Path, *, wait: float = 0) -> Iterator[None]:
         try:
             lock.acquire(timeout=wait)
         except Timeout as error:
-            raise StoreInUseError(
-                f"{store} is being written by another process. Wait until it finishes, or name "
-                "another path."
-            ) from error
+            raise make_in_use_error(store) from error
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import msgspec
 from cnatool._util.local_paths import real_path
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import count_text
+from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.differences import describe_differences
 from cnatool.records.parts import PartReference
@@ -101,9 +102,9 @@ def merge(
     StoreWriteError
         If it cannot be written.
     """
-    path = Path(store)
+    path = parse_path(store)
     observer = observer or Silent()
-    found, record = _read_parts([Path(part) for part in parts])
+    found, record = _read_parts(list(map(parse_path, parts)))
     for part in found:
         if real_path(part.path).is_relative_to(real_path(path)):
             raise UsageError(f"{path} would replace {part}, a part of it. Name another path.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
-from cnatool.errors import CnatoolError, StoreDamagedError
+from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
 from cnatool.records.layout import split_arrays
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.integrity import attribute_digest
@@ -84,13 +84,13 @@ class MergedParts:
     def _open(self, number: int) -> OpenedPart:
         path = self.path(number)
         where = f"{self._path}: part {number + 1} of {len(self)} is {printable(path)}"
-        if not path.exists():
+        try:
+            part = self._open_part(path)
+        except NotAStoreError as error:
             raise StoreDamagedError(
                 f"{where}, and there is no such store. Move it back, or merge the parts again "
                 "where they are now."
-            )
-        try:
-            part = self._open_part(path)
+            ) from error
         except CnatoolError as error:
             raise StoreDamagedError(f"{where}, which cannot be opened: {error}") from error
         if attribute_digest(part.attribute) != self._parts[number].sha256:

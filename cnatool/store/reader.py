@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnatool._util.text import printable
+from cnatool._util.urls import parse_path
 from cnatool._version import __version__
 from cnatool.errors import (
     NotAStoreError,
@@ -47,7 +48,8 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     Parameters
     ----------
     path : str or Path
-        A ``.zarr`` folder, a ``.zarr.zip`` file, or an HDF5 file.
+        A ``.zarr`` folder, a ``.zarr.zip`` file, an HDF5 file, or a ``.zarr`` store in a bucket,
+        such as ``s3://bucket/store.zarr``.
     inputs : str, Path or iterable of these
         Stores to search for raw inputs, if this store refers to another one for them, before the
         one that it names.
@@ -62,6 +64,8 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         If there is no store at ``path``.
     StoreDamagedError
         If its attribute does not match the schema, or an array is missing or has another shape.
+    StoreAccessError
+        If a bucket cannot be reached, or refuses the credential.
     StoreVersionError
         If it is whole, but in the format of another version of cnatool.
 
@@ -70,7 +74,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     StoreWarning
         If the journal of an HDF5 store is damaged, so that its last commit may be missing.
     """
-    path = Path(path)
+    path = parse_path(path)
     try:
         store = _open(path, as_paths(inputs))
     except (NotAStoreError, StoreDamagedError):
@@ -178,4 +182,4 @@ def _read_attribute(path: Path) -> tuple[ReadableTree, bytes | None, str | None]
 
 def as_paths(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
     """Turn one path or several into a tuple."""
-    return tuple(map(Path, (inputs,) if isinstance(inputs, str | Path) else inputs))
+    return tuple(map(parse_path, (inputs,) if isinstance(inputs, str | Path) else inputs))

@@ -10,8 +10,10 @@ import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text, printable
+from cnatool._util.urls import ObjectURL, is_url
 from cnatool.errors import CnatoolError, MetricError, UsageError
 from cnatool.records.references import InputsReference
+from cnatool.store.format_table import format_by_name
 from cnatool.store.missing_rows import explain_missing_rows
 
 if TYPE_CHECKING:
@@ -37,8 +39,14 @@ def make_reference(path: Path, split: Split) -> InputsReference:
 
 def relative_path(path: Path, there: Path) -> str:
     """Return the path of another store from the folder of a store at ``path``."""
+    there, here = real_path(there), real_path(path).parent
+    if is_url(there) != is_url(here) or (is_url(there) and there.parts[:2] != here.parts[:2]):
+        raise UsageError(
+            f"{there} is not on the same disk or in the same bucket as {path}, but a reference is "
+            "a relative path."
+        )
     try:
-        return Path(os.path.relpath(real_path(there), real_path(path).parent)).as_posix()
+        return Path(os.path.relpath(there, here)).as_posix()
     except ValueError:
         raise UsageError(
             f"{there} is on another drive than {path}, but a reference is a relative path."
@@ -81,6 +89,8 @@ def find_inputs_split(
 
 
 def _is_there(path: Path) -> bool:
+    if isinstance(path, ObjectURL):
+        return format_by_name(path).exists(path)
     try:
         return path.is_dir() or path.is_file()
     except OSError:

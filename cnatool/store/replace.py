@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.files import sync
 from cnatool._util.links import check_no_links, is_link
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
 from cnatool.records.layout import split_arrays
 from cnatool.store.format_table import format_by_name, hidden_path
@@ -37,11 +38,16 @@ if TYPE_CHECKING:
 
 # Most stores that are waiting for deletion.
 _REMOVED = 100
+# Commands that delete a store in a bucket.
+_DELETE = {
+    "s3": ", for example with `aws s3 rm --recursive {}/`",
+    "gs": ", for example with `gcloud storage rm --recursive {}`",
+}
 
 
 def check_folder(path: Path) -> None:
-    """Make sure that the folder of a new store exists."""
-    if not path.parent.is_dir():
+    """Make sure that the folder of a new store exists; a bucket has no folders."""
+    if not isinstance(path, ObjectURL) and not path.parent.is_dir():
         raise NotAStoreError(f"{path.parent}: no such folder. Create it, or name another path.")
 
 
@@ -53,8 +59,16 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     """
     form = format_by_name(path)
     check_folder(path)
-    if not os.path.lexists(path):
+    if not form.exists(path):
         return
+    if isinstance(path, ObjectURL):
+        if overwrite and form.is_part(path) and _is_without_rows(path):
+            return
+        ways = ", or pass `resume=True` to continue it" if resumes else ""
+        raise NotAStoreError(
+            f"{path} exists already, and nothing is overwritten in a bucket. Name another path"
+            f"{ways}, or delete what is there{_DELETE.get(path.scheme, '').format(path)}."
+        )
     if not overwrite:
         raise NotAStoreError(
             f"{path} exists already. Name another path, "
@@ -70,6 +84,14 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
         raise NotAStoreError(f"{path} is not a cnatool store, so it is not overwritten.")
     if path.is_dir():
         check_no_links(path)
+
+
+def _is_without_rows(path: Path) -> bool:
+    """Whether a path contains a store whose dump was killed before its first commit of rows."""
+    try:
+        return not any(map(len, _open_silently(path).splits.values()))
+    except CnatoolError:
+        return False
 
 
 def count_committed_rows(path: Path) -> int | None:
@@ -94,6 +116,8 @@ def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     The caller holds the lock. Returns a note for the user, or None.
     """
     form = format_by_name(path)
+    if isinstance(path, ObjectURL):
+        return None
     aside = hidden_path(path)
     with report_write_errors(path, 0):
         for removed in _removed_paths(path):
@@ -189,6 +213,13 @@ def discard(path: Path) -> None:
 def _discard(path: Path, gone: Path) -> None:
     """Delete one of the stores at or beside a path."""
     form = format_by_name(path)
+    if isinstance(gone, ObjectURL):
+        from cnatool.store.object_lock import holds_lock
+
+        # Another process may have taken the store over.
+        if holds_lock(gone):
+            form.remove(gone)
+        return
     if not os.path.lexists(gone):
         form.forget(gone)
         return
@@ -231,6 +262,8 @@ class ReplacedStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._exists = os.path.lexists(path)
+        if isinstance(path, ObjectURL) and format_by_name(path).exists(path):
+            _discard(path, path)  # it has no rows
         if self._exists:
             with report_write_errors(path, 0):
                 if os.path.lexists(hidden_path(path)):
@@ -278,7 +311,18 @@ class ReplacedStore:
 
 @contextmanager
 def move_into_place(path: Path) -> Iterator[Path]:
-    """Yield a hidden path for a new store, which is moved to its own path once it is finished."""
+    """Yield a hidden path for a new store, which is moved to its own path once it is finished.
+
+    A bucket moves nothing: there, the path is the final one.
+    """
+    if isinstance(path, ObjectURL):
+        try:
+            yield path
+        except BaseException:
+            with suppress(OSError):
+                _discard(path, path)
+            raise
+        return
     new = _new_path(path)
     try:
         yield new

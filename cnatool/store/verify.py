@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -14,6 +13,7 @@ import numpy as np
 from cnatool._util.documents import Document
 from cnatool._util.observer import Silent
 from cnatool._util.text import escape
+from cnatool._util.urls import parse_path
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.choices import Statistic
 from cnatool.records.layout import (
@@ -31,6 +31,7 @@ from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -127,7 +128,7 @@ def verify(
     StoreInUseError
         If it is replaced meanwhile.
     """
-    path = Path(store)
+    path = parse_path(store)
     try:
         opened = open_store(path, inputs)
     except StoreDamagedError as error:

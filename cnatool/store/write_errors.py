@@ -6,7 +6,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError, StoreWriteError
+from cnatool.errors import CnatoolError, StoreAccessError, StoreInUseError, StoreWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,10 @@ def report_write_errors(path: Path, committed: int) -> Iterator[None]:
     """Turn an operating system's error into a StoreWriteError that says what is safe."""
     try:
         yield
+    except StoreAccessError as error:
+        if not committed:
+            raise
+        raise StoreWriteError(f"{error} {_advice(None, committed)}") from None
     except OSError as error:
         if isinstance(error, CnatoolError):
             raise
@@ -28,6 +32,13 @@ def report_write_errors(path: Path, committed: int) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}. "
             f"{_advice(error.errno, committed)}"
         ) from error
+
+
+def make_in_use_error(path: Path) -> StoreInUseError:
+    """Make the error of a store that another process is writing."""
+    return StoreInUseError(
+        f"{path} is being written by another process. Wait until it finishes, or name another path."
+    )
 
 
 def _advice(number: int | None, committed: int) -> str:

@@ -132,6 +132,7 @@ class StoreWriter:
         layout = split_arrays(self.record, labels=labels, inputs=inputs_from is None)
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, ChunkedArray] = {}
+        commit = commit_rows(sizes, most)
         with report_write_errors(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, whole or rows, most), strict=True):
                 array = self._tree.create_array(
@@ -143,10 +144,10 @@ class StoreWriter:
                     axes=spec.axes,
                     text_bytes=id_bytes,
                     grows=rows is None or skips,
+                    commit_rows=commit,
                 )
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
-        commit = commit_rows(sizes, most)
         return SplitWriter(self, name, record, arrays, commit, grows=rows is None)
 
     def set_weights(self, weights: WeightsRecord) -> None:
@@ -186,6 +187,7 @@ class StoreWriter:
                 known = (record.checksums or {}).get(spec.key)
                 checksums = bytes.fromhex(known.crc32c) if known else None if committed else b""
                 arrays[spec.key] = ChunkedArray(array, spec.dtype, committed, checksums)
+                commit = max(commit, min(array.commit_rows, record.taken))
         return SplitWriter(self, split.name, record, arrays, commit, digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cnatool._util.cluster import Cluster, Task, describe_workers, make_portable
+from cnatool._util.cluster_workers import absolute_path
 from cnatool.errors import CnatoolError
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_store
@@ -34,7 +34,9 @@ class StorePair(NamedTuple):
 
     def absolute(self) -> StorePair:
         """Return the pair with absolute paths."""
-        return StorePair(_absolute(self.path), None if self.test is None else _absolute(self.test))
+        return StorePair(
+            absolute_path(self.path), None if self.test is None else absolute_path(self.test)
+        )
 
 
 def score_on_cluster(
@@ -51,7 +53,7 @@ def score_on_cluster(
     """
     if not pairs:
         return
-    places = [_absolute(path) for path in inputs]
+    places = [absolute_path(path) for path in inputs]
     needed = [*places, *(path for pair in pairs[:1] for path in pair.absolute() if path)]
     cluster = Cluster(client, observer.note, paths=needed)
     observer.note(f"on a cluster of {describe_workers(cluster)}")
@@ -93,7 +95,3 @@ def _rename(scored: ScoreResult | Exception, pair: StorePair) -> ScoreResult | E
     for there, here in zip(pair.absolute(), pair, strict=True):
         text = text.replace(str(there), str(here))
     return type(scored)(text)
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
+from cnatool._util.urls import parse_path
 from cnatool.studying.results import NotScored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 # A store's name without its suffix names the network.
 _SUFFIXES = (".zarr.zip", ".zarr", ".hdf5", ".h5")
@@ -30,7 +31,7 @@ def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScore
     """
     stores: dict[Path, Path] = {}
     rejected = []
-    for place in map(Path, places):
+    for place in map(parse_path, places):
         paths = [place]
         if _is_folder(place) and not _is_zarr(place):
             unreadable: list[NotScored] = []

@@ -284,7 +284,8 @@ def test_warnings_of_libraries_are_one_line_each(here: Path) -> None:
         ("https://host/m.onnx", "`curl -LO https://host/m.onnx`"),
         ("hf://datasets/ylecun/mnist", "hf://datasets/ylecun/mnist is a URL"),
         ("file:///data/m.onnx", "use /data/m.onnx."),
-        ("abfs://c@account/x", "Download it and use"),
+        ("abfs://c@account/x", "abfs://account/x is a URL"),
+        ("https://user:word@host/m.onnx?sig=1", "`curl -LO https://host/m.onnx`"),
     ],
 )
 def test_urls_are_refused(given: str, said: str) -> None:
@@ -307,15 +308,15 @@ def test_what_is_no_url() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["score", "s3://b/s.zarr"],
+        ["score", "s3://b/s"],
         ["dump", "net.onnx", "s3://b/d"],
         ["dump", "s3://b/m.onnx", "d"],
-        ["dump", "net.onnx", "data.npz", "-o", "s3://b/out.zarr"],
+        ["dump", "net.onnx", "data.npz", "-o", "s3://b/out"],
         ["dump", "net.onnx", "--split", "train=s3://b/d.npz"],
         ["inspect", "s3://b/m.onnx"],
         ["study", "s3://b/stores"],
-        ["plot", "s3://b/s.zarr", "--figure", "alpha-beta", "-o", "x.png"],
-        ["verify", "s3://b/s.zarr"],
+        ["plot", "s3://b/study", "--figure", "alpha-beta", "-o", "x.png"],
+        ["plot", "s3://b/s.zarr", "--figure", "alpha-beta", "-o", "s3://b/x.png"],
     ],
 )
 def test_every_command_names_a_url_as_it_was_given(here: Path, words: list[str]) -> None:

@@ -111,7 +111,7 @@ def test_every_kind_of_dump(name: str, options: dict[str, Any], here: Here) -> N
 
 def test_many_shards(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row that is missing may be the first of a shard, or not."""
-    monkeypatch.setattr(shards, "_MOST_CHUNKS", 3)
+    monkeypatch.setattr(shards, "MOST_CHUNKS", 3)
     saved(residual_convnet(), here.folder / "net.onnx")
     whole = here.whole("s.zarr")
     for at in range(70, TRAIN, 48):

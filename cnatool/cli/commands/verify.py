@@ -38,7 +38,7 @@ def verify(
         count = len(verification.faults)
         good = "nothing to check" if _is_empty(verification) else "nothing is wrong"
         verdict = count_text(count, "fault") if count else good
-        print_line(f"{store}: {verdict} ({checked})")
+        print_line(f"{verification.store}: {verdict} ({checked})")
 
     with ConsoleObserver(quiet=quiet or json) as observer:
         verification = verify_store(store, inputs=inputs or (), observer=observer)

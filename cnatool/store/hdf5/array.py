@@ -47,6 +47,11 @@ class HDF5Array:
         self.chunk_rows = int(dataset.chunks[0]) if dataset.chunks else 1
 
     @property
+    def commit_rows(self) -> int:
+        """Fewest rows that can be committed on their own."""
+        return self.chunk_rows
+
+    @property
     def codec(self) -> Codec | None:
         """How chunks are compressed; None for text, which always is, and without chunks."""
         dataset = self._open()

@@ -8,6 +8,7 @@ sees to it that a crash leaves whole commits.
 from __future__ import annotations
 
 import mmap
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,6 +76,11 @@ class HDF5Tree:
             tree.close()
             raise
         return tree
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is anything at a path."""
+        return os.path.lexists(path)
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
@@ -186,6 +192,7 @@ class HDF5Tree:
         axes: tuple[str, ...],
         text_bytes: int,
         grows: bool = False,
+        commit_rows: int | None = None,  # chunks are independent
     ) -> HDF5Array:
         """Create an array chunked over rows only, every chunk with a checksum.
 

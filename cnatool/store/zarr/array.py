@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import google_crc32c
 import numpy as np
@@ -26,7 +26,7 @@ from cnatool.store.zarr.shard import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _TEXT = np.dtype(object)
 # Fewer bytes are decoded sooner than handed to another thread.
 _WORTH_A_THREAD = 1 << 18
+# Encoded chunks that are fetched together and held in memory while they are copied.
+_FETCHED = 8
 
 
 class _Chunks:
@@ -50,7 +52,7 @@ class _Chunks:
         self.key = key
         self._layout = layout
         self._compressor = layout.compressor
-        self._shards = Shards(folder, layout.chunks, len(layout.shape))
+        self._shards = Shards(folder, layout.shard_chunks, len(layout.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,6 +92,11 @@ class ZarrArrayWriter(_Chunks):
         if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
             self._shard = number, ShardWriter(self._shards, number, chunks)
 
+    @property
+    def commit_rows(self) -> int:
+        """Fewest rows that can be committed on their own."""
+        return self.chunk_rows
+
     def write(self, start: int, chunks: Sequence[Chunk]) -> None:
         """Append chunks from row ``start`` on, all full but for the array's last."""
         if 0 in self.shape[1:]:
@@ -102,9 +109,8 @@ class ZarrArrayWriter(_Chunks):
         if not isinstance(source, ZarrArray) or not source.encodes_as(self._layout):
             return False
         number = start // self.chunk_rows
-        for place in range(count):
-            content = source.encoded(place)
-            self._append(number + place, EncodedChunk((content,), google_crc32c.value(content)))
+        for place, content in enumerate(source.encoded(count), number):
+            self._append(place, EncodedChunk((content,), google_crc32c.value(content)))
         return True
 
     def take_unpublished(self) -> list[ShardWriter]:
@@ -143,14 +149,31 @@ class ZarrArrayWriter(_Chunks):
             self._unpublished.append(writer)
 
 
+class ChunkReader(Protocol):
+    """Reads the chunks of an array by number; thread-safe."""
+
+    def fetch(self, numbers: range) -> Callable[[int], bytes]:
+        """Return what returns each of some chunks, without its checksum.
+
+        It raises ChunkMissingError if the chunk or its shard is missing, and ChunkError if either
+        is cut short or does not match a checksum.
+        """
+
+
 class ZarrArray(_Chunks):
-    """An array being read."""
+    """An array being read, on disk or wherever else ``reader`` finds its shards."""
 
     __slots__ = ("_reader",)
 
-    def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
+    def __init__(
+        self,
+        key: str,
+        layout: ArrayLayout,
+        folder: Path,
+        reader: Callable[[Shards], ChunkReader] = ShardReader,
+    ) -> None:
         super().__init__(key, layout, folder)
-        self._reader = ShardReader(self._shards)
+        self._reader = reader(self._shards)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows; raise StoreDamagedError if a chunk is missing, cut short or damaged."""
@@ -159,13 +182,15 @@ class ZarrArray(_Chunks):
         if out.size == 0:
             return out
         size = self.chunk_rows
+        numbers = range(start // size, -(-stop // size))
+        chunk = self._reader.fetch(numbers)
 
         def fill(number: int) -> None:
             first = max(start, number * size)
             last = min(stop, (number + 1) * size)
-            self._read_chunk(number, first - number * size, out[first - start : last - start])
+            rows = out[first - start : last - start]
+            self._read_chunk(chunk, number, first - number * size, rows)
 
-        numbers = range(start // size, -(-stop // size))
         if out.nbytes // len(numbers) < _WORTH_A_THREAD:
             for number in numbers:
                 fill(number)
@@ -181,16 +206,23 @@ class ZarrArray(_Chunks):
         ]
         return forms[0] == forms[1]
 
-    def encoded(self, number: int) -> bytes:
-        """Read a chunk as it is encoded, without its checksum."""
-        with self._naming_rows(number):
-            return self._reader.chunk(number)
+    def encoded(self, count: int) -> Iterator[bytes]:
+        """Read the first chunks as they are encoded, without their checksums."""
+        for first in range(0, count, _FETCHED):
+            numbers = range(first, min(first + _FETCHED, count))
+            chunk = self._reader.fetch(numbers)
+            for number in numbers:
+                with self._naming_rows(number):
+                    content = chunk(number)
+                yield content
 
-    def _read_chunk(self, number: int, skip: int, out: NDArray[Any]) -> None:
+    def _read_chunk(
+        self, chunk: Callable[[int], bytes], number: int, skip: int, out: NDArray[Any]
+    ) -> None:
         """Read rows of a chunk into an array, from row ``skip`` of the chunk on."""
         rows = self.chunk_rows
         with self._naming_rows(number):
-            data = self._reader.chunk(number)
+            data = chunk(number)
             if out.dtype == _TEXT:
                 out[:] = self._text(self._compressor.decode(data))[skip : skip + len(out)]
             elif len(out) == rows:

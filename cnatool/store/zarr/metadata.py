@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import product
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -26,10 +26,10 @@ from cnatool.store.zarr.compression import (
     Compressor,
     make_compressor,
 )
-from cnatool.store.zarr.shard import shard_chunks
+from cnatool.store.zarr.shard import MOST_CHUNKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from cnatool.records.choices import Codec
@@ -53,8 +53,7 @@ class ArrayLayout:
     chunk_rows: int
     codec: Codec
     axes: tuple[str, ...]  # names
-    # The number of rows was unknown when it was created: its shards have room for any number.
-    grows: bool = False
+    shard_chunks: int  # chunks per shard
     # Of LZ4 and Zstandard; earlier versions had another.
     level: int = BLOSC_LEVEL
 
@@ -67,11 +66,6 @@ class ArrayLayout:
     def chunk_shape(self) -> tuple[int, ...]:
         """Shape of a chunk; Zarr allows no axis of length 0."""
         return (self.chunk_rows, *(max(1, size) for size in self.shape[1:]))
-
-    @property
-    def chunks(self) -> int:
-        """Number of chunks; more than a shard can hold if the array grows."""
-        return MANY_ROWS if self.grows else -(-self.shape[0] // self.chunk_rows)
 
     def metadata(self) -> dict[str, Any]:
         """Build the content of the array's ``zarr.json``."""
@@ -89,7 +83,7 @@ class ArrayLayout:
             "index_codecs": [_LITTLE, _CHECKSUM],
             "index_location": "start",
         }
-        shard = [chunk[0] * shard_chunks(self.chunks), *chunk[1:]]
+        shard = [chunk[0] * self.shard_chunks, *chunk[1:]]
         return {
             "shape": list(self.shape),
             "data_type": name,
@@ -122,14 +116,20 @@ def parse_array(content: bytes) -> ArrayLayout | None:
         level = next((each["clevel"] for each in configurations if "clevel" in each), BLOSC_LEVEL)
         if type(level) is not int or level not in BLOSC_LEVELS:
             return None
-        for codec, grows in product(COMPRESSORS, (False, True)):
+        chunk_rows = codecs["chunk_shape"][0]
+        shard_rows = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        if {type(chunk_rows), type(shard_rows)} != {int}:
+            return None
+        if not 0 < shard_rows // chunk_rows <= MOST_CHUNKS:
+            return None
+        for codec in COMPRESSORS:
             layout = ArrayLayout(
                 shape=shape,
                 dtype=str if name == "string" else np.dtype(name),
-                chunk_rows=codecs["chunk_shape"][0],
+                chunk_rows=chunk_rows,
                 codec=codec,
                 axes=("",) * len(shape) if axes is None else tuple(axes),
-                grows=grows,
+                shard_chunks=shard_rows // chunk_rows,
                 level=level,
             )
             # Neither changes the values of the array.
@@ -168,6 +168,27 @@ def parse_group(content: bytes) -> GroupMetadata:
         if not isinstance(value, dict) or value.get("must_understand", True) is not False:
             raise ValueError(f"unknown field {name!r}")
     return _GROUP.decode(content)
+
+
+class _Node(msgspec.Struct):
+    node_type: str
+
+
+class _Consolidated(msgspec.Struct, frozen=True):
+    metadata: dict[str, msgspec.Raw] = {}
+
+
+class _Root(msgspec.Struct):
+    consolidated_metadata: _Consolidated = _Consolidated()
+
+
+_ROOT, _NODE = msgspec.json.Decoder(_Root), msgspec.json.Decoder(_Node)
+
+
+def parse_arrays(content: bytes) -> dict[str, bytes]:
+    """Return the metadata of every array, by path, that a root's ``zarr.json`` includes."""
+    nodes = _ROOT.decode(content).consolidated_metadata.metadata
+    return {path: bytes(n) for path, n in nodes.items() if _NODE.decode(n).node_type == "array"}
 
 
 def encode_group(
@@ -214,13 +235,24 @@ def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
+    """Find faults in metadata of a store on disk that reading its arrays does not reveal."""
+    nodes = (folder.relative_to(store).as_posix() for folder in _node_folders(store))
+    yield from compare_metadata(lambda name: read_regular(store / name), nodes)
+
+
+def compare_metadata(
+    read: Callable[[str], bytes], leaves: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     """Find faults in metadata that other libraries read and cnatool does not.
+
+    ``read`` returns a file of the store, or raises FileNotFoundError; ``leaves`` are the folders
+    that contain metadata or chunks.
 
     Splits that the attribute does not list are ignored: their arrays are being created, or a killed
     writer left them before a commit.
     """
     try:
-        root = _read_object(store / "zarr.json")
+        root = _decode_object(read("zarr.json"))
     except _UNREADABLE as error:
         yield "zarr.json", f"the metadata cannot be read ({one_line(error)})"
         return
@@ -230,18 +262,19 @@ def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         yield "zarr.json", "the consolidated metadata contain no table"
     splits = _attribute_splits(root)
     metadata_by_key: dict[str, object] = {}
-    folders = set(_node_folders(store))
+    folders = map(PurePosixPath, leaves)
     for folder in sorted({up for leaf in folders for up in (leaf, *leaf.parents)}):
-        if not folder.is_relative_to(store) or folder == store:
+        key = str(folder)
+        if key == ".":
             continue
-        key = folder.relative_to(store).as_posix()
         first, _, rest = key.partition("/")
         if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
             continue
         try:
-            metadata_by_key[key] = metadata = _read_object(folder / "zarr.json")
+            content = read(f"{key}/zarr.json")
+            metadata_by_key[key] = metadata = _decode_object(content)
             if metadata["node_type"] != "array":
-                parse_group(read_regular(folder / "zarr.json"))
+                parse_group(content)
         except FileNotFoundError:
             yield key, "zarr.json is missing"
         except _UNREADABLE as error:
@@ -277,9 +310,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raise ValueError if it is none."""
-    metadata = msgspec.json.decode(read_regular(path))
+def _decode_object(content: bytes) -> dict[str, Any]:
+    """Decode a JSON object; raise ValueError if it is none."""
+    metadata = msgspec.json.decode(content)
     if not isinstance(metadata, dict):
         raise ValueError("it is not an object")
     return metadata

@@ -37,7 +37,7 @@ from cnatool._util.files import open_regular
 from cnatool._util.links import open_nofollow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cnatool._util.files import Buffer
 
 # Chunks that an index of one page can list; at 1 MiB per chunk, a shard is 255 MiB.
-_MOST_CHUNKS = 255
+MOST_CHUNKS = 255
 INDEX_PAGE = 4096
 _NOTHING = 2**64 - 1
 # Bytes that are worth writing to the disk at once.
@@ -80,13 +80,8 @@ class Shards:
     """Distribution of the chunks of an array over files."""
 
     folder: Path  # of the array
-    chunks: int
+    size: int  # chunks per shard
     axes: int  # of the array; its files' names have one number for each
-
-    @property
-    def size(self) -> int:
-        """Chunks per shard."""
-        return shard_chunks(self.chunks)
 
     @property
     def index_bytes(self) -> int:
@@ -100,12 +95,16 @@ class Shards:
 
     def path(self, shard: int) -> Path:
         """Return the path of a shard."""
-        return self.folder / ".".join(["c", str(shard), *["0"] * (self.axes - 1)])
+        return self.folder / self.name(shard)
+
+    def name(self, shard: int) -> str:
+        """Return the name of a shard in the array's folder."""
+        return ".".join(["c", str(shard), *["0"] * (self.axes - 1)])
 
 
 def shard_chunks(chunks: int) -> int:
-    """Return the chunks per shard of an array with a number of chunks."""
-    return max(1, min(_MOST_CHUNKS, chunks))
+    """Return the chunks per shard of an array on disk with a number of chunks."""
+    return max(1, min(MOST_CHUNKS, chunks))
 
 
 def _with_checksum(content: bytes) -> bytes:
@@ -175,6 +174,19 @@ class ShardWriter:
                     os.posix_fadvise(file.fileno(), self._sent, waiting, os.POSIX_FADV_DONTNEED)
                 self._sent = self._end
 
+    @property
+    def full(self) -> bool:
+        """Whether it has all chunks that it has room for."""
+        return bool((self._index != _NOTHING).all())
+
+    def take(self) -> bytearray:
+        """Return the whole shard, and delete its file."""
+        content = bytearray(self.path.read_bytes())
+        index = _with_checksum(self._index.tobytes())
+        content[: len(index)] = index
+        self.path.unlink()
+        return content
+
     def publish(self) -> None:
         """Make the appended chunks part of the shard, durably."""
         index = _with_checksum(self._index.tobytes())
@@ -198,12 +210,12 @@ class ShardReader:
         self._shards = shards
         self._indexes: dict[int, NDArray[Any]] = {}
 
-    def chunk(self, number: int) -> bytes:
-        """Read a chunk, without its checksum.
+    def fetch(self, numbers: range) -> Callable[[int], bytes]:
+        """Return what reads any of some chunks."""
+        return self._chunk
 
-        Raises ChunkMissingError if the chunk or its shard is missing, and ChunkError if either is
-        cut short or does not match a checksum.
-        """
+    def _chunk(self, number: int) -> bytes:
+        """Read a chunk, without its checksum."""
         shard, place = divmod(number, self._shards.size)
         path = self._shards.path(shard)
         try:
@@ -217,8 +229,7 @@ class ShardReader:
             raise ChunkMissingError(f"there is no {path.name}") from None
         except OSError as error:
             raise ChunkError(f"{path.name}: {error.strerror or error}") from error
-        if struct.pack("<I", google_crc32c.value(content)) != checksum:
-            raise ChunkError(f"chunk {number} does not match its checksum")
+        check_chunk(number, content, checksum)
         return content
 
     def _entry(self, file: IO[bytes], shard: int, place: int) -> tuple[int, int]:
@@ -226,12 +237,30 @@ class ShardReader:
         if index is None or index[place, 1] == _NOTHING:
             # A shard that is still being written may have got more chunks since.
             index = self._indexes[shard] = _read_index(file, self._shards.size)
-        offset, size = map(int, index[place])
-        if size == _NOTHING:
-            raise ChunkMissingError("it was never written")
-        if size < 4:
-            raise ChunkError("the index lists a chunk without a checksum")
-        return offset, size
+        return find_chunk(index, place)
+
+
+def find_chunk(index: NDArray[Any], place: int) -> tuple[int, int]:
+    """Return offset and size of a chunk, its checksum included, from a shard's index."""
+    offset, size = map(int, index[place])
+    if size == _NOTHING:
+        raise ChunkMissingError("it was never written")
+    if size < 4:
+        raise ChunkError("the index lists a chunk without a checksum")
+    return offset, size
+
+
+def check_chunk(number: int, content: Buffer, checksum: Buffer) -> None:
+    """Raise ChunkError if a chunk does not match its checksum."""
+    if struct.pack("<I", google_crc32c.value(content)) != checksum:
+        raise ChunkError(f"chunk {number} does not match its checksum")
+
+
+def parse_index(content: bytes) -> NDArray[Any] | None:
+    """Parse an index, (chunks, 2) offsets and sizes; None if it does not match its checksum."""
+    if _with_checksum(content[:-4]) != content:
+        return None
+    return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
 
 
 def written_chunks(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
@@ -248,8 +277,9 @@ def _read_index(file: IO[bytes], chunks: int) -> NDArray[Any]:
         # To find the end of a file inside an archive all of it is unpacked.
         file.seek(max(0, file.seek(0, os.SEEK_END) - size) if at_end else 0)
         content = _read(file, size)
-        if len(content) == size and _with_checksum(content[:-4]) == content:
-            return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+        index = parse_index(content) if len(content) == size else None
+        if index is not None:
+            return index
     raise ChunkError("the index does not match its checksum")
 
 

@@ -22,6 +22,7 @@ A tree that is reopened begins at the last commit: what was written after it is 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -132,6 +133,11 @@ class ZarrTree:
         return tree
 
     @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is anything at a path."""
+        return os.path.lexists(path)
+
+    @classmethod
     def is_replaceable(cls, path: Path) -> bool:
         """Whether a folder contains a store, possibly empty or broken, and nothing else."""
         if not path.is_dir():
@@ -215,6 +221,7 @@ class ZarrTree:
         axes: tuple[str, ...],
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
+        commit_rows: int | None = None,  # a shard goes on where the last commit left it
     ) -> ZarrArrayWriter:
         """Create an array chunked over rows only, every chunk with a checksum.
 
@@ -229,7 +236,8 @@ class ZarrTree:
                 self._create_node(folder, encode_group({}))
         if grows:
             shape = (MANY_ROWS, *shape[1:])
-        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, grows)
+        shard = shard_chunks(-(-shape[0] // chunk_rows))
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard)
         metadata = layout.json()
         self._create_node(self.path / key, metadata)
         self._metadata[key] = metadata
@@ -253,7 +261,7 @@ class ZarrTree:
                 raise ValueError("another program wrote it")
             if grows:
                 shape = (MANY_ROWS, *layout.shape[1:])
-                layout = dataclasses.replace(layout, shape=shape, grows=True)
+                layout = dataclasses.replace(layout, shape=shape)
             array = ZarrArrayWriter(key, layout, folder, committed)
         except (ChunkError, OSError, ValueError) as error:
             raise StoreDamagedError(

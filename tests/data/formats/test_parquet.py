@@ -117,8 +117,8 @@ def test_numbers_and_nested_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ([[[1, 2], [3, 4]]] * 6 + [[[1, 2], [3]]], "'x', row 6, has 1 values where the .* has 2"),
-        ([[[1, 2], [3, 4]]] * 6 + [[[1, 2]]], "'x', row 6, has 1 values where the .* has 2"),
+        ([[[1, 2], [3, 4]]] * 6 + [[[1, 2], [3]]], "'x', row 6, has 1 value where the .* has 2"),
+        ([[[1, 2], [3, 4]]] * 6 + [[[1, 2]]], "'x', row 6, has 1 value where the .* has 2"),
         ([[[1, 2], [3, 4]]] * 5 + [None], "'x', row 5, is missing where the first row has 2"),
         (
             [[[1, 2], [3, 4]]] * 5 + [[[1, 2], [3, None]]],

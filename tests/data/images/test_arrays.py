@@ -224,7 +224,7 @@ def test_where_nothing_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "reasons"),
     [
-        ([[1.0, 2], [3], [4, 5], None, [6, 7]], ["has 1 values", "is missing"]),
+        ([[1.0, 2], [3], [4, 5], None, [6, 7]], ["has 1 value", "is missing"]),
         ([[1.0, 2], [3, None], [4, 5], [None, None], [6, 7]], ["is missing", "is missing"]),
         ([[[1.0, 2]], [[3]], [[4, 5]], [[1, 2], [3, 4]], [[6, 7]]], ["has 1 val", "has 2 val"]),
         ([1.0, None, 2.0, None, 3.0], ["is missing", "is missing"]),

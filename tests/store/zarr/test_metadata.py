@@ -10,7 +10,7 @@ from cnatool.store.zarr.metadata import ArrayLayout, parse_array
 
 
 def layout(level: int) -> ArrayLayout:
-    return ArrayLayout((100, 4), np.dtype("float32"), 10, "lz4", ("row", "x"), level=level)
+    return ArrayLayout((100, 4), np.dtype("float32"), 10, "lz4", ("row", "x"), 10, level=level)
 
 
 @pytest.mark.parametrize("level", range(10))

@@ -1,0 +1,239 @@
+"""Shards in a bucket: read by range, put whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.threads import map_concurrently
+from cnatool.store.object_store import ConflictError, MissingObjectError
+from cnatool.store.write_errors import make_in_use_error
+from cnatool.store.zarr.array import ZarrArrayWriter
+from cnatool.store.zarr.shard import (
+    ChunkError,
+    ChunkMissingError,
+    check_chunk,
+    find_chunk,
+    parse_index,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.choices import Codec
+    from cnatool.store.chunk import Chunk
+    from cnatool.store.format import ReadableArray
+    from cnatool.store.object_store import Objects
+    from cnatool.store.zarr.metadata import ArrayLayout
+    from cnatool.store.zarr.shard import Shards, ShardWriter
+
+# Bytes that are read with the index of a shard: of a small array, all of its chunks.
+_HEAD = 64 << 10
+# Shards that are put at the same time, each of which is in memory.
+_PUTS = 16
+
+
+class ObjectShardReader:
+    """Reads the chunks of an array by number; thread-safe.
+
+    The index of a shard is read once, and all chunks of a shard that are wanted at the same time
+    in one request.
+    """
+
+    __slots__ = ("_folder", "_indexes", "_objects", "_shards")
+
+    def __init__(self, objects: Objects, folder: str, shards: Shards) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._shards = shards
+        self._indexes: dict[int, NDArray[Any]] = {}
+
+    def fetch(self, numbers: range) -> Callable[[int], bytes]:
+        """Read some chunks; return what returns each of them, or raises what is wrong with it."""
+        size = self._shards.size
+        wanted: dict[int, list[int]] = {}
+        for number in numbers:
+            wanted.setdefault(number // size, []).append(number)
+        chunks: dict[int, bytes | ChunkError] = {}
+        for read in map_concurrently(self._fetch_shard, wanted.items(), waiting=True):
+            chunks |= read
+
+        def chunk(number: int) -> bytes:
+            # Taken out, so that its memory is free once it is decoded.
+            content = chunks.pop(number)
+            if isinstance(content, ChunkError):
+                raise content
+            data = content[:-4]
+            check_chunk(number, data, content[-4:])
+            return data
+
+        return chunk
+
+    def _fetch_shard(self, wanted: tuple[int, list[int]]) -> dict[int, bytes | ChunkError]:
+        shard, numbers = wanted
+        name = f"{self._folder}/{self._shards.name(shard)}"
+        chunks: dict[int, bytes | ChunkError] = {}
+        ranges: dict[int, tuple[int, int]] = {}
+        try:
+            index, head = self._open(shard, name)
+            for number in numbers:
+                try:
+                    offset, size = find_chunk(index, number % self._shards.size)
+                except ChunkError as error:
+                    chunks[number] = error
+                    continue
+                if offset + size <= len(head):
+                    chunks[number] = head[offset : offset + size]
+                else:
+                    ranges[number] = offset, offset + size
+            if ranges:
+                contents = self._objects.get_ranges(name, list(ranges.values()))
+                for (number, (start, end)), content in zip(ranges.items(), contents, strict=True):
+                    whole = len(content) == end - start
+                    chunks[number] = content if whole else self._cut_short(shard)
+        except MissingObjectError:
+            missing = ChunkMissingError(f"there is no {self._shards.name(shard)}")
+            return dict.fromkeys(numbers, missing)
+        except ChunkError as error:
+            return dict.fromkeys(numbers, error)
+        return chunks
+
+    def _open(self, shard: int, name: str) -> tuple[NDArray[Any], bytes]:
+        """Return the index of a shard, and the bytes at its head if they were read for it."""
+        index = self._indexes.get(shard)
+        if index is not None:
+            return index, b""
+        head = self._objects.get_head(name, max(_HEAD, self._shards.index_bytes))
+        if len(head) < self._shards.index_bytes:
+            raise self._cut_short(shard)
+        index = parse_index(head[: self._shards.index_bytes])
+        if index is None:
+            raise ChunkError("the index does not match its checksum")
+        self._indexes[shard] = index
+        return index, head
+
+    def _cut_short(self, shard: int) -> ChunkError:
+        return ChunkError(f"{self._shards.name(shard)} is cut short")
+
+
+class ShardUploads:
+    """Puts full shards while further rows are written."""
+
+    __slots__ = ("_check_owned", "_error", "_objects", "_pool", "_puts", "_room")
+
+    def __init__(self, objects: Objects, check_owned: Callable[[], None]) -> None:
+        self._objects = objects
+        self._check_owned = check_owned
+        self._pool = ThreadPoolExecutor(_PUTS, "cnatool-put")
+        self._error: BaseException | None = None
+        self._room = threading.BoundedSemaphore(_PUTS)
+        self._puts: list[Future[None]] = []
+
+    def add(self, name: str, shard: ShardWriter) -> None:
+        """Begin to put a shard, once there is room for it; raise the error of an earlier one."""
+        self._room.acquire()
+        if self._error is not None:
+            self._room.release()
+            raise self._error
+        future = self._pool.submit(self._put, name, shard)
+        future.add_done_callback(lambda _: self._room.release())
+        self._puts.append(future)
+
+    def finish(self) -> None:
+        """Wait until all shards are put; raise the first error."""
+        puts, self._puts = self._puts, []
+        wait(puts)
+        for future in puts:
+            future.result()
+
+    def stop(self) -> None:
+        """Put no more shards."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _put(self, name: str, shard: ShardWriter) -> None:
+        try:
+            content = shard.take()
+            try:
+                self._objects.create(name, content)
+            except ConflictError:
+                self._replace(name, content)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _replace(self, name: str, content: bytearray) -> None:
+        """Replace a shard that a killed writer left behind its last commit, or this put itself.
+
+        Its version is read first: should another writer take over meanwhile and put the shard, it
+        has another version.
+        """
+        try:
+            version = self._objects.version(name)
+            self._check_owned()
+            self._objects.replace(name, content, version)
+        except (ConflictError, MissingObjectError):
+            raise make_in_use_error(self._objects.url) from None
+
+
+class ObjectArrayWriter:
+    """An array in a bucket being written: shards grow in a folder on disk, and are put when full.
+
+    Its rows go on at the border of a shard, so nothing is read of those that are there.
+    """
+
+    __slots__ = ("_array", "_layout", "_open", "_uploads")
+
+    def __init__(self, key: str, layout: ArrayLayout, folder: Path, uploads: ShardUploads) -> None:
+        self._array = ZarrArrayWriter(key, layout, folder)
+        self._layout = layout
+        self._uploads = uploads
+        self._open: list[ShardWriter] = []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+        return self._array.shape
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk."""
+        return self._array.chunk_rows
+
+    @property
+    def commit_rows(self) -> int:
+        """Rows of one shard."""
+        return self._layout.chunk_rows * self._layout.shard_chunks
+
+    @property
+    def codec(self) -> Codec:
+        """How chunks are compressed."""
+        return self._array.codec
+
+    def write(self, start: int, chunks: Sequence[Chunk]) -> None:
+        """Append chunks from row ``start`` on, all full but for the array's last."""
+        self._array.write(start, chunks)
+        for shard in self._array.take_unpublished():
+            if shard not in self._open:
+                self._open.append(shard)
+        self._put(last=start + sum(chunk.rows for chunk in chunks) == self.shape[0])
+
+    def copy(self, start: int, source: ReadableArray, count: int) -> bool:
+        """Return False: rows are written a block at a time, so that few shards lie on disk."""
+        return False
+
+    def end(self, rows: int) -> ArrayLayout:
+        """Put the last shard, which need not be full; return the layout with the final rows."""
+        self._put(last=True)
+        return dataclasses.replace(self._layout, shape=(rows, *self._layout.shape[1:]))
+
+    def _put(self, *, last: bool) -> None:
+        full = [shard for shard in self._open if last or shard.full]
+        self._open = [shard for shard in self._open if shard not in full]
+        for shard in full:
+            self._uploads.add(f"{self._array.key}/{shard.path.name}", shard)

@@ -1,0 +1,262 @@
+"""Messages about buckets: what is wrong and where, and no secret in any of them."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.buckets import SECRETS, Bucket, use_bucket
+from support.command import refused, run
+from support.stores import write_store
+
+from cnatool._util.urls import ObjectURL, parse_path
+from cnatool.errors import StoreAccessError, UsageError
+from cnatool.store import object_store
+from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+
+# What S3 answers when it refuses, with what it repeats of the request.
+ANSWER = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>The provided token '
+    "is not right</Message><AWSAccessKeyId>{key}</AWSAccessKeyId><StringToSign>{secret}"
+    "</StringToSign><Token-0>{token}</Token-0></Error>"
+)
+
+
+@contextmanager
+def answering(status: int, code: str) -> Iterator[str]:
+    """Run a server that gives the same answer to every request."""
+    key, secret, token = SECRETS
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = ANSWER.format(code=code, key=key, secret=secret, token=token).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let a test choose the endpoint; no server is needed."""
+    pytest.importorskip("obstore", reason="stores in a bucket: pip install 'cnatool[cloud]'")
+    yield monkeypatch
+    object_store._connect.cache_clear()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def without_secrets(text: str) -> str:
+    for secret in (*SECRETS, "topsecret"):
+        assert secret not in text
+    return text
+
+
+def refused_quietly(*words: object, cwd: Path, code: int = 2) -> str:
+    """Run a command that fails, with and without its traceback; no secret is in the output."""
+    result = run("--debug", *words, cwd=cwd, code=None)
+    without_secrets(result.stdout + result.stderr)
+    return without_secrets(refused(*words, cwd=cwd, code=code))
+
+
+def test_objects_are_put_on_conditions(bucket: Bucket) -> None:
+    objects = Objects(ObjectURL(bucket / "a"))
+    first = objects.create("x", b"1")
+    with pytest.raises(ConflictError):
+        objects.create("x", b"2")
+    second = objects.replace("x", b"3", first)
+    for version in (first, {"e_tag": '"other"'}):
+        with pytest.raises(ConflictError):
+            objects.replace("x", b"4", version)
+    assert objects.get("x") == (b"3", second)
+    assert objects.version("x") == second
+    assert bucket.get("a/x") == b"3"
+
+
+def test_objects_that_are_missing(bucket: Bucket) -> None:
+    objects = Objects(ObjectURL(bucket / "a"))
+    for call in (objects.get, objects.version):
+        with pytest.raises(MissingObjectError):
+            call("x")
+    with pytest.raises(MissingObjectError):
+        objects.get_head("x", 9)
+    with pytest.raises(MissingObjectError):
+        objects.get_ranges("x", [(0, 1)])
+    objects.delete("x")
+    assert objects.names() == set()
+
+
+def test_only_what_is_below_the_url_is_listed_and_deleted(bucket: Bucket) -> None:
+    for key in ("a", "a.b", "a/x", "a/y/z", "ab/x"):
+        bucket.put(key, b"")
+    objects = Objects(ObjectURL(bucket / "a"))
+    assert objects.names() == {"x", "y"}
+    assert sorted(objects.walk()) == ["x", "y/z"]
+    objects.delete_all()
+    assert bucket.list() == ["a", "a.b", "ab/x"]
+
+
+def test_ranges_that_lie_close_are_one_request(bucket: Bucket) -> None:
+    content = bytes(range(256)) * 100
+    bucket.put("x", content)
+    objects = Objects(ObjectURL(bucket / "x").parent)
+    with bucket.counted(1):
+        parts = objects.get_ranges("x", [(0, 10), (500, 600), (25000, 25600)])
+    assert parts == [content[:10], content[500:600], content[25000:25600]]
+    assert objects.get_head("x", 1 << 20) == content
+
+
+def test_a_bucket_that_does_not_exist(bucket: Bucket, tmp_path: Path) -> None:
+    write_store(tmp_path / "s.zarr")
+    for words in (
+        ["score", "s3://no-such-bucket/s.zarr"],
+        ["verify", "s3://no-such-bucket/s.zarr"],
+        ["convert", "s.zarr", "s3://no-such-bucket/s.zarr"],
+    ):
+        message = refused_quietly(*words, cwd=tmp_path)
+        assert "there is no bucket no-such-bucket. Create it" in message
+
+
+def test_a_store_that_does_not_exist(bucket: Bucket, tmp_path: Path) -> None:
+    message = refused_quietly("score", bucket / "none.zarr", cwd=tmp_path)
+    assert f"{bucket / 'none.zarr'} is not a cnatool store" in message
+
+
+def test_nothing_is_overwritten(bucket: Bucket, tmp_path: Path) -> None:
+    write_store(tmp_path / "s.zarr")
+    run("convert", "s.zarr", bucket / "s.zarr", cwd=tmp_path)
+    before = {key: bucket.get(key) for key in bucket.list()}
+    for more in ((), ("--overwrite",)):
+        message = refused_quietly("convert", "s.zarr", bucket / "s.zarr", *more, cwd=tmp_path)
+        assert "exists already, and nothing is overwritten in a bucket" in message
+        assert f"`aws s3 rm --recursive {bucket / 's.zarr'}/`" in message
+    assert {key: bucket.get(key) for key in bucket.list()} == before
+
+
+@pytest.mark.parametrize("name", ["s.h5", "s.hdf5", "s.zarr.zip"])
+def test_only_zarr_stores_are_in_a_bucket(alone: object, tmp_path: Path, name: str) -> None:
+    write_store(tmp_path / "s.zarr")
+    for words in (["score", f"s3://b/{name}"], ["convert", "s.zarr", f"s3://b/{name}"]):
+        message = refused(*words, cwd=tmp_path)
+        assert f"s3://b/{name}: only a Zarr store can be in a bucket" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (400, "ExpiredToken", "s3://b refuses the credential: it has expired. Renew it"),
+        (403, "InvalidAccessKeyId", "s3://b refuses the credential (InvalidAccessKeyId)"),
+        (403, "SignatureDoesNotMatch", "s3://b refuses the credential (SignatureDoesNotMatch)"),
+        (403, "AccessDenied", "s3://b refuses the credential (AccessDenied)"),
+        (301, "PermanentRedirect", "s3://b is in another region. Set AWS_REGION"),
+        (501, "NotImplemented", "s3://b: the server has no conditional puts"),
+        (405, "MethodNotAllowed", "the server answered with status 405 (MethodNotAllowed)"),
+    ],
+)
+def test_what_a_server_refuses(
+    alone: pytest.MonkeyPatch, tmp_path: Path, status: int, code: str, said: str
+) -> None:
+    write_store(tmp_path / "s.zarr")
+    with answering(status, code) as endpoint:
+        use_bucket(alone, endpoint)
+        for words in (["score", "s3://b/s.zarr"], ["convert", "s.zarr", "s3://b/s.zarr"]):
+            assert said in refused_quietly(*words, cwd=tmp_path, code=3)
+
+
+def test_an_endpoint_that_does_not_answer(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    port = free_port()
+    use_bucket(alone, f"http://user:topsecret@127.0.0.1:{port}")
+    message = refused_quietly("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
+    assert f"s3://b: 127.0.0.1:{port} does not answer. Check the network" in message
+
+
+def test_no_credential(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_bucket(alone, "http://127.0.0.1:1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        alone.delenv(name)
+    # Where a machine of Amazon's would answer.
+    alone.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    alone.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    alone.setenv("HOME", str(tmp_path))
+    message = refused("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
+    assert "s3://b: no credential was found. Set AWS_ACCESS_KEY_ID" in message
+
+
+def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_bucket(alone, "http://127.0.0.1:1")
+    alone.delenv("AWS_ACCESS_KEY_ID")
+    alone.setenv("HOME", str(tmp_path))
+    alone.setenv("AWS_PROFILE", "topsecret")
+    if "boto3" in sys.modules or __import__("importlib.util").util.find_spec("boto3"):
+        message = refused_quietly("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
+        assert "the configuration in the environment cannot be used (ProfileNotFound)" in message
+        object_store._connect.cache_clear()
+    alone.setitem(sys.modules, "boto3", None)
+    message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
+    assert "profiles need the package boto3" in message
+
+
+def test_obstore_is_not_installed(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone.setitem(sys.modules, "obstore.store", None)
+    object_store._connect.cache_clear()
+    message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
+    assert "s3://b: stores in a bucket need the package obstore" in message
+    assert "`pip install 'cnatool[cloud]'`" in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://user:topsecret@b/s.zarr",
+        "az://container/s.zarr?sv=1&sig=topsecret",
+        "gs://b/s.zarr#topsecret",
+        "https://user:topsecret@host/s.zarr?X-Amz-Signature=topsecret",
+        "s3://b/data.npz?X-Amz-Signature=topsecret",
+    ],
+)
+def test_a_url_with_a_secret_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    for words in (["score", url], ["dump", "net.onnx", "data.npz", "-o", url], ["study", url]):
+        without_secrets(refused(*words, cwd=tmp_path))
+    if not url.startswith("https"):
+        with pytest.raises(UsageError) as caught:
+            parse_path(url)
+        without_secrets(str(caught.value))
+
+
+def test_no_secret_is_in_a_store(bucket: Bucket, tmp_path: Path) -> None:
+    write_store(tmp_path / "s.zarr")
+    output = run("convert", "s.zarr", bucket / "s.zarr", cwd=tmp_path)
+    without_secrets(output.stdout + output.stderr)
+    for key in bucket.list():
+        without_secrets(bucket.get(key).decode("latin-1") + key)
+
+
+def test_every_cloud_names_its_credential(alone: pytest.MonkeyPatch) -> None:
+    for scheme, said in (("az", "AZURE_STORAGE_ACCOUNT_NAME"), ("gs", "GOOGLE_APPLICATION_CRED")):
+        for name in ("AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_APPLICATION_CREDENTIALS"):
+            alone.delenv(name, raising=False)
+        if scheme == "az":
+            with pytest.raises(StoreAccessError, match=said):
+                Objects(ObjectURL(f"{scheme}://b/s.zarr"))
+        assert said in object_store._CREDENTIALS[scheme]
