@@ -34,7 +34,7 @@ def describe_worker(paths: list[str], probe: str | None) -> WorkerDescription:
     """Describe the process that this runs in: a worker."""
     return WorkerDescription(
         _read_versions(),
-        [path for path in paths if not (is_url(path) or os.path.lexists(path))],
+        [path for path in paths if not (is_url(parse_path(path)) or os.path.lexists(path))],
         probe is None or os.path.lexists(probe),
     )
 

@@ -6,7 +6,6 @@ import os
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster import Cluster, Later, Task, describe_workers
@@ -37,6 +36,7 @@ from cnatool.store.replace import check_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from cnatool.dumping.preflight import Preflight
     from cnatool.store.store import Store

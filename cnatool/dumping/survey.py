@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster_workers import absolute_path
-from cnatool._util.urls import is_url
+from cnatool._util.urls import is_url, parse_path
 from cnatool.dumping.cluster_progress import PartObserver
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.plan import plan_dump
@@ -15,6 +14,7 @@ from cnatool.dumping.prepare import prepare_dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from cnatool.dumping.preflight import Preflight
 
@@ -58,7 +58,7 @@ class ClusterJob:
         texts = [self.model, self.data, *(self.options.get(name) for name in names)]
         texts += [*self.options.get("splits", {}).values(), *self.options.get("custom_ops", ())]
         files = [str(text).partition(_INSIDE)[0] for text in texts if text is not None]
-        return [Path(file) for file in files if not is_url(file)]
+        return [path for path in map(parse_path, files) if not is_url(path)]
 
 
 def _absolute(path: str | Path) -> str:

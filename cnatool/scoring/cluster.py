@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster import Cluster, Task, describe_workers
@@ -19,6 +18,7 @@ from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
