@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LOCAL = "local"
 # Processors of each worker of a local cluster with many.
 _WORKER_PROCESSORS = 4
+# Runs in each worker of a local cluster as it starts.
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # Seconds to wait for the answer of a scheduler.
 CONNECT_SECONDS = 10
 
@@ -49,6 +51,8 @@ def connect(address: str) -> Iterator[Any]:
                     memory_limit=None,
                     dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
+                    # A terminal sends Ctrl-C to them as well; this process ends them.
+                    preload=[_IGNORE_INTERRUPTS],
                 )
             )
             yield stack.enter_context(distributed.Client(cluster))

@@ -23,7 +23,8 @@ from cnatool.errors import DataError, NotAStoreError, UsageError
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
 
 pytestmark = clusters.IGNORED
-ROWS = 1000, 600
+# The second split is smaller than a chunk.
+ROWS = 1500, 50
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,23 @@ def test_interrupted_command_is_resumed_with_one_worker_less(made: Path, tmp_pat
         result = run(*words, "--dask", file, "--resume")
         assert "likewise" not in result.stderr
     same_rows(tmp_path / "net.zarr", made / "one.zarr")
+
+
+def test_interrupt_of_a_terminal_ends_local_workers_quietly(made: Path, tmp_path: Path) -> None:
+    words = "dump", made / "net.onnx", made / "data", "-o", tmp_path / "net.zarr"
+    with subprocess.Popen(
+        command(*words, "--dask", "local:2"),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        clusters.until((tmp_path / "net.parts").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        _, text = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "net.zarr is not finished" in text
+    assert text.endswith("cnatool: interrupted.\n")
+    assert "Traceback" not in text
 
 
 def safe_rows(folder: Path) -> int:
