@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
 def test_a_copy_is_byte_for_byte_the_store_of_one_process(
     options: dict[str, Any], count: int, here: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "_MOST_CHUNKS", 3)
+    monkeypatch.setattr(shard, "MOST_CHUNKS", 3)
     whole = here.dump("whole.zarr", **options)
     paths = here.parts(count, **options)
     notes = Notes()
