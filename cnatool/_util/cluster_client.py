@@ -37,6 +37,8 @@ def connect(address: str) -> Iterator[Any]:
     ``local:4``. Yields the client.
     """
     distributed = import_distributed()
+    # What goes wrong becomes one message of ours.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with ExitStack() as stack, warnings.catch_warnings():
         # The port of a dashboard that nobody asked for is taken.
         warnings.filterwarnings("ignore", category=UserWarning, module="distributed")

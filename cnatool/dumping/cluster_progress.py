@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # Seconds between two reports of a worker.
 _REPORT_SECONDS = 0.5
 _PROGRESS = "all parts"
-_NUMBERS = re.compile(r"[\d.,]+")
+# Numbers, and the ends of plurals.
+_COUNTS = re.compile(r"[\d.,]+|s\b")
 
 
 class PartObserver:
@@ -99,7 +100,7 @@ class Findings:
     def add(self, part: str, notes: Iterable[str]) -> None:
         """Add the notes of a part."""
         for text in notes:
-            kind = _NUMBERS.sub("", text.partition(", first ")[0])
+            kind = _COUNTS.sub("", text.partition(", first ")[0])
             self._kinds.setdefault(kind, {})[part] = text
 
     def notes(self) -> Iterator[str]:
