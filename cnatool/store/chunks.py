@@ -37,7 +37,7 @@ def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
     ``row_bytes`` has the bytes of one row of each array of a split, and ``most`` the most rows that
     may be lost, if that is known.
     """
-    rows = min(_COMMIT // max(1, sum(row_bytes)), most or _MOST_CHUNK_ROWS)
+    rows = min(_COMMIT // max(1, sum(row_bytes)), _MOST_CHUNK_ROWS if most is None else most)
     return _power_of_two(min(_MOST_ROWS, max(64, rows)))
 
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, numpy_helper
 
-from cnatool.backend.graph.nodes import attributes, input_name, operator_set
+from cnatool.backend.graph.nodes import (
+    attributes,
+    input_name,
+    operator_set,
+    overwrites_weights,
+)
+from cnatool.backend.graph.random_operators import draws_random
 from cnatool.backend.probe.operator_shapes import BROADCAST, CONVOLVING
 
 if TYPE_CHECKING:
@@ -22,13 +28,14 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 # They compute each sample by itself, whatever their settings, where all inputs but the first are
-# constants.
-_BY_SAMPLE = CONVOLVING | operator_set(
-    "BatchNormalization Cast Clip DequantizeLinear Dropout GroupNormalization "
-    "InstanceNormalization LRN QuantizeLinear"
+# constants. (The offsets of a DeformConv have a row for each sample.)
+_BY_SAMPLE = (CONVOLVING - {"DeformConv"}) | operator_set(
+    "BatchNormalization Cast Clip Dropout GroupNormalization InstanceNormalization LRN"
 )
-# They compute along one axis.
-_ALONG_AXIS = operator_set("ArgMax ArgMin Hardmax LayerNormalization LogSoftmax Softmax")
+# They compute along one axis, or have numbers for each place along it.
+_ALONG_AXIS = operator_set(
+    "ArgMax ArgMin DequantizeLinear Hardmax LayerNormalization LogSoftmax QuantizeLinear Softmax"
+)
 
 
 def separates_samples(
@@ -68,7 +75,12 @@ class _Rows:
         if self._graph.dynamic.isdisjoint(results):
             return True
         # Further results, such as the places that a MaxPool takes, may count through the batch.
-        if len(results) > 1 or node.domain not in ("", "ai.onnx") or results[0] not in self._shapes:
+        if results != node.output[:1] or results[0] not in self._shapes:
+            return False
+        if node.domain not in ("", "ai.onnx"):
+            return False
+        # Both take numbers that are not a sample's own: random ones, or statistics of the batch.
+        if draws_random(node, self._graph) or overwrites_weights(node):
             return False
         self._names.update(results)
         if node.op_type in BROADCAST:
@@ -87,7 +99,9 @@ class _Rows:
         if operator in _BY_SAMPLE:
             return True
         if operator in _ALONG_AXIS:
-            return self._avoids_rows(node, [_default_axis(operator, self._graph.opset)])
+            axis = _default_axis(operator, self._graph.opset)
+            rank = len(self._shapes[node.output[0]])
+            return self._avoids_rows(node, [axis]) and self._meet(node.input[1:], rank)
         if operator == "Flatten":
             return bool(settings.get("axis", 1) == 1)
         if operator == "Transpose":
@@ -160,4 +174,6 @@ class _Rows:
 def _default_axis(operator: str, opset: int) -> int:
     if operator.startswith("Arg"):
         return 0
+    if operator in ("DequantizeLinear", "QuantizeLinear"):
+        return 1
     return -1 if operator == "LayerNormalization" or opset >= 13 else 1

@@ -263,7 +263,10 @@ class _Nodes:
 
     def weigh_elements(self, name: str, weights: NDArray[np.float64]) -> str:
         """Add sums of each sample's elements, (n, sums), with the weights (elements, sums)."""
-        matrix = self._constant(f"weights of {name}", weights.astype(np.float32))
+        # Sums with a weight beyond float32 are not finite, and recomputed like others.
+        with np.errstate(over="ignore"):
+            narrow = weights.astype(np.float32)
+        matrix = self._constant(f"weights of {name}", narrow)
         return self.add("MatMul", [self.columns(name, len(weights)), matrix])
 
     def average_planes(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:

@@ -25,6 +25,12 @@ CONSTANTS = {
     "plane": np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4),
     "kernel": np.linspace(-1, 1, 36, dtype=np.float32).reshape(1, 4, 3, 3),
     "matrix": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5),
+    "scale": np.array(0.5, np.float32),
+    "scales": np.array([0.5, 1, 2, 4], np.float32),
+    "scale of each row": np.array([0.5, 1, 2], np.float32),
+    "offsets of each row": np.zeros((3, 2, 4, 4), np.float32),
+    "point": np.ones((1, 4, 1, 1), np.float32),
+    "yes": np.array(True),
     "first axis": np.array([0]),
     "last axis": np.array([-1]),
     "flat": np.array([-1, 64]),
@@ -73,6 +79,12 @@ INDEPENDENT = {
     "last axis squeezed": [("GlobalMaxPool", ["x"], {}), ("Squeeze", ["t", "last axis"], {})],
     "product with a matrix": [("MatMul", ["x", "matrix"], {})],
     "product of matrices of a sample": [("MatMul", ["x", "x"], {})],
+    "normalised by itself": [("LayerNormalization", ["x", "vector"], {})],
+    "quantised": [("QuantizeLinear", ["x", "scale"], {}), ("DequantizeLinear", ["t", "scale"], {})],
+    "quantised by channel": [
+        ("QuantizeLinear", ["x", "scales"], {}),
+        ("DequantizeLinear", ["t", "scales"], {"axis": 1}),
+    ],
     "channels last": [("Transpose", ["x"], {"perm": [0, 2, 3, 1]})],
 }
 NOT_SHOWN = {
@@ -96,6 +108,15 @@ NOT_SHOWN = {
     "distances": [FLAT, ("Transpose", ["t"], {}), ("MatMul", ["t", "t"], {})],
     "sum over the batch so far": [("CumSum", ["x", "first axis"], {})],
     "normalised by the batch": [("MeanVarianceNormalization", ["x"], {})],
+    "normalised with a scale for each row": [("LayerNormalization", ["x", "rows"], {})],
+    "quantised with a scale for each row": [
+        ("QuantizeLinear", ["x", "scale of each row"], {"axis": 0})
+    ],
+    "offsets for each row": [("DeformConv", ["x", "point", "offsets of each row"], {})],
+    "random zeros": [("Dropout", ["x", "scale", "yes"], {"seed": 1})],
+    "running statistics": [
+        ("BatchNormalization", ["x", "scales", "vector", "vector", "scales"], {"training_mode": 1})
+    ],
     "shape taken from the data": [("Shape", ["x"], {}), ("Reshape", ["x", "t"], {})],
 }
 
@@ -128,6 +149,8 @@ def test_old_softmax_is_over_all_axes_but_the_first(tmp_path: Path) -> None:
 def test_places_in_the_batch_are_no_values_of_a_sample(tmp_path: Path) -> None:
     model = model_of(("MaxPool", ["x"], {"kernel_shape": [2, 2]}))
     model.graph.node[0].output.append("places")
+    assert not shown(model, (4, 4, 4), tmp_path)
+    model.graph.node[0].output[0] = ""
     assert not shown(model, (4, 4, 4), tmp_path)
 
 

@@ -228,6 +228,19 @@ def test_what_overflows_before_a_nonlinearity_that_hides_it(tmp_path: Path) -> N
     assert np.isfinite(found[[0, 1, 2, 3, 5]]).all()
 
 
+def test_weights_whose_sums_are_beyond_float32(tmp_path: Path) -> None:
+    b = Builder()
+    kernel = np.full((8, 1, 2, 2), 1e38, np.float32)
+    b.node("Relu", [b.node("Conv", ["x", b.constant("k", kernel)], "c")], "r")
+    model = b.model({"x": ("n", 1, 4, 4)}, {"r": ("n", 8, 3, 3)})
+    x = np.random.default_rng(0).random((6, 1, 4, 4), np.float32) * 0.1
+    x[4] = 0
+    truth = made_values(model, {"x": x})["c"].astype(np.float64).sum(axis=(1, 2, 3))
+    _, tensors, sums = exposed(model, tmp_path, {"x": x}, "statistics")
+    (column,) = [tensor.number for tensor in tensors if tensor.name == "c"]
+    np.testing.assert_allclose(sums.statistics["sum"][:, column], truth, rtol=1e-6)
+
+
 @pytest.mark.parametrize("keep", ["full", "statistics"])
 def test_every_statistic_of_integers_and_half_floats(keep: Kept, tmp_path: Path) -> None:
     for number, (dtype, kind) in enumerate(
