@@ -21,6 +21,7 @@ from cnatool.dumping.results import ClusterEstimate, PreflightResult, WholeEstim
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
+from cnatool.store.zarr.object_shards import PUT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -269,7 +270,7 @@ def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float
 
 
 def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
-    """Sum the memory that the first blocks did not use: chunks of arrays, and waiting blocks."""
+    """Sum the memory that the first blocks did not use: chunks, waiting blocks, shards."""
     sizes = [array.row_bytes for array in arrays]
     chunks = [
         size * rows
@@ -277,7 +278,9 @@ def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     ]
     waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
-    return sum(chunks) + _writer_count(plan) * max(chunks) + waiting
+    # Shards are in memory while they are put into a bucket.
+    put = min(PUT_BYTES, sum(sizes) * sum(plan.left.values())) if is_url(plan.path) else 0
+    return sum(chunks) + _writer_count(plan) * max(chunks) + waiting + put
 
 
 def _writer_count(plan: DumpPlan) -> int:

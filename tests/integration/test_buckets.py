@@ -21,9 +21,10 @@ from support.stores import write_store
 
 import cnatool
 from cnatool._util.urls import parse_path
-from cnatool.errors import NotAStoreError, UsageError
+from cnatool.errors import NotAStoreError, StoreAccessError, UsageError
 from cnatool.store import object_lock
 from cnatool.store.lock import lock_store
+from cnatool.store.object_store import Objects
 from cnatool.store.reader import open_store
 
 TRAIN, TEST = 333, 150
@@ -179,6 +180,31 @@ def test_the_second_of_two_writers_is_refused(
             words = ["dump", "net.onnx", "data", "-o", store, "-q"]
             messages[store] = run(*words, cwd=here, code=3).stderr.replace(store, "STORE")
     assert len(set(messages.values())) == 1
+
+
+def test_a_credential_that_is_refused_in_the_middle_leaves_committed_rows(
+    bucket: Bucket, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Objects._put
+    puts = 0
+
+    def put(self: Objects, *words: Any) -> Any:
+        nonlocal puts
+        puts += "/c." in words[0]
+        if puts > 40:
+            raise StoreAccessError("s3://b refuses the credential: it has expired. Renew it.")
+        return real(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "_put", put)
+        words = ["dump", "net.onnx", "data", "-o", bucket / "k.zarr", "--batch-size", 16]
+        message = run(*words, cwd=here, code=3).stderr
+    safe = committed(bucket, "k.zarr")
+    assert safe
+    assert "it has expired" in message
+    assert f"{safe} rows are safe: once it can be written, continue with --resume" in message
+    dump(here, bucket / "k.zarr", resume=True)
+    same(bucket, "k.zarr", here)
 
 
 def test_of_writers_that_begin_together_one_wins(bucket: Bucket, here: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import google_crc32c
 import numpy as np
@@ -150,7 +150,15 @@ class ZarrArrayWriter(_Chunks):
 
 
 class ChunkReader(Protocol):
-    """Reads the chunks of an array by number; thread-safe."""
+    """Reads the chunks of an array by number; thread-safe.
+
+    Attributes
+    ----------
+    most : int or None
+        Most chunks to fetch at a time; None if fetching reads nothing yet.
+    """
+
+    most: ClassVar[int | None]
 
     def fetch(self, numbers: range) -> Callable[[int], bytes]:
         """Return what returns each of some chunks, without its checksum.
@@ -183,7 +191,6 @@ class ZarrArray(_Chunks):
             return out
         size = self.chunk_rows
         numbers = range(start // size, -(-stop // size))
-        chunk = self._reader.fetch(numbers)
 
         def fill(number: int) -> None:
             first = max(start, number * size)
@@ -191,11 +198,15 @@ class ZarrArray(_Chunks):
             rows = out[first - start : last - start]
             self._read_chunk(chunk, number, first - number * size, rows)
 
-        if out.nbytes // len(numbers) < _WORTH_A_THREAD:
-            for number in numbers:
-                fill(number)
-        else:
-            map_concurrently(fill, numbers)
+        step = self._reader.most or len(numbers)
+        for at in range(0, len(numbers), step):
+            part = numbers[at : at + step]
+            chunk = self._reader.fetch(part)
+            if out.nbytes // len(numbers) < _WORTH_A_THREAD:
+                for number in part:
+                    fill(number)
+            else:
+                map_concurrently(fill, part)
         return out
 
     def encodes_as(self, layout: ArrayLayout) -> bool:

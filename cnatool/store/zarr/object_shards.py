@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnatool._util.threads import map_concurrently
 from cnatool.store.object_store import ConflictError, MissingObjectError
@@ -35,20 +35,52 @@ if TYPE_CHECKING:
 
 # Bytes that are read with the index of a shard: of a small array, all of its chunks.
 _HEAD = 64 << 10
-# Shards that are put at the same time, each of which is in memory.
+# Most chunks of up to 1 MiB that are read at a time where one follows the other.
+_AHEAD = 16
+# Most bytes of the rows of a shard: few requests, and little memory while it is put.
+SHARD_BYTES = 8 << 20
+# Shards that are put at the same time, and the memory that they take.
 _PUTS = 16
+PUT_BYTES = _PUTS * SHARD_BYTES
+
+
+class ReadAhead:
+    """Chunks that were read before they were asked for: of one array of a store, the last one."""
+
+    __slots__ = ("_chunks", "_key")
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._chunks: dict[int, bytes | ChunkError] = {}
+
+    def keep(self, key: str, chunks: dict[int, bytes | ChunkError]) -> None:
+        """Keep chunks of an array by number, in place of all others."""
+        self._chunks, self._key = chunks, key
+
+    def take(self, key: str, numbers: range) -> dict[int, bytes | ChunkError]:
+        """Return those of some chunks of an array that are kept."""
+        chunks = self._chunks
+        kept = {number: chunks[number] for number in numbers if number in chunks}
+        # Another thread may have put those of another array in their place.
+        return kept if self._key == key and self._chunks is chunks else {}
 
 
 class ObjectShardReader:
     """Reads the chunks of an array by number; thread-safe.
 
     The index of a shard is read once, and all chunks of a shard that are wanted at the same time
-    in one request.
+    in one request. Where a few chunks follow those that were read last, more of their shard are
+    read ahead.
     """
 
-    __slots__ = ("_folder", "_indexes", "_objects", "_shards")
+    most: ClassVar[int | None] = 128
 
-    def __init__(self, objects: Objects, folder: str, shards: Shards) -> None:
+    __slots__ = ("_ahead", "_folder", "_indexes", "_next", "_objects", "_shards")
+
+    def __init__(self, objects: Objects, folder: str, shards: Shards, ahead: ReadAhead) -> None:
+        self._ahead = ahead
+        # The chunk after those that were read last.
+        self._next: int | None = None
         self._objects = objects
         self._folder = folder
         self._shards = shards
@@ -57,12 +89,19 @@ class ObjectShardReader:
     def fetch(self, numbers: range) -> Callable[[int], bytes]:
         """Read some chunks; return what returns each of them, or raises what is wrong with it."""
         size = self._shards.size
+        chunks = self._ahead.take(self._folder, numbers)
+        missing = [number for number in numbers if number not in chunks]
+        ahead = range(0)
+        if missing and numbers.start == self._next:
+            ahead = range(numbers.stop, min(-(-numbers.stop // size) * size, missing[0] + _AHEAD))
+        self._next = numbers.stop
         wanted: dict[int, list[int]] = {}
-        for number in numbers:
+        for number in (*missing, *ahead):
             wanted.setdefault(number // size, []).append(number)
-        chunks: dict[int, bytes | ChunkError] = {}
         for read in map_concurrently(self._fetch_shard, wanted.items(), waiting=True):
             chunks |= read
+        if ahead:
+            self._ahead.keep(self._folder, {number: chunks.pop(number) for number in ahead})
 
         def chunk(number: int) -> bytes:
             # Taken out, so that its memory is free once it is decoded.
@@ -167,7 +206,7 @@ class ShardUploads:
             self._error = error
             raise
 
-    def _replace(self, name: str, content: bytearray) -> None:
+    def _replace(self, name: str, content: bytes) -> None:
         """Replace a shard that a killed writer left behind its last commit, or this put itself.
 
         Its version is read first: should another writer take over meanwhile and put the shard, it

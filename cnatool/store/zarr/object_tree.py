@@ -43,7 +43,13 @@ from cnatool.store.zarr.metadata import (
     parse_arrays,
     parse_group,
 )
-from cnatool.store.zarr.object_shards import ObjectArrayWriter, ObjectShardReader, ShardUploads
+from cnatool.store.zarr.object_shards import (
+    SHARD_BYTES,
+    ObjectArrayWriter,
+    ObjectShardReader,
+    ReadAhead,
+    ShardUploads,
+)
 from cnatool.store.zarr.shard import MOST_CHUNKS
 from cnatool.store.zarr.tree import CHECKSUM, ZarrTree
 
@@ -58,8 +64,6 @@ if TYPE_CHECKING:
 _METADATA = "zarr.json"
 # Attribute of the root that names the last writer.
 _WRITER = "cnatool_writer"
-# Most bytes of the rows of a shard: few requests, and little memory while it is put.
-_SHARD = 16 << 20
 # Estimated bytes of a text.
 _ID_BYTES = 64
 
@@ -83,6 +87,7 @@ class ObjectTree:
         self._groups: set[str] = set()
         self._opened = 0  # arrays
         self._scratch: ScratchFolder | None = None
+        self._ahead = ReadAhead()
         self._uploads = ShardUploads(self._objects, self._check_owned)
 
     @staticmethod
@@ -252,7 +257,7 @@ class ObjectTree:
             key,
             layout,
             self.path / key,
-            lambda shards: ObjectShardReader(self._objects, key, shards),
+            lambda shards: ObjectShardReader(self._objects, key, shards, self._ahead),
         )
 
     def find_metadata_faults(self) -> Iterator[tuple[str, str]]:
@@ -339,6 +344,6 @@ def _shard_chunks(
     """Choose the chunks per shard: a power of two, so that shards end where commits do."""
     item = dtype.itemsize if isinstance(dtype, np.dtype) else _ID_BYTES
     chunk_bytes = chunk_rows * item * math.prod(shape[1:])
-    most = min(MOST_CHUNKS, commit_rows // chunk_rows, _SHARD // max(1, chunk_bytes))
+    most = min(MOST_CHUNKS, commit_rows // chunk_rows, SHARD_BYTES // max(1, chunk_bytes))
     whole = -(-shape[0] // chunk_rows)
     return whole if whole <= most else 1 << (max(1, most).bit_length() - 1)

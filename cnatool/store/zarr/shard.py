@@ -27,7 +27,7 @@ import os
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import google_crc32c
 import numpy as np
@@ -179,11 +179,12 @@ class ShardWriter:
         """Whether it has all chunks that it has room for."""
         return bool((self._index != _NOTHING).all())
 
-    def take(self) -> bytearray:
+    def take(self) -> bytes:
         """Return the whole shard, and delete its file."""
-        content = bytearray(self.path.read_bytes())
         index = _with_checksum(self._index.tobytes())
-        content[: len(index)] = index
+        with open_nofollow(self.path, "r+b") as file:
+            files.write_all(file, index)
+        content = self.path.read_bytes()
         self.path.unlink()
         return content
 
@@ -203,6 +204,8 @@ class ShardWriter:
 
 class ShardReader:
     """Reads the chunks of an array by number; thread-safe."""
+
+    most: ClassVar[int | None] = None
 
     __slots__ = ("_indexes", "_shards")
 

@@ -108,6 +108,33 @@ def test_what_a_tree_returns_is_what_was_written(bucket: Bucket) -> None:
             np.testing.assert_array_equal(array.read(start, stop), values[start:stop])
 
 
+def test_chunks_in_a_row_are_read_ahead(bucket: Bucket) -> None:
+    rng = np.random.default_rng(2)
+    tree = ObjectTree.create(parse_path(bucket / "t.zarr"))
+    written = {key: rng.normal(size=(3000, 50)) for key in "ab"}
+    for key, values in written.items():
+        array = tree.create_array(
+            key, values.shape, values.dtype, 100, "none", axes=("row", "x"), text_bytes=9,
+            commit_rows=1600,
+        )  # fmt: skip
+        array.write(0, chunks_of(values, 100))
+    tree.commit(b"{}", "0")
+    tree.close()
+    opened = ObjectTree.open(parse_path(bucket / "t.zarr"))
+    arrays = {key: opened.array(key) for key in "ab"}
+    with bucket.counted(16):
+        for first in range(0, 3000, 1500):
+            for key, array in arrays.items():
+                for start in range(first, first + 1500, 100):
+                    rows = array.read(start, start + 100)
+                    np.testing.assert_array_equal(rows, written[key][start : start + 100])
+    # In any order, also again.
+    for _ in range(40):
+        key, start = rng.choice(list("ab")), int(rng.integers(0, 2900))
+        rows = arrays[key].read(start, start + 100)
+        np.testing.assert_array_equal(rows, written[key][start : start + 100])
+
+
 def test_zarr_reads_a_copy(bucket: Bucket, store: str, tmp_path: Path) -> None:
     truth = write_store(tmp_path / "local.zarr")
     copy = zarr.open_group(bucket.download("s.zarr", tmp_path / "copy.zarr"), mode="r")
@@ -200,7 +227,7 @@ class Interrupted:
 @pytest.fixture
 def interrupted(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupted]:
     monkeypatch.setattr(chunks, "_MOST_ROWS", 64)
-    monkeypatch.setattr(object_tree, "_SHARD", 1 << 10)
+    monkeypatch.setattr(object_tree, "SHARD_BYTES", 1 << 10)
     made = Interrupted(bucket)
     yield made
     made.writer.close()
