@@ -71,8 +71,8 @@ def dump_on_cluster(
             observer.note(line)
         if not left.fits:
             raise UsageError(left.refusal)
-        folder.begin()
         with _note_unfinished(store, folder, survey, observer):
+            folder.begin()
             _dump_parts(cluster, job, folder, survey, observer)
     return _merge(store, folder, options, observer)
 

@@ -82,7 +82,7 @@ class DumpOptions:
         DATA,
         None,
         "Dump one of N equal ranges of the rows into a store of its own, as in 3/16; "
-        "`cnatool merge` makes one store of all.",
+        "merging makes one store of all.",
         "A pair (3, 16) says the same. Every process that dumps a part of the same data with the "
         "same options divides them in the same way.",
     )

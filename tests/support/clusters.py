@@ -131,7 +131,7 @@ class Killer:
         self.notes.append(text)
 
     def progress(self, split: str, done: int, rows: int) -> None:
-        if self._shares and done >= self._shares[0] * rows:
+        while self._shares and done >= self._shares[0] * rows:
             del self._shares[0]
             alive = [pid for pid in self._processes if pid not in self.killed]
             self.killed.append(alive[len(self.killed) % len(alive)])
