@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool._util.cluster_client import CONNECT_SECONDS, import_distributed
-from cnatool._util.cluster_workers import describe_worker, find_fault, one_line
+from cnatool._util.cluster_workers import describe_worker, find_fault, is_silent, one_line
 from cnatool._util.text import count_text, time_text
 from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
@@ -159,7 +159,8 @@ class Cluster:
         for worker in workers:
             # A worker that left in the meantime is in no hurry.
             reason = None if worker not in found else find_fault(worker, found[worker])
-            if reason is not None and first:
+            # One that does not answer is probably on its way out.
+            if reason is not None and first and not is_silent(found[worker]):
                 raise UsageError(reason)
             if reason is not None:
                 self._note(f"not used: {reason}")
@@ -191,7 +192,7 @@ class Cluster:
                     looked = now
                     self._look()
                 for worker in [name for name in self.workers if name not in running]:
-                    if waiting and waiting[0][1] <= now and self._usable[worker]:
+                    if waiting and waiting[0][1] <= now and self._usable.get(worker):
                         task, _ = waiting.popleft()
                         running[worker] = task, self._submit(worker, function, task)
                 for worker, (task, future) in list(running.items()):
@@ -226,11 +227,11 @@ class Cluster:
         if joined:
             self._check(joined)
         now = time.monotonic()
-        if self.workers:
+        if any(map(self._usable.get, self.workers)):
             self._deserted = None
         elif self._deserted is None:
             self._deserted = now
-            self._note("the cluster has no worker left; waiting for one")
+            self._note("the cluster has no worker that can be used; waiting for one")
         elif now - self._deserted > _DESERTED_SECONDS:
             raise BackendError(
                 f"the cluster has had no worker for {time_text(_DESERTED_SECONDS)}. Start some, "

@@ -47,12 +47,18 @@ def _read_versions() -> dict[str, str]:
     return versions
 
 
+def is_silent(described: WorkerDescription | Exception) -> bool:
+    """Whether a worker did not answer, instead of failing to import what it was to call."""
+    # Dask may wrap the error of a worker.
+    failures = ("ImportError", "ModuleNotFound", "AttributeError")
+    return isinstance(described, Exception) and not any(
+        name in repr(described) for name in failures
+    )
+
+
 def find_fault(worker: str, described: WorkerDescription | Exception) -> str | None:
     """Find out why a worker cannot be used; None if it can."""
-    # Dask may wrap the error of a worker that cannot import what it is to call.
-    if isinstance(described, Exception) and any(
-        name in repr(described) for name in ("ImportError", "ModuleNotFound", "AttributeError")
-    ):
+    if isinstance(described, Exception) and not is_silent(described):
         return (
             f"worker {worker} has no cnatool, or another version. Install cnatool {__version__} "
             "where the workers run."
