@@ -329,7 +329,7 @@ def _copy_parts(
             for part in parts:
                 if part.rows[name]:
                     split.copy_part(open_store(part.path).splits[name])
-                observer.progress(name, split.rows, whole[name])
+                    observer.progress(name, split.rows, whole[name])
             split.finish()
 
 

@@ -171,13 +171,16 @@ class StoreWriter:
         arrays: dict[str, ChunkedArray] = {}
         with report_write_errors(self.path, committed):
             chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
-            # All chunks divide the largest, unless it holds the whole split.
+            # All chunks divide the largest, unless it holds the whole split, of which a part may
+            # have few rows.
+            part = self.record.part
+            taken = record.taken if part is msgspec.UNSET else part.rows[split.name]
             largest = max(chunks.values())
-            commit = largest if largest < record.taken else commit_rows(sizes)
+            commit = largest if largest < taken else commit_rows(sizes)
             for spec in layout:
                 key, chunk = f"splits/{split.name}/{spec.key}", chunks[spec.key]
                 whole = committed == record.rows or committed % chunk == 0
-                if not whole or (chunk != record.taken and commit % chunk):
+                if not whole or (chunk != taken and commit % chunk):
                     raise StoreDamagedError(
                         f"{self.path}: array {key} has chunks of {chunk} rows and {committed} "
                         "committed rows, so it cannot be continued. Dump again with "

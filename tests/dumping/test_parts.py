@@ -194,6 +194,18 @@ def test_a_part_that_was_interrupted_is_continued(form: str, here: Parts) -> Non
         assert tree(here.folder / "p.zarr") == tree(here.folder / "once.zarr")
 
 
+def test_a_part_without_rows_of_a_small_split_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks are those of the whole split, which has fewer rows than a commit."""
+    commit_often(monkeypatch)
+    here = Parts(tmp_path, 600, 40)
+    expected = here.dump("once.zarr", part=(1, 2)).record
+    with pytest.raises(KeyboardInterrupt):
+        here.dump("p.zarr", part=(1, 2), observer=Notes("train", 120))
+    assert here.dump("p.zarr", part=(1, 2), resume=True).record == expected
+
+
 def test_two_workers_on_one_part(here: Parts) -> None:
     with lock_store(here.folder / "p.zarr"), pytest.raises(StoreInUseError):
         here.dump("p.zarr", part=(1, 2))
