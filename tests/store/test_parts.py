@@ -20,6 +20,7 @@ from support.stores import changed_attribute
 import cnatool
 from cnatool.errors import StoreDamagedError
 from cnatool.store import parts as parted
+from cnatool.store.integrity import attribute_digest
 
 FORMS = ["zarr", "h5"]
 KEYS = ["ids", "labels", "inputs/0", "outputs/0", "activations/0", "statistics/sum"]
@@ -193,6 +194,21 @@ def test_a_part_that_is_damaged(form: str, here: Parts) -> None:
     assert all(f"p3.{form}" in fault.problem for fault in faults)
 
 
+def test_metadata_of_parts_are_verified(here: Parts) -> None:
+    store = merged(here)
+    (here.folder / "p3.zarr/splits/zarr.json").write_text("{")
+    fault, _ = cnatool.verify(store.path).faults
+    assert re.match(r"of part 3 \(.*/p3\.zarr\): zarr\.json cannot be read", fault.problem)
+
+
+def test_a_part_is_no_network_of_a_study(here: Parts) -> None:
+    merged(here, 2)
+    here.dump("other.zarr", model="other.onnx")
+    text = r"p1\.zarr is part 1 of 2 of a dump, with a range of its rows\. Name the store that all"
+    result = run("study", "merged.zarr", "other.zarr", "p1.zarr", cwd=here.folder, code=1)
+    assert re.search(text, " ".join(result.stderr.split()))
+
+
 def test_a_part_made_of_parts_is_none(here: Parts) -> None:
     store = merged(here)
     inner = here.folder / "p1.zarr"
@@ -237,6 +253,17 @@ def test_parts_that_cannot_be(change: dict[str, Any], text: str, here: Parts) ->
         about["part"].update(change)
     with pytest.raises(StoreDamagedError, match=text):
         cnatool.open(store.path)
+
+
+def test_a_part_with_other_arrays(here: Parts) -> None:
+    """A reference can be made up, with the digest of a store whose arrays differ."""
+    store = merged(here)
+    other = here.dump("p2.zarr", part=(2, 5), keep="full", dtype="float16", overwrite=True)
+    with changed_attribute(store.path) as about:
+        about["parts"][1]["sha256"] = attribute_digest(other.attribute())
+    text = r"p2\.zarr: array splits/train/activations/0 is .* of float16 instead of .* of float32"
+    with pytest.raises(StoreDamagedError, match=text):
+        cnatool.open(store.path).splits["train"].activations("fc1")[:]
 
 
 def test_it_is_replaced_as_any_store(here: Parts) -> None:
