@@ -272,11 +272,12 @@ def test_folders_are_searched_and_ids_tell_apart(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if name.endswith(".zarr") else path.touch()
     (tmp_path / "a/x.zarr/inner.zarr").mkdir()
-    stores, empty = find_stores([tmp_path / "b/c", tmp_path, tmp_path / "a" / "x.zarr"])
+    found = find_stores([tmp_path / "b/c", tmp_path, tmp_path / "a" / "x.zarr"])
+    stores = found.stores
     assert [str(path.relative_to(tmp_path)) for path in stores] == [
         "b/c/z.zarr.zip", "a/x.zarr", "a/y.h5", "b/x.h5", "b/x.zarr"
     ]  # fmt: skip
-    assert empty == []
+    assert (found.rejected, found.notes) == ([], ())
     assert name_stores(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
     assert name_stores([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
     assert len(set(name_stores(stores))) == len(stores)
@@ -298,9 +299,9 @@ def test_folders_that_link_to_each_other_or_cannot_be_read(
         return listing(path)
 
     monkeypatch.setattr(Path, "iterdir", refusing)
-    stores, unread = find_stores([tmp_path / "runs"])
-    assert [path.name for path in stores] == ["x.zarr", "y.zarr"]
-    assert [(Path(one.path).name, one.reason) for one in unread] == [
+    found = find_stores([tmp_path / "runs"])
+    assert [path.name for path in found.stores] == ["x.zarr", "y.zarr"]
+    assert [(Path(one.path).name, one.reason) for one in found.rejected] == [
         ("secret", "it cannot be read: Permission denied")
     ]
 
