@@ -316,3 +316,18 @@ def test_kept_scores_are_small_and_valid(family: Path, tmp_path: Path) -> None:
         result = msgspec.convert(kept["score"], ScoreResult)
         assert result.splits["train"].samples == 80
         assert path.stat().st_size < 50_000
+
+
+def test_a_network_that_counts_twice_is_said(family: Path, tmp_path: Path) -> None:
+    first, *others = sorted(family.iterdir())
+    copy = shutil.copytree(first, tmp_path / "copy.zarr")
+    converted = cnatool.convert(first, tmp_path / "other.h5").path
+    stores = [first, *others]
+    assert not any("counts twice" in text for text in cnatool.study(stores).result.notes)
+    for copies, more in (([copy], ""), ([copy, converted], ", and 1 more")):
+        study = cnatool.study([*stores, *copies], resamples=0)
+        assert study.result.networks == len(stores) + len(copies)
+        assert study.result.notes[0] == (
+            f"the same network counts twice: copy and {first.stem} have the same model, samples "
+            f"and scores{more}. Leave copies out"
+        )
