@@ -116,12 +116,14 @@ def is_store(path: Path) -> bool:
 
 def holds_store(path: Path) -> bool:
     """Whether a path contains a store rather than other Zarr or HDF5 data."""
-    folder = path.is_dir() and (path / "zarr.json").is_file()
-    in_bucket = isinstance(path, ObjectURL) and path.suffix == ".zarr"
-    zipped = path.name.endswith(".zarr.zip")
-    # A pipe cannot be read twice.
-    if not (folder or in_bucket or (path.is_file() and (zipped or is_hdf5(path)))):
-        return False
+    if isinstance(path, ObjectURL):
+        if path.suffix != ".zarr":
+            return False
+    elif not (path.is_dir() and (path / "zarr.json").is_file()):
+        # A pipe cannot be read twice.
+        zipped = path.name.endswith(".zarr.zip")
+        if not (path.is_file() and (zipped or is_hdf5(path))):
+            return False
     try:
         return detect_format(path).open(path).attribute() is not None
     except (NotAStoreError, StoreDamagedError):
