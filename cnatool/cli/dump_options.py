@@ -150,6 +150,7 @@ _SPELLINGS = {
     "batch_size": _Spelling("N", min=1),
     "provider": _Spelling("NAME"),
     "threads": _Spelling("N", min=0),
+    "parts": _Spelling("N", min=1),
     "custom_ops": _Spelling("FILE", list[Path]),
 }
 # Options for the fields of the record `Flatness`.
@@ -159,7 +160,7 @@ _FLATNESS = {
     "target": (float, "SHARE", "Loss of accuracy that --flatness allows; default 0.1."),
 }
 # Options without a form on the command line.
-_PYTHON_ONLY = {"observer"}
+_PYTHON_ONLY = {"client", "observer"}
 
 
 def with_dump_options(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 
 EXIT_CODES = (
@@ -134,6 +136,16 @@ QuietOption = Annotated[
     bool,
     typer.Option("-q", "--quiet", help="Print no notes and no progress.", rich_help_panel=OUTPUT),
 ]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS|FILE|local[:N]",
+        help="Run on a Dask cluster: the address of its scheduler, its scheduler file, or local, "
+        "which starts N worker processes on this machine.",
+        rich_help_panel="How it runs",
+    ),
+]
 FolderOption = Annotated[
     Path | None,
     typer.Option(
@@ -154,3 +166,12 @@ SampleOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+
+
+def connect_client(address: str | None) -> AbstractContextManager[Any]:
+    """Return the context of a client for ``--dask``; None in it without."""
+    if address is None:
+        return nullcontext()
+    from cnatool._util.cluster_client import connect
+
+    return connect(address)

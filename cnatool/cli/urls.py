@@ -11,8 +11,8 @@ from cnatool._util.urls import is_url, parse_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Options whose values are free text.
-_FREE = ("--tag",)
+# Options whose values are free text, or addresses.
+_FREE = ("--tag", "--dask")
 # Of these, those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")

@@ -1,30 +1,17 @@
-"""A dump: samples are read, preprocessed, run through the model, and stored, a block at a time."""
+"""A dump, in this process or on a cluster."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.urls import parse_path
-from cnatool.dumping.model_record import measure_beside, measure_model
 from cnatool.dumping.options import DumpOptions, keywords_of
 from cnatool.dumping.parts import part_path
-from cnatool.dumping.plan import plan_dump
-from cnatool.dumping.prepare import prepare_dump
-from cnatool.dumping.write import describe_unfinished, write_dump
-from cnatool.errors import StoreDamagedError, UsageError
+from cnatool.dumping.process import dump_here, estimate_here
 from cnatool.store.format_table import format_by_name
-from cnatool.store.hdf5.journal import recover
-from cnatool.store.lock import lock_store
-from cnatool.store.reader import open_store
-from cnatool.store.replace import count_committed_rows, recover_replaced
-from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.preflight import Preflight
     from cnatool.store.store import Store
 
@@ -65,25 +52,11 @@ def dump(
         If the disk is full or refuses.
     """
     path = _store_path(model, store, options)
-    # Locked first, so that nothing at the path changes until the dump is done.
-    with lock_store(path):
-        _recover_replaced(path, options)
-        with _note_interruption(path, options):
-            plan = plan_dump(model, data, path, options)
-        if plan.past is not None and plan.is_complete:
-            return _return_complete(plan, plan.past)
-        with _note_unfinished(plan):
-            with measure_beside(plan) as weights, prepare_dump(plan) as prepared:
-                if not prepared.preflight.fits:
-                    raise UsageError(prepared.preflight.refusal)
-                for line in prepared.preflight.lines():
-                    plan.observer.note(line)
-                record = measure_model(plan) if plan.past is None else plan.record
-                write_dump(prepared, record, weights)
-            if options.verbose:
-                plan.observer.note(str(prepared.compression))
-                plan.observer.note(str(prepared.stages))
-            return open_store(path)
+    if options.client is not None:
+        from cnatool.dumping.cluster import dump_on_cluster
+
+        return dump_on_cluster(model, data, path, options)
+    return dump_here(model, data, path, options)
 
 
 @keywords_of(DumpOptions)
@@ -109,9 +82,12 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    plan = plan_dump(model, data, _store_path(model, store, options), options)
-    with prepare_dump(plan, announce=False) as prepared:
-        return prepared.preflight
+    path = _store_path(model, store, options)
+    if options.client is not None:
+        from cnatool.dumping.cluster import preflight_on_cluster
+
+        return preflight_on_cluster(model, data, path, options)
+    return estimate_here(model, data, path, options)
 
 
 def _store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
@@ -120,45 +96,3 @@ def _store_path(model: str | Path, store: str | Path | None, options: DumpOption
         path = part_path(path, *options.part_of)
     format_by_name(path)  # refuses names without an extension of stores
     return path
-
-
-def _recover_replaced(path: Path, options: DumpOptions) -> None:
-    """Clean up after a dump that was killed while it replaced a store."""
-    note = recover_replaced(path, resumes=options.resume)
-    if note is not None and options.observer is not None:
-        options.observer.note(note)
-
-
-@contextmanager
-def _note_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
-    """Note at Ctrl-C that the store to resume is unchanged."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if options.observer is not None and options.resume and count_committed_rows(path):
-            options.observer.note(
-                f"{path} is unchanged: {count_committed_rows(path)} rows are safe in it"
-            )
-        raise
-
-
-@contextmanager
-def _note_unfinished(plan: DumpPlan) -> Iterator[None]:
-    """Note after a failure how many rows a resumed store has."""
-    try:
-        yield
-    except BaseException:
-        if plan.past is not None:
-            plan.observer.note(describe_unfinished(plan))
-        raise
-
-
-def _return_complete(plan: DumpPlan, past: Store) -> Store:
-    """Return a complete store as it is."""
-    if plan.path.is_file():
-        # A dump that was killed at its very end leaves the journal of its last commit. A journal
-        # of another store is left alone: opening the store has warned of it.
-        with suppress(StoreDamagedError), report_write_errors(plan.path, 0):
-            recover(plan.path)
-    plan.observer.note(f"{plan.path} is complete: there is nothing left to do")
-    return past

@@ -27,6 +27,7 @@ from cnatool.records.choices import (
 )
 
 if TYPE_CHECKING:
+    from distributed import Client
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
@@ -81,7 +82,7 @@ class DumpOptions:
         DATA,
         None,
         "Dump one of N equal ranges of the rows into a store of its own, as in 3/16; "
-        "`cnatool merge` makes one store of all.",
+        "merging makes one store of all.",
         "A pair (3, 16) says the same. Every process that dumps a part of the same data with the "
         "same options divides them in the same way.",
     )
@@ -184,6 +185,19 @@ class DumpOptions:
     )
     provider: str = option(RUN, "cpu", "Execution provider of ONNX Runtime: cpu, cuda, …")
     threads: int = option(RUN, 0, "Threads that run the model; 0 for one per processor.")
+    client: Client | None = option(
+        RUN,
+        None,
+        "Client of a Dask cluster, whose workers dump the parts of `store`.",
+        "Its parts are in a folder beside the store, which refers to them; an HDF5 store gets a "
+        "copy of all rows. All workers share a file system. Each runs the model with as many "
+        "threads as it has.",
+    )
+    parts: int | None = option(
+        RUN,
+        None,
+        "Parts into which a cluster divides the rows; by default four for each worker.",
+    )
     custom_ops: Sequence[str | Path] = option(
         RUN,
         (),
@@ -230,10 +244,12 @@ class DumpOptions:
                 f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
                 "leave one of them out."
             )
-        for name, count in (("batch_size", self.batch_size), ("limit", self.limit)):
+        for name in ("batch_size", "limit", "parts"):
+            count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"`{name}={count}`: at least 1.")
-        if self.part_of is not None and self.on_error == "skip":
+        self._check_cluster()
+        if (self.part_of or self.client) and self.on_error == "skip":
             raise UsageError(
                 "`on_error='skip'` has no effect on a part: which rows it has would depend on "
                 "samples that other parts cannot read. Remove these samples first; without "
@@ -256,8 +272,23 @@ class DumpOptions:
             except (TypeError, ValueError):
                 raise UsageError(f"`{name}={values!r}`: numbers.") from None
 
+    def _check_cluster(self) -> None:
+        if self.client is not None and self.part is not None:
+            raise UsageError("`client` dumps all parts and `part` a single one: pass one of them.")
+        if self.parts is None:
+            return
+        if self.client is None:
+            raise UsageError(
+                f"`parts={self.parts}` divides a dump on a cluster: pass `client` too."
+            )
+        from cnatool.records.parts import MOST_PARTS
+
+        if self.parts > MOST_PARTS:
+            raise UsageError(f"`parts={self.parts}`: at most {MOST_PARTS:,}.")
+
     def _check_threads(self) -> None:
-        if self.threads == 0:
+        # Workers may have more processors than this machine.
+        if self.threads == 0 or self.client is not None:
             return
         from cnatool.backend.schedule import processors
 
@@ -294,19 +325,9 @@ class DumpOptions:
         """Number of the part that is dumped, and of how many; None for a whole dump."""
         if self.part is None:
             return None
-        words = self.part.split("/") if isinstance(self.part, str) else self.part
-        try:
-            number, count = map(int, words)
-        except (TypeError, ValueError):
-            raise UsageError(f"`part={self.part!r}`: a number of a part, as in 3/16.") from None
-        from cnatool.records.parts import MOST_PARTS
+        from cnatool.records.parts import parse_part
 
-        if not 1 <= number <= count <= MOST_PARTS:
-            raise UsageError(
-                f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there "
-                f"are at most {MOST_PARTS:,}."
-            )
-        return number, count
+        return parse_part(self.part)
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from cnatool._util.text import count_text
 from cnatool.data.wrappers import RowRange
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # Units of rows of each part, if there are enough rows: parts then differ by a fourth at most.
 _UNITS = 4
+# Samples of each split that show whether two parts are of the same data.
+_FIRST_SAMPLES = 8
 
 
 class PlannedPart(NamedTuple):
@@ -36,6 +41,11 @@ def part_path(store: Path, number: int, count: int) -> Path:
     return store.with_name(
         f"{store.stem}.part-{number:0{len(str(count))}}-of-{count}{store.suffix}"
     )
+
+
+def part_paths(store: Path, count: int) -> list[Path]:
+    """List the paths of all parts beside the store that they will be merged to."""
+    return [part_path(store, number, count) for number in range(1, count + 1)]
 
 
 def plan_part(
@@ -58,13 +68,26 @@ def plan_part(
     sizes = [array.row_bytes for array in split_arrays(record, labels=labels, inputs=own_inputs)]
     unit = choose_unit(list(rows.values()), count, commit_rows(sizes), schedule.batch)
     ranges = divide_rows(rows, number, count, unit)
+    first = {name: start for name, (start, _) in ranges.items()}
     return PlannedPart(
-        PartRecord(number, count, {name: start for name, (start, _) in ranges.items()}, {**rows}),
+        PartRecord(number, count, first, {**rows}, _digest_first_samples(sources, rows)),
         {
             name: RowRange(sources[name], start, stop - start)
             for name, (start, stop) in ranges.items()
         },
     )
+
+
+def _digest_first_samples(sources: Mapping[str, Source], rows: Mapping[str, int]) -> str:
+    """Compute the SHA-256 of ids, raw inputs and labels of the first samples of each split."""
+    digest = hashlib.sha256()
+    for name, source in sources.items():
+        count = min(_FIRST_SAMPLES, rows[name])
+        for block in source.blocks(_FIRST_SAMPLES, count):
+            digest.update("\n".join((name, *block.ids)).encode())
+            for values in (*block.inputs, *([] if block.labels is None else [block.labels])):
+                digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def choose_unit(rows: Sequence[int], count: int, commit: int, batch: int) -> int:

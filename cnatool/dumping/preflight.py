@@ -17,7 +17,7 @@ from cnatool._util.threads import AHEAD
 from cnatool._util.urls import is_url
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
-from cnatool.dumping.results import PreflightResult, WholeEstimate
+from cnatool.dumping.results import ClusterEstimate, PreflightResult, WholeEstimate
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
 from cnatool.store.writer import WRITERS
@@ -47,7 +47,7 @@ _BYTES_PER_SECOND = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Disk space, time and memory that a dump takes.
+    """Disk space, time and memory that a dump takes, on a cluster all workers together.
 
     Attributes
     ----------
@@ -73,6 +73,8 @@ class Preflight:
         Options with which the store would fit the disk, where it does not.
     committed : int
         Samples in a store that is resumed.
+    cluster : ClusterEstimate or None
+        What each worker of a cluster takes; None without one.
     whole : WholeEstimate or None
         What all parts of the dump take together; None for a dump that is no part.
     """
@@ -88,6 +90,7 @@ class Preflight:
     available_bytes: int | None
     ways: tuple[str, ...] = ()
     committed: int = 0
+    cluster: ClusterEstimate | None = None
     whole: WholeEstimate | None = None
 
     @property
@@ -114,8 +117,10 @@ class Preflight:
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
         """Convert to the JSON document of a dry run."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("cluster", "whole"):
+            values[name] = values[name] or msgspec.UNSET
         return PreflightResult(
-            **{**values, "store": str(self.store), "whole": self.whole or msgspec.UNSET},
+            **{**values, "store": str(self.store)},
             schema="cnatool.preflight/1",
             fits=self.fits,
             notes=tuple(notes),
@@ -128,23 +133,36 @@ class Preflight:
     def lines(self) -> list[str]:
         """Describe the estimate, in lines for people to read."""
         rows = sum(self.samples.values())
+        free = self.free_bytes
+        disk = (
+            f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
+            f"about {bytes_text(self.disk_bytes)} "
+            + ("in the bucket" if free is None else f"on disk, {bytes_text(free)} free")
+        )
+        if self.cluster is not None:
+            return [disk, _describe_cluster(self.cluster, self)]
         memory = f"up to {bytes_text(self.memory_bytes)} of memory"
         if self.available_bytes is not None:
             memory += f", {bytes_text(self.available_bytes)} available"
         if self.seconds >= _SHORT_SECONDS:
             memory = f"about {time_text(self.seconds)}; {memory}"
-        free = self.free_bytes
-        lines = [
-            f"{count_text(rows, 'sample')} of {bytes_text(self.sample_bytes)}: "
-            f"about {bytes_text(self.disk_bytes)} "
-            + ("in the bucket" if free is None else f"on disk, {bytes_text(free)} free"),
-            memory,
-        ]
+        lines = [disk, memory]
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
             lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
         if self.whole is not None:
             lines.append(_describe_whole(self.whole))
         return lines
+
+
+def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
+    seconds = estimate.seconds
+    time = f"about {time_text(seconds)}; " if seconds >= _SHORT_SECONDS else ""
+    return (
+        f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
+        f"{count_text(cluster.threads, 'thread')}: {time}each writes about "
+        f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
+        f"of memory, all together up to {bytes_text(estimate.memory_bytes)}"
+    )
 
 
 def _describe_whole(whole: WholeEstimate) -> str:

@@ -69,6 +69,8 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
         Other tensors that cannot be stored; `cnatool inspect` lists them.
     notes : tuple of str
         Decisions and findings, as printed to standard error.
+    part : PartRecord
+        Which part of a dump it is; absent for a whole one.
     """
 
     schema: Literal["cnatool.dump/1"]
@@ -80,6 +82,29 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
     without_samples: int
     skipped_tensors: int
     notes: tuple[str, ...]
+    part: PartRecord | msgspec.UnsetType = msgspec.UNSET
+
+
+class ClusterEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What each worker of a cluster takes for its share of a dump.
+
+    Attributes
+    ----------
+    workers, parts : int
+        Workers of the cluster, and parts of the dump.
+    threads : int
+        Threads that run the model on each worker.
+    disk_bytes : int
+        Bytes that each writes.
+    memory_bytes : int
+        Estimated peak memory of each.
+    """
+
+    workers: int
+    parts: int
+    threads: int
+    disk_bytes: int
+    memory_bytes: int
 
 
 class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +164,8 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
         Options with which the store would fit the disk, where it does not.
     notes : tuple of str
         Decisions, as printed to standard error.
+    cluster : ClusterEstimate, optional
+        What each worker of a cluster takes; the other numbers are of all of them.
     whole : WholeEstimate
         What all parts take together; absent for a dump that is no part.
     """
@@ -157,6 +184,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     available_bytes: int | None
     ways: tuple[str, ...]
     notes: tuple[str, ...]
+    cluster: ClusterEstimate | msgspec.UnsetType = msgspec.UNSET
     whole: WholeEstimate | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -183,6 +211,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
         without_samples=without,
         skipped_tensors=len(record.skipped) - without,
         notes=tuple(notes),
+        part=record.part,
     )
 
 

@@ -85,6 +85,8 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         weights=None,
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
+        # A store merged from parts is that of the whole dump.
+        parts=msgspec.UNSET,
     )
     differences = describe_differences(stored, record, "in the store", "now")
     if differences is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnatool.errors import UsageError
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.references import is_relative_path
 
@@ -27,12 +28,16 @@ class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The row of the whole split that is the first of this part, by split.
     rows : dict of str to int
         Rows of the whole split, by split.
+    data : str
+        SHA-256 of ids, raw inputs and labels of the first few samples of all splits, in
+        hexadecimal: parts of one dump have the same.
     """
 
     number: int
     count: int
     first: dict[str, int]
     rows: dict[str, int]
+    data: str
 
     def __str__(self) -> str:
         """Return a phrase for messages."""
@@ -58,10 +63,26 @@ class PartReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: dict[str, int]
 
 
+def parse_part(part: str | tuple[int, int]) -> tuple[int, int]:
+    """Return the number of a part, and of how many, from text such as 3/16 or a pair."""
+    try:
+        number, count = map(int, part.split("/") if isinstance(part, str) else part)
+    except (TypeError, ValueError):
+        raise UsageError(f"`part={part!r}`: a number of a part, as in 3/16.") from None
+    if not 1 <= number <= count <= MOST_PARTS:
+        raise UsageError(
+            f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there are "
+            f"at most {MOST_PARTS:,}."
+        )
+    return number, count
+
+
 def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
     """Find contradictions in the record of a part; ``rows`` are its own rows by split."""
     if not 1 <= part.number <= part.count <= MOST_PARTS:
         yield f"it is part {part.number} of {part.count}"
+    if not SHA256.fullmatch(part.data):
+        yield f"{part.data!r} is not a SHA-256"
     if not part.first.keys() == part.rows.keys() >= rows.keys():
         yield "it is a part of a dump with other splits"
         return

@@ -18,12 +18,14 @@ from cnatool.scoring.samples import sample_frames, sample_schema
 from cnatool.scoring.split import score_split
 from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN, score_train_test
+from cnatool.store.reader import as_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import polars
+    from distributed import Client
 
     from cnatool._util.observer import Observer
     from cnatool.scoring.labels import ClassMapping
@@ -41,6 +43,7 @@ def score(
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
+    client: Client | None = None,
 ) -> ScoreResult:
     """Score a store: α, β and CNA of each split, CNA-A and CNA-M between train and test.
 
@@ -59,6 +62,8 @@ def score(
         the last layer leads to and that has one score per class.
     inputs : str, Path or iterable of these
         Stores that hold the raw inputs of others, if they have moved since those were dumped.
+    client : distributed.Client, optional
+        Client of a Dask cluster, whose workers score a split each; they need to see the store.
 
     Returns
     -------
@@ -76,7 +81,12 @@ def score(
         If inputs lie outside the histogram's range.
     """
     return score_store(
-        store, test, Convention.named(convention, overrides), output=output, inputs=inputs
+        store,
+        test,
+        Convention.named(convention, overrides),
+        output=output,
+        inputs=inputs,
+        client=client,
     ).result()
 
 
@@ -88,6 +98,7 @@ def score_samples(
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
+    client: Client | None = None,
 ) -> polars.DataFrame:
     """Score a store sample by sample.
 
@@ -101,7 +112,12 @@ def score_samples(
         probabilities for the form ``paper``, else in logits.
     """
     return score_store(
-        store, test, Convention.named(convention, overrides), output=output, inputs=inputs
+        store,
+        test,
+        Convention.named(convention, overrides),
+        output=output,
+        inputs=inputs,
+        client=client,
     ).frame()
 
 
@@ -164,6 +180,7 @@ def score_store(
     *,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
+    client: Client | None = None,
     observer: Observer | None = None,
 ) -> StoreScores:
     """Score every sample of a store, for both its result and its frame.
@@ -177,11 +194,19 @@ def score_store(
     splits = [split for split, _ in selected.splits.values()]
     scored_output = select_output(selected.store, splits, output)
     classes = map_classes(selected.store, splits, scored_output, named=output is not None)
-    with suggest_range(selected):
-        scored = {
-            name: score_split(split, layers, fields, scored_output, observer, classes)
-            for name, (split, layers) in selected.splits.items()
-        }
+    observer = observer or Silent()
+    if client is not None:
+        from cnatool.scoring.cluster import score_splits_on_cluster
+
+        scored = score_splits_on_cluster(
+            client, selected, convention, output, as_paths(inputs), observer
+        )
+    else:
+        with suggest_range(selected):
+            scored = {
+                name: score_split(split, layers, fields, scored_output, observer, classes)
+                for name, (split, layers) in selected.splits.items()
+            }
     return StoreScores(
         selected=selected,
         convention=convention,

@@ -217,10 +217,19 @@ def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: St
         )
 
 
+def _check_same_data(part: _Part, other: _Part) -> None:
+    if part.record.data != other.record.data:
+        raise UsageError(
+            f"{part.path} and {other.path} are not parts of one dump: the first samples of their "
+            "data differ. Dump the one that differs again, from the data of the others."
+        )
+
+
 def _check_complete(parts: Sequence[_Part]) -> None:
     """Make sure that parts, in order, are all parts of one dump, and divide its rows."""
     first = parts[0]
     for part in parts[1:]:
+        _check_same_data(part, first)
         if (part.record.count, part.record.rows) != (first.record.count, first.record.rows):
             whole = [
                 " and ".join(f"{rows:,} rows of {name}" for name, rows in each.record.rows.items())
@@ -320,7 +329,7 @@ def _copy_parts(
             for part in parts:
                 if part.rows[name]:
                     split.copy_part(open_store(part.path).splits[name])
-                observer.progress(name, split.rows, whole[name])
+                    observer.progress(name, split.rows, whole[name])
             split.finish()
 
 

@@ -152,10 +152,11 @@ class PartedArray:
         if last is None or last[0] != number:
             part = self._parts.open(number)
             array = part.array(self._split, self._spec.key)
-            if len(array) != self._length(number):
+            expected = (self._length(number), *self.shape[1:])
+            if (array.shape, array.dtype) != (expected, self.dtype):
                 raise StoreDamagedError(
-                    f"{part.path}: array {self.key} has {len(array)} rows instead of "
-                    f"{self._length(number)}. Restore it from a copy, or merge the parts again."
+                    f"{part.path}: array {self.key} is {array.shape} of {array.dtype} instead of "
+                    f"{expected} of {self.dtype}. Restore it from a copy, or merge the parts again."
                 )
             self._last = last = number, array
         return last[1]

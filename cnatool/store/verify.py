@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.records.store import StoreRecord, TensorRecord
-    from cnatool.store.store import Split
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
 # Accuracy of a stored sum, relative to the absolute sum.
@@ -137,8 +138,7 @@ def verify(
     observer = observer or Silent()
     if not opened.record.complete:
         observer.note(explain_missing_rows(opened))
-    metadata_faults = (Fault(where, None, problem) for where, problem in find_metadata_faults(path))
-    faults = list(islice(metadata_faults, _MOST_FAULTS))
+    faults = list(islice(_metadata_faults(opened), _MOST_FAULTS))
     arrays = read = 0
     for split in opened.splits.values():
         check = _SplitCheck(split, opened.record, observer)
@@ -158,6 +158,18 @@ def verify(
         bytes=read,
         faults=tuple(faults),
     )
+
+
+def _metadata_faults(store: Store) -> Iterator[Fault]:
+    """Find faults of metadata that reading the rows does not reveal, also those of parts."""
+    for where, problem in find_metadata_faults(store.path):
+        yield Fault(where, None, problem)
+    paths = () if store.parts is None else map(store.parts.path, range(len(store.parts)))
+    for number, path in enumerate(paths, 1):
+        # A part that is missing has rows that cannot be read.
+        with suppress(OSError):
+            for where, problem in find_metadata_faults(path):
+                yield Fault(where, None, f"of part {number} ({path}): {problem}")
 
 
 class _SplitCheck:

@@ -171,13 +171,16 @@ class StoreWriter:
         arrays: dict[str, ChunkedArray] = {}
         with report_write_errors(self.path, committed):
             chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
-            # All chunks divide the largest, unless it holds the whole split.
+            # All chunks divide the largest, unless it holds the whole split, of which a part may
+            # have few rows.
+            part = self.record.part
+            taken = record.taken if part is msgspec.UNSET else part.rows[split.name]
             largest = max(chunks.values())
-            commit = largest if largest < record.taken else commit_rows(sizes)
+            commit = largest if largest < taken else commit_rows(sizes)
             for spec in layout:
                 key, chunk = f"splits/{split.name}/{spec.key}", chunks[spec.key]
                 whole = committed == record.rows or committed % chunk == 0
-                if not whole or (chunk != record.taken and commit % chunk):
+                if not whole or (chunk != taken and commit % chunk):
                     raise StoreDamagedError(
                         f"{self.path}: array {key} has chunks of {chunk} rows and {committed} "
                         "committed rows, so it cannot be continued. Dump again with "
@@ -332,9 +335,7 @@ class SplitWriter:
         ``progress`` receives the bytes of each copied block. Raises StoreDamagedError if rows
         cannot be read or do not match their fingerprint.
         """
-        labels = split.labels
-        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
-        digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
+        digests = self._digests_by_key()
 
         def copy_array(key: str, array: ChunkedArray) -> None:
             for _, rows in split.array(key).blocks():
@@ -350,20 +351,20 @@ class SplitWriter:
                     digests[key].update(np.ascontiguousarray(rows).data)
             self._rows = len(split)
             self._close_arrays()
-            if split.record.fingerprint not in (None, combine_digests(self._digests)):
+            fingerprint = combine_digests(self._digests)
+            if split.record.fingerprint not in (None, fingerprint):
                 raise StoreDamagedError(
                     f"{split.path}: the inputs and labels of split {split.name!r} do not match "
                     "their fingerprint. Dump again, or restore the store from a copy."
                 )
             # Other tools may list several ranges for all rows.
             committed = ((0, self._rows),) if self._rows else split.record.committed
-            parted = split.store.parts is not None
+            # A store made of parts has none in its attribute.
+            own = split.store.parts is None
             self._commit_record(
                 msgspec.structs.replace(
                     split.record,
-                    fingerprint=combine_digests(self._digests)
-                    if parted
-                    else split.record.fingerprint,
+                    fingerprint=split.record.fingerprint if own else fingerprint,
                     committed=committed,
                     inputs_from=self._record.inputs_from,
                     checksums=self._checksums(self._rows),
@@ -372,9 +373,7 @@ class SplitWriter:
 
     def copy_part(self, split: Split) -> None:
         """Write all rows of a complete split of a part, behind the rows that were written."""
-        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
-        digested += [LABELS] if self._record.labels else []
-        digests = dict(zip(digested, self._digests, strict=True))
+        digests = self._digests_by_key()
 
         def digest(key: str) -> None:
             for _, rows in split.array(key).blocks():
@@ -388,6 +387,11 @@ class SplitWriter:
                 ]
             )
         self._rows += len(split)
+
+    def _digests_by_key(self) -> dict[str, Digest]:
+        keys = [input_key(number) for number in range(len(self._store.record.inputs))]
+        keys += [LABELS] if self._record.labels else []
+        return dict(zip(keys, self._digests, strict=True))
 
     def _close_arrays(self) -> None:
         self._run_calls(array.flush for array in self._arrays.values())

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import as_paths, open_store
+from cnatool.studying.cluster import StorePair, score_on_cluster
 from cnatool.studying.columns import list_measures
 from cnatool.studying.find import find_stores, name_stores, refuse_part
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -29,6 +31,8 @@ from cnatool.studying.results import UndefinedMeasure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from distributed import Client
 
     from cnatool._util.observer import Observer
     from cnatool.store.store import Store
@@ -97,8 +101,9 @@ def collect(
     inputs: str | Path | Iterable[str | Path] = (),
     strict: bool = False,
     exclude: Callable[[Mapping[str, str]], str | None] | None = None,
+    client: Client | None = None,
 ) -> Collection:
-    """Score the stores at some places, one at a time.
+    """Score the stores at some places, one at a time, or on the workers of a cluster.
 
     Parameters are those of `cnatool.study`; in addition, `exclude` takes the tags of a store and
     returns the reason why it is left out, or None. Each score is kept in the folder ``scores`` of
@@ -118,19 +123,35 @@ def collect(
     networks: list[ScoredNetwork] = []
     reused = 0
     input_stores = as_paths(inputs)
+    open_pair = partial(_open_pair, test=test, inputs=input_stores, exclude=exclude)
+    computed: dict[Path, ScoreResult | Exception] = {}
+    if client is not None:
+        missing: dict[StorePair, str | None] = {}
+        for path in found.stores:
+            # An error in a store is reported in its turn.
+            with suppress(*UNUSABLE):
+                store, test_store = open_pair(path)
+                key = score_key(store, test_store, convention, output)
+                # Stores of one key, such as copies, are scored once.
+                if cache is None or key is None or not (cache.has(key) or key in missing.values()):
+                    there = None if test_store is None else test_store.path
+                    missing[StorePair(path, there)] = key
+        scores = score_on_cluster(client, [*missing], without, output, input_stores, observer)
+        for pair, score in scores:
+            computed[pair.path], key = score, missing[pair]
+            if cache is not None and key is not None and isinstance(score, ScoreResult):
+                cache.put(key, score)
     for done, (path, name) in enumerate(zip(found.stores, ids, strict=True), start=1):
         key, kept, network = None, None, None
         with omissions.catch(path):
-            store = _open_finished(path, input_stores)
-            reason = None if exclude is None else exclude(store.record.tags)
-            if reason is not None:
-                raise MetricError(f"{path}: {reason}.")
-            test_store = None
-            if test is not None:
-                test_store = _open_finished(Path(test) / path.name, input_stores)
+            store, test_store = open_pair(path)
             key = score_key(store, test_store, convention, output)
-            kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score_store(store, test_store, without, output=output).result()
+            scored = computed.pop(path, None)
+            if isinstance(scored, Exception):
+                raise scored
+            if scored is None:
+                kept = None if cache is None or key is None else cache.get(key)
+                scored = kept or score_store(store, test_store, without, output=output).result()
             network = _make_network(name, store, test_store, scored, str(convention))
         if network is not None:
             networks.append(network)
@@ -138,7 +159,8 @@ def collect(
                 reused += 1
             elif cache is not None and key is not None:
                 cache.put(key, network.score)
-        observer.progress(_NETWORKS, done, len(found.stores))
+        if client is None:
+            observer.progress(_NETWORKS, done, len(found.stores))
     if cache is not None and cache.damaged:
         many = len(cache.damaged)
         observer.note(
@@ -157,6 +179,21 @@ def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
         with suppress(*UNUSABLE):
             tags[name] = open_store(path).record.tags
     return tags
+
+
+def _open_pair(
+    path: Path,
+    *,
+    test: str | Path | None,
+    inputs: tuple[Path, ...],
+    exclude: Callable[[Mapping[str, str]], str | None] | None,
+) -> tuple[Store, Store | None]:
+    """Open a store and that of its test split; raise MetricError if it is left out."""
+    store = _open_finished(path, inputs)
+    reason = None if exclude is None else exclude(store.record.tags)
+    if reason is not None:
+        raise MetricError(f"{path}: {reason}.")
+    return store, None if test is None else _open_finished(Path(test) / path.name, inputs)
 
 
 def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:
@@ -263,6 +300,10 @@ class ScoreCache:
             pass
         self.damaged.append(path)
         return None
+
+    def has(self, key: str) -> bool:
+        """Whether there is a score with this key, or a damaged file."""
+        return self._path(key).is_file()
 
     def put(self, key: str, score: ScoreResult) -> None:
         """Keep a score."""

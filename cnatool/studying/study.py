@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import polars
+    from distributed import Client
 
     from cnatool._util.observer import Observer
     from cnatool.studying.collect import Collection
@@ -75,6 +76,7 @@ def study(
     least_pairs: float = 12,
     inputs: str | Path | Iterable[str | Path] = (),
     strict: bool = False,
+    client: Client | None = None,
     observer: Observer | None = None,
 ) -> Study:
     """Score many stores, and correlate each measure with test accuracy and with the gap.
@@ -115,6 +117,8 @@ def study(
         Stores that hold the raw inputs of stores without their own, if they have moved.
     strict : bool
         Raise the error of the first store that cannot be scored instead of leaving it out.
+    client : distributed.Client, optional
+        Client of a Dask cluster, whose workers score the stores; they need to see all of them.
     observer : Observer, optional
         Receives notes and progress.
 
@@ -161,6 +165,7 @@ def study(
             observer=observer,
             inputs=inputs,
             strict=strict,
+            client=client,
             # Tags may come from the frame as well.
             exclude=None if cluster is None or other is not None else _require_tag(places, cluster),
         )

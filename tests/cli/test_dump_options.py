@@ -35,7 +35,8 @@ def test_every_field_is_an_option_of_the_command() -> None:
 
 def test_the_help_is_the_description_of_the_field() -> None:
     for name, option in parameters("dump").items():
-        if name in FIELDS:
+        # A client has another form on the command line.
+        if name in FIELDS and name != "client":
             first = re.sub(r"`\w+`", "…", FIELDS[name].metadata["summary"]).split("…")[0]
             assert option.help.startswith(first)
         assert "`" not in option.help

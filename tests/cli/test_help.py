@@ -111,7 +111,15 @@ def test_options_stand_in_panels() -> None:
         "Options",
     ]
     headings = re.findall(r"^(\w.*):$", help_text("study"), re.MULTILINE)
-    assert headings == ["Arguments", "Stores", "Output", "Definitions", "Correlations", "Options"]
+    assert headings == [
+        "Arguments",
+        "Stores",
+        "Output",
+        "Definitions",
+        "Correlations",
+        "How it runs",
+        "Options",
+    ]
     assert "Usage: cnatool study [OPTIONS] [STORE...]" in help_text("study")
     assert "Usage: cnatool compare [OPTIONS] STORE STORE2\n" in help_text("compare")
 

@@ -18,7 +18,7 @@ from support.notes import Notes
 from support.parts import TEST, TRAIN, Parts, tree
 
 import cnatool
-from cnatool.dumping.parts import choose_unit, divide_rows, part_path
+from cnatool.dumping.parts import choose_unit, divide_rows, part_path, part_paths
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
 
@@ -194,6 +194,18 @@ def test_a_part_that_was_interrupted_is_continued(form: str, here: Parts) -> Non
         assert tree(here.folder / "p.zarr") == tree(here.folder / "once.zarr")
 
 
+def test_a_part_without_rows_of_a_small_split_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks are those of the whole split, which has fewer rows than a commit."""
+    commit_often(monkeypatch)
+    here = Parts(tmp_path, 600, 40)
+    expected = here.dump("once.zarr", part=(1, 2)).record
+    with pytest.raises(KeyboardInterrupt):
+        here.dump("p.zarr", part=(1, 2), observer=Notes("train", 120))
+    assert here.dump("p.zarr", part=(1, 2), resume=True).record == expected
+
+
 def test_two_workers_on_one_part(here: Parts) -> None:
     with lock_store(here.folder / "p.zarr"), pytest.raises(StoreInUseError):
         here.dump("p.zarr", part=(1, 2))
@@ -257,6 +269,19 @@ def test_a_dry_run_is_of_one_part_and_of_all(here: Parts) -> None:
     assert "all 4 parts: 483 samples, about " in text
 
 
+def test_the_command_says_which_part_it_dumped(here: Parts) -> None:
+    words = ("dump", "net.onnx", "data", "--batch-size", 16)
+    found = document("dump", *words, "--part", "2/3", cwd=here.folder)
+    assert (found["part"]["number"], found["part"]["count"]) == (2, 3)
+    assert found["store"] == "net.part-2-of-3.zarr"
+    text = run(*words, "--part", "3/3", cwd=here.folder).stderr
+    assert "next, once all 3 parts are there: cnatool merge PART… -o STORE" in text
+    assert "part" not in document("dump", *words, "-o", "whole.zarr", cwd=here.folder)
+
+
 def test_names_of_parts() -> None:
     assert part_path(Path("a/net.zarr"), 3, 16) == Path("a/net.part-03-of-16.zarr")
     assert part_path(Path("net.h5"), 1, 1) == Path("net.part-1-of-1.h5")
+    paths = part_paths(Path("a/net.zarr"), 12)
+    assert paths == sorted(paths)
+    assert (len(paths), paths[2]) == (12, Path("a/net.part-03-of-12.zarr"))

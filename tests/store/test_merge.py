@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.command import refused, run
 from support.dumps import commit_often, make_small, same_arrays
@@ -16,6 +17,10 @@ from support.steps import in_process, steps
 from support.stores import changed_attribute
 
 import cnatool
+
+# Loaded before a test changes the limit that it imports.
+import cnatool.store.zarr.metadata
+from cnatool.dumping.preflight import Preflight
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
 from cnatool.store.zarr import shard
@@ -71,6 +76,23 @@ def test_a_copy_in_each_format(
                 array = copied.splits[name].array(key)
                 truth = split.array(key)
                 assert (array.codec, array.chunk_rows) == (truth.codec, truth.chunk_rows)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parts_of_slow_machines(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine commits more often and has smaller chunks, which a copy does not have."""
+    here = Parts(tmp_path, 3000, 500)
+    whole = here.dump(f"whole.{form}")
+    paths = here.parts(3, form)
+    with monkeypatch.context() as slow:
+        slow.setattr(Preflight, "rows_in", lambda self, seconds: 100)
+        here.dump(f"p2.{form}", part=(2, 3), overwrite=True)
+    chunks = [cnatool.open(path).splits["train"].labels.chunk_rows for path in paths[:2]]
+    assert chunks[1] == 64 < chunks[0]
+    copied = cnatool.merge(paths, tmp_path / f"copied.{form}", copy=True)
+    same_arrays(copied.path, whole.path)
+    if form == "zarr":
+        assert tree(copied.path) == tree(whole.path)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -173,6 +195,18 @@ def test_a_part_of_another_dump_is_named(options: dict[str, Any], text: str, her
         with pytest.raises(UsageError, match=text):
             cnatool.merge(paths, here.folder / "merged.zarr", copy=copy)
     assert not (here.folder / "merged.zarr").exists()
+
+
+@pytest.mark.parametrize("what", ["x", "y"])
+def test_a_part_of_other_data_is_named(what: str, here: Parts) -> None:
+    paths = here.parts(3)
+    data = dict(np.load(here.folder / "data/test.npz"))
+    data[what][2] += 1
+    np.savez(here.folder / "data/test.npz", **data)
+    here.dump("p2.zarr", part=(2, 3), overwrite=True)
+    text = r"p2\.zarr and .*p1\.zarr are not parts of one dump: the first samples of their data"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths, here.folder / "merged.zarr")
 
 
 def test_parts_that_another_version_divided(here: Parts) -> None:

@@ -20,6 +20,7 @@ from support.stores import changed_attribute
 import cnatool
 from cnatool.errors import StoreDamagedError
 from cnatool.store import parts as parted
+from cnatool.store.integrity import attribute_digest
 
 FORMS = ["zarr", "h5"]
 KEYS = ["ids", "labels", "inputs/0", "outputs/0", "activations/0", "statistics/sum"]
@@ -193,6 +194,13 @@ def test_a_part_that_is_damaged(form: str, here: Parts) -> None:
     assert all(f"p3.{form}" in fault.problem for fault in faults)
 
 
+def test_metadata_of_parts_are_verified(here: Parts) -> None:
+    store = merged(here)
+    (here.folder / "p3.zarr/splits/zarr.json").write_text("{")
+    fault, _ = cnatool.verify(store.path).faults
+    assert re.match(r"of part 3 \(.*/p3\.zarr\): zarr\.json cannot be read", fault.problem)
+
+
 def test_a_part_made_of_parts_is_none(here: Parts) -> None:
     store = merged(here)
     inner = here.folder / "p1.zarr"
@@ -239,6 +247,17 @@ def test_parts_that_cannot_be(change: dict[str, Any], text: str, here: Parts) ->
         cnatool.open(store.path)
 
 
+def test_a_part_with_other_arrays(here: Parts) -> None:
+    """A reference can be made up, with the digest of a store whose arrays differ."""
+    store = merged(here)
+    other = here.dump("p2.zarr", part=(2, 5), keep="full", dtype="float16", overwrite=True)
+    with changed_attribute(store.path) as about:
+        about["parts"][1]["sha256"] = attribute_digest(other.attribute())
+    text = r"p2\.zarr: array splits/train/activations/0 is .* of float16 instead of .* of float32"
+    with pytest.raises(StoreDamagedError, match=text):
+        cnatool.open(store.path).splits["train"].activations("fc1")[:]
+
+
 def test_it_is_replaced_as_any_store(here: Parts) -> None:
     store = merged(here)
     here.dump("merged.zarr", overwrite=True)
@@ -260,7 +279,9 @@ def test_other_dumps_share_its_inputs(here: Parts) -> None:
     assert cnatool.score(later.path, inputs=whole.path).splits == cnatool.score(own.path).splits
 
 
-def test_it_cannot_be_resumed_as_a_dump(here: Parts) -> None:
-    merged(here)
+def test_a_dump_that_resumes_it_leaves_it_alone(here: Parts) -> None:
+    notes, before = Notes(), merged(here).record
+    assert here.dump("merged.zarr", resume=True, observer=notes).record == before
+    assert notes.texts[-1].endswith("merged.zarr is complete: there is nothing left to do")
     with pytest.raises(cnatool.UsageError, match="was started by another dump"):
-        here.dump("merged.zarr", resume=True, observer=Notes())
+        here.dump("merged.zarr", resume=True, batch_size=32)

@@ -9,7 +9,7 @@ import typer
 
 from cnatool.cli.console import ConsoleObserver, note_next, print_json, print_line, print_path
 from cnatool.cli.dump_options import with_dump_options
-from cnatool.cli.options import DataArgument, ModelArgument
+from cnatool.cli.options import DaskOption, DataArgument, ModelArgument, connect_client
 from cnatool.cli.parameter_names import with_options
 from cnatool.dumping.options import RUN, STORE
 from cnatool.errors import UsageError
@@ -35,6 +35,7 @@ def dump(
             "and the number of a part.",
         ),
     ] = None,
+    client: DaskOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -65,7 +66,8 @@ def dump(
     from cnatool.dumping.dump import preflight
     from cnatool.dumping.results import dump_result
 
-    with ConsoleObserver(quiet=quiet) as observer:
+    with connect_client(client) as connected, ConsoleObserver(quiet=quiet) as observer:
+        options["client"] = connected
         if dry_run:
             estimate = preflight(model, data, store, **options, observer=observer)
             if json:

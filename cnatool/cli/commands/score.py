@@ -18,10 +18,12 @@ from cnatool.cli.options import (
     DEFINITIONS,
     OUTPUT,
     ConventionOption,
+    DaskOption,
     InputsOption,
     JsonOption,
     StoreArgument,
     TestOption,
+    connect_client,
 )
 
 
@@ -55,6 +57,7 @@ def score(
         ),
     ] = None,
     inputs: InputsOption = None,
+    client: DaskOption = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -107,13 +110,17 @@ def score(
 
     if samples is not None:
         check_frame_path(samples)
-    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+    with (
+        connect_client(client) as connected,
+        ConsoleObserver(unit="", patience=PATIENCE) as observer,
+    ):
         scored = score_store(
             store,
             test,
             Convention.named(convention, read_pairs("--set", overrides)),
             output=output,
             inputs=inputs or (),
+            client=connected,
             observer=observer,
         )
         result = scored.result(observer)

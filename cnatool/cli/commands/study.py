@@ -18,6 +18,7 @@ from cnatool.cli.options import (
     OUTPUT,
     STORES,
     ConventionOption,
+    DaskOption,
     FolderOption,
     InputsOption,
     JsonOption,
@@ -25,6 +26,7 @@ from cnatool.cli.options import (
     SetOption,
     StrictOption,
     TestFolderOption,
+    connect_client,
 )
 from cnatool.errors import UsageError
 
@@ -117,13 +119,18 @@ def study(
         ),
     ] = False,
     strict: StrictOption = False,
+    client: DaskOption = None,
     json: JsonOption = False,
 ) -> None:
     """Correlate measures of many networks with test accuracy and gap."""
     from cnatool.cli.tables.study import print_study
     from cnatool.studying.study import study as run_study
 
-    with note_kept_scores(folder), ConsoleObserver(unit="") as observer:
+    with (
+        note_kept_scores(folder),
+        connect_client(client) as connected,
+        ConsoleObserver(unit="") as observer,
+    ):
         scored = run_study(
             stores or (),
             frame=frame,
@@ -141,6 +148,7 @@ def study(
             least_pairs=least_pairs,
             inputs=inputs or (),
             strict=strict,
+            client=connected,
             observer=observer,
         )
     finish_study(

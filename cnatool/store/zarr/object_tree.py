@@ -345,5 +345,6 @@ def _shard_chunks(
     item = dtype.itemsize if isinstance(dtype, np.dtype) else _ID_BYTES
     chunk_bytes = chunk_rows * item * math.prod(shape[1:])
     most = min(MOST_CHUNKS, commit_rows // chunk_rows, SHARD_BYTES // max(1, chunk_bytes))
+    # A part of a dump may have no row of a split.
     whole = max(1, -(-shape[0] // chunk_rows))
     return whole if whole <= most else 1 << (max(1, most).bit_length() - 1)

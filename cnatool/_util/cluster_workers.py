@@ -1,0 +1,91 @@
+"""Whether the workers of a cluster can be used: their versions, and the files that they see."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from cnatool._util.text import printable
+from cnatool._util.urls import ObjectURL, is_url, parse_path
+from cnatool._version import __version__
+
+# Packages that have to be the same everywhere: their results differ between versions.
+_PACKAGES = ("numpy", "onnxruntime")
+
+
+def absolute_path(path: str | Path) -> Path:
+    """Return a path as every worker understands it; a URL of an object stays as it is."""
+    located = parse_path(path)
+    return located if isinstance(located, ObjectURL) else Path(os.path.abspath(path))  # noqa: PTH100
+
+
+class WorkerDescription(NamedTuple):
+    """What a worker says of itself."""
+
+    versions: dict[str, str]
+    missing: list[str]  # of the paths that it needs
+    shares: bool  # whether it sees a file of the client
+
+
+def describe_worker(paths: list[str], probe: str | None) -> WorkerDescription:
+    """Describe the process that this runs in: a worker."""
+    return WorkerDescription(
+        _read_versions(),
+        [path for path in paths if not (is_url(parse_path(path)) or os.path.lexists(path))],
+        probe is None or os.path.lexists(probe),
+    )
+
+
+def _read_versions() -> dict[str, str]:
+    versions = {"cnatool": __version__}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def is_silent(described: WorkerDescription | Exception) -> bool:
+    """Whether a worker did not answer, instead of failing to import what it was to call."""
+    # Dask may wrap the error of a worker.
+    failures = ("ImportError", "ModuleNotFound", "AttributeError")
+    return isinstance(described, Exception) and not any(
+        name in repr(described) for name in failures
+    )
+
+
+def find_fault(worker: str, described: WorkerDescription | Exception) -> str | None:
+    """Find out why a worker cannot be used; None if it can."""
+    if isinstance(described, Exception) and not is_silent(described):
+        return (
+            f"worker {worker} has no cnatool, or another version. Install cnatool {__version__} "
+            "where the workers run."
+        )
+    if isinstance(described, Exception):
+        return f"worker {worker} does not answer: {one_line(described)}."
+    here = _read_versions()
+    for name, version in here.items():
+        there = described.versions.get(name, "not installed")
+        if there != version:
+            return (
+                f"worker {worker}: {name} is {there}, and here {version}. Install the same "
+                "versions on all workers."
+            )
+    if described.missing:
+        return (
+            f"worker {worker} does not see {printable(described.missing[0])}. Workers need a file "
+            "system that they share, under the same paths."
+        )
+    if not described.shares:
+        return (
+            f"worker {worker} sees another file system: files that are written here are not "
+            "there. Name a store on one that all workers share."
+        )
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """Write the message of an error on one line, without its last full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,300 @@
+"""A dump on a Dask cluster: workers dump its parts, and the client merges them to one store."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.cluster import Cluster, Later, Task, describe_workers
+from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.observer import Observer, Silent
+from cnatool._util.text import count_text
+from cnatool._util.urls import ObjectURL
+from cnatool.dumping.cluster_progress import ClusterProgress, Findings, PartObserver
+from cnatool.dumping.options import DumpOptions
+from cnatool.dumping.parts_folder import (
+    PartSettings,
+    PartsFolder,
+    Ticket,
+    choose_folder,
+    discard_unfinished,
+    find_unfinished,
+    list_parts,
+    remove_parts,
+)
+from cnatool.dumping.process import dump_here
+from cnatool.dumping.results import ClusterEstimate
+from cnatool.dumping.survey import ClusterJob, Survey, survey_dump
+from cnatool.errors import NotAStoreError, StoreInUseError, UsageError
+from cnatool.store.lock import lock_store
+from cnatool.store.merge import merge
+from cnatool.store.reader import open_store
+from cnatool.store.replace import check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from cnatool.dumping.preflight import Preflight
+    from cnatool.store.store import Store
+
+# Parts of each worker: the last ones end at about the same time.
+_PARTS_PER_WORKER = 4
+
+
+def dump_on_cluster(
+    model: str | Path, data: str | Path | None, store: Path, options: DumpOptions
+) -> Store:
+    """Dump a model on the cluster of ``options.client``.
+
+    Parameters and errors are those of `cnatool.dump`. The parts lie in a folder beside the store,
+    which refers to them; an HDF5 store gets a copy of all rows instead.
+    """
+    observer = options.observer or Silent()
+    path = _local_path(store)
+    job = ClusterJob.from_options(model, data, path, options)
+    with lock_store(path):
+        found = _find_folder(path, options)
+        cluster = _open_cluster(job, options, observer)
+        survey = _survey(cluster, job, options, found)
+        for line in survey.notes:
+            observer.note(line)
+        if survey.preflight is None:
+            observer.note(f"{store} is complete: there is nothing left to do")
+            return open_store(store)
+        folder = found or _plan_folder(path, cluster, survey, options)
+        left = _estimate(cluster, folder, survey)
+        for line in left.lines():
+            observer.note(line)
+        if not left.fits:
+            raise UsageError(left.refusal)
+        with _note_unfinished(store, folder, survey, observer):
+            folder.begin()
+            _dump_parts(cluster, job, folder, survey, observer)
+    return _merge(store, folder, options, observer)
+
+
+def preflight_on_cluster(
+    model: str | Path, data: str | Path | None, store: Path, options: DumpOptions
+) -> Preflight:
+    """Estimate a dump on the cluster of ``options.client``, for a worker and for all."""
+    observer = options.observer or Silent()
+    path = _local_path(store)
+    job = ClusterJob.from_options(model, data, path, options)
+    found = _find_folder(path, options)
+    cluster = _open_cluster(job, options, observer)
+    survey = _survey(cluster, job, options, found)
+    for line in survey.notes:
+        observer.note(line)
+    if survey.preflight is None:
+        raise UsageError(f"{store} is complete: there is nothing left to do.")
+    return _estimate(cluster, found or _plan_folder(path, cluster, survey, options), survey)
+
+
+def _local_path(store: Path) -> Path:
+    """Return the absolute path of a store, which has to be in the file system of the workers."""
+    path = absolute_path(store)
+    if isinstance(path, ObjectURL):
+        raise UsageError(
+            f"{store}: workers of `client` write the parts of a store to a file system that they "
+            "share. Name a path there, and copy the store with `cnatool convert`, or let each "
+            "write to the bucket with `part`."
+        )
+    return path
+
+
+def _find_folder(store: Path, options: DumpOptions) -> PartsFolder | None:
+    """Find the parts that are resumed, or make sure that new ones can be written."""
+    unfinished = find_unfinished(store)
+    if options.resume:
+        if unfinished is None and os.path.lexists(store):
+            if any(not split.record.complete for split in open_store(store).splits.values()):
+                raise UsageError(
+                    f"{store} was begun by one process. Continue it without `client`, or begin "
+                    "anew with `overwrite=True`."
+                )
+            return None
+        if unfinished is not None:
+            _check_settings(unfinished, options)
+        return unfinished
+    check_free(store, overwrite=options.overwrite, resumes=True)
+    if unfinished is not None and not options.overwrite:
+        raise NotAStoreError(
+            f"{unfinished.path} has parts of an unfinished {store.name}. Pass `resume=True` to "
+            "continue them, `overwrite=True` to begin anew, or name another path."
+        )
+    return None
+
+
+def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
+    for name in ("parts", "threads"):
+        asked, begun = getattr(options, name), getattr(folder.settings, name)
+        if asked and asked != begun:
+            raise UsageError(
+                f"`{name}={asked}`: {folder.path} was begun with `{name}={begun}`. Leave `{name}` "
+                "out, or begin anew with `overwrite=True`."
+            )
+
+
+def _open_cluster(job: ClusterJob, options: DumpOptions, observer: Observer) -> Cluster:
+    missing = next((path for path in job.paths if not os.path.lexists(path)), None)
+    if missing is not None:
+        # A worker would say the same, after others were started.
+        raise UsageError(f"{missing}: no such file or folder.")
+    cluster = Cluster(options.client, observer.note, paths=job.paths, shared=job.store.parent)
+    observer.note(f"on a cluster of {describe_workers(cluster)}")
+    return cluster
+
+
+def _survey(
+    cluster: Cluster, job: ClusterJob, options: DumpOptions, found: PartsFolder | None
+) -> Survey:
+    """Let a worker plan the whole dump and run its first blocks."""
+    threads = cluster.threads if found is None else found.settings.threads
+    asked = {"threads": threads, **job.options, "verbose": options.verbose}
+    # Unless it is complete, the store itself is not written before the end.
+    complete = options.resume and found is None and job.store.exists()
+    asked["resume" if complete else "overwrite"] = True
+    if complete:
+        asked["threads"] = options.threads
+    survey: Survey = cluster.call(
+        survey_dump, job.model, job.data, job.store, asked, name="the plan of the dump"
+    )
+    if survey.stateful:
+        raise UsageError(
+            "`client`: the model draws random numbers or has custom operators, so its results may "
+            "depend on the runs before. Dump it without `client`."
+        )
+    return survey
+
+
+def _plan_folder(
+    store: Path, cluster: Cluster, survey: Survey, options: DumpOptions
+) -> PartsFolder:
+    """Plan the parts of a new dump; those that an overwritten one left are deleted."""
+    unfinished = find_unfinished(store)
+    if unfinished is not None:
+        discard_unfinished(unfinished)
+    many = options.parts or min(_PARTS_PER_WORKER * len(cluster.workers), max(1, survey.batches))
+    settings = PartSettings(many, options.threads or cluster.threads)
+    return PartsFolder(choose_folder(store), store, settings)
+
+
+def _estimate(cluster: Cluster, folder: PartsFolder, survey: Survey) -> Preflight:
+    """Estimate what is left of a dump for each worker and for all."""
+    one = survey.preflight
+    assert one is not None
+    total = sum(survey.rows.values())
+    committed = sum(map(folder.committed, folder.numbers))
+    left, workers = (total - committed) / max(1, total), len(cluster.workers)
+    # The rows of an HDF5 store are copied while its parts are there.
+    disk = one.disk_bytes * (left + (_is_copied(folder.store)))
+    return replace(
+        one,
+        store=folder.store,
+        samples={name: round(rows * left) for name, rows in survey.rows.items()},
+        disk_bytes=int(disk),
+        seconds=one.seconds * left / workers,
+        memory_bytes=one.memory_bytes * workers,
+        committed=committed,
+        cluster=ClusterEstimate(
+            workers=workers,
+            parts=folder.settings.parts,
+            threads=folder.settings.threads,
+            disk_bytes=int(one.disk_bytes * left / workers),
+            memory_bytes=one.memory_bytes,
+        ),
+    )
+
+
+def _is_copied(store: Path) -> bool:
+    """Whether a store gets a copy of all rows: one in a single file does."""
+    return store.suffix != ".zarr"
+
+
+def _dump_parts(
+    cluster: Cluster, job: ClusterJob, folder: PartsFolder, survey: Survey, observer: Observer
+) -> None:
+    """Dump all parts, and note what their workers found."""
+    count = folder.settings.parts
+    options = {**job.options, "threads": folder.settings.threads, "resume": True}
+    progress = ClusterProgress(folder, sum(survey.rows.values()), observer)
+    findings = Findings()
+
+    def begin(number: int) -> tuple[Any, ...]:
+        part = {**options, "part": (number, count)}
+        ticket = folder.issue_ticket(number)
+        return job.model, job.data, folder.part(number), part, ticket, progress.topic
+
+    tasks = [
+        Task(f"part {number} of {count}", partial(begin, number), partial(folder.committed, number))
+        for number in range(1, count + 1)
+    ]
+    try:
+        with (
+            cluster.receive(progress.topic, progress.update),
+            closing(cluster.run(dump_part, tasks, progress.show)) as results,
+        ):
+            for task, found in results:
+                findings.add(task.name, found)
+    except BaseException:
+        folder.withdraw_tickets()
+        raise
+    progress.finish()
+    for line in findings.notes():
+        observer.note(line)
+
+
+def dump_part(
+    model: str,
+    data: str | None,
+    path: Path,
+    options: Mapping[str, Any],
+    ticket: Ticket,
+    topic: str,
+) -> tuple[str, ...] | Later:
+    """Dump a part on a worker, or go on with it; return what is noted about its values."""
+    observer = PartObserver(ticket, topic)
+    try:
+        dump_here(model, data, path, DumpOptions(**options, observer=observer))
+    except StoreInUseError as error:
+        # A worker that is cut off, or whose lock a server still holds.
+        return Later(error)
+    return tuple(observer.notes) if observer.began else ()
+
+
+@contextmanager
+def _note_unfinished(
+    store: Path, folder: PartsFolder, survey: Survey, observer: Observer
+) -> Iterator[None]:
+    """Note after a failure how many rows are safe."""
+    try:
+        yield
+    except BaseException:
+        observer.note(
+            f"{store} is not finished: {sum(map(folder.committed, folder.numbers))} of "
+            f"{sum(survey.rows.values())} rows are safe in {folder.path.name}. The same command "
+            "with `resume=True` continues from there"
+        )
+        raise
+
+
+def _merge(store: Path, folder: PartsFolder, options: DumpOptions, observer: Observer) -> Store:
+    """Merge all parts to the store; those of a store that it replaces are deleted."""
+    copy = _is_copied(store)
+    # Whatever is at the path is there with the user's consent, which an interrupted dump got.
+    replaces = options.overwrite or options.resume
+    old = list_parts(store) if replaces else []
+    silent = None if not copy else observer
+    merged = merge(folder.parts(), store, copy=copy, overwrite=replaces, observer=silent)
+    if not copy:
+        observer.note(
+            f"{store} refers to its {count_text(folder.settings.parts, 'part')} in "
+            f"{folder.path.name}: keep them, and move both together"
+        )
+    remove_parts(old)
+    folder.finish(keep=not copy)
+    return merged
