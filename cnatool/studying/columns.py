@@ -47,7 +47,7 @@ def tag_column(tag: str) -> str:
 
 
 def describe_tags(tags: Sequence[str]) -> str:
-    """Say which tags there are, for messages about one that does not exist."""
+    """List the tags that there are, for messages about one that does not exist."""
     return f"there are {list_names(tags)}" if tags else "there are no tags"
 
 
