@@ -17,6 +17,9 @@ from support.steps import in_process, steps
 from support.stores import changed_attribute
 
 import cnatool
+
+# Loaded before a test changes the limit that it imports.
+import cnatool.store.zarr.metadata
 from cnatool.dumping.preflight import Preflight
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.lock import lock_store

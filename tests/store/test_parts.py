@@ -287,7 +287,9 @@ def test_other_dumps_share_its_inputs(here: Parts) -> None:
     assert cnatool.score(later.path, inputs=whole.path).splits == cnatool.score(own.path).splits
 
 
-def test_it_cannot_be_resumed_as_a_dump(here: Parts) -> None:
-    merged(here)
+def test_a_dump_that_resumes_it_leaves_it_alone(here: Parts) -> None:
+    notes, before = Notes(), merged(here).record
+    assert here.dump("merged.zarr", resume=True, observer=notes).record == before
+    assert notes.texts[-1].endswith("merged.zarr is complete: there is nothing left to do")
     with pytest.raises(cnatool.UsageError, match="was started by another dump"):
-        here.dump("merged.zarr", resume=True, observer=Notes())
+        here.dump("merged.zarr", resume=True, batch_size=32)
