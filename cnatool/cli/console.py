@@ -87,7 +87,8 @@ def note_next(store: Store) -> None:
     """
     part = store.record.part
     if part:
-        note(f"next, once all {part.count} parts are there: cnatool merge PART… -o STORE")
+        once = f", once all {part.count} parts are there" if part.count > 1 else ""
+        note(f"next{once}: cnatool merge PART… -o STORE")
         return
     every = "" if store.layers else " --set layers=all"
     note(f"next: cnatool score {quote_for_shell(store.path)}{every}")
@@ -282,6 +283,6 @@ class ConsoleObserver:
                 name = shorten(printable(split), _LONGEST_NAME)
                 self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)
-        elif done == rows or now - self._last_line >= _LINE_SECONDS:
+        elif (done == rows and rows) or now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             note(f"{split}: {done} of {rows}" + (f", {rate}" if rate else ""))

@@ -12,7 +12,7 @@ from cnatool._util.text import count_text
 from cnatool.data.wrappers import RowRange
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
-from cnatool.records.parts import PartRecord
+from cnatool.records.parts import PartRecord, describe_rows
 from cnatool.store.chunks import commit_rows
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import Source
     from cnatool.records.store import StoreRecord
 
-# Units of rows of each part, if there are enough rows: parts then differ by a fourth at most.
+# Units of rows of each part on average, if there are enough rows.
 _UNITS = 4
 # Samples of each split that show whether two parts are of the same data.
 _FIRST_SAMPLES = 8
@@ -127,13 +127,8 @@ def _count_units(rows: Sequence[int], unit: int) -> int:
 
 def describe_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
     """Describe which of all rows a part has; ``rows`` are its own by split."""
-    ranges = [
-        f"rows {part.first[name]:,} to {part.first[name] + length - 1:,} of {part.rows[name]:,} "
-        f"of {name}"
-        for name, length in rows.items()
-        if length
-    ]
-    yield f"{part}: {' and '.join(ranges) or 'no rows, because others have all'}"
-    if not ranges:
+    empty = not any(rows.values())
+    yield f"{part}: {describe_rows(part, rows)}{'; the other parts have all' * empty}"
+    if empty:
         samples = count_text(sum(part.rows.values()), "sample")
         yield f"{samples} cannot be divided into {part.count} parts; merge takes the empty ones too"

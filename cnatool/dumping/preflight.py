@@ -167,7 +167,8 @@ def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
 
 def _describe_whole(whole: WholeEstimate) -> str:
     samples = count_text(sum(whole.samples.values()), "sample")
-    text = f"all {whole.parts} parts: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
+    parts = f"all {whole.parts} parts" if whole.parts > 1 else "the only part"
+    text = f"{parts}: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
     if whole.total_seconds < _SHORT_SECONDS:
         return text
     return (

@@ -68,13 +68,26 @@ def parse_part(part: str | tuple[int, int]) -> tuple[int, int]:
     try:
         number, count = map(int, part.split("/") if isinstance(part, str) else part)
     except (TypeError, ValueError):
-        raise UsageError(f"`part={part!r}`: a number of a part, as in 3/16.") from None
-    if not 1 <= number <= count <= MOST_PARTS:
+        raise UsageError(f"`part={part!r}` is not K/N, as in 3/16.") from None
+    if not 1 <= count <= MOST_PARTS:
+        raise UsageError(f"`part={number}/{count}`: a dump has from 1 to {MOST_PARTS:,} parts.")
+    if not 1 <= number <= count:
         raise UsageError(
-            f"`part={number}/{count}`: parts are numbered from 1/{max(1, count)}, and there are "
-            f"at most {MOST_PARTS:,}."
+            f"`part={number}/{count}`: there is no part {number} of {count}. Parts are numbered "
+            f"from 1 to {count}."
         )
     return number, count
+
+
+def describe_rows(part: PartRecord, rows: Mapping[str, int]) -> str:
+    """Describe which rows of the whole dump a part has; ``rows`` are its own by split."""
+    ranges = [
+        f"rows {part.first[name]:,} to {part.first[name] + length - 1:,} of {part.rows[name]:,} "
+        f"of {name}"
+        for name, length in rows.items()
+        if length
+    ]
+    return " and ".join(ranges) or "no rows"
 
 
 def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:

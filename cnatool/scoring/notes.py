@@ -13,10 +13,12 @@ from cnatool.metrics.area_stretches import WHOLE
 from cnatool.metrics.cna import resampled_units
 from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
+from cnatool.records.parts import describe_rows
 from cnatool.scoring.train_test import UNNAMED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
@@ -80,10 +82,12 @@ def layer_notes(
 
 
 def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
+    yield from _part_notes(splits.values())
     taken = [
         f"{len(split):,} of {count_text(split.record.available, 'sample')} of {name}"
         for name, split in splits.items()
         if split.record.complete
+        and not split.store.record.part
         and split.record.available is not None
         and len(split) + len(split.record.skipped) < split.record.available
     ]
@@ -102,6 +106,18 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
     ]
     if skipped:
         yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
+
+
+def _part_notes(splits: Iterable[Split]) -> Iterator[str]:
+    """Yield which rows are scored of each store that is a part of a dump."""
+    found: dict[Path, list[Split]] = {}
+    for split in splits:
+        found.setdefault(split.store.path, []).append(split)
+    for path, scored in found.items():
+        part = scored[0].store.record.part
+        if part:
+            rows = describe_rows(part, {split.name: len(split) for split in scored})
+            yield f"{path.name} is {part} of a dump, so this is a score of {rows}"
 
 
 def _skipped_text(name: str, skipped: int, samples: int) -> str:

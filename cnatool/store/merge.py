@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from cnatool.records.store import StoreRecord
     from cnatool.store.store import Split, Store
 
-# Numbers of parts that a message lists.
-_LISTED = 5
-
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -122,8 +119,8 @@ def merge(
                 StoreWriter(path, merged, under=new).close()
     if not copy:
         observer.note(
-            f"{path} refers to its {count_text(len(found), 'part')}: keep them, and move all "
-            "together"
+            f"{path} refers to its {count_text(len(found), 'part')}: keep "
+            f"{'it' if len(found) == 1 else 'them'}, and move all together"
         )
     return open_store(path)
 
@@ -142,6 +139,7 @@ def _read_parts(paths: Sequence[Path]) -> tuple[list[_Part], StoreRecord]:
         if reference is None:
             reference = path, plan
         _check_same_dump(part, plan, *reference)
+        _check_same_division(next(iter(found.values()), part), part)
         number = part.record.number
         if number in found:
             raise UsageError(
@@ -209,11 +207,15 @@ def _comparable(record: StoreRecord) -> StoreRecord:
 def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: StoreRecord) -> None:
     differences = describe_differences(other_plan, plan, f"in {other}", f"in {part.path}")
     if differences is not None:
-        threads = plan.runtime is not None and plan.runtime != other_plan.runtime
+        advice = ""
+        if plan.runtime is not None and other_plan.runtime is not None:
+            if plan.runtime.threads != other_plan.runtime.threads:
+                advice = ", and the same `threads` for all, on machines with any processors"
+            elif plan.runtime.batch_size != other_plan.runtime.batch_size:
+                advice = ", and the same `batch_size` for all"
         raise UsageError(
             f"{part.path} and {other} are not parts of one dump: {differences}. Dump the one that "
-            "differs again, with the model, data, options and versions of the others"
-            + ("; `threads=N` is the same on machines with different processors." * threads or ".")
+            f"differs again, with the model, data, options and versions of the others{advice}."
         )
 
 
@@ -225,30 +227,36 @@ def _check_same_data(part: _Part, other: _Part) -> None:
         )
 
 
+def _check_same_division(first: _Part, part: _Part) -> None:
+    """Make sure that two parts divide the same rows into as many parts."""
+    if (part.record.count, part.record.rows) != (first.record.count, first.record.rows):
+        whole = [
+            " and ".join(f"{rows:,} rows of {name}" for name, rows in each.record.rows.items())
+            for each in (first, part)
+        ]
+        raise UsageError(
+            f"{first.path} is {first.record} ({whole[0]}), and {part.path} is {part.record} "
+            f"({whole[1]}): they do not divide the same rows. Merge the parts of one dump."
+        )
+
+
 def _check_complete(parts: Sequence[_Part]) -> None:
-    """Make sure that parts, in order, are all parts of one dump, and divide its rows."""
+    """Make sure that parts, in order, are all parts of one dump, without gaps in its rows."""
     first = parts[0]
     for part in parts[1:]:
         _check_same_data(part, first)
-        if (part.record.count, part.record.rows) != (first.record.count, first.record.rows):
-            whole = [
-                " and ".join(f"{rows:,} rows of {name}" for name, rows in each.record.rows.items())
-                for each in (first, part)
-            ]
-            raise UsageError(
-                f"{first.path} is {first.record} ({whole[0]}), and {part.path} is {part.record} "
-                f"({whole[1]}): they do not divide the same rows. Merge the parts of one dump."
-            )
     count = first.record.count
     missing = sorted({*range(1, count + 1)} - {part.record.number for part in parts})
     if missing:
-        numbers = ", ".join(map(str, missing[:_LISTED]))
-        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        advice = (
+            f"Dump it with `part={missing[0]}/{count}`"
+            if len(missing) == 1
+            else f"Dump each with its own number, such as `part={missing[0]}/{count}`"
+        )
         raise UsageError(
             f"of {count} parts, {count_text(len(missing), 'part')} "
-            f"{'is' if len(missing) == 1 else 'are'} missing: {numbers}{more}. Dump "
-            f"{'it' if len(missing) == 1 else 'them'} with `part={missing[0]}/{count}`, and name "
-            "all parts."
+            f"{'is' if len(missing) == 1 else 'are'} missing: {_ranges_text(missing)}. {advice}, "
+            "and name all parts."
         )
     done: Counter[str] = Counter()
     for part in parts:
@@ -259,6 +267,17 @@ def _check_complete(parts: Sequence[_Part]) -> None:
                     f"before it end at {done[name]:,}. Dump all parts with one version of cnatool."
                 )
             done[name] += rows
+
+
+def _ranges_text(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as Slurm takes them for an array of jobs, as in ``2-6,9``."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], number
+        else:
+            ranges.append((number, number))
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
 def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> StoreRecord:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.command import run
 from support.networks import Builder, saved
+from support.parts import Parts
 from support.recorded import record_network
 
 from cnatool.cli import console
@@ -119,3 +120,16 @@ def test_progress_is_shown_of_what_takes_long(
     assert capsys.readouterr().err == (
         "interval of CNA, train: 20 of 1000\ninterval of CNA, train: 1000 of 1000\n"
     )
+
+
+def test_a_part_is_not_said_to_be_the_first_rows(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, 100, 60)
+    parts.dump("p2.zarr", part=(2, 3), limit=96, batch_size=1)
+    rows = "rows 56 to 95 of 96 of train and rows 0 to 15 of 60 of test"
+    for command in ("score", "layers"):
+        said = run(command, "p2.zarr", cwd=tmp_path).stdout
+        assert f"note: p2.zarr is part 2 of 3 of a dump, so this is a score of {rows}\n" in said
+        assert "the first" not in said
+    said = run("inspect", "p2.zarr", cwd=tmp_path).stdout
+    assert f"part 2 of 3 of a dump: {rows}; `cnatool merge` makes one store of all parts\n" in said
+    assert "split train: 40 rows, labels" in said

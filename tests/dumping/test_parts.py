@@ -120,7 +120,7 @@ def test_more_parts_than_rows_can_fill(here: Parts) -> None:
     assert empty == 9
     said = [text for text in notes.texts if "no rows" in text]
     assert len(said) == 9
-    assert said[0].endswith("of 40: no rows, because others have all")
+    assert said[0].endswith("of 40: no rows; the other parts have all")
     assert "483 samples cannot be divided into 40 parts; merge takes the empty ones too" in (
         notes.texts
     )
@@ -150,12 +150,12 @@ def test_held_out_and_limited_rows_are_divided_alike(here: Parts) -> None:
 @pytest.mark.parametrize(
     ("part", "text"),
     [
-        ("0/4", r"`part=0/4`: parts are numbered from 1/4"),
-        ("5/4", r"`part=5/4`: parts are numbered from 1/4"),
-        ("4", r"`part='4'`: a number of a part, as in 3/16"),
-        ("a/b", r"`part='a/b'`: a number of a part, as in 3/16"),
-        ((1, 2, 3), r"`part=\(1, 2, 3\)`: a number of a part"),
-        ((1, 10**6), r"there are at most 100,000"),
+        ("0/4", r"`part=0/4`: there is no part 0 of 4\. Parts are numbered from 1 to 4"),
+        ("5/4", r"`part=5/4`: there is no part 5 of 4\."),
+        ("4", r"`part='4'` is not K/N, as in 3/16"),
+        ("a/b", r"`part='a/b'` is not K/N, as in 3/16"),
+        ((1, 2, 3), r"`part=\(1, 2, 3\)` is not K/N"),
+        ((1, 10**6), r"a dump has from 1 to 100,000 parts"),
     ],
 )
 def test_what_is_no_part_is_refused(part: Any, text: str, here: Parts) -> None:

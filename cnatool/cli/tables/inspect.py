@@ -14,6 +14,7 @@ from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
+from cnatool.records.parts import describe_rows
 from cnatool.store.format_table import hidden_path
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _print_origin(store: Store, *, every: bool) -> None:
     if aside.exists():
         print_line(f"until it is finished, the store that it replaces is kept as {aside}")
     if record.part:
-        print_line(f"{record.part} of a dump; `cnatool merge` makes one store of all")
+        rows = describe_rows(record.part, {n: split.rows for n, split in record.splits.items()})
+        print_line(f"{record.part} of a dump: {rows}; `cnatool merge` makes one store of all parts")
     if record.parts:
         count = count_text(len(record.parts), "part")
         print_line(f"merged from {count}, the first {printable(record.parts[0].store)}")
@@ -122,7 +124,11 @@ def _rows_text(split: Split) -> str:
     text = count_text(len(split), "row")
     if not record.complete:
         text = f"{len(split):,} of {record.rows:,} rows, unfinished"
-    elif record.available is not None and record.rows < record.available:
+    elif (
+        record.available is not None
+        and record.rows < record.available
+        and not split.store.record.part
+    ):
         text = f"{record.rows:,} of {count_text(record.available, 'sample')}"
     if record.skipped:
         text += f", {len(record.skipped):,} skipped"
