@@ -74,7 +74,7 @@ def _tag_lines(settings: StudySettings) -> Iterator[str]:
         fixed = f"; {', '.join(settings.held)} held fixed" if settings.held else ""
         yield f"hyperparameters: {', '.join(settings.hyperparameters)}{fixed}"
     elif settings.not_hyperparameters:
-        yield "no tag is a hyperparameter, so there is no Ψ, K and sign error"
+        yield "no tag is a hyperparameter, so there is no Ψ, K or sign error"
     if settings.not_hyperparameters:
         tags = ", ".join(f"{tag} ({why})" for tag, why in settings.not_hyperparameters.items())
         yield f"no hyperparameters: {tags}"
