@@ -155,20 +155,23 @@ def _common_splits(first: Store, second: Store, split: str | None) -> list[str]:
 
 
 def _splits_with_rows(first: Store, second: Store, splits: Sequence[str]) -> list[str]:
-    """Return the splits of which neither store still waits for its first row."""
-    for store in (first, second):
-        if all(_is_empty(store.splits[name]) for name in splits):
-            raise MetricError(explain_missing_rows(store))
-    pairs = {name: (first.splits[name], second.splits[name]) for name in splits}
-    names = [name for name, pair in pairs.items() if not any(map(_is_empty, pair))]
+    """Return the splits of which both stores have rows."""
+    names = [name for name in splits if len(first.splits[name]) and len(second.splits[name])]
     if not names:
-        raise MetricError(f"{explain_missing_rows(first)} {explain_missing_rows(second)}")
+        unfinished = [
+            store
+            for store in (first, second)
+            if not all(
+                store.splits[name].record.complete or len(store.splits[name]) for name in splits
+            )
+        ]
+        if unfinished:
+            raise MetricError(" ".join(map(explain_missing_rows, unfinished)))
+        raise MetricError(
+            f"there is nothing to compare: {first.path} and {second.path} do not both have rows of "
+            f"{' or '.join(splits)}."
+        )
     return names
-
-
-def _is_empty(split: Split) -> bool:
-    """Whether an unfinished split has no row yet, so that there is nothing to compare."""
-    return not split.record.complete and not len(split)
 
 
 def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:

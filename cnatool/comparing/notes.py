@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def note_missing_rows(first: Store, second: Store, empty: Sequence[str]) -> Iterator[str]:
-    """Yield which store is not finished, and which splits have no rows to compare yet."""
+    """Yield which store is not finished, and which splits have no rows to compare."""
     yield from filter(None, map(describe_missing_rows, (first, second)))
     for name in empty:
-        stores = [str(store.path) for store in (first, second) if not len(store.splits[name])]
+        stores = [store for store in (first, second) if not len(store.splits[name])]
         have = "have" if len(stores) > 1 else "has"
-        yield f"split {name} is not compared: {' and '.join(stores)} {have} no rows of it yet"
+        # A complete split is empty in a part of a dump that has rows of other splits alone.
+        yet = "" if all(store.splits[name].record.complete for store in stores) else " yet"
+        paths = " and ".join(str(store.path) for store in stores)
+        yield f"split {name} is not compared: {paths} {have} no rows of it{yet}"
 
 
 def note_other_splits(first: Store, second: Store) -> Iterator[str]:

@@ -128,8 +128,9 @@ def plot(
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"`figure` {figure}: there is no such figure; there are {names}.")
     input_stores = as_paths(inputs)
-    omissions = Omissions(Silent() if observer is None else observer, strict=strict)
     kinds = [row.kind for row in rows]
+    observer = Silent() if observer is None else observer
+    omissions = Omissions(observer, strict=strict)
     kind, sources = _open_sources(source, kinds, input_stores, observer, omissions)
     row = next((row for row in rows if row.kind == kind), None)
     if row is None:
@@ -155,7 +156,7 @@ def plot(
     )
     _check_options(options, row)
     chart = _draw(row, sources, options, omissions)
-    if kind == "store" and observer is not None:
+    if kind == "store":
         test_stores = [options.test] if isinstance(options.test, Store) else []
         _note_unfinished([*sources, *test_stores], omissions, observer)
     if omissions.stores:
@@ -215,7 +216,7 @@ def _open_sources(
     source: Source | Iterable[Source],
     kinds: Sequence[SourceKind],
     inputs: tuple[Path, ...],
-    observer: Observer | None,
+    observer: Observer,
     omissions: Omissions,
 ) -> tuple[SourceKind, list[Any]]:
     """Open one study, trajectory or landscape, or stores.
@@ -231,7 +232,7 @@ def _open_sources(
         raise UsageError("there is nothing to draw: give a store, or the folder of a study.")
     results = [_list_kinds(place) for place in places]
     if not any(results):
-        return "store", _open_stores(places, inputs, omissions)
+        return "store", _open_stores(places, inputs, observer, omissions)
     if len(places) > 1:
         raise UsageError(
             "a figure is of one study, trajectory or landscape, or of stores: give one of them."
@@ -249,7 +250,7 @@ def _list_kinds(place: Source) -> list[ResultKind]:
 
 
 def _open_stores(
-    places: Sequence[Source], inputs: tuple[Path, ...], omissions: Omissions
+    places: Sequence[Source], inputs: tuple[Path, ...], observer: Observer, omissions: Omissions
 ) -> list[Store]:
     """Open the stores at some places; of several, leave out those that cannot be opened."""
     unopened: list[Store | Path] = []
@@ -257,13 +258,14 @@ def _open_stores(
         if isinstance(place, Store):
             unopened.append(place)
         elif isinstance(place, str | Path):
-            paths, rejected = find_stores([place])
-            if rejected and len(places) == 1 and not paths:
-                raise UsageError(
-                    f"{rejected[0].path}: {rejected[0].reason}, and no result of a study."
-                )
-            omissions.extend(rejected)
-            unopened += paths
+            found = find_stores([place], named_parts=True)
+            if found.rejected and len(places) == 1 and not found.stores:
+                first = found.rejected[0]
+                raise UsageError(f"{first.path}: {first.reason}. No result of a study is there.")
+            omissions.extend(found.rejected)
+            for text in found.notes:
+                observer.note(text)
+            unopened += found.stores
         if len(unopened) > _MOST_STORES:
             raise UsageError(
                 f"{place}: more than {_MOST_STORES} stores are too many for one picture. Name some "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
+from cnatool._util.local_paths import real_path
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
@@ -116,11 +117,14 @@ def is_store(path: Path) -> bool:
 
 def holds_store(path: Path) -> bool:
     """Whether a path contains a store rather than other Zarr or HDF5 data."""
-    folder = path.is_dir() and (path / "zarr.json").is_file()
-    zipped = path.name.endswith(".zarr.zip")
-    # A pipe cannot be read twice.
-    if not (folder or (path.is_file() and (zipped or is_hdf5(path)))):
-        return False
+    if isinstance(path, ObjectURL):
+        if path.suffix != ".zarr":
+            return False
+    elif not (path.is_dir() and (path / "zarr.json").is_file()):
+        # A pipe cannot be read twice.
+        zipped = path.name.endswith(".zarr.zip")
+        if not (path.is_file() and (zipped or is_hdf5(path))):
+            return False
     try:
         return detect_format(path).open(path).attribute() is not None
     except (NotAStoreError, StoreDamagedError):
@@ -129,7 +133,7 @@ def holds_store(path: Path) -> bool:
 
 def find_store_around(path: Path) -> Path | None:
     """Return the store at a path, or around it; None if there is none."""
-    return next((p for p in (path, *path.absolute().parents) if holds_store(p)), None)
+    return next((p for p in (path, *real_path(path).parents) if holds_store(p)), None)
 
 
 def find_metadata_faults(path: Path) -> Iterator[tuple[str, str]]:

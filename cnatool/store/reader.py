@@ -90,6 +90,13 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     return store
 
 
+def open_silently(path: Path) -> Store:
+    """Open a store without its warnings, which its readers receive."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        return open_store(path)
+
+
 def _warn_of_journal(path: Path, rows: str, *, complete: bool = False) -> None:
     """Warn that a damaged journal is ignored, so that the last commit may be missing."""
     if path.is_file() and (problem := find_journal_fault(follow_link(path))) is not None:

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import errno
 import os
-import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnatool._util.files import sync
 from cnatool._util.links import check_no_links, is_link
 from cnatool._util.urls import ObjectURL
-from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
+from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
 from cnatool.records.layout import split_arrays
-from cnatool.store.format_table import format_by_name, hidden_path
+from cnatool.store.format_table import find_store_around, format_by_name, hidden_path
+from cnatool.store.reader import open_silently
 from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ def advise_beginning_anew(path: Path) -> str:
 
 
 def check_folder(path: Path) -> None:
-    """Make sure that the folder of a new store exists; a bucket has no folders."""
+    """Make sure that the folder of a new store exists and lies in no store.
+
+    A bucket has no folders.
+    """
+    if (around := find_store_around(path.parent)) is not None:
+        raise NotAStoreError(f"{path} lies inside the store {around}. Name another path.")
     if not isinstance(path, ObjectURL) and not path.parent.is_dir():
         raise NotAStoreError(f"{path.parent}: no such folder. Create it, or name another path.")
 
@@ -97,7 +102,7 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
 def _is_without_rows(path: Path) -> bool:
     """Whether a path contains a store whose dump was killed before its first commit of rows."""
     try:
-        return not any(map(len, _open_silently(path).splits.values()))
+        return not any(map(len, open_silently(path).splits.values()))
     except CnatoolError:
         return False
 
@@ -115,7 +120,7 @@ def count_committed_rows(path: Path) -> int | None:
     The store is read for it: an interruption may come right after a commit.
     """
     try:
-        return sum(map(len, _open_silently(path).splits.values()))
+        return sum(map(len, open_silently(path).splits.values()))
     except NotAStoreError:
         return 0
     except CnatoolError:
@@ -163,15 +168,6 @@ def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     return f"{path} was being replaced when its writer was killed. The old store is {shown}"
 
 
-def _open_silently(path: Path) -> Store:
-    """Open a store without its warnings, which its readers receive."""
-    from cnatool.store.reader import open_store
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StoreWarning)
-        return open_store(path)
-
-
 def _is_ours(form: Format, path: Path) -> bool:
     """Whether a hidden name contains a store or part of one, and nothing else."""
     return not is_link(path) and form.is_part(path)
@@ -188,7 +184,7 @@ def _has_no_row(form: Format, path: Path) -> bool:
 
 def _is_finished(path: Path) -> bool:
     try:
-        return _open_silently(path).record.complete
+        return open_silently(path).record.complete
     except CnatoolError:
         return False
 
@@ -196,7 +192,7 @@ def _is_finished(path: Path) -> bool:
 def _is_whole(path: Path) -> bool:
     """Whether the first and the last committed row of each array of a store can be read."""
     try:
-        _read_ends(_open_silently(path))
+        _read_ends(open_silently(path))
     except CnatoolError:
         return False
     return True

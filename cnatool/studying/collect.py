@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cnatool._util.files import replace_atomically
+from cnatool._util.text import printable
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
@@ -24,12 +25,12 @@ from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.cluster import StorePair, score_on_cluster
 from cnatool.studying.columns import list_measures
-from cnatool.studying.find import find_stores, name_stores
+from cnatool.studying.find import find_stores, name_stores, refuse_part
 from cnatool.studying.omissions import UNUSABLE, Omissions
 from cnatool.studying.results import UndefinedMeasure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from distributed import Client
 
@@ -65,11 +66,28 @@ class Collection:
     networks: list[ScoredNetwork]
     omissions: Omissions
     reused: int  # networks whose scores had been kept
+    notes: tuple[str, ...]  # on what was found at the places
 
     def count_undefined(self) -> list[UndefinedMeasure]:
         """Count the networks for which a measure is undefined, by measure and reason."""
         counts = Counter(pair for network in self.networks for pair in network.reasons.items())
         return [UndefinedMeasure(*pair, number) for pair, number in counts.items()]
+
+    def note_copies(self) -> Iterator[str]:
+        """Yield a note if several stores are of one network and the same samples."""
+        first: dict[tuple[object, ...], str] = {}
+        copies = []
+        for network in self.networks:
+            content = (network.model, *network.fingerprints.items(), *network.values.items())
+            original = first.setdefault(content, network.id)
+            if original != network.id:
+                copies.append(f"{network.id} and {original}")
+        if copies:
+            more = f", and {len(copies) - 1} more" if len(copies) > 1 else ""
+            yield (
+                f"the same network counts twice: {printable(copies[0])} have the same model, "
+                f"samples and scores{more}. Leave copies out"
+            )
 
 
 def collect(
@@ -99,9 +117,9 @@ def collect(
     without = Convention.named(convention.name, {**NO_RESAMPLES, **convention.overrides})
     convention = convention.without_resamples()
     omissions = Omissions(observer, strict=strict)
-    stores, rejected = find_stores(places)
-    omissions.extend(rejected)
-    ids = name_stores(stores)
+    found = find_stores(places)
+    omissions.extend(found.rejected)
+    ids = name_stores(found.stores)
     networks: list[ScoredNetwork] = []
     reused = 0
     input_stores = as_paths(inputs)
@@ -109,7 +127,7 @@ def collect(
     computed: dict[Path, ScoreResult | Exception] = {}
     if client is not None:
         missing: dict[StorePair, str | None] = {}
-        for path in stores:
+        for path in found.stores:
             # An error in a store is reported in its turn.
             with suppress(*UNUSABLE):
                 store, test_store = open_pair(path)
@@ -123,7 +141,7 @@ def collect(
             computed[pair.path], key = score, missing[pair]
             if cache is not None and key is not None and isinstance(score, ScoreResult):
                 cache.put(key, score)
-    for done, (path, name) in enumerate(zip(stores, ids, strict=True), start=1):
+    for done, (path, name) in enumerate(zip(found.stores, ids, strict=True), start=1):
         key, kept, network = None, None, None
         with omissions.catch(path):
             store, test_store = open_pair(path)
@@ -142,20 +160,20 @@ def collect(
             elif cache is not None and key is not None:
                 cache.put(key, network.score)
         if client is None:
-            observer.progress(_NETWORKS, done, len(stores))
+            observer.progress(_NETWORKS, done, len(found.stores))
     if cache is not None and cache.damaged:
         many = len(cache.damaged)
         observer.note(
             f"{many} kept score{'s' * (many > 1)} did not match the checksum and "
             f"{'were' if many > 1 else 'was'} computed again (the first: {cache.damaged[0]})"
         )
-    return Collection(convention, ids, networks, omissions, reused)
+    return Collection(convention, ids, networks, omissions, reused, found.notes)
 
 
 def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
     """Read the tags of all stores that can be opened, by the stores' ids."""
     tags: dict[str, Mapping[str, str]] = {}
-    paths, _ = find_stores(places)
+    paths = find_stores(places).stores
     for name, path in zip(name_stores(paths), paths, strict=True):
         # An error in a store is reported when it is scored.
         with suppress(*UNUSABLE):
@@ -179,13 +197,9 @@ def _open_pair(
 
 
 def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:
-    """Open a store; raise `MetricError` unless it has all of its rows."""
+    """Open a store; raise `MetricError` unless it has all rows of its network."""
     store = open_store(path, inputs)
-    if store.record.part:
-        raise MetricError(
-            f"{path} is {store.record.part} of a dump, with a range of its rows. Name the store "
-            "that all parts are merged to, and keep the parts in a folder of their own."
-        )
+    refuse_part(store)
     if not store.record.complete:
         raise MetricError(explain_missing_rows(store))
     return store

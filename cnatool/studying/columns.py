@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import list_names
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cnatool.metrics.estimate import Estimate, ResampledEstimate
     from cnatool.metrics.norms import Baseline
@@ -42,6 +44,11 @@ _NOT_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
 def tag_column(tag: str) -> str:
     """Name the column of a tag."""
     return f"{TAG}{tag}"
+
+
+def describe_tags(tags: Sequence[str]) -> str:
+    """List the tags that there are, for messages about one that does not exist."""
+    return f"there are {list_names(tags)}" if tags else "there are no tags"
 
 
 def measure_kind(column: str) -> MeasureKind | None:
@@ -83,7 +90,7 @@ def _list_split_measures(
     yield "accuracy", split.accuracy, split.performance_reason
     yield "loss", split.loss, split.performance_reason
     for name, spread, reason in (
-        ("alpha", split.alpha, None),
+        ("alpha", split.alpha, None if split.samples else "no samples"),
         ("beta", split.beta, split.beta_reason),
     ):
         undefined = reason or f"{name} is not finite"

@@ -4,47 +4,111 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.local_paths import real_path
+from cnatool._util.text import count_text
 from cnatool._util.urls import parse_path
+from cnatool.errors import MetricError
+from cnatool.store.reader import open_silently
+from cnatool.studying.omissions import UNUSABLE
 from cnatool.studying.results import NotScored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from cnatool.records.parts import PartRecord
+    from cnatool.store.store import Store
+
 # A store's name without its suffix names the network.
 _SUFFIXES = (".zarr.zip", ".zarr", ".hdf5", ".h5")
 
 
-def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScored]]:
+@dataclass(frozen=True, slots=True)
+class FoundStores:
+    """Stores at some places.
+
+    Attributes
+    ----------
+    stores : list of Path
+        In the order of the places, those of a folder by name; each once.
+    rejected : list of NotScored
+        Folders without a store or that cannot be read, stores whose names are not UTF-8, and parts
+        of dumps that were named.
+    notes : tuple of str
+        How many parts of dumps are in the folders: they are left out, since a merged store has
+        their rows.
+    """
+
+    stores: list[Path]
+    rejected: list[NotScored]
+    notes: tuple[str, ...]
+
+
+def find_stores(places: Iterable[str | Path], *, named_parts: bool = False) -> FoundStores:
     """Find the stores at the given paths, each a store or a folder to search.
 
-    Returns
-    -------
-    list of Path
-        In the order of the places, those of a folder by name; each once. A place that is not a
-        folder is returned unchecked.
-    list of NotScored
-        Folders without a store or that cannot be read, and stores whose names are not UTF-8.
+    A place that is not a folder is taken as a store, whether it is one or not; with `named_parts`
+    also if it is a part of a dump.
     """
     stores: dict[Path, Path] = {}
     rejected = []
+    parts: set[Path] = set()
     for place in map(parse_path, places):
         paths = [place]
         if _is_folder(place) and not _is_zarr(place):
             unreadable: list[NotScored] = []
-            paths = list(_search(place, {real_path(place)}, unreadable))
+            found = list(_search(place, {real_path(place)}, unreadable))
+            paths = [path for path in found if _find_part(path) is None]
+            parts |= {real_path(path) for path in found} - {real_path(path) for path in paths}
             if not paths and not unreadable:
-                unreadable = [NotScored(_path_text(place), "no store is in this folder")]
+                only = "only parts of dumps are in this folder: merge the parts of each dump"
+                reason = only if found else "no store is in this folder"
+                unreadable = [NotScored(_path_text(place), reason)]
             rejected += unreadable
+        elif not named_parts and (part := _find_part(place)) is not None:
+            rejected.append(NotScored(_path_text(place), _explain_part(part)))
+            continue
         for path in paths:
             if _path_text(path) != str(path):
                 rejected.append(NotScored(_path_text(path), "its name is not UTF-8, so rename it"))
             else:
                 stores.setdefault(real_path(path), path)
-    return list(stores.values()), rejected
+    notes = (_note_parts(len(parts)),) if stores and parts else ()
+    return FoundStores(list(stores.values()), rejected, notes)
+
+
+def refuse_part(store: Store) -> None:
+    """Raise `MetricError` if a store is a part of a dump, and so has some samples of a network."""
+    part = store.record.part
+    if part is not msgspec.UNSET:
+        raise MetricError(f"{store.path}: {_explain_part(part)}.")
+
+
+def _find_part(path: Path) -> PartRecord | None:
+    """Read which part of a dump a store is; None if it is whole, or cannot be opened."""
+    try:
+        part = open_silently(path).record.part
+    except UNUSABLE:
+        # The error is reported when the store is scored.
+        return None
+    return None if part is msgspec.UNSET else part
+
+
+def _explain_part(part: PartRecord) -> str:
+    return f"it is {part} of a dump: merge all parts, and name the merged store"
+
+
+def _note_parts(parts: int) -> str:
+    dumps, are = ("a dump", "is") if parts == 1 else ("dumps", "are")
+    return (
+        f"{count_text(parts, 'part')} of {dumps} {are} left out: a dump counts once its parts are "
+        "merged"
+    )
 
 
 def _is_zarr(folder: Path) -> bool:

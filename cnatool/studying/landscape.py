@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import ConventionFields
     from cnatool.store.store import Store
+    from cnatool.studying.find import FoundStores
     from cnatool.studying.minibatch import Minibatch
     from cnatool.studying.series import Series
     from cnatool.studying.statistics.plane import Plane
@@ -133,7 +134,8 @@ def landscape(
     fields = named.fields
     observer = Silent() if observer is None else observer
     omissions = Omissions(observer, strict=strict)
-    opened = _open_stores(stores, as_paths(inputs), order, by, omissions)
+    found = find_stores([stores] if isinstance(stores, str | Path) else stores)
+    opened = _open_stores(found, as_paths(inputs), order, by, omissions)
     usable = {i: store for i, (_, store) in enumerate(opened) if store is not None}
     _check_points(len(usable), omissions)
     whole = order_checkpoints(
@@ -170,7 +172,7 @@ def landscape(
         points=tuple(_make_points(series, names, paths, plane, beta, correlate)),
         grid_size=grid,
         grid=tuple(_make_grid(plane, beta, grid, correlate)),
-        notes=tuple(_write_notes(series, minibatch, samples)),
+        notes=(*found.notes, *_write_notes(series, minibatch, samples)),
         not_scored=tuple(omissions.stores),
     )
     points_frame, grid_frame = _build_frames(result)
@@ -181,7 +183,7 @@ def landscape(
 
 
 def _open_stores(
-    places: str | Path | Iterable[str | Path],
+    found: FoundStores,
     inputs: tuple[Path, ...],
     order: str | None,
     by: str | None,
@@ -191,10 +193,9 @@ def _open_stores(
 
     Stores that have no place in the series are left out altogether.
     """
-    paths, rejected = find_stores([places] if isinstance(places, str | Path) else places)
-    omissions.extend(rejected)
+    omissions.extend(found.rejected)
     opened: list[tuple[str, Store | None]] = []
-    for path, name in zip(paths, name_stores(paths), strict=True):
+    for path, name in zip(found.stores, name_stores(found.stores), strict=True):
         store = None
         with omissions.catch(path):
             store = open_store(path, inputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool._util.text import list_names, natural_order, printable
 from cnatool.errors import DataError, UsageError
+from cnatool.studying.columns import describe_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -158,8 +159,7 @@ class _Stores(NamedTuple):
         ]
         if len(without) == len(self.names):
             raise UsageError(
-                f"`{parameter}` {tag}: no store has this tag; there are "
-                f"{list_names(self.list_tags())}."
+                f"`{parameter}` {tag}: no store has this tag; {describe_tags(self.list_tags())}."
             )
         if without:
             raise UsageError(

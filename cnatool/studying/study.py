@@ -20,7 +20,7 @@ from cnatool.studying.analysis import (
     group_networks,
     to_arrays,
 )
-from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
+from cnatool.studying.columns import TAG, TARGETS, describe_tags, is_variant, tag_column
 from cnatool.studying.hyperparameters import HyperparameterTags, select_hyperparameters
 from cnatool.studying.results import StudyResult, StudySettings
 
@@ -227,7 +227,7 @@ def _select_tags(
         for tag in names:
             if tag is not None and tag not in tags:
                 raise UsageError(
-                    f"`{parameter}` {tag}: no network has this tag; there are {list_names(tags)}."
+                    f"`{parameter}` {tag}: no network has this tag; {describe_tags(tags)}."
                 )
     if cluster is not None:
         without = networks.filter(networks[tag_column(cluster)].is_null())
@@ -303,7 +303,7 @@ def _analyse(
         hyperparameters=tuple(beyond),
         differences=tuple(differences),
         bins=tuple(bin_networks(arrays)),
-        notes=tuple(_write_notes(networks, settings)),
+        notes=tuple(_write_notes(networks, collection, settings)),
     )
 
 
@@ -325,7 +325,12 @@ def _select_comparisons(
     return list(dict.fromkeys(compare))
 
 
-def _write_notes(networks: polars.DataFrame, settings: StudySettings) -> Iterator[str]:
+def _write_notes(
+    networks: polars.DataFrame, collection: Collection | None, settings: StudySettings
+) -> Iterator[str]:
+    if collection is not None:
+        yield from collection.notes
+        yield from collection.note_copies()
     if settings.cluster is None and settings.resamples:
         yield (
             "each network counts as independent; if some are not, such as checkpoints of one run, "

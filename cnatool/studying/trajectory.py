@@ -142,7 +142,7 @@ def trajectory(
         by=by,
         runs=runs,
         not_scored=tuple(collection.omissions.stores),
-        notes=tuple(_write_notes(networks, series)),
+        notes=(*collection.notes, *_write_notes(networks, series)),
     )
     steps = _build_steps_frame(networks, series.checkpoints)
     errors = _build_error_frame(runs)

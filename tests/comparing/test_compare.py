@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 from support.command import run
+from support.parts import Parts
 
 import cnatool
 from cnatool.errors import MetricError, UsageError
@@ -322,3 +323,26 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(document.stdout)
     jsonschema.validate(found, json.loads(schema_text("compare")))
     assert found["same"] is False
+
+
+def test_a_split_of_which_a_part_has_no_rows_is_not_compared(tmp_path: Path) -> None:
+    here = Parts(tmp_path)
+    whole = here.dump("whole.zarr").path
+    train, *_, test = here.parts(5)
+    found = cnatool.compare(train, whole)
+    assert list(found.splits) == ["train"]
+    assert f"split test is not compared: {train} has no rows of it" in found.notes
+    assert "split test has 0 rows and 150" in found.differences
+    again = cnatool.compare(train, train)
+    assert (again.same, list(again.splits)) == (True, ["train"])
+    assert f"split test is not compared: {train} and {train} have no rows of it" in again.notes
+    nothing = (
+        r"nothing to compare: .*p1\.zarr and .*p5\.zarr do not both have rows of train or test"
+    )
+    with pytest.raises(MetricError, match=nothing):
+        cnatool.compare(train, test)
+    with pytest.raises(MetricError, match="do not both have rows of test"):
+        cnatool.compare(train, whole, split="test")
+    result = run("compare", train.name, whole.name, cwd=tmp_path, code=1)
+    assert "train: " in result.stdout
+    assert "\ntest: " not in result.stdout

@@ -93,6 +93,19 @@ def test_other_commands(bucket: Bucket, here: Path) -> None:
     same(bucket, "again.zarr", here)
 
 
+def test_no_store_is_written_inside_another(bucket: Bucket, here: Path) -> None:
+    url = bucket.upload(here / "local.zarr", "s.zarr")
+    keys = bucket.list()
+    for inside in (bucket / "s.zarr/sub.zarr", bucket / "s.zarr/splits/train/sub.zarr"):
+        for write in (dump, lambda folder, store: cnatool.convert(url, store)):
+            with pytest.raises(NotAStoreError, match=f"lies inside the store {url}. Name another"):
+                write(here, inside)
+    assert bucket.list() == keys
+    # A name alone makes no store.
+    dump(here, bucket / "runs.zarr/s.zarr")
+    same(bucket, "runs.zarr/s.zarr", here)
+
+
 def test_stores_move_between_a_disk_and_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
     truth = write_store(tmp_path / "s.zarr")
     url = bucket.upload(tmp_path / "s.zarr", "up.zarr")

@@ -201,14 +201,6 @@ def test_metadata_of_parts_are_verified(here: Parts) -> None:
     assert re.match(r"of part 3 \(.*/p3\.zarr\): zarr\.json cannot be read", fault.problem)
 
 
-def test_a_part_is_no_network_of_a_study(here: Parts) -> None:
-    merged(here, 2)
-    here.dump("other.zarr", model="other.onnx")
-    text = r"p1\.zarr is part 1 of 2 of a dump, with a range of its rows\. Name the store that all"
-    result = run("study", "merged.zarr", "other.zarr", "p1.zarr", cwd=here.folder, code=1)
-    assert re.search(text, " ".join(result.stderr.split()))
-
-
 def test_a_part_made_of_parts_is_none(here: Parts) -> None:
     store = merged(here)
     inner = here.folder / "p1.zarr"

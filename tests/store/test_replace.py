@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.parts import Parts, tree
 from support.steps import ended_at_step, in_process, steps
 
 import cnatool
@@ -324,3 +325,34 @@ def test_every_store_that_was_being_deleted_goes(tmp_path: Path, form: str) -> N
     path.rename(tmp_path / f".s.{form}.removed1")
     assert recover_replaced(path) is None
     assert not list(tmp_path.iterdir())
+
+
+WRITERS: dict[str, Callable[[Parts, list[Path], Path], object]] = {
+    "dump": lambda here, parts, path: here.dump(str(path)),
+    "resume": lambda here, parts, path: here.dump(str(path), resume=True),
+    "merge": lambda here, parts, path: cnatool.merge(parts, path),
+    "copy": lambda here, parts, path: cnatool.merge(parts, path, copy=True),
+    "convert": lambda here, parts, path: cnatool.convert(parts[0], path),
+    "record": lambda here, parts, path: cnatool.create_store(path, tensors=["a"]),
+}
+
+
+@pytest.mark.parametrize("name", ["sub.zarr", "splits/train/sub.h5", "../link/sub.zarr"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_no_store_is_written_inside_another(writer: str, name: str, tmp_path: Path) -> None:
+    here = Parts(tmp_path, 40, 20)
+    parts = here.parts(2)
+    (tmp_path / "link").symlink_to(parts[0] / "splits")
+    before = tree(parts[0])
+    with pytest.raises(NotAStoreError, match=r"lies inside the store .*p1\.zarr\. Name another"):
+        WRITERS[writer](here, parts, parts[0] / name)
+    assert tree(parts[0]) == before
+
+
+def test_a_folder_that_is_no_store_may_have_stores(tmp_path: Path) -> None:
+    here = Parts(tmp_path, 40, 20)
+    (tmp_path / "runs.zarr").mkdir()
+    whole = here.dump("runs.zarr/net.zarr").path
+    # The path leads through the store, and out of it.
+    copy = cnatool.convert(whole, whole / "../copy.zarr").path
+    assert cnatool.verify(copy).faults == ()

@@ -272,11 +272,12 @@ def test_folders_are_searched_and_ids_tell_apart(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if name.endswith(".zarr") else path.touch()
     (tmp_path / "a/x.zarr/inner.zarr").mkdir()
-    stores, empty = find_stores([tmp_path / "b/c", tmp_path, tmp_path / "a" / "x.zarr"])
+    found = find_stores([tmp_path / "b/c", tmp_path, tmp_path / "a" / "x.zarr"])
+    stores = found.stores
     assert [str(path.relative_to(tmp_path)) for path in stores] == [
         "b/c/z.zarr.zip", "a/x.zarr", "a/y.h5", "b/x.h5", "b/x.zarr"
     ]  # fmt: skip
-    assert empty == []
+    assert (found.rejected, found.notes) == ([], ())
     assert name_stores(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
     assert name_stores([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
     assert len(set(name_stores(stores))) == len(stores)
@@ -298,9 +299,9 @@ def test_folders_that_link_to_each_other_or_cannot_be_read(
         return listing(path)
 
     monkeypatch.setattr(Path, "iterdir", refusing)
-    stores, unread = find_stores([tmp_path / "runs"])
-    assert [path.name for path in stores] == ["x.zarr", "y.zarr"]
-    assert [(Path(one.path).name, one.reason) for one in unread] == [
+    found = find_stores([tmp_path / "runs"])
+    assert [path.name for path in found.stores] == ["x.zarr", "y.zarr"]
+    assert [(Path(one.path).name, one.reason) for one in found.rejected] == [
         ("secret", "it cannot be read: Permission denied")
     ]
 
@@ -315,3 +316,18 @@ def test_kept_scores_are_small_and_valid(family: Path, tmp_path: Path) -> None:
         result = msgspec.convert(kept["score"], ScoreResult)
         assert result.splits["train"].samples == 80
         assert path.stat().st_size < 50_000
+
+
+def test_a_network_that_counts_twice_is_said(family: Path, tmp_path: Path) -> None:
+    first, *others = sorted(family.iterdir())
+    copy = shutil.copytree(first, tmp_path / "copy.zarr")
+    converted = cnatool.convert(first, tmp_path / "other.h5").path
+    stores = [first, *others]
+    assert not any("counts twice" in text for text in cnatool.study(stores).result.notes)
+    for copies, more in (([copy], ""), ([copy, converted], ", and 1 more")):
+        study = cnatool.study([*stores, *copies], resamples=0)
+        assert study.result.networks == len(stores) + len(copies)
+        assert study.result.notes[0] == (
+            f"the same network counts twice: copy and {first.stem} have the same model, samples "
+            f"and scores{more}. Leave copies out"
+        )

@@ -71,6 +71,7 @@ def test_places_where_no_tag_numbers_the_stores() -> None:
         (tags(epoch="1 2 nan"), "epoch", None, "a number is needed, and s2 has 'nan'."),
         (tags(epoch="1 2"), "step", None, "`order` step: no store has this tag; there are epoch."),
         (tags(epoch="1 2"), None, "run", "`by` run: no store has this tag; there are epoch."),
+        ([{}, {}], None, "run", "`by` run: no store has this tag; there are no tags."),
         (tags(epoch="1 2", run="a -"), None, "run", "`by` run: 1 stores do not have this tag (s1)"),
     ],
 )  # fmt: skip

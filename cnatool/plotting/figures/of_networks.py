@@ -13,7 +13,7 @@ from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.marks import PERCENT, categorise
 from cnatool.plotting.style import COLOURS, is_share, level_text, safe_title, sample_rows
-from cnatool.studying.columns import TAG, tag_column
+from cnatool.studying.columns import TAG, describe_tags, tag_column
 from cnatool.studying.series import order_checkpoints
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def select_networks(study: Study, columns: Sequence[str], by: str | None) -> pl.
 def _check_tag(study: Study, by: str) -> None:
     tags = [name.removeprefix(TAG) for name in study.networks.columns if name.startswith(TAG)]
     if by not in tags:
-        raise UsageError(f"`by` {by}: no network has this tag; there are {list_names(tags)}.")
+        raise UsageError(f"`by` {by}: no network has this tag; {describe_tags(tags)}.")
     values = study.networks[tag_column(by)].n_unique()
     if values > len(COLOURS):
         raise UsageError(
@@ -190,7 +190,7 @@ def read_study_steps(study: Study, options: Options) -> Steps:
     )
     if series.order is None:
         raise UsageError(
-            f"no tag numbers the checkpoints: name one with `order`; there are {list_names(tags)}."
+            f"no tag numbers the checkpoints: name one with `order`; {describe_tags(tags)}."
         )
     frame = networks[[checkpoint.number for checkpoint in series.checkpoints]].with_columns(
         pl.Series("run", [checkpoint.run for checkpoint in series.checkpoints], pl.String),
