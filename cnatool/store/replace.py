@@ -109,7 +109,7 @@ def _is_without_rows(path: Path) -> bool:
 
 def _is_complete(path: Path) -> bool:
     try:
-        return _open_silently(path).record.complete
+        return open_silently(path).record.complete
     except CnatoolError:
         return False
 
