@@ -76,7 +76,7 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     if isinstance(path, ObjectURL):
         if overwrite and form.is_part(path) and _is_without_rows(path):
             return
-        unfinished = resumes and not _is_complete(path)
+        unfinished = resumes and not _is_finished(path)
         ways = ", or pass `resume=True` to continue it" if unfinished else ""
         raise NotAStoreError(
             f"{path} exists already, and nothing is overwritten in a bucket. Name another path"
@@ -103,13 +103,6 @@ def _is_without_rows(path: Path) -> bool:
     """Whether a path contains a store whose dump was killed before its first commit of rows."""
     try:
         return not any(map(len, open_silently(path).splits.values()))
-    except CnatoolError:
-        return False
-
-
-def _is_complete(path: Path) -> bool:
-    try:
-        return open_silently(path).record.complete
     except CnatoolError:
         return False
 
