@@ -301,7 +301,13 @@ def _connect(scheme: str, bucket: str) -> Any:
             return GCSStore(bucket, **options)
         if scheme == "az":
             return AzureStore(bucket, **options)
-        if (_endpoint() or "").startswith("http://"):
+        endpoint = _endpoint() or "https://"
+        if not endpoint.startswith(("http://", "https://")):
+            # Obstore would panic.
+            raise UsageError(
+                f"{scheme}://{bucket}: AWS_ENDPOINT_URL has to begin with http:// or https://."
+            )
+        if endpoint.startswith("http://"):
             options["client_options"]["allow_http"] = True
         return S3Store(bucket, **options, **_read_profile())
     except UsageError:

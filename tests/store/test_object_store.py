@@ -203,6 +203,12 @@ def test_no_credential(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "s3://b: no credential was found. Set AWS_ACCESS_KEY_ID" in message
 
 
+def test_an_endpoint_without_a_scheme(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_bucket(alone, "127.0.0.1:1")
+    message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
+    assert "s3://b: AWS_ENDPOINT_URL has to begin with http:// or https://." in message
+
+
 def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_bucket(alone, "http://127.0.0.1:1")
     alone.delenv("AWS_ACCESS_KEY_ID")
