@@ -85,11 +85,11 @@ def _connect_to_scheduler(distributed: Any, address: str) -> Any:
         return distributed.Client(
             url, security=security, timeout=CONNECT_SECONDS, set_as_default=False
         )
-    # What answers may be anything, and so may be what its answer is taken for.
+    # What answers may be no scheduler, and what it sends can raise anything in Dask.
     except Exception as error:
         reason = (
             f"no answer within {CONNECT_SECONDS} seconds"
-            if isinstance(error, TimeoutError | asyncio.TimeoutError)
+            if isinstance(error, TimeoutError)
             else one_line(error)
         )
         raise UsageError(

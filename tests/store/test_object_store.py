@@ -235,7 +235,7 @@ def test_an_address_of_a_server_that_is_none(
 def test_panic_of_obstore_is_one_message(
     alone: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # The only address that is known to make it panic is refused before.
+    # Addresses at which it is known to panic are refused before.
     alone.setattr(object_store, "_is_address", lambda _: True)
     use_bucket(alone, "127.0.0.1:5917")
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
