@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnatool._util.urls import ObjectURL
+from cnatool._util.urls import SCHEMES, ObjectURL
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ LFS_ADVICE = "Run `git lfs pull` in its repository, or download the file itself"
 _MOST_FILES = 1000
 
 
-def check_local(path: str | Path) -> None:
+def check_local(path: str | Path, *, written: bool = False) -> None:
     """Refuse a URL, also one from which ``pathlib`` dropped a slash.
 
+    The advice is for a path that would be read or, with ``written``, for one that would be written.
     The message does not repeat a user, a password or a query, which may be a signature.
     """
     match = _URL.fullmatch(str(path))
@@ -42,14 +43,21 @@ def check_local(path: str | Path) -> None:
     url = f"{scheme}://{rest}"
     if scheme == "file":
         raise UsageError(f"{url} is a URL, not a path: use /{rest.lstrip('/')}.")
-    command = _COPY.get(scheme, "").format(
-        url=url, recursive=" --recursive" * ("." not in rest.rpartition("/")[2])
-    )
-    example = f", for example with `{command}`" if command else ""
-    raise UsageError(
+    reason = (
         f"{url} is a URL, and only stores in .zarr are read and written in a bucket (s3://, gs://, "
-        f"az://), anything else in local files. Download it{example} and use the path of the copy."
+        "az://), anything else in local files."
     )
+    if written:
+        raise UsageError(
+            f"{reason} Name a local path, and copy the result from there; or, for a store in a "
+            "bucket, a name in .zarr."
+        )
+    folder = "." not in rest.rpartition("/")[2]
+    command = _COPY.get(scheme, "").format(url=url, recursive=" --recursive" * folder)
+    example = f", for example with `{command}`" if command else ""
+    store = f"Name a store in it, such as {url.rstrip('/')}/NAME.zarr. Or download"
+    download = f"{store} other data" if folder and scheme in SCHEMES else "Download it"
+    raise UsageError(f"{reason} {download}{example} and use the path of the copy.")
 
 
 def real_path(path: Path) -> Path:

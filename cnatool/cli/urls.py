@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 # Options whose values are free text, or addresses.
 _FREE = ("--tag", "--dask")
-# Of these, those that cannot be in a bucket are refused later, with the reason.
+# Options whose values are paths that are written.
+_WRITTEN = ("-o", "--output", "--samples")
+# Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
@@ -26,4 +28,5 @@ def refuse_urls(words: Sequence[str]) -> None:
         if named := _NAMED.match(word):
             url = word[named.end() :]
             if not (is_url(parse_path(url)) and url.endswith(_STORES)):
-                check_local(url)
+                option = word.partition("=")[0] if word.startswith("-") else before
+                check_local(url, written=option in _WRITTEN)

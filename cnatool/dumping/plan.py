@@ -181,7 +181,7 @@ def plan_dump(
         note(line)
     if shared is not None:
         shared.check(record.inputs, rows)
-        note(f"raw inputs are not stored again: they are in {options.inputs_from}")
+        note(f"raw inputs are not stored again: they are in {shared.path}")
     _check_memory(schedule, held_bytes)
     whole = DumpedData(sources, rows)
     if options.part_of is not None:

@@ -18,6 +18,7 @@ from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import detect_format, format_by_name
 from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
+from cnatool.store.replace import advise_beginning_anew
 from cnatool.store.shared_inputs import RowCursor, compare_rows
 
 if TYPE_CHECKING:
@@ -92,16 +93,16 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
     if differences is not None:
         raise UsageError(
             f"{store.path} was started by another dump and cannot be resumed by this one: "
-            f"{differences}. Pass the options and files that it was started with, or start anew "
-            "with `overwrite=True`."
+            f"{differences}. Pass the options and files that it was started with, or "
+            f"{advise_beginning_anew(store.path)}."
         )
     codecs = {each for split in store.splits.values() for each in codecs_of(split).values()}
     if codec is not None and codecs != {codec}:
         words = f"codec{'s' * (len(codecs) > 1)} {' and '.join(sorted(codecs))}"
         raise UsageError(
             f"{store.path} was started with the {words}, which `codec={codec!r}` cannot change. "
-            "Omit `codec` to continue with the compression that each array has, or start anew with "
-            "`overwrite=True`."
+            "Omit `codec` to continue with the compression that each array has, or "
+            f"{advise_beginning_anew(store.path)}."
         )
 
 
@@ -143,8 +144,8 @@ class Past:
                 raise DataError(
                     f"{self.split.path}, split {self.split.name!r}: row {self.done + row} "
                     f"({printable(block.ids[row])}) does not have the {key.split('/')[0]} that the "
-                    "dump was started with, so it cannot be resumed. Restore the data, or start "
-                    "anew with `overwrite=True`."
+                    "dump was started with, so it cannot be resumed. Restore the data, or "
+                    f"{advise_beginning_anew(self.split.path)}."
                 )
         self.skipped += [SkippedSample(*sample) for sample in block.skipped]
         update_digests(self.digests, block.inputs, block.labels)

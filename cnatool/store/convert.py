@@ -122,7 +122,13 @@ def _copy(
             for spec in split_arrays(source.record, labels=split.record.labels):
                 # Raise here if an array differs from the attribute, before space is allocated.
                 split.array(spec.key)
-            refers = split.record.inputs_from is not None and not copy_inputs
+            reference = None
+            if split.record.inputs_from is not None and not copy_inputs:
+                reference = make_reference(
+                    path,
+                    split.inputs_split(),
+                    advice="Pass `copy_inputs=True` to copy the inputs.",
+                )
             part = writer.split(
                 name,
                 split.record.rows,
@@ -130,7 +136,7 @@ def _copy(
                 labels=split.record.labels,
                 classes=split.record.classes,
                 id_bytes=_id_bytes(split),
-                inputs_from=make_reference(path, split.inputs_split()) if refers else None,
+                inputs_from=reference,
             )
             part.copy(split, _rows_progress(split, source, observer))
             observer.progress(name, split.record.rows, split.record.rows)

@@ -51,7 +51,7 @@ _FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf
 def format_by_name(path: Path) -> Format:
     """Return the format of a new store by its name."""
     if isinstance(path, ObjectURL):
-        return _format_of_url(path)
+        return _format_of_url(path, advice="Name a store in .zarr there, or a local path")
     if path.name.endswith(".zarr.zip"):
         raise NotAStoreError(
             f"{path}: a zipped store is read-only. Write {path.with_suffix('')} and zip that."
@@ -65,15 +65,14 @@ def format_by_name(path: Path) -> Format:
         ) from None
 
 
-def _format_of_url(url: ObjectURL) -> Format:
+def _format_of_url(url: ObjectURL, *, advice: str) -> Format:
     if not url.key:
         raise NotAStoreError(f"{url} is a bucket. Name a store in it: {url}/STORE.zarr.")
     if url.suffix == ".zarr":
         return _zarr_in_bucket()
     if url.suffix in _FORMATS or url.name.endswith(".zarr.zip"):
         raise NotAStoreError(
-            f"{url}: only a Zarr store can be in a bucket, not a file of many arrays. Download "
-            "it and name the copy, or name a .zarr store there."
+            f"{url}: only a Zarr store can be in a bucket, not a file of many arrays. {advice}."
         )
     raise NotAStoreError(f"{url}: the name of a store in a bucket must end in .zarr.")
 
@@ -86,7 +85,9 @@ def hidden_path(path: Path) -> Path:
 def detect_format(path: Path) -> ReadableFormat:
     """Detect the format of a path: of a file by its content, then by its name."""
     if isinstance(path, ObjectURL):
-        return _format_of_url(path)
+        return _format_of_url(
+            path, advice="Download it and name the copy, or name a store in .zarr there"
+        )
     if not path.exists():
         aside = hidden_path(path)
         if aside.exists():

@@ -298,7 +298,11 @@ def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> 
         },
         part=msgspec.UNSET,
         parts=tuple(
-            PartReference(relative_path(path, part.path), part.sha256, dict(part.rows))
+            PartReference(
+                relative_path(path, part.path, advice="Pass `copy=True` to copy the rows."),
+                part.sha256,
+                dict(part.rows),
+            )
             for part in parts
         ),
     )
@@ -317,7 +321,8 @@ def _move_reference(parts: Sequence[_Part], split: str, path: Path) -> InputsRef
     if first is None:
         return None
     there = Path(os.path.normpath(real_path(parts[0].path).parent / first.store))
-    return msgspec.structs.replace(first, store=relative_path(path, there))
+    way = relative_path(path, there, advice="Write the merged store there.")
+    return msgspec.structs.replace(first, store=way)
 
 
 def _copy_parts(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -54,6 +55,18 @@ _CREDENTIALS = {
     "az": "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+# Variables with the address of a server that is asked.
+_SERVERS = {
+    "s3": (*_ENDPOINTS, "AWS_ENDPOINT_URL_STS", "AWS_METADATA_ENDPOINT"),
+    "gs": (),
+    "az": (
+        "AZURE_STORAGE_ENDPOINT",
+        "AZURE_ENDPOINT",
+        "AZURE_IDENTITY_ENDPOINT",
+        "AZURE_MSI_ENDPOINT",
+        "IDENTITY_ENDPOINT",
+    ),
+}
 
 
 class ConflictError(Exception):
@@ -85,32 +98,24 @@ class Objects:
         """Read an object; raise MissingObjectError if it does not exist."""
         import obstore
 
-        try:
+        with self._translated():
             got = obstore.get(self._store, self._key(name))
             return bytes(got.bytes()), _version(got.meta)
-        except Exception as error:
-            raise self._translate(error) from None
 
     def version(self, name: str) -> Version:
         """Return the version of an object; raise MissingObjectError if it does not exist."""
         import obstore
 
-        try:
+        with self._translated():
             return _version(obstore.head(self._store, self._key(name)))
-        except Exception as error:
-            raise self._translate(error) from None
 
     def get_head(self, name: str, size: int) -> bytes:
         """Read the first bytes of an object, fewer if it is shorter."""
         import obstore
 
-        try:
+        with suppress(_RangeError), self._translated():
             return bytes(obstore.get_range(self._store, self._key(name), start=0, length=size))
-        except Exception as error:
-            translated = self._translate(error)
-            if isinstance(translated, _RangeError):
-                return b""
-            raise translated from None
+        return b""
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read ranges of an object, by their starts and ends; adjacent ones in one request.
@@ -120,16 +125,12 @@ class Objects:
         import obstore
 
         starts, ends = zip(*ranges, strict=True)
-        try:
+        with suppress(_RangeError), self._translated():
             got = obstore.get_ranges(
                 self._store, self._key(name), starts=starts, ends=ends, coalesce=_COALESCED
             )
             return list(map(bytes, got))
-        except Exception as error:
-            translated = self._translate(error)
-            if isinstance(translated, _RangeError):
-                return [b""] * len(ranges)
-            raise translated from None
+        return [b""] * len(ranges)
 
     def create(self, name: str, content: Buffer) -> Version:
         """Put a new object whole; raise ConflictError if there is one already."""
@@ -146,23 +147,19 @@ class Objects:
     def _put(self, name: str, content: Buffer, mode: Any) -> Version:
         import obstore
 
-        try:
+        with self._translated():
             # In parts, a put could not depend on what is there, and a killed process would leave
             # parts that cost money and that no listing shows.
             return _version(
                 obstore.put(self._store, self._key(name), content, mode=mode, use_multipart=False)
             )
-        except Exception as error:
-            raise self._translate(error) from None
 
     def names(self) -> set[str]:
         """List the names directly below the URL, of objects and of what further keys share."""
         import obstore
 
-        try:
+        with self._translated():
             listed = obstore.list_with_delimiter(self._store, self._prefix or None)
-        except Exception as error:
-            raise self._translate(error) from None
         keys = [*listed["common_prefixes"], *(each["path"] for each in listed["objects"])]
         return {key.rstrip("/").rpartition("/")[2] for key in keys}
 
@@ -171,11 +168,14 @@ class Objects:
         import obstore
 
         start = len(self._prefix) + 1 if self._prefix else 0
-        try:
-            for page in obstore.list(self._store, self._prefix or None):
-                yield from (each["path"][start:] for each in page)
-        except Exception as error:
-            raise self._translate(error) from None
+        pages = iter(obstore.list(self._store, self._prefix or None))
+        while True:
+            # A caller's own exceptions are not those of obstore.
+            with self._translated():
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from (each["path"][start:] for each in page)
 
     def delete(self, name: str) -> None:
         """Delete an object, if it exists."""
@@ -190,14 +190,20 @@ class Objects:
     def _delete(self, keys: Sequence[str]) -> None:
         import obstore
 
-        try:
+        with suppress(MissingObjectError), self._translated():
             obstore.delete(self._store, keys)
-        except Exception as error:
-            translated = self._translate(error)
-            if not isinstance(translated, MissingObjectError):
-                raise translated from None
 
-    def _translate(self, error: Exception) -> Exception:
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise what an exception of obstore means in its place."""
+        try:
+            yield
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
+            raise self._translate(error) from None
+
+    def _translate(self, error: BaseException) -> Exception:
         """Return what an exception of obstore means, without any of its text."""
         from obstore import exceptions
 
@@ -259,6 +265,33 @@ def _version(meta: Any) -> Version:
     return {key: meta[key] for key in ("e_tag", "version") if meta.get(key) is not None}
 
 
+def _is_failure(error: BaseException) -> bool:
+    """Whether an exception is an error, or a panic of Rust, which is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _check_servers(scheme: str, bucket: str) -> None:
+    """Refuse addresses of servers at which obstore panics; they may contain a password."""
+    for name in _SERVERS[scheme]:
+        address = os.environ.get(name)
+        if address and not _is_address(address):
+            raise UsageError(
+                f"{scheme}://{bucket}: {name} is not the address of a server. It has to begin "
+                "with http:// or https://, as in http://HOST:9000."
+            )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Reading a port that is no port raises.
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    spaced = any(character.isspace() for character in text)
+    return parts.scheme in ("http", "https") and bool(host) and not spaced
+
+
 def _endpoint() -> str | None:
     return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
 
@@ -286,6 +319,7 @@ def _connect(scheme: str, bucket: str) -> Any:
             f"{scheme}://{bucket}: stores in a bucket need the package obstore. Install it with "
             "`pip install 'cnatool[cloud]'`."
         ) from None
+    _check_servers(scheme, bucket)
     options: dict[str, Any] = {
         "retry_config": {
             "max_retries": _RETRIES,
@@ -301,12 +335,14 @@ def _connect(scheme: str, bucket: str) -> Any:
             return GCSStore(bucket, **options)
         if scheme == "az":
             return AzureStore(bucket, **options)
-        if (_endpoint() or "").startswith("http://"):
+        if (_endpoint() or "").lower().startswith("http://"):
             options["client_options"]["allow_http"] = True
         return S3Store(bucket, **options, **_read_profile())
     except UsageError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
         raise StoreAccessError(
             f"{scheme}://{bucket}: the configuration in the environment cannot be used "
             f"({type(error).__name__}). {_CREDENTIALS[scheme]}."

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 _ADVICE = "If it was moved, name it with `inputs=STORE`."
 
 
-def make_reference(path: Path, split: Split) -> InputsReference:
-    """Make the reference of a store at ``path`` to the raw inputs of a split."""
-    way = relative_path(path, split.path)
+def make_reference(path: Path, split: Split, *, advice: str) -> InputsReference:
+    """Make the reference of a store at ``path`` to the raw inputs of a split.
+
+    The advice is for a user of whose paths none leads to the other.
+    """
+    way = relative_path(path, split.path, advice=advice)
     if not split.record.complete:
         raise UsageError(explain_missing_rows(split.store))
     if split.fingerprint is None:
@@ -37,19 +40,22 @@ def make_reference(path: Path, split: Split) -> InputsReference:
     return InputsReference(way, split.fingerprint)
 
 
-def relative_path(path: Path, there: Path) -> str:
-    """Return the path of another store from the folder of a store at ``path``."""
+def relative_path(path: Path, there: Path, *, advice: str) -> str:
+    """Return the path of another store from the folder of a store at ``path``.
+
+    Without one, UsageError gives the advice.
+    """
     there, here = real_path(there), real_path(path).parent
     if is_url(there) != is_url(here) or (is_url(there) and there.parts[:2] != here.parts[:2]):
         raise UsageError(
             f"{there} is not on the same disk or in the same bucket as {path}, but a reference is "
-            "a relative path."
+            f"a relative path. {advice}"
         )
     try:
         return Path(os.path.relpath(there, here)).as_posix()
     except ValueError:
         raise UsageError(
-            f"{there} is on another drive than {path}, but a reference is a relative path."
+            f"{there} is on another drive than {path}, but a reference is a relative path. {advice}"
         ) from None
 
 

@@ -45,6 +45,13 @@ _DELETE = {
 }
 
 
+def advise_beginning_anew(path: Path) -> str:
+    """Return what a user does who gives a store up and dumps it again."""
+    if isinstance(path, ObjectURL):
+        return f"delete it{_DELETE.get(path.scheme, '').format(path)} and dump anew"
+    return "start anew with `overwrite=True`"
+
+
 def check_folder(path: Path) -> None:
     """Make sure that the folder of a new store exists and lies in no store.
 
@@ -69,7 +76,8 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     if isinstance(path, ObjectURL):
         if overwrite and form.is_part(path) and _is_without_rows(path):
             return
-        ways = ", or pass `resume=True` to continue it" if resumes else ""
+        unfinished = resumes and not _is_finished(path)
+        ways = ", or pass `resume=True` to continue it" if unfinished else ""
         raise NotAStoreError(
             f"{path} exists already, and nothing is overwritten in a bucket. Name another path"
             f"{ways}, or delete what is there{_DELETE.get(path.scheme, '').format(path)}."

@@ -44,7 +44,7 @@ class SharedInputs:
                 f"{_named(store)} is {base.record.part} of a dump. Name the store that all parts "
                 "are merged to."
             )
-        self._path = base.path
+        self.path = base.path
         self.inputs = base.record.inputs
         self._target = target
         try:
@@ -66,21 +66,25 @@ class SharedInputs:
         split = self._splits.get(name)
         if split is None:
             raise UsageError(
-                f"{_named(self._path)}: it has no split {name!r}, only "
+                f"{_named(self.path)}: it has no split {name!r}, only "
                 f"{list_names(self._splits)}. {_ADVICE}."
             )
         return split
 
     def reference(self, name: str) -> InputsReference:
         """Return the new store's reference to the inputs of a split."""
-        return make_reference(self._target, self.split(name))
+        return make_reference(
+            self._target,
+            self.split(name),
+            advice="Write the new store there, or leave `inputs_from` out.",
+        )
 
     def check(self, inputs: Sequence[ArrayRecord], rows: Mapping[str, int]) -> None:
         """Compare the records of inputs, and the number of rows by split, with a new store's."""
         for name, count in rows.items():
             split = self.split(name)
             self.reference(name)
-            where = f"{_named(self._path)}: split {name!r}"
+            where = f"{_named(self.path)}: split {name!r}"
             for there, here in zip(self.inputs, inputs, strict=False):
                 if there.levels != here.levels:
                     kept = "values" if there.levels is None else "levels"

@@ -31,7 +31,7 @@ from cnatool.store.reader import open_store
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     where : str
-        The array, as ``splits/<split>/<key>``, or ``attribute``.
+        The array, as ``splits/<split>/<key>``; ``attribute``; or, as ``part <number>``, a part of
+        a merged store that cannot be opened.
     rows : tuple of (int, int) or None
         The half-open range of affected rows; null if all rows are affected.
     problem : str
@@ -138,10 +139,14 @@ def verify(
     observer = observer or Silent()
     if not opened.record.complete:
         observer.note(explain_missing_rows(opened))
-    faults = list(islice(_metadata_faults(opened), _MOST_FAULTS))
+    missing = _find_missing_parts(opened)
+    faults = [
+        *(Fault(f"part {number}", None, text) for number, text in missing.items()),
+        *islice(_metadata_faults(opened), _MOST_FAULTS),
+    ][:_MOST_FAULTS]
     arrays = read = 0
     for split in opened.splits.values():
-        check = _SplitCheck(split, opened.record, observer)
+        check = _SplitCheck(split, opened.record, observer, set(missing.values()))
         # A split that claims more rows than it has is not read to its end.
         faults += islice(check.faults(), _MOST_FAULTS - len(faults))
         arrays += check.arrays
@@ -160,13 +165,27 @@ def verify(
     )
 
 
+def _find_missing_parts(store: Store) -> dict[int, str]:
+    """Find the parts of a merged store that cannot be opened, with the reasons."""
+    parts = store.parts
+    if parts is None:
+        return {}
+    missing = {}
+    for number in range(len(parts)):
+        try:
+            parts.open(number)
+        except StoreDamagedError as error:
+            missing[number + 1] = str(error)
+    return missing
+
+
 def _metadata_faults(store: Store) -> Iterator[Fault]:
     """Find faults of metadata that reading the rows does not reveal, also those of parts."""
     for where, problem in find_metadata_faults(store.path):
         yield Fault(where, None, problem)
     paths = () if store.parts is None else map(store.parts.path, range(len(store.parts)))
     for number, path in enumerate(paths, 1):
-        # A part that is missing has rows that cannot be read.
+        # A part that is missing is a fault of its own.
         with suppress(OSError):
             for where, problem in find_metadata_faults(path):
                 yield Fault(where, None, f"of part {number} ({path}): {problem}")
@@ -175,8 +194,11 @@ def _metadata_faults(store: Store) -> Iterator[Fault]:
 class _SplitCheck:
     """The check of one split: all its arrays, a range of rows at a time, in bounded memory."""
 
-    def __init__(self, split: Split, record: StoreRecord, observer: Observer) -> None:
+    def __init__(
+        self, split: Split, record: StoreRecord, observer: Observer, told: Collection[str]
+    ) -> None:
         self._split = split
+        self._told = told  # errors that are faults already
         self._record = record
         self._observer = observer
         self._statistics: tuple[Statistic, ...] = tuple(
@@ -260,7 +282,8 @@ class _SplitCheck:
                 parts.append(array[first:last])
             except StoreDamagedError as error:
                 broken = True
-                yield self._unreadable(key, (first, last), error)
+                if str(error) not in self._told:
+                    yield self._unreadable(key, (first, last), error)
         if broken:
             return None
         values = np.concatenate(parts)
@@ -303,7 +326,9 @@ class _SplitCheck:
     def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
         """Make a fault from an error, without repeating the place."""
         where = self._where(key)
-        problem = _without_path(self._split.path, error).removeprefix(where).lstrip("/: ")
+        problem = _without_path(self._split.path, error)
+        if problem.startswith(where):
+            problem = problem.removeprefix(where).lstrip("/: ")
         problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
         if rows is not None:
             span = f"rows {rows[0]} to {rows[1] - 1}"
@@ -360,7 +385,8 @@ def _allowed_differences(
 
 def _without_path(path: Path, error: Exception) -> str:
     """Return the text of an error without the store's path."""
-    text = str(error)
-    inside = text.removeprefix(escape(str(path)))
+    text, own = str(error), escape(str(path))
     # The names of files beside it begin like its own.
-    return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text
+    if not text.startswith((f"{own}/", f"{own}:", f"{own} ")):
+        return text
+    return text.removeprefix(own).lstrip("/: ")

@@ -41,6 +41,15 @@ def make_in_use_error(path: Path) -> StoreInUseError:
     )
 
 
+def make_taken_over_error(path: Path) -> StoreInUseError:
+    """Make the error of a writer that was stopped for so long that another took its store over."""
+    return StoreInUseError(
+        f"{path} was taken over by another process, because this one gave no sign of life for too "
+        "long. The other one continues the store or has finished it; nothing that was committed is "
+        "lost."
+    )
+
+
 def _advice(number: int | None, committed: int) -> str:
     room = "allow larger files (`ulimit -f`)" if number == errno.EFBIG else "free some space"
     if committed:

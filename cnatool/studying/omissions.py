@@ -83,7 +83,8 @@ class Omissions:
             return first
         more = len(self.stores) - 1
         return DataError(
-            f"{message}. {_describe(self.stores[0])}{f' And {more} more.' if more else ''}"
+            f"{message}. {_describe(self.stores[0]).removesuffix('.')}."
+            f"{f' And {more} more.' if more else ''}"
         )
 
 

@@ -298,6 +298,24 @@ def test_urls_are_refused(given: str, said: str) -> None:
                 refuse_urls(words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dump", "net.onnx", "data.npz", "-o", "s3://b/out"],
+        ["score", "s.zarr", "--samples=s3://b/table.parquet"],
+        ["study", "stores", "--output", "s3://b/study"],
+    ],
+)
+def test_what_would_be_written_is_not_to_be_downloaded(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="Name a local path, and copy the result from there"):
+        refuse_urls(words)
+
+
+def test_a_folder_in_a_bucket_may_contain_stores() -> None:
+    with pytest.raises(UsageError, match="Name a store in it, such as s3://lab/runs/NAME.zarr"):
+        refuse_urls(["score", "s3://lab/runs/"])
+
+
 def test_what_is_no_url() -> None:
     for path in ("a/b", "C:/data", "store.h5::images/0", "./s3:/x", "x=1/255"):
         check_local(path)

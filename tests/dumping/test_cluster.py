@@ -263,4 +263,4 @@ def test_scheduler_that_does_not_answer_is_named(
     assert "no Dask scheduler answers there" in result.stderr
     assert "--dask tcp://127.0.0.1:9" in result.stderr
     assert "no such scheduler file" in run(*words, "none.json", code=2).stderr
-    assert "as in local:2" in run(*words, "local:0", code=2).stderr
+    assert "local:N needs a number of workers from 1 to" in run(*words, "local:0", code=2).stderr

@@ -128,10 +128,21 @@ def test_skipped_samples_and_raw_inputs_of_another_store(bucket: Bucket, here: P
         assert cnatool.verify(store.path).faults == ()
         for split, rows in (("train", TRAIN), ("test", TEST)):
             assert store.splits[split].inputs().shape == (rows, 8, 8)
-    with pytest.raises(UsageError, match="a reference is a relative path"):
+    said = "a reference is a relative path. Write the new store there, or leave `inputs_from` out"
+    with pytest.raises(UsageError, match=said):
         dump(here, here / "refers.zarr", inputs_from=bucket / "f/base.zarr")
-    with pytest.raises(UsageError, match="a reference is a relative path"):
+    with pytest.raises(UsageError, match=said):
         dump(here, bucket / "other.zarr", inputs_from=here / "local.zarr")
+
+
+def test_a_finished_store_is_not_to_be_resumed_or_overwritten(bucket: Bucket, here: Path) -> None:
+    url = bucket / "s.zarr"
+    dump(here, url)
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(NotAStoreError, match="path, or delete what is there, for example"):
+            dump(here, url, **options)
+    with pytest.raises(UsageError, match=r"started with, or delete it, .*/s\.zarr/` and dump anew"):
+        dump(here, url, resume=True, tags={"epoch": "2"})
 
 
 def committed(bucket: Bucket, key: str) -> int:

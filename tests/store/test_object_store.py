@@ -203,6 +203,72 @@ def test_no_credential(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "s3://b: no credential was found. Set AWS_ACCESS_KEY_ID" in message
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://b/s.zarr", "AWS_ENDPOINT_URL"),
+        ("s3://b/s.zarr", "AWS_ENDPOINT_URL_S3"),
+        ("s3://b/s.zarr", "AWS_ENDPOINT"),
+        ("s3://b/s.zarr", "AWS_METADATA_ENDPOINT"),
+        ("az://b/s.zarr", "AZURE_STORAGE_ENDPOINT"),
+        ("az://b/s.zarr", "IDENTITY_ENDPOINT"),
+    ],
+)
+def test_an_address_of_a_server_that_is_none(
+    alone: pytest.MonkeyPatch, tmp_path: Path, url: str, name: str
+) -> None:
+    use_bucket(alone, "http://127.0.0.1:1")
+    for address in (
+        "topsecret@127.0.0.1:5917",
+        "http://",
+        "http://user:topsecret@",
+        "http://topsecret:99999",
+        " http://127.0.0.1:1",
+        "http://top secret:1",
+        "http://[::1",
+    ):
+        alone.setenv(name, address)
+        message = refused_quietly("score", url, cwd=tmp_path)
+        assert f"b: {name} is not the address of a server. It has to begin with http" in message
+
+
+def test_panic_of_obstore_is_one_message(
+    alone: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Addresses at which it is known to panic are refused before.
+    alone.setattr(object_store, "_is_address", lambda _: True)
+    use_bucket(alone, "127.0.0.1:5917")
+    message = refused("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
+    assert "s3://b: the request failed (PanicException). Check the credential" in message
+    objects = Objects(ObjectURL("s3://b/s.zarr"))
+    for call in (
+        lambda: objects.get("x"),
+        lambda: objects.version("x"),
+        lambda: objects.get_head("x", 9),
+        lambda: objects.get_ranges("x", [(0, 1)]),
+        lambda: objects.put("x", b""),
+        lambda: objects.delete("x"),
+        objects.names,
+        objects.delete_all,
+    ):
+        with pytest.raises(StoreAccessError, match="PanicException"):
+            call()
+    # Rust writes the panic itself.
+    assert "panicked" in capfd.readouterr().err
+
+
+def test_interrupt_of_a_request_is_not_translated(
+    alone: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    use_bucket(alone, "http://127.0.0.1:1")
+    alone.setattr("obstore.head", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Objects(ObjectURL("s3://b/s.zarr")).version("x")
+
+
 def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_bucket(alone, "http://127.0.0.1:1")
     alone.delenv("AWS_ACCESS_KEY_ID")

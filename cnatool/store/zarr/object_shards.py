@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnatool._util.threads import map_concurrently
 from cnatool.store.object_store import ConflictError, MissingObjectError
-from cnatool.store.write_errors import make_in_use_error
+from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArrayWriter
 from cnatool.store.zarr.shard import (
     ChunkError,
@@ -217,7 +217,7 @@ class ShardUploads:
             self._check_owned()
             self._objects.replace(name, content, version)
         except (ConflictError, MissingObjectError):
-            raise make_in_use_error(self._objects.url) from None
+            raise make_taken_over_error(self._objects.url) from None
 
 
 class ObjectArrayWriter:

@@ -30,7 +30,7 @@ from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
 from cnatool.store.scratch import ScratchFolder
-from cnatool.store.write_errors import make_in_use_error
+from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
 from cnatool.store.zarr.metadata import (
     ATTRIBUTE,
@@ -315,7 +315,7 @@ class ObjectTree:
                 content, version = b"", {}
             # The answer to a put may be lost; what was repeated then meets its own result.
             if content != text:
-                raise make_in_use_error(self.path) from None
+                raise make_taken_over_error(self.path) from None
             self._version = version
         self._root = parse_group(text)
 
@@ -326,7 +326,7 @@ class ObjectTree:
         except MissingObjectError:
             version = None
         if version != self._version:
-            raise make_in_use_error(self.path)
+            raise make_taken_over_error(self.path)
 
 
 def _url(path: Path) -> ObjectURL:

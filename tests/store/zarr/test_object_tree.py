@@ -242,7 +242,7 @@ def test_a_reader_sees_committed_rows_only(interrupted: Interrupted) -> None:
 def test_a_writer_whose_store_was_taken_over_cannot_commit(interrupted: Interrupted) -> None:
     other = interrupted.go_on()
     try:
-        with pytest.raises(StoreInUseError, match="is being written by another process"):
+        with pytest.raises(StoreInUseError, match="was taken over by another process"):
             interrupted.finish(interrupted.data)
     finally:
         other.close()
