@@ -190,8 +190,8 @@ def list_parts(store: Path) -> list[Path]:
         return []
     if merged.parts is None:
         return []
-    folders = {*_folders(store)}
-    parts = [merged.parts.path(number) for number in range(len(merged.parts))]
+    folders = {folder.absolute() for folder in _folders(store)}
+    parts = [merged.parts.path(number).absolute() for number in range(len(merged.parts))]
     return [part for part in parts if part.parent in folders]
 
 

@@ -190,7 +190,9 @@ def test_bad_row_ends_the_dump_as_in_one_process(client: Any, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("small")
-def test_parts_are_resumed_and_replaced(client: Any, made: Path, tmp_path: Path) -> None:
+def test_parts_are_resumed_and_replaced(
+    client: Any, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "net.zarr"
     folder = PartsFolder(tmp_path / "net.parts", store, PartSettings(5, 1))
     folder.begin()
@@ -207,6 +209,9 @@ def test_parts_are_resumed_and_replaced(client: Any, made: Path, tmp_path: Path)
         dumped(made, store, client=client)
     dumped(made, store, client=client, overwrite=True, parts=2)
     assert files(tmp_path) == {"net.parts1", "net.zarr"}
+    monkeypatch.chdir(tmp_path)
+    dumped(made, Path(store.name), client=client, overwrite=True, parts=2)
+    assert files(tmp_path) == {"net.parts", "net.zarr"}
     same_rows(store, made / "one.zarr")
 
 
