@@ -24,7 +24,7 @@ SPEAKING = {
 # Folders of tests that belong to no single package.
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Options of other programs, in advice to run them.
-FOREIGN = {"--output", "--recursive", "--saved-model", "--tflite"}
+FOREIGN = {"--output", "--recursive", "--saved-model", "--scheduler-file", "--tflite"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
