@@ -132,6 +132,10 @@ ScoresOutputOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead.", rich_help_panel=OUTPUT)
 ]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace an existing store.", rich_help_panel=OUTPUT),
+]
 QuietOption = Annotated[
     bool,
     typer.Option("-q", "--quiet", help="Print no notes and no progress.", rich_help_panel=OUTPUT),

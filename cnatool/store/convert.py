@@ -13,11 +13,10 @@ from cnatool._util.observer import Observer, Silent
 from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
-from cnatool.store.lock import lock_store
 from cnatool.store.missing_rows import explain_missing_rows
+from cnatool.store.new_store import place_new_store
 from cnatool.store.reader import open_store
 from cnatool.store.references import make_reference
-from cnatool.store.replace import check_free, move_into_place, recover_replaced
 from cnatool.store.writer import StoreWriter, check_codec
 
 if TYPE_CHECKING:
@@ -96,13 +95,8 @@ def convert(
             )
     if not source.record.complete:
         raise UsageError(explain_missing_rows(source))
-    with lock_store(path):
-        note = recover_replaced(path)
-        if note is not None:
-            observer.note(note)
-        check_free(path, overwrite=overwrite)
-        with move_into_place(path) as new:
-            _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
+    with place_new_store(path, overwrite=overwrite, observer=observer) as new:
+        _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
     return open_store(path)
 
 

@@ -22,11 +22,10 @@ from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import attribute_digest
-from cnatool.store.lock import lock_store
 from cnatool.store.missing_rows import explain_missing_rows
+from cnatool.store.new_store import place_new_store
 from cnatool.store.reader import open_store
 from cnatool.store.references import relative_path
-from cnatool.store.replace import check_free, move_into_place, recover_replaced
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -106,17 +105,12 @@ def merge(
     for part in found:
         if real_path(part.path).is_relative_to(real_path(path)):
             raise UsageError(f"{path} would replace {part}, a part of it. Name another path.")
-    with lock_store(path):
-        note = recover_replaced(path)
-        if note is not None:
-            observer.note(note)
-        check_free(path, overwrite=overwrite)
-        with move_into_place(path) as new:
-            if copy:
-                _copy_parts(found, record, path, new, observer)
-            else:
-                merged = _refer_to_parts(found, record, path)
-                StoreWriter(path, merged, under=new).close()
+    with place_new_store(path, overwrite=overwrite, observer=observer) as new:
+        if copy:
+            _copy_parts(found, record, path, new, observer)
+        else:
+            merged = _refer_to_parts(found, record, path)
+            StoreWriter(path, merged, under=new).close()
     if not copy:
         observer.note(
             f"{path} refers to its {count_text(len(found), 'part')}: keep "

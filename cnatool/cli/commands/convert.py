@@ -13,6 +13,7 @@ from cnatool.cli.options import (
     OUTPUT,
     STORES,
     InputsOption,
+    OverwriteOption,
     QuietOption,
 )
 from cnatool.errors import UsageError
@@ -46,10 +47,7 @@ def convert(
             rich_help_panel=STORES,
         ),
     ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an existing store.", rich_help_panel=OUTPUT),
-    ] = False,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Copy a store into another format, bit for bit.

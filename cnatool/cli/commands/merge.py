@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
-from cnatool.cli.options import OUTPUT, QuietOption
+from cnatool.cli.options import OUTPUT, OverwriteOption, QuietOption
 
 
 def merge(
@@ -33,10 +33,7 @@ def merge(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an existing store.", rich_help_panel=OUTPUT),
-    ] = False,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make one store of the parts of a dump.

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Attribute of the root that describes the store.
 ATTRIBUTE = "cnatool"
+# Attribute of the root: the checksum of the other.
+CHECKSUM = "cnatool_crc32c"
 # Rows of an array that grows, until their number is known.
 MANY_ROWS = 1 << 40
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -147,6 +149,16 @@ class GroupMetadata(msgspec.Struct, frozen=True):
     zarr_format: Literal[3]
     node_type: Literal["group"]
     attributes: dict[str, msgspec.Raw] = {}
+
+    def attribute(self) -> bytes | None:
+        """Return the store's attribute as JSON; None if there is none."""
+        value = self.attributes.get(ATTRIBUTE)
+        return None if value is None else bytes(value)
+
+    def checksum(self) -> str | None:
+        """Return the attribute's committed checksum; None if there is none."""
+        value = self.attributes.get(CHECKSUM)
+        return None if value is None else str(msgspec.json.decode(value))
 
 
 _GROUP_FIELDS = {"zarr_format", "node_type", "attributes", "consolidated_metadata"}

@@ -34,6 +34,7 @@ from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
 from cnatool.store.zarr.metadata import (
     ATTRIBUTE,
+    CHECKSUM,
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
@@ -51,7 +52,7 @@ from cnatool.store.zarr.object_shards import (
     ShardUploads,
 )
 from cnatool.store.zarr.shard import MOST_CHUNKS
-from cnatool.store.zarr.tree import CHECKSUM, ZarrTree
+from cnatool.store.zarr.tree import ZarrTree
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -174,13 +175,11 @@ class ObjectTree:
 
     def attribute(self) -> bytes | None:
         """Return the attribute ``cnatool`` as JSON; None if there is none."""
-        value = self._root.attributes.get(ATTRIBUTE)
-        return None if value is None else bytes(value)
+        return self._root.attribute()
 
     def checksum(self) -> str | None:
         """Return the attribute's committed checksum; None if there is none."""
-        value = self._root.attributes.get(CHECKSUM)
-        return None if value is None else str(msgspec.json.decode(value))
+        return self._root.checksum()
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute once everything written before is safe."""

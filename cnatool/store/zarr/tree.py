@@ -36,6 +36,7 @@ from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.zarr.array import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr.metadata import (
     ATTRIBUTE,
+    CHECKSUM,
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.store.format import ReadableArray
 
-CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"
 # The next metadata of the root while they are written.
 _PARTIAL = "zarr.json.partial"
@@ -185,13 +185,11 @@ class ZarrTree:
 
     def attribute(self) -> bytes | None:
         """Return the attribute ``cnatool`` as JSON; None if there is none."""
-        value = self._root.attributes.get(ATTRIBUTE)
-        return None if value is None else bytes(value)
+        return self._root.attribute()
 
     def checksum(self) -> str | None:
         """Return the attribute's committed checksum; None if there is none."""
-        value = self._root.attributes.get(CHECKSUM)
-        return None if value is None else str(msgspec.json.decode(value))
+        return self._root.checksum()
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute once everything written before is safe."""

@@ -12,8 +12,7 @@ from zarr.storage import ZipStore
 from cnatool._util.text import one_line
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.zarr.foreign import ForeignArray
-from cnatool.store.zarr.metadata import ATTRIBUTE
-from cnatool.store.zarr.tree import CHECKSUM
+from cnatool.store.zarr.metadata import ATTRIBUTE, CHECKSUM
 
 if TYPE_CHECKING:
     from pathlib import Path
