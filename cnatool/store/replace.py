@@ -27,7 +27,7 @@ from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
 from cnatool.records.layout import split_arrays
 from cnatool.store.format_table import find_store_around, format_by_name, hidden_path
 from cnatool.store.reader import open_silently
-from cnatool.store.write_errors import report_write_errors
+from cnatool.store.write_errors import name_deletion, report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +38,6 @@ if TYPE_CHECKING:
 
 # Most stores that are waiting for deletion.
 _REMOVED = 100
-# Commands that delete a store in a bucket.
-_DELETE = {
-    "s3": ", for example with `aws s3 rm --recursive {}/`",
-    "gs": ", for example with `gcloud storage rm --recursive {}`",
-}
-
-
-def advise_beginning_anew(path: Path) -> str:
-    """Return what a user does who gives a store up and dumps it again."""
-    if isinstance(path, ObjectURL):
-        return f"delete it{_DELETE.get(path.scheme, '').format(path)} and dump anew"
-    return "start anew with `overwrite=True`"
 
 
 def check_folder(path: Path) -> None:
@@ -80,7 +68,7 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
         ways = ", or pass `resume=True` to continue it" if unfinished else ""
         raise NotAStoreError(
             f"{path} exists already, and nothing is overwritten in a bucket. Name another path"
-            f"{ways}, or delete what is there{_DELETE.get(path.scheme, '').format(path)}."
+            f"{ways}, or delete what is there{name_deletion(path)}."
         )
     if not overwrite:
         raise NotAStoreError(

@@ -28,7 +28,8 @@ from cnatool._util.text import one_line
 from cnatool._util.threads import map_concurrently
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+from cnatool.store.object_errors import ConflictError, MissingObjectError
+from cnatool.store.object_store import Objects
 from cnatool.store.scratch import ScratchFolder
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
