@@ -63,7 +63,7 @@ def score(
     inputs : str, Path or iterable of these
         Stores that hold the raw inputs of others, if they have moved since those were dumped.
     client : distributed.Client, optional
-        Client of a Dask cluster, whose workers score a split each; they need to see the store.
+        Client of a Dask cluster, whose workers score ranges of rows; they need to see the store.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def score_store(
         from cnatool.scoring.cluster import score_splits_on_cluster
 
         scored = score_splits_on_cluster(
-            client, selected, convention, output, as_paths(inputs), observer
+            client, selected, fields, scored_output, classes, as_paths(inputs), observer
         )
     else:
         with suggest_range(selected):
