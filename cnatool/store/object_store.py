@@ -136,7 +136,8 @@ class Objects:
 
     def delete(self, name: str) -> None:
         """Delete an object, if it exists."""
-        self._delete([self._key(name)])
+        # As a text, because not every server deletes several by one request.
+        self._delete(self._key(name))
 
     def delete_all(self) -> None:
         """Delete all objects below the URL."""
@@ -144,7 +145,7 @@ class Objects:
         for start in range(0, len(keys), _DELETED):
             self._delete(keys[start : start + _DELETED])
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, keys: str | Sequence[str]) -> None:
         import obstore
 
         with suppress(MissingObjectError), translate_errors(self.url):

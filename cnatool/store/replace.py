@@ -62,6 +62,8 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     if not form.exists(path):
         return
     if isinstance(path, ObjectURL):
+        if _is_killed_copy(path):
+            return  # `recover_replaced` deletes it
         if overwrite and form.is_part(path) and _is_without_rows(path):
             return
         unfinished = resumes and not _is_finished(path)
@@ -85,6 +87,13 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
         raise NotAStoreError(f"{path} is not a cnatool store, so it is not overwritten.")
     if path.is_dir():
         check_no_links(path)
+
+
+def _is_killed_copy(path: ObjectURL) -> bool:
+    """Whether a URL contains an unfinished copy, which nobody continues."""
+    from cnatool.store.zarr.object_tree import ObjectTree
+
+    return ObjectTree.is_temporary(path)
 
 
 def _is_without_rows(path: Path) -> bool:
@@ -118,7 +127,10 @@ def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     """
     form = format_by_name(path)
     if isinstance(path, ObjectURL):
-        return None
+        if not _is_killed_copy(path):
+            return None
+        _discard(path, path)
+        return f"{path} was being copied when its writer was killed. It is deleted and begun anew"
     aside = hidden_path(path)
     with report_write_errors(path, 0):
         for removed in _removed_paths(path):

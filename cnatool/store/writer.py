@@ -68,7 +68,7 @@ class StoreWriter:
         check_codec(path, codec)
         self._codec: Codec = codec or format_by_name(path).codecs[0]
         try:
-            self._tree = format_by_name(path).create(under or path)
+            self._tree = format_by_name(path).create(under or path, temporary=under is not None)
             self._save()
         except OSError as error:
             raise StoreWriteError(
