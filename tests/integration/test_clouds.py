@@ -64,9 +64,7 @@ def same(bucket: CloudBucket, key: str, folder: Path) -> None:
     assert there.record == truth.record
     for name, split in truth.splits.items():
         for spec in truth._specs:
-            np.testing.assert_array_equal(
-                there.splits[name].array(spec)[:], split.array(spec)[:]
-            )
+            np.testing.assert_array_equal(there.splits[name].array(spec)[:], split.array(spec)[:])
     assert cnatool.verify(bucket / key).faults == ()
 
 
@@ -175,9 +173,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, **values: str | None) -> Iterat
     object_client.connect.cache_clear()
 
 
-def test_what_is_refused(
-    bucket: CloudBucket, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_refused(bucket: CloudBucket, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = bucket / "s.zarr"
     message = refused("score", url, cwd=here)
     assert f"{url} is not a cnatool store" in message
