@@ -112,13 +112,19 @@ class Objects:
             raise make_missing_bucket_error(self.url) from None
 
     def names(self) -> set[str]:
-        """List the names directly below the URL, of objects and of what further keys share."""
+        """List the names directly below the URL, of objects and of folders."""
+        objects, folders = self.list_level()
+        return objects | folders
+
+    def list_level(self) -> tuple[set[str], set[str]]:
+        """List the names of objects directly below the URL, and those that further keys share."""
         import obstore
 
         with translate_errors(self.url):
             listed = obstore.list_with_delimiter(self._store, self._prefix or None)
-        keys = [*listed["common_prefixes"], *(each["path"] for each in listed["objects"])]
-        return {key.rstrip("/").rpartition("/")[2] for key in keys}
+        keys = [each["path"] for each in listed["objects"]], listed["common_prefixes"]
+        objects, folders = ({key.rstrip("/").rpartition("/")[2] for key in level} for level in keys)
+        return objects, folders
 
     def walk(self) -> Iterator[str]:
         """List the names of all objects below the URL."""
