@@ -31,6 +31,8 @@ class Step(msgspec.Struct, frozen=True):
         Its place among the layers that β is computed over; None if it does not count.
     why : str or None
         Why it does not count.
+    shortcut : bool
+        Whether it is a projection on a residual bypass.
     path : int or None
         Linear operators on the longest path to it.
     weights : (int, int) or None
@@ -47,6 +49,7 @@ class Step(msgspec.Struct, frozen=True):
     size: int
     counted: int | None
     why: str | None
+    shortcut: bool
     path: int | None
     weights: tuple[int, int] | None
     frobenius: float | None
@@ -131,6 +134,7 @@ def _describe(
         size=0 if tensor is None else math.prod(shape),
         counted=counted,
         why=None if counted is not None else _explain(tensor, layer),
+        shortcut=layer is not None and layer.shortcut,
         path=None if layer is None else layer.path,
         weights=None if weights is None else weights.shape,
         frobenius=None if weights is None else weights.frobenius,

@@ -90,6 +90,8 @@ class StudyView(Document, frozen=True):
         The view of each network's store on the same page; None where it has none.
     tags : dict of str to tuple of str or None
         Tags of the networks by name.
+    cluster : str or None
+        The tag whose values are the clusters.
     columns : tuple of Column
         Numbers of the networks.
     targets : tuple of str
@@ -108,6 +110,7 @@ class StudyView(Document, frozen=True):
     ids: tuple[str, ...]
     stores: tuple[int | None, ...]
     tags: dict[str, tuple[str | None, ...]]
+    cluster: str | None
     columns: tuple[Column, ...]
     targets: tuple[str, ...]
     correlations: tuple[ColumnCorrelation, ...]
@@ -150,6 +153,7 @@ def view_study(study: Study, name: str, views: Mapping[Path, int], most: int) ->
             for column in frame.columns
             if column.startswith(TAG)
         },
+        cluster=None if result.settings.cluster is None else printable(result.settings.cluster),
         columns=tuple(_list_columns(frame, result)),
         targets=tuple(target for target in TARGETS if target in frame.columns),
         correlations=tuple(

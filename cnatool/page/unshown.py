@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def list_unshown(view: StoreView | StudyView, pictures: PictureSets) -> Iterator[str]:
-    """Say how many samples, pictures or networks are shown, where these are not all."""
+    """Yield how many samples, pictures or networks are shown, where these are not all."""
     if isinstance(view, StudyView):
         if len(view.ids) < view.total:
             yield (

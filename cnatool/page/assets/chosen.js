@@ -1,6 +1,6 @@
 // The selected samples, in numbers and in pictures; without a selection, the extreme ones.
 
-const MOST_PICTURES = 60;
+const MOST_PICTURES = 72;
 
 function chosenPanel(view, samples, pictures, selection) {
   const node = el("div", { class: "panel", id: "chosen" });
@@ -14,14 +14,19 @@ function chosenPanel(view, samples, pictures, selection) {
   };
   const drawSelection = (set) => [
     el("h3", { text: `${count(set.length, "sample")} selected` }),
-    summaryTable(samples, set, everyone),
-    sheet(set),
-    set.length > MOST_PICTURES ? el("p", { class: "hint", text: `The first ${MOST_PICTURES} are shown.` }) : null,
-  ].filter(Boolean);
+    el("div", { class: "chosen" }, summaryTable(samples, set, everyone), el("div", {}, sheet(spread(set)),
+      set.length > MOST_PICTURES ? el("p", { class: "hint", text: `${MOST_PICTURES} of them, evenly over their α.` }) : null)),
+  ];
+  // As many as there is room for, evenly along α.
+  const spread = (set) => {
+    const order = [...set].sort((a, b) => (samples.alpha ? samples.alpha[a] - samples.alpha[b] : a - b));
+    if (order.length <= MOST_PICTURES) return order;
+    return Array.from({ length: MOST_PICTURES }, (_, k) => order[Math.round((k * (order.length - 1)) / (MOST_PICTURES - 1))]);
+  };
   const drawExtremes = () => {
     const { column, sign } = ranks[rank];
     const values = samples[column];
-    const order = everyone.filter((i) => Number.isFinite(values[i])).sort((a, b) => sign * (values[a] - values[b])).slice(0, 36);
+    const order = everyone.filter((i) => Number.isFinite(values[i])).sort((a, b) => sign * (values[a] - values[b])).slice(0, MOST_PICTURES);
     return [
       el("h3", { text: "At the extremes" }),
       el("div", { class: "controls" }, choice("Samples with the", ranks.map(({ text }, k) => [String(k), text]), String(rank), (value) => {
@@ -33,7 +38,7 @@ function chosenPanel(view, samples, pictures, selection) {
   };
   const sheet = (items) => {
     const list = el("div", { class: "sheet" });
-    for (const i of items.slice(0, MOST_PICTURES)) {
+    for (const i of items) {
       const wrong = samples.outcome[i] === 0;
       const words = `${describeSample(view, samples, i)}${wrong ? ", wrong" : ""}`;
       const button = el("button", { type: "button", class: wrong ? "wrong" : null, "aria-label": words, title: words, onclick: () => selection.pin(i),

@@ -16,7 +16,7 @@ function groupsPanel(view, samples, selection) {
     const frame = plot.open();
     const groups = splits.flatMap(([, split]) => split.alpha_groups).filter((group) => group.alpha_mean !== null && group[what] !== null);
     scales = {
-      x: makeScale(extent(groups.flatMap((group) => [group.alpha_min, group.alpha_max])), [frame.x0, frame.x1], 0.02),
+      x: makeScale(extent(groups.map((group) => group.alpha_mean)), [frame.x0, frame.x1], 0.2),
       y: makeScale([0, Math.max(...groups.map((group) => group[what])) || 0.01], [frame.y0, frame.y1], 0.05),
     };
     plot.yAxis(scales.y, what === "error" ? "error" : "mean loss (nats)", what === "error" ? { format: percentTick } : {});
@@ -52,7 +52,7 @@ function groupsPanel(view, samples, selection) {
     }
     const i = selection.current;
     if (i === null || !samples.alpha) return;
-    const x = scales.x(samples.alpha[i]);
+    const x = Math.max(frame.x0, Math.min(frame.x1, scales.x(samples.alpha[i])));
     over.append(svg("line", { class: "now", x1: x, x2: x, y1: frame.y1, y2: frame.y0, "stroke-width": 1.5 }));
   };
   selection.on("point", mark);

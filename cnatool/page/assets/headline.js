@@ -4,7 +4,7 @@ function headline(view) {
   const { score } = view;
   if (!score) return section("scores", "Scores", null, reason(`There are no scores: ${view.score_reason}`));
   const fields = score.convention.fields;
-  const level = `${100 * fields.level} % interval`;
+  const level = `${100 * fields.level} %`;
   const list = el("dl", { class: "score" });
   for (const [name, split] of Object.entries(score.splits)) {
     list.append(
@@ -23,7 +23,7 @@ function headline(view) {
     const { cna } = split;
     list.append(
       figure(`CNA, ${name}`, number(cna.value), [
-        cna.value === null ? sentence(cna.reason) : cna.interval ? `${level} ${interval(cna.interval)}` : cna.interval_reason && `no interval: ${cna.interval_reason}`,
+        cna.value === null ? sentence(cna.reason) : cna.interval ? intervalLine(cna, level) : cna.interval_reason && `no interval: ${cna.interval_reason}`,
         cna.p_value === null ? null : `p ${cna.p_value <= cna.p_least ? "≤" : "="} ${number(cna.p_value, 2)}`,
       ], whisker(cna, [-1, 1])),
     );
@@ -51,7 +51,11 @@ function figure(name, value, lines, extra) {
 
 function estimateLines(estimate, level) {
   if (estimate.value === null) return [sentence(estimate.reason)];
-  return [estimate.interval ? `${level} ${interval(estimate.interval)}` : null];
+  return [estimate.interval ? intervalLine(estimate, level) : null];
+}
+
+function intervalLine(estimate, level) {
+  return `${level}: ${interval(estimate.interval)}`.replaceAll(" ", "\u00a0");
 }
 
 function sampleCount(split) {

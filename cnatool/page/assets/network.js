@@ -34,7 +34,9 @@ function networkPanel(view, samples, selection) {
       const size = step.size ? 14 + (columns.block - 14) * (Math.log(Math.max(1, step.size)) / biggest) : 14;
       row.append(svg("rect", { class: "back", x: 0, y: y - 1, width, height: height + 2, rx: 5 }));
       if (n + 1 < steps.length) drawing.append(svg("line", { class: "wire", x1: half, x2: half, y1: y + (narrow ? 22 : height - 2), y2: y + height + gap + 3 }));
-      row.append(svg("rect", { class: `block ${step.counted === null ? "uncounted" : ""}`, x: half - size / 2, y: y + 3, width: size, height: narrow ? 18 : height - 6, rx: 4 }));
+      // A projection lies beside the path that it bypasses.
+      const left = step.shortcut ? columns.block - size / 2 : half - size / 2;
+      row.append(svg("rect", { class: `block ${step.counted === null ? "uncounted" : ""}`, x: left, y: y + 3, width: step.shortcut ? size / 2 : size, height: narrow ? 18 : height - 6, rx: 4 }));
       row.append(stepText(step, columns, narrow ? y + 16 : y + height / 2 + 4, narrow));
       const marks = { beta: svg("g"), cna: svg("g") };
       if (part) {

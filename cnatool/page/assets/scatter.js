@@ -77,7 +77,7 @@ class Scatter {
   }
 
   drawCurve(pen, points, name) {
-    for (const [stroke, width] of [[colour("paper"), 5], [colour(name), 2.2]]) {
+    for (const [stroke, width] of [[colour("paper"), 4], [colour(name), 1.9]]) {
       pen.strokeStyle = stroke;
       pen.lineWidth = width;
       pen.lineJoin = "round";

@@ -1,8 +1,7 @@
 // The view of one store, put together.
 
 function showStore(view, main, top) {
-  const about = view.facts.find((fact) => fact.name === "model");
-  top.append(el("h1", { text: view.name }), el("p", { class: "lede", text: about ? shorten(about.text, 120) : "" }));
+  top.append(el("h1", { text: view.name }), el("p", { class: "lede", text: introduce(view) }));
   main.append(headline(view));
   if (!view.samples || !view.samples.id.length) {
     if (view.score) main.append(section("samples", "The samples", null, reason("The store has no samples.")));
@@ -28,23 +27,31 @@ function showStore(view, main, top) {
   document.documentElement.dataset.ready = "first";
   // The rest follows once the first chart is on the screen.
   requestAnimationFrame(() => setTimeout(() => {
-    const place = (panel, parent) => {
-      if (!panel) return;
-      parent.append(panel.node || panel);
-      if (panel.draw) panel.draw();
-    };
-    place(profilePanel(view, samples, selection), side);
-    place(groupsPanel(view, samples, selection), trio);
-    place(marginsPanel(view, samples, selection), trio);
-    place(chosenPanel(view, samples, pictures, selection), trio);
-    place(networkPanel(view, samples, selection), main);
-    place(layersPanel(view, selection), main);
-    place(aboutPanel(view), main);
+    const placed = [
+      [profilePanel(view, samples, selection), side],
+      [groupsPanel(view, samples, selection), trio],
+      [marginsPanel(view, samples, selection), trio],
+      [chosenPanel(view, samples, pictures, selection), trio],
+      [networkPanel(view, samples, selection), main],
+      [layersPanel(view, selection), main],
+      [aboutPanel(view), main],
+    ].filter(([panel]) => panel);
+    for (const [panel, parent] of placed) parent.append(panel.node || panel);
+    // Panels share the width of the page, so they are drawn when all have their place.
+    for (const [panel] of placed) if (panel.draw) panel.draw();
     document.documentElement.dataset.ready = "all";
   }));
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") selection.clear();
   }, { signal: view.signal });
+}
+
+function introduce(view) {
+  const model = view.score && view.score.model;
+  const parts = [model ? `The model ${model.name}` : "A network"];
+  if (view.network.length) parts.push(`of ${count(view.network.length, "layer")}`);
+  if (view.samples) parts.push(`over ${view.samples.splits.map((split) => `${count(split.total)} samples of ${split.name}`).join(" and ")}`);
+  return sentence(parts.join(" "));
 }
 
 function noCloud(view) {

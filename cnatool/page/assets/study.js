@@ -4,7 +4,7 @@ function showStudy(view, main, top, open) {
   top.append(el("h1", { text: view.name }), el("p", { class: "lede", text: `A study of ${count(view.total, "network")}${view.convention ? `, convention ${view.convention}` : ""}.` }));
   const study = readStudy(view);
   const selection = new Selection(view.ids.length);
-  const state = { x: pickColumn(study, ["test.cna", "train.cna", "cna_margin", "margin"]), y: view.targets[0] || study.names[0], by: "" };
+  const state = { x: pickColumn(study, ["test.cna", "train.cna", "cna_margin", "margin"]), y: view.targets[0] || study.names[0], by: view.cluster !== null && view.cluster in view.tags ? view.cluster : "" };
   const networks = networksPanel(view, study, state, selection);
   const card = networkCard(view, study, selection, open);
   const correlations = correlationsPanel(view, study, state, (measure) => {
@@ -125,7 +125,7 @@ function meansTable(study, set) {
 function correlationsPanel(view, study, state, pick) {
   const holder = el("div");
   const draw = () => {
-    const rows = view.correlations.filter((row) => row.target === state.y && study.columns.has(row.measure));
+    const rows = view.correlations.filter((row) => row.target === state.y && study.columns.has(row.measure) && row.pearson.value !== null);
     if (!rows.length) {
       holder.replaceChildren(reason(`The study has no correlations with ${study.columns.has(state.y) ? study.columns.get(state.y).title : "this column"}.`));
       return;
@@ -134,6 +134,7 @@ function correlationsPanel(view, study, state, pick) {
     const columns = [
       { title: "measure", left: true, value: (row) => study.columns.get(row.measure).title, text: (row) => study.columns.get(row.measure).title },
       { title: "networks", value: (row) => row.networks, text: (row) => count(row.networks) },
+      { title: "−1 … 1", value: (row) => row.pearson.value, text: () => "", node: (row) => whisker(row.pearson, [-1, 1]) },
       estimate("Pearson", "pearson"),
       { title: "interval", value: (row) => row.pearson.interval && row.pearson.interval[0], text: (row) => interval(row.pearson.interval, (value) => number(value, 2)) || "–" },
       estimate("Spearman", "spearman"), estimate("Kendall τ-b", "kendall"),

@@ -6,7 +6,7 @@ function sortedTable(caption, columns, rows, { pick, key, first, descending = fa
   const lines = new Map();
   for (const row of rows) {
     const cells = columns.map((column) =>
-      el("td", { class: column.left ? `text ${column.name ? "name" : ""}` : null, title: column.name ? column.text(row) : null, text: column.text(row) }),
+      el("td", { class: column.left ? `text ${column.name ? "name" : ""}` : null, title: column.name ? column.text(row) : null, text: column.node ? null : column.text(row) }, column.node ? column.node(row) : null),
     );
     const line = el("tr", { class: pick ? "pick" : null, onclick: pick ? () => pick(row) : null }, ...cells);
     lines.set(key ? key(row) : row, line);
