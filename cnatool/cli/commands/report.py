@@ -25,7 +25,7 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STORE|STUDY", help="Stores, folders of stores, and folders of studies."
+            metavar="STUDY|STORE", help="Stores, folders of stores, and folders of studies."
         ),
     ],
     path: Annotated[

@@ -19,7 +19,7 @@ function cardPanel(view, samples, pictures, selection) {
       el("p", { class: "who", text: label === null ? "no label" : `label ${label}` }),
       predicted === null ? null : el("p", { class: `verdict ${samples.outcome[i] === 0 ? "bad" : ""}`, text: samples.outcome[i] === 2 ? `predicted ${predicted}` : samples.outcome[i] ? `✓ predicted ${predicted}` : `✗ predicted ${predicted}` }),
       el("p", { class: "id", text: `${split}, row ${count(samples.row[i])}` }),
-      el("p", { class: "id", text: samples.id[i] }),
+      samples.id[i] === String(samples.row[i]) ? null : el("p", { class: "id", text: samples.id[i] }),
     );
     const top = el("div", { class: pictures.record ? "top" : "top plain" });
     if (pictures.record) {

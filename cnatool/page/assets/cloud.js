@@ -36,7 +36,7 @@ function cloudPanel(view, samples, selection) {
     key.replaceChildren(legend(modes[mode].styles.filter((style, k) => style.text !== "unknown" || samples.outcome.includes(2))));
     scatter.draw();
   };
-  const controls = el("div", { class: "controls" });
+  const controls = el("div", { class: "controls" }, key);
   if (Object.keys(modes).length > 1) {
     controls.append(choice("Colour by", Object.entries(modes).map(([name, { text }]) => [name, text]), mode, (value) => {
       mode = value;
@@ -67,7 +67,7 @@ function cloudPanel(view, samples, selection) {
   const node = el("div", { class: "panel" },
     el("h3", { text: "Every point is a sample" }),
     el("p", { class: "quiet", text: `Shown: ${drawn.join(", ")} samples${partial}.${lines}` }),
-    controls, el("div", { class: "key" }, key), scatter.node,
+    controls, scatter.node,
     el("p", { class: "hint" }, "Point at a sample, or drag to select many. With the keyboard: ", el("kbd", { text: "←" }), " ", el("kbd", { text: "→" }), " along α, ",
       el("kbd", { text: "↑" }), " ", el("kbd", { text: "↓" }), " along β, ", el("kbd", { text: "Esc" }), " clears."));
   return { node, draw: update };

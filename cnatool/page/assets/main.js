@@ -32,7 +32,7 @@ function topBar(n) {
     controls.append(el("label", {}, "Show", select));
   }
   controls.append(themeButton());
-  return el("div", { class: "bar" }, el("span", { class: "brand", text: document.title }), controls);
+  return el("div", { class: "bar" }, el("span", { class: "brand", text: document.title === names[n].name ? "cnatool" : document.title }), controls);
 }
 
 function go(n) {

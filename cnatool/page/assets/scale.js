@@ -31,7 +31,7 @@ function ticks([low, high], wanted) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= raw) || raw;
   const list = [];
-  for (let i = Math.ceil(low / step); i * step <= high * (1 + 1e-12); i++) list.push(i * step);
+  for (let i = Math.ceil(low / step); i * step <= high * (1 + 1e-12); i++) list.push(i * step || 0);
   return { list, step };
 }
 
