@@ -86,7 +86,7 @@ def _list_forms(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, ast.JoinedStr):
         text = "".join(map(_format_part, node.values))
         # A form in which little is said in words is not one to be found by.
-        if sum(character.isalpha() for character in text) > 20:  # noqa: PLR2004
+        if sum(character.isalpha() for character in text) > 20:
             yield text
 
 

@@ -7,7 +7,6 @@ made of the demo's networks and digits.
 from __future__ import annotations
 
 import contextlib
-import glob
 import importlib.util
 import io
 import json
@@ -31,7 +30,18 @@ BLOCKS = [block for page in PAGES for block in read_blocks(page, str(page.relati
 RUN = {"bash", "console", "python"}
 LANGUAGES = {*RUN, "json", "text", "toml", "yaml"}
 # Commands that change the machine, or that a scheduler starts.
-_ELSEWHERE = ("docker ", "git ", "pip ", "pipx ", "python -m pip ", "sbatch ", "uv", "conda ")
+_ELSEWHERE = (
+    "cd ",
+    "docker ",
+    "git ",
+    "pip ",
+    "pipx ",
+    "python -m pip ",
+    "conda ",
+    "export ",
+    "sbatch ",
+    "uv",
+)
 # Numbers may differ in their last digits between processors and versions of the runtime.
 _RELATIVE, _ABSOLUTE = 0.02, 0.015
 
@@ -97,7 +107,9 @@ def split_words(text: str) -> list[str]:
     words: list[str] = []
     for word in shlex.split(text, comments=True):
         quoted = f"'{word}'" in text or f'"{word}"' in text
-        found = sorted(glob.glob(word)) if "*" in word and not quoted else []
+        found = (
+            sorted(str(path) for path in Path().glob(word)) if "*" in word and not quoted else []
+        )
         words += found or [word]
     return words
 
@@ -106,7 +118,7 @@ def check_output(command: Command, printed: str) -> None:
     """Check that every line that the page shows was printed; … stands for what is left out."""
     lines = [line.split() for line in printed.splitlines()]
     for shown in command.shown:
-        if not shown.strip() or shown.strip() == "…":
+        if not shown.strip(" …─"):
             continue
         words = shown.split()
         assert any(is_alike(words, line) for line in lines), (

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 from PIL import Image
-from support.networks import Builder
 
 import cnatool
+from support.networks import Builder, mlp
 
 DEMO = Path(cnatool.__file__).parent / "demo" / "data"
 
@@ -44,6 +44,34 @@ def make_convolution(path: str, side: int = 224) -> None:
     b.gemm(b.node("Flatten", [pooled], "flat"), "logits", 4, 2)
     model = b.model({"pixels": ("n", 3, side, side)}, {"logits": ("n", 2)})
     onnx.save(model, path)
+
+
+def make_text_model(path: str) -> None:
+    """Write a network that takes token ids and their mask: embeddings, averaged, and a layer."""
+    b = Builder()
+    ids, mask = ("n", "length"), ("n", "length")
+    embedded = b.node("Gather", [b.weight("table", 30, 8), "input_ids"], "embedded")
+    weights = b.node("Cast", ["attention_mask"], "weights", to=onnx.TensorProto.FLOAT)
+    axis = b.constant("axis", np.array([2], np.int64))
+    masked = b.node("Mul", [embedded, b.node("Unsqueeze", [weights, axis], "columns")], "masked")
+    pooled = b.node("ReduceMean", [masked], "pooled", axes=[1], keepdims=0)
+    hidden = b.node("Relu", [b.gemm(pooled, "fc1", 8, 8)], "relu1")
+    b.gemm(hidden, "logits", 8, 2)
+    shapes = {"input_ids": ids, "attention_mask": mask}
+    model = b.model(shapes, {"logits": ("n", 2)}, dtype=onnx.TensorProto.INT64)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    onnx.save(model, path)
+
+
+def make_two_exports(original: str, exported: str) -> None:
+    """Write a network, and one whose second layer has other weights."""
+    model = mlp()
+    onnx.save(model, original)
+    for weight in model.graph.initializer:
+        if weight.name == "fc2.weight":
+            values = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.round(1), weight.name))
+    onnx.save(model, exported)
 
 
 def make_preprocessor_config(path: str) -> None:
