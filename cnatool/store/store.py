@@ -24,8 +24,10 @@ from cnatool.store.parts import PartedTree
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    import xarray
 
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
     from cnatool.store.format import ReadableTree
@@ -159,6 +161,46 @@ class Split:
         """Return the per-sample statistic ``name`` of all tensors, (n, T) float64."""
         return self.array(statistic_key(name))
 
+    def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.Dataset:
+        """Return the split as an xarray Dataset, of which rows are read when they are used.
+
+        Variables are inputs, outputs, tensors that are stored whole, and statistics, with
+        coordinates ``id`` and ``label`` and, for statistics, ``tensor``. A variable is called after
+        its tensor, with ``_`` for each character that an identifier cannot contain; if the name is
+        taken, a suffix tells its role. Attribute ``long_name`` has the name in the network.
+
+        The first axis is ``sample``. Others are ``channel``, ``y``, ``x`` and ``feature`` where the
+        network's operators tell, and ``axis1``, ``axis2``, … where they do not. If an axis has
+        different sizes in two variables, its size is part of its name: ``channel_64``.
+
+        With Dask, variables are Dask arrays of about 16 MiB a chunk. Without it, a variable is read
+        whole when it is computed with; index it first.
+
+        Parameters
+        ----------
+        tensors : str or iterable of str, optional
+            Names of tensors, or globs; only these become variables. By default everything does.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Raises
+        ------
+        UsageError
+            If xarray is not installed.
+        MetricError
+            If there is no such tensor, or only its statistics are stored.
+
+        Warns
+        -----
+        StoreWarning
+            If another store should contain the raw inputs, but does not; they are left out.
+        """
+        from cnatool.store.as_xarray import build_dataset
+
+        return build_dataset(self, tensors)
+
     def array(self, key: str) -> StoredArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
 
@@ -264,6 +306,8 @@ class Store:
         Its splits, in the order of dumping.
     identity : Identity
         Identity of the file or folder when it was opened.
+    reopen : callable
+        Opens the store again, also in another process on this machine.
     """
 
     def __init__(
@@ -273,8 +317,10 @@ class Store:
         tree: ReadableTree,
         identity: Identity,
         find_inputs: Callable[[Split], Split],
+        reopen: Callable[[], Store],
     ) -> None:
         self.identity = identity
+        self.reopen = reopen
         self.path = path
         self.record = record
         self._tree = tree
@@ -309,6 +355,23 @@ class Store:
     def layers(self) -> tuple[LayerRecord, ...]:
         """The network's linear operators in execution order."""
         return self.record.layers
+
+    def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.DataTree:
+        """Return the store as an xarray DataTree with one Dataset for each split.
+
+        Parameters
+        ----------
+        tensors : str or iterable of str, optional
+            As of `Split.to_xarray`.
+
+        Raises
+        ------
+        UsageError, MetricError
+            As `Split.to_xarray` does.
+        """
+        from cnatool.store.as_xarray import build_tree
+
+        return build_tree(self, tensors)
 
     def has_tensor(self, name: str) -> bool:
         """Whether a tensor, or statistics of it, are stored."""
