@@ -177,7 +177,7 @@ def _tensor_key(tensor: TensorRecord) -> str:
 
 
 def _name_variables(split: Split, specs: Sequence[ArraySpec]) -> list[_Variable]:
-    """Give each array a unique name that is an identifier; tensors choose first."""
+    """Name each array by a unique identifier; tensors choose first."""
     outputs = {f"outputs/{t.output}": t.name for t in split.store.tensors if t.output is not None}
     taken = {ID, LABEL, SAMPLE, TENSOR, *(axis for spec in specs for axis in spec.axes)}
     taken |= {size for spec in specs for size in add_sizes(spec.axes, spec.shape)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from cnatool.store.parts import MergedParts
 
 
+# Imported on use, as it needs xarray.
+_AS_XARRAY = "cnatool.store.as_xarray"
 # Of splits made of parts, by the store's attribute and the name of the split.
 _FINGERPRINTS: dict[tuple[str, str], str] = {}
 
@@ -57,6 +61,8 @@ class Split:
     def __repr__(self) -> str:
         state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
         return f"<split {self.name!r}: {count_text(len(self), 'row')}{state}>"
+
+    _repr_html_ = shown_by("cnatool.store.html", "split_html")
 
     @property
     def record(self) -> SplitRecord:
@@ -197,9 +203,8 @@ class Split:
         StoreWarning
             If another store should contain the raw inputs, but does not; they are left out.
         """
-        from cnatool.store.as_xarray import build_dataset
-
-        return build_dataset(self, tensors)
+        dataset: xarray.Dataset = import_module(_AS_XARRAY).build_dataset(self, tensors)
+        return dataset
 
     def array(self, key: str) -> StoredArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
@@ -337,6 +342,8 @@ class Store:
         tensors = count_text(len(self._tensors), "tensor")
         return f"<cnatool store {str(self.path)!r}: {tensors}; {splits or 'no splits yet'}>"
 
+    _repr_html_ = shown_by("cnatool.store.html", "store_html")
+
     @property
     def parts(self) -> MergedParts | None:
         """The parts that hold the rows of a merged store; None for other stores."""
@@ -367,11 +374,10 @@ class Store:
         Raises
         ------
         UsageError, MetricError
-            As `Split.to_xarray` does.
+            As by `Split.to_xarray`.
         """
-        from cnatool.store.as_xarray import build_tree
-
-        return build_tree(self, tensors)
+        tree: xarray.DataTree = import_module(_AS_XARRAY).build_tree(self, tensors)
+        return tree
 
     def has_tensor(self, name: str) -> bool:
         """Whether a tensor, or statistics of it, are stored."""
