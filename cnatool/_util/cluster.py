@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
+    from cnatool._util.cluster_workers import Probe
+
 # Seconds between two looks at tasks, and at the list of workers.
 _LOOK_SECONDS = 0.05
 _WORKERS_SECONDS = 0.5
@@ -97,8 +99,8 @@ class Cluster:
         Its client.
     paths : sequence of Path
         Files and folders that every worker needs.
-    shared : Path, optional
-        A folder that every worker shares with this process.
+    probe : Probe, optional
+        Shows that every worker writes to the same place as this process.
     note : callable
         Receives notes for the user.
     """
@@ -109,7 +111,7 @@ class Cluster:
         note: Callable[[str], None],
         *,
         paths: Sequence[Path] = (),
-        shared: Path | None = None,
+        probe: Probe | None = None,
     ) -> None:
         import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
@@ -117,7 +119,7 @@ class Cluster:
         self._client = client
         self._note = note
         self._paths = [str(path) for path in paths]
-        self._shared = shared
+        self._probe = probe
         self._usable: dict[str, bool] = {}
         self._deserted: float | None = None
         self._warned: set[tuple[str, type[Warning], str, int]] = set()
@@ -142,20 +144,17 @@ class Cluster:
 
     def _check(self, workers: list[str], *, first: bool = False) -> None:
         """Check workers; the first ones have to be usable, others may be left out."""
-        probe = self._shared and self._shared / f".{uuid.uuid4().hex}.dask"
+        if self._probe is not None:
+            self._probe.place()
         try:
-            if probe:
-                probe.touch()
-            arguments = (self._paths, None if probe is None else str(probe))
             found = self._client.run(
-                describe_worker, *arguments, workers=workers, on_error="return"
+                describe_worker, self._paths, self._probe, workers=workers, on_error="return"
             )
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise _scheduler_gone(error) from None
         finally:
-            if probe:
-                with suppress(OSError):
-                    probe.unlink()
+            if self._probe is not None:
+                self._probe.remove()
         for worker in workers:
             # A worker that left in the meantime is in no hurry.
             reason = None if worker not in found else find_fault(worker, found[worker])

@@ -16,6 +16,7 @@ from cnatool._util.cluster_client import connect
 from cnatool._util.cluster_workers import WorkerDescription, find_fault
 from cnatool._version import __version__
 from cnatool.data.source import SampleError
+from cnatool.dumping.shared_folder import SharedFolder
 from cnatool.errors import BackendError, DataError, StoreInUseError, UsageError
 
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
@@ -110,9 +111,9 @@ def test_workers_that_cannot_be_used_are_named(client: Any, tmp_path: Path) -> N
             Cluster(client, print)
     finally:
         client.run(exec, _SHOW)
-    Cluster(client, print, shared=tmp_path)
+    Cluster(client, print, probe=SharedFolder(tmp_path / "probe"))
     assert not any(tmp_path.iterdir())
-    fault = find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], True))
+    fault = find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], None))
     assert fault is not None
     assert f"cnatool is 0.0.1, and here {__version__}" in fault
 
@@ -121,9 +122,9 @@ def test_worker_on_another_file_system_is_named(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The client's own file never appears.
-    monkeypatch.setattr(Path, "touch", lambda *_: None)
+    monkeypatch.setattr(SharedFolder, "place", lambda _: None)
     with pytest.raises(UsageError, match="sees another file system"):
-        Cluster(client, print, shared=tmp_path)
+        Cluster(client, print, probe=SharedFolder(tmp_path / "probe"))
 
 
 def test_missing_dask_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

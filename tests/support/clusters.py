@@ -67,10 +67,10 @@ def local_client(workers: int = 2) -> Iterator[Any]:
         yield client
 
 
-def use_bucket(client: Any) -> None:
-    """Let the workers use the bucket that this process uses, as if they had started so."""
+def use_bucket(client: Any, **others: str) -> None:
+    """Let workers use the bucket of this process, as if they had started so; ``others`` differ."""
     names = [name for name in os.environ if name.startswith("AWS_")]
-    client.run(_set_environment, {name: os.environ[name] for name in names})
+    client.run(_set_environment, {name: os.environ[name] for name in names} | others)
 
 
 def _set_environment(variables: dict[str, str]) -> None:
