@@ -194,7 +194,6 @@ def score_store(
     splits = [split for split, _ in selected.splits.values()]
     scored_output = select_output(selected.store, splits, output)
     classes = map_classes(selected.store, splits, scored_output, named=output is not None)
-    observer = observer or Silent()
     if client is not None:
         from cnatool.scoring.cluster import score_splits_on_cluster
 
