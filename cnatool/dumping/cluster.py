@@ -38,8 +38,8 @@ from cnatool.store.lock import lock_store
 from cnatool.store.merge import merge
 from cnatool.store.object_lock import holds_lock
 from cnatool.store.reader import open_store
-from cnatool.store.replace import advise_beginning_anew, check_free
-from cnatool.store.write_errors import make_taken_over_error
+from cnatool.store.replace import check_free
+from cnatool.store.write_errors import advise_beginning_anew, make_taken_over_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

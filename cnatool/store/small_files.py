@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.files import replace_atomically
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import CnatoolError
-from cnatool.store.object_store import MissingObjectError, Objects
+from cnatool.store.object_errors import MissingObjectError
+from cnatool.store.object_store import Objects
 from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cnatool.dumping import cluster_progress
-from cnatool.store import object_store
+from cnatool.store import object_client
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
 
@@ -75,7 +75,7 @@ def use_bucket(client: Any, **others: str) -> None:
 
 def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()
 
 
 @contextmanager
