@@ -19,7 +19,7 @@ from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnatool._util.cluster_workers import Probe
@@ -32,6 +32,9 @@ _MOST_LOST = 3
 # Seconds between two attempts of a task that has to wait, and in all.
 _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
+# What no worker has. Tasks that need it never run, but a cluster that adapts counts them.
+_DEMAND = "cnatool-waiting"
+_MOST_DEMAND = 100
 # Seconds without any worker before work is given up.
 _DESERTED_SECONDS = 600.0
 
@@ -122,11 +125,14 @@ class Cluster:
         self._probe = probe
         self._usable: dict[str, bool] = {}
         self._deserted: float | None = None
+        self._demand: list[Any] = []
         self._warned: set[tuple[str, type[Warning], str, int]] = set()
         if not self._list():
             note("the cluster has no worker yet; waiting for the first")
-            while not self._list():
-                time.sleep(_WORKERS_SECONDS)
+            with self._demanding():
+                self._demand_workers(1)
+                while not self._list():
+                    time.sleep(_WORKERS_SECONDS)
         self.workers = self._list()
         self._check([*self.workers], first=True)
 
@@ -184,12 +190,13 @@ class Cluster:
         waiting = deque((task, 0.0) for task in tasks)
         running: dict[str, tuple[Task, Any]] = {}
         looked = -_WORKERS_SECONDS
-        try:
+        with self._demanding(), self._cancelling(running):
             while waiting or running:
                 now = time.monotonic()
                 if now - looked >= _WORKERS_SECONDS:
                     looked = now
                     self._look()
+                    self._demand_workers(len(waiting))
                 for worker in [name for name in self.workers if name not in running]:
                     if waiting and waiting[0][1] <= now and self._usable.get(worker):
                         task, _ = waiting.popleft()
@@ -215,9 +222,36 @@ class Cluster:
                 tick()
                 if running or waiting:
                     time.sleep(_LOOK_SECONDS)
+
+    @contextmanager
+    def _cancelling(self, running: Mapping[str, tuple[Task, Any]]) -> Iterator[None]:
+        """Cancel in the end what still runs."""
+        try:
+            yield
         finally:
             with suppress(Exception):
                 self._client.cancel([future for _, future in running.values()], force=True)
+
+    def _demand_workers(self, count: int) -> None:
+        """Let a cluster that adapts see how many tasks wait: each worker is given one at a time."""
+        count = min(count, _MOST_DEMAND)
+        extra, self._demand = self._demand[count:], self._demand[:count]
+        if extra:
+            self._client.cancel(extra, force=True)
+        while len(self._demand) < count:
+            key = f"cnatool-{uuid.uuid4().hex}"
+            self._demand.append(
+                self._client.submit(int, resources={_DEMAND: 1}, key=key, pure=False)
+            )
+
+    @contextmanager
+    def _demanding(self) -> Iterator[None]:
+        """Demand no more workers in the end."""
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                self._demand_workers(0)
 
     def _look(self) -> None:
         """Update the workers; check those that joined."""

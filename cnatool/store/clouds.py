@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from cnatool.errors import UsageError
 
+UNUSABLE = "the configuration in the environment cannot be used"
+
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
@@ -69,7 +71,7 @@ class Cloud:
         file = next((name for name in self.files if os.environ.get(name)), None)
         if file is not None:
             return f"the file that {file} names contains no credential that can be used"
-        return "the configuration in the environment cannot be used"
+        return UNUSABLE
 
     def check_environment(self, where: str) -> None:
         """Refuse addresses of servers at which obstore panics, and files that are not there.

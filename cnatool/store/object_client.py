@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from cnatool.errors import StoreAccessError, UsageError
-from cnatool.store.clouds import CLOUDS
+from cnatool.store.clouds import CLOUDS, UNUSABLE
 from cnatool.store.object_errors import is_failure
 
 # Seconds to connect, of one request, and of all attempts at it.
@@ -57,11 +57,10 @@ def connect(scheme: str, bucket: str) -> Any:
     except BaseException as error:
         if not is_failure(error):
             raise
-        # Errors of obstore have classes that tell nothing.
-        kind = "" if type(error).__module__.startswith("obstore") else f" ({type(error).__name__})"
-        raise StoreAccessError(
-            f"{where}: {cloud.explain_configuration()}{kind}. {cloud.credential}."
-        ) from None
+        # Errors of obstore have classes that tell nothing; those of boto3 name what is wrong.
+        own = type(error).__module__.startswith("obstore")
+        reason = cloud.explain_configuration() if own else UNUSABLE + f" ({type(error).__name__})"
+        raise StoreAccessError(f"{where}: {reason}. {cloud.credential}.") from None
 
 
 def _read_profile() -> dict[str, Any]:

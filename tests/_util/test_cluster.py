@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,30 @@ def test_values_come_once_and_warnings_too(cluster: Cluster) -> None:
     assert {tasks[task]: value for task, value in found.items()} == {n: n * n for n in range(9)}
     assert len(warned) == 1
     assert ticks
+
+
+def square_slowly(number: int) -> int:
+    time.sleep(1)
+    return number * number
+
+
+def test_cluster_that_adapts_grows_from_nothing() -> None:
+    notes: list[str] = []
+    workers: set[str] = set()
+    with (
+        clusters.distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as local,
+        clusters.distributed.Client(local) as client,
+    ):
+        local.adapt(minimum=0, maximum=2, interval="100ms", target_duration="1s")
+        cluster = Cluster(client, notes.append)
+        tasks = {Task(f"task {n}", lambda n=n: (n,)): n for n in range(6)}
+        found = cluster.run(square_slowly, [*tasks], lambda: workers.update(cluster.workers))
+        assert {tasks[task]: value for task, value in found} == {n: n * n for n in range(6)}
+        assert not cluster._demand
+    assert notes[0] == "the cluster has no worker yet; waiting for the first"
+    assert len(workers) > 1
 
 
 def test_errors_keep_their_public_class_and_message(cluster: Cluster) -> None:
