@@ -86,6 +86,10 @@ def hidden_path(path: Path) -> Path:
 def detect_format(path: Path) -> ReadableFormat:
     """Detect the format of a path: of a file by its content, then by its name."""
     if isinstance(path, ObjectURL):
+        if path.suffix not in _FORMATS and not path.name.endswith(".zarr.zip"):
+            from cnatool.store.object_search import make_folder_error
+
+            raise make_folder_error(path)
         return _format_of_url(
             path, advice="Download it and name the copy, or name a store in .zarr there"
         )
