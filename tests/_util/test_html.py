@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.pages import EVIL, HIDDEN, Page
+from support.markup import EVIL, HIDDEN, Page
 
 from cnatool._util.html import Markup, card, details, markup, notes, number, table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.pages import EVIL, Page
+from support.markup import EVIL, Page
 
 from cnatool._util import svg
 

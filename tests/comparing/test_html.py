@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from support.pages import EVIL, shown
+from support.markup import EVIL, shown
 from support.recorded import record_network
 
 import cnatool

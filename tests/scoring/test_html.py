@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.pages import EVIL, shown
+from support.markup import EVIL, shown
 from support.recorded import record_network
 
 import cnatool

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.pages import EVIL, HIDDEN, shown
+from support.markup import EVIL, HIDDEN, shown
 from support.recorded import record_network
 from support.stores import ROWS, append, arrays, record, write_store
 

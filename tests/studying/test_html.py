@@ -9,7 +9,7 @@ import pytest
 from support.families import make_pictures
 from support.networks import mlp, saved
 from support.notes import Notes
-from support.pages import EVIL, shown
+from support.markup import EVIL, shown
 
 import cnatool
 
