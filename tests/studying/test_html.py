@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.families import make_pictures
+from support.markup import EVIL, shown
 from support.networks import mlp, saved
 from support.notes import Notes
-from support.markup import EVIL, shown
 
 import cnatool
 
