@@ -9,6 +9,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
+from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def detect_format(path: Path) -> ReadableFormat:
             )
         if path.is_symlink():
             raise NotAStoreError(f"{path} is a link to {path.readlink()}, which does not exist.")
-        raise NotAStoreError(f"{path}: no such file or folder.")
+        raise NotAStoreError(explain_unfinished_parts(path) or f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()
     if not path.is_file():

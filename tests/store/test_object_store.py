@@ -350,6 +350,32 @@ def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path
     assert "profiles need the package boto3" in message
 
 
+@pytest.mark.parametrize(
+    ("scheme", "variables", "expected"),
+    [
+        ("s3", {"AWS_ACCESS_KEY_ID": "topsecret"}, "AWS_SECRET_ACCESS_KEY is not set"),
+        ("s3", {"AWS_SECRET_ACCESS_KEY": "topsecret"}, "AWS_ACCESS_KEY_ID is not set"),
+        ("az", {}, "AZURE_STORAGE_ACCOUNT_NAME is not set"),
+        ("gs", {"GOOGLE_APPLICATION_CREDENTIALS": __file__}, "CREDENTIALS names contains no"),
+    ],
+)
+def test_variable_that_is_missing_is_named(
+    alone: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scheme: str,
+    variables: dict[str, str],
+    expected: str,
+) -> None:
+    for name in (*CLOUDS[scheme].needed, *CLOUDS[scheme].files, "AWS_PROFILE"):
+        alone.delenv(name, raising=False)
+    for name, value in variables.items():
+        alone.setenv(name, value)
+    message = refused_quietly("score", f"{scheme}://b/s.zarr", cwd=tmp_path, code=3)
+    assert expected in message
+    assert "topsecret" not in message
+    assert "Error)" not in message
+
+
 def test_obstore_is_not_installed(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone.setitem(sys.modules, "obstore.store", None)
     object_client.connect.cache_clear()

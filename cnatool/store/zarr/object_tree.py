@@ -30,6 +30,7 @@ from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.object_errors import ConflictError, MissingObjectError
 from cnatool.store.object_store import Objects
+from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.scratch import ScratchFolder
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
@@ -39,6 +40,7 @@ from cnatool.store.zarr.metadata import (
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
+    array_attributes,
     compare_metadata,
     encode_group,
     parse_array,
@@ -118,8 +120,9 @@ class ObjectTree:
             content, version = Objects(url).get(_METADATA)
         except MissingObjectError:
             raise NotAStoreError(
-                f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA -o "
-                f"{url.scheme}://BUCKET/STORE.zarr` creates a store."
+                explain_unfinished_parts(url)
+                or f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA "
+                f"-o {url.scheme}://BUCKET/STORE.zarr` creates a store."
             ) from None
         try:
             tree = cls(url, parse_group(content), version)
@@ -222,6 +225,7 @@ class ObjectTree:
         codec: Codec,
         *,
         axes: tuple[str, ...],
+        name: str | None = None,
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
         commit_rows: int | None = None,
@@ -236,7 +240,7 @@ class ObjectTree:
         if grows:
             shape = (MANY_ROWS, *shape[1:])
         shard = _shard_chunks(shape, dtype, chunk_rows, commit_rows or shape[0])
-        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard)
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard, array_attributes(name))
         self._set_metadata(key, layout)
         return self._open_writer(key, layout, grows=grows)
 
