@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import json
 import re
 from pathlib import Path
@@ -11,77 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.pages import HOSTILE, QUICK, Blocks, record, unpack
 
 import cnatool
 from cnatool.plotting.style import COLOURS
 
 ROWS = 120
-CLASSES = 4
-HOSTILE = "</script><img src=x onerror=alert(1)><!--"
-
-
-def record(
-    path: Path, *, rows: dict[str, int] | None = None, labels: bool = True, **options: Any
-) -> cnatool.Store:
-    """Record a network of three layers and an output over pictures of noise."""
-    rng = np.random.default_rng(0)
-    path.parent.mkdir(exist_ok=True)
-    names = options.pop("tensors", ["one", "two", "three", "out"])
-    layers = [cnatool.Layer(name, operator="Gemm", output=name == names[-1]) for name in names]
-    with cnatool.create_store(
-        path, tensors=names, outputs=names[-1:], layers=layers, **options
-    ) as recording:
-        for split, count in (rows or {"train": ROWS, "test": ROWS}).items():
-            x = (rng.random((count, 6, 5)) ** rng.random((count, 1, 1)) * 255).astype(np.uint8)
-            values = {
-                name: rng.normal(depth, 1, (count, 8)).astype(np.float32)
-                for depth, name in enumerate(names[:-1])
-            }
-            scores = rng.normal(size=(count, CLASSES)).astype(np.float32)
-            recording.append(
-                split,
-                inputs=x,
-                labels=rng.integers(0, CLASSES, count) if labels else None,
-                outputs=scores,
-                activations=values | {names[-1]: scores},
-            )
-    return cnatool.open(path)
-
-
-class Blocks(html.parser.HTMLParser):
-    """Collects the blocks of JSON, and every tag."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks: dict[str, Any] = {}
-        self.tags: set[str] = set()
-        self._open: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        attributes = dict(attrs)
-        self._open = attributes.get("id") if "json" in (attributes.get("type") or "") else None
-
-    def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self.blocks[self._open] = json.loads(data)
-            self._open = None
-
-
-def read(path: Path) -> Blocks:
-    parser = Blocks()
-    parser.feed(path.read_text("utf-8"))
-    return parser
-
-
-def unpack(packed: dict[str, str]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(packed["data"]), f"<{packed['type']}")
 
 
 def test_numbers_are_those_of_the_scores(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr")
     cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert view["score"] == json.loads(cnatool.score(tmp_path / "a.zarr").to_json())
     assert view["layers"] == json.loads(cnatool.score_layers(tmp_path / "a.zarr").to_json())
     frame = cnatool.score_samples(tmp_path / "a.zarr")
@@ -95,8 +35,8 @@ def test_numbers_are_those_of_the_scores(tmp_path: Path) -> None:
 
 def test_z_of_samples(tmp_path: Path) -> None:
     store = record(tmp_path / "a.zarr")
-    cnatool.report(store, tmp_path / "a.html", max_samples=50)
-    samples = read(tmp_path / "a.html").blocks["view-0"]["samples"]
+    cnatool.report(store, tmp_path / "a.html", max_samples=50, overrides=QUICK)
+    samples = Blocks(tmp_path / "a.html").blocks["view-0"]["samples"]
     z = samples["z"]
     low, high = np.array(z["low"]), np.array(z["high"])
     codes = unpack(z["codes"]).reshape(-1, len(low))
@@ -116,8 +56,8 @@ def test_pictures_are_the_raw_inputs(tmp_path: Path) -> None:
     from PIL import Image
 
     store = record(tmp_path / "a.zarr")
-    cnatool.report(store, tmp_path / "a.html")
-    blocks = read(tmp_path / "a.html").blocks
+    cnatool.report(store, tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
     pictures = blocks[f"pictures-{blocks['view-0']['pictures']}"]
     assert pictures["count"] == 2 * ROWS
     (url,) = pictures["sheets"]
@@ -140,8 +80,10 @@ def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_fewer_samples_than_there_are(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr", rows={"train": 100, "test": 10, "validation": 100})
-    written = cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", max_samples=90)
-    splits = read(tmp_path / "a.html").blocks["view-0"]["samples"]["splits"]
+    written = cnatool.report(
+        tmp_path / "a.zarr", tmp_path / "a.html", max_samples=90, overrides=QUICK
+    )
+    splits = Blocks(tmp_path / "a.html").blocks["view-0"]["samples"]["splits"]
     assert [(s["name"], s["shown"], s["total"]) for s in splits] == [
         ("train", 40, 100),
         ("test", 10, 10),
@@ -151,12 +93,12 @@ def test_fewer_samples_than_there_are(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    tensors = [f"{HOSTILE}{number}" for number in range(4)]
+    tensors = tuple(f"{HOSTILE}{number}" for number in range(4))
     record(tmp_path / "a.zarr", tensors=tensors, tags={HOSTILE: HOSTILE})
     (tmp_path / "a.zarr").rename(tmp_path / "<b>&amp;.zarr")
-    cnatool.report(tmp_path / "<b>&amp;.zarr", tmp_path / "a.html", title=HOSTILE)
+    cnatool.report(tmp_path / "<b>&amp;.zarr", tmp_path / "a.html", title=HOSTILE, overrides=QUICK)
     text = (tmp_path / "a.html").read_text("utf-8")
-    page = read(tmp_path / "a.html")
+    page = Blocks(tmp_path / "a.html")
     assert "img" not in page.tags
     assert text.count("<script") == 2 + len(page.blocks) - 1
     assert HOSTILE not in text
@@ -165,7 +107,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 def test_nothing_can_be_fetched(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr")
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
     text = (tmp_path / "a.html").read_text("utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
@@ -186,16 +128,16 @@ def test_what_is_missing_has_its_reason(
     options: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     record(tmp_path / "a.zarr", **options)
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert reason in json.dumps(view["score"])
     assert view["samples"]["alpha"] is not None
 
 
 def test_one_layer_has_no_profile(tmp_path: Path) -> None:
-    record(tmp_path / "a.zarr", tensors=["one", "out"])
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    record(tmp_path / "a.zarr", tensors=("one", "out"))
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert view["layers"] is None
     assert "two layers" in view["layers_reason"]
     assert view["samples"]["beta"] is None
@@ -203,14 +145,9 @@ def test_one_layer_has_no_profile(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_scored_still_has_a_page(tmp_path: Path) -> None:
-    record(tmp_path / "a.zarr")
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides={"layers": "linear"})
-    cnatool.report(
-        tmp_path / "a.zarr", tmp_path / "b.html", overrides={"alpha": "compression", "codec": "png"}
-    )
     store = record(tmp_path / "c.zarr")
     cnatool.report(store, tmp_path / "c.html", overrides={"range": "0:0.5"})
-    view = read(tmp_path / "c.html").blocks["view-0"]
+    view = Blocks(tmp_path / "c.html").blocks["view-0"]
     assert view["score"] is None
     assert "outside" in view["score_reason"]
     assert len(view["network"]) == 4
@@ -218,10 +155,10 @@ def test_a_store_that_cannot_be_scored_still_has_a_page(tmp_path: Path) -> None:
 
 def test_several_stores_and_their_study(tmp_path: Path) -> None:
     for number in range(4):
-        record(tmp_path / f"stores/{number}.zarr", tags={"width": str(number)})
+        record(tmp_path / f"stores/{number}.zarr", seed=number, tags={"width": str(number)})
     cnatool.study(tmp_path / "stores", folder=tmp_path / "study", resamples=0)
-    cnatool.report([tmp_path / "study", tmp_path / "stores"], tmp_path / "a.html")
-    blocks = read(tmp_path / "a.html").blocks
+    cnatool.report([tmp_path / "study", tmp_path / "stores"], tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
     study = blocks["view-0"]
     assert study["kind"] == "study"
     assert study["stores"] == [1, 2, 3, 4]
@@ -235,9 +172,9 @@ def test_several_stores_and_their_study(tmp_path: Path) -> None:
 def test_stores_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     record(tmp_path / "stores/good.zarr")
     (tmp_path / "stores/bad.zarr").mkdir()
-    written = cnatool.report(tmp_path / "stores", tmp_path / "a.html")
+    written = cnatool.report(tmp_path / "stores", tmp_path / "a.html", overrides=QUICK)
     assert [Path(store.path).name for store in written.not_scored] == ["bad.zarr"]
-    assert len(read(tmp_path / "a.html").blocks) == 2
+    assert len(Blocks(tmp_path / "a.html").blocks) == 2
 
 
 @pytest.mark.parametrize(
