@@ -8,12 +8,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from support.dumps import commit_often, make_data
 from support.pages import HOSTILE, QUICK, Blocks, record, unpack
+from support.parts import Parts
 
 import cnatool
+from cnatool.page.packed import quantise
+from cnatool.page.pictures import read_as_picture
+from cnatool.page.samples import most_samples
 from cnatool.plotting.style import COLOURS
+from cnatool.records.run import Preprocessing
+from cnatool.records.store import ArrayRecord
 
 ROWS = 120
 
@@ -198,3 +206,104 @@ def test_colours_are_those_of_the_figures() -> None:
     styles = (Path(cnatool.__file__).parent / "page/assets/base.css").read_text("utf-8")
     first = [re.search(rf"--c{k}: (#\w+)", styles)[1].upper() for k in range(4)]  # type: ignore[index]
     assert first == list(COLOURS[:4])
+
+
+def test_pictures_stay_within_their_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnatool.page.pictures._BUDGET", 6000)
+    record(tmp_path / "a.zarr", rows={"train": 700})
+    written = cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
+    pictures = blocks[f"pictures-{blocks['view-0']['pictures']}"]
+    content = [base64.b64decode(url.partition(",")[2]) for url in pictures["sheets"]]
+    assert 3000 < sum(map(len, content)) <= 6000
+    samples = unpack(pictures["samples"])
+    assert len(samples) == pictures["count"] < 700
+    assert len(set(samples)) == len(samples)
+    assert f"a: {len(samples)} of 700 samples have a picture, chosen at random" in written.notes
+
+
+def test_many_layers_leave_room_for_fewer_samples() -> None:
+    assert most_samples(50, 1, 10_000) == 10_000
+    assert most_samples(50, 1, 300) == 300
+    wide = most_samples(5000, 1, 10_000)
+    assert 100 < wide < 1000
+    assert most_samples(5000, 3, 10_000) == pytest.approx(wide / 3, abs=1)
+
+
+def test_values_outside_the_range_of_a_column() -> None:
+    z = np.array([[0.0, np.nan, 1e308], [1.0, np.inf, -1e308], [0.25, np.nan, 0.0]])
+    codes = unpack(msgspec.to_builtins(quantise(z).codes)).reshape(z.shape)
+    assert codes.tolist() == [[0, 65535, 65534], [65534, 65535, 0], [16384, 65535, 32767]]
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.h5"])
+def test_an_unfinished_store(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_data(tmp_path, 300, 40)
+
+    class Stop:
+        def note(self, text: str) -> None: ...
+
+        def progress(self, split: str, done: int, rows: int) -> None:
+            if done >= 200:
+                raise KeyboardInterrupt
+
+    commit_often(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(
+            folder / "net.onnx", folder / "data", tmp_path / name, batch_size=16, observer=Stop()
+        )
+    rows = len(cnatool.open(tmp_path / name).splits["train"])
+    assert 0 < rows < 300
+    cnatool.report(tmp_path / name, tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
+    assert view["samples"]["splits"][0]["total"] == rows
+    assert any("is not finished" in note for note in view["notes"])
+
+
+def test_a_merged_store(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    whole = parts.dump("whole.zarr")
+    cnatool.merge(parts.parts(3), tmp_path / "merged.zarr")
+    shown = []
+    for store in (whole, tmp_path / "merged.zarr"):
+        cnatool.report(store, tmp_path / "a.html", overwrite=True, max_samples=30, overrides=QUICK)
+        blocks = Blocks(tmp_path / "a.html").blocks
+        shown.append(blocks["view-0"]["samples"])
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reason"),
+    [
+        ((16,), "float32", "of shape [16] a sample"),
+        ((2, 6, 6), "float32", "2 channels"),
+        ((6, 6), "int64", "hold int64"),
+        ((2, 2, 2, 2), "float32", "of shape [2, 2, 2, 2]"),
+    ],
+)
+def test_raw_inputs_that_are_no_pictures(shape: tuple[int, ...], dtype: str, reason: str) -> None:
+    array = ArrayRecord("x", dtype, shape)
+    found = read_as_picture(array, None)
+    assert isinstance(found, str)
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "target", "order"),
+    [
+        ((784,), "reshape", (1, 28, 28), "chw"),
+        ((28, 28), "as is", (28, 28), "hwc"),
+        ((32, 32, 3), "hwc->chw", (3, 32, 32), "hwc"),
+        ((3, 32, 32), "as is", (3, 32, 32), "chw"),
+        ((3072,), "flat-chw->hwc", (32, 32, 3), "chw"),
+        ((3072,), "flat-hwc->chw", (3, 32, 32), "hwc"),
+    ],
+)
+def test_raw_inputs_that_are_pictures(
+    shape: tuple[int, ...], layout: str, target: tuple[int, ...], order: str
+) -> None:
+    recipe = Preprocessing("x", "uint8", shape, layout, target, "float32")
+    found = read_as_picture(ArrayRecord("x", "uint8", shape), recipe)
+    assert not isinstance(found, str)
+    assert (found.height, found.width) in {(28, 28), (32, 32)}
+    assert found.channels == 1 or found.order == order
