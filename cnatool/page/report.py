@@ -136,7 +136,10 @@ def report(
     shown = _view_stores(stores, options, pictures, watcher, omissions)
     if not shown and not studies:
         raise omissions.too_few("no store could be used")
-    views = [*_view_studies(studies, shown, max_samples), *shown.values()]
+    views: list[StoreView | StudyView] = [
+        *_view_studies(studies, shown, max_samples),
+        *shown.values(),
+    ]
     notes = tuple(dict.fromkeys(note for view in views for note in list_unshown(view, pictures)))
     for note in notes:
         watcher.note(note)
