@@ -62,7 +62,8 @@ function cloudPanel(view, samples, selection) {
   able();
   controls.append(clear);
   const drawn = samples.splits.map((split) => (split.shown < split.total ? `${count(split.shown)} of ${count(split.total)} ${split.name}` : `all ${count(split.total)} ${split.name}`));
-  const lines = samples.splits.some((split) => split.curve) ? " Lines are running means over all samples." : "";
+  const windows = [...new Set(samples.splits.filter((split) => split.curve).map((split) => count(split.window)))];
+  const lines = windows.length ? ` Lines are running means of ${windows.join(" and ")} samples each, over all.` : "";
   const partial = samples.splits.some((split) => split.shown < split.total) ? ", chosen at random" : "";
   const node = el("div", { class: "panel" },
     el("h3", { text: "Every point is a sample" }),

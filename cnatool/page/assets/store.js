@@ -15,6 +15,7 @@ function showStore(view, main, top) {
   const samples = readSamples(view.samples);
   const pictures = new Pictures(view.pictures ? readBlock(`pictures-${view.pictures}`) : null);
   const selection = new Selection(samples.total);
+  selection.pinned = first(samples);
   const drawable = samples.alpha && samples.beta;
   const cloud = drawable ? cloudPanel(view, samples, selection) : null;
   const side = el("div", {}, cardPanel(view, samples, pictures, selection));
@@ -45,6 +46,13 @@ function showStore(view, main, top) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") selection.clear();
   }, { signal: view.signal });
+}
+
+// The sample to begin with: the one with the largest loss, else the most complex one.
+function first(samples) {
+  const values = samples.loss || samples.alpha;
+  if (!values) return null;
+  return values.reduce((best, value, i) => (Number.isFinite(value) && !(value <= values[best]) ? i : best), 0);
 }
 
 function introduce(view) {

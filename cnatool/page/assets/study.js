@@ -5,6 +5,8 @@ function showStudy(view, main, top, open) {
   const study = readStudy(view);
   const selection = new Selection(view.ids.length);
   const state = { x: pickColumn(study, ["test.cna", "train.cna", "cna_margin", "margin"]), y: view.targets[0] || study.names[0], by: view.cluster !== null && view.cluster in view.tags ? view.cluster : "" };
+  const best = study.columns.get(state.y);
+  if (best) selection.pinned = best.values.reduce((most, value, i) => (Number.isFinite(value) && !(value <= best.values[most]) ? i : most), 0);
   const networks = networksPanel(view, study, state, selection);
   const card = networkCard(view, study, selection, open);
   const correlations = correlationsPanel(view, study, state, (measure) => {
@@ -141,7 +143,8 @@ function correlationsPanel(view, study, state, pick) {
     ];
     const made = sortedTable(`Correlations with ${state.y}`, columns, rows, { pick: (row) => pick(row.measure), key: (row) => row.measure });
     if (made.lines.has(state.x)) made.lines.get(state.x).classList.add("lit");
-    holder.replaceChildren(el("p", { class: "quiet", text: `With ${study.columns.get(state.y).title}. Press on a measure to draw it.` }), el("div", { class: "scroll tall" }, made.table));
+    const without = rows.every((row) => row.pearson.interval === null) && rows[0].pearson.interval_reason;
+    holder.replaceChildren(el("p", { class: "quiet", text: `With ${study.columns.get(state.y).title}. Press on a measure to draw it.${without ? ` There are no intervals: ${plain(without)}.` : ""}` }), el("div", { class: "scroll tall" }, made.table));
   };
   draw();
   return { node: section("correlations", "What goes with generalisation", null, holder), draw };
@@ -153,11 +156,11 @@ function networksTable(view, study, selection) {
   const rows = Array.from({ length: view.ids.length }, (_, i) => i);
   const columns = [
     { title: "network", left: true, name: true, value: (i) => view.ids[i], text: (i) => view.ids[i] },
-    ...Object.entries(view.tags).map(([tag, values]) => ({ title: tag, left: true, value: (i) => values[i], text: (i) => (values[i] === null ? "–" : values[i]) })),
     ...shown.map((name) => {
       const column = study.columns.get(name);
       return { title: column.title, value: (i) => column.values[i], text: (i) => columnText(column, i) };
     }),
+    ...Object.entries(view.tags).map(([tag, values]) => ({ title: tag, left: true, value: (i) => values[i], text: (i) => (values[i] === null ? "–" : values[i]) })),
   ];
   const { table, lines } = sortedTable("The networks", columns, rows, { pick: (i) => selection.pin(i) });
   const mark = () => {
