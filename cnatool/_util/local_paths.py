@@ -86,7 +86,7 @@ def find_lfs_pointers(path: Path) -> Iterator[Path]:
 
     At most a thousand files are examined.
     """
-    if not path.is_dir():
+    if isinstance(path, ObjectURL) or not path.is_dir():
         files: Iterator[Path] = iter((path,))
     else:
         files = (file for pattern in ("*", "*/*", "*/*/*") for file in path.glob(pattern))

@@ -1,4 +1,4 @@
-"""Refusal of URLs that name no store, before any is taken for a path."""
+"""Refusal of URLs that cannot be read or written, before any is taken for a path."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 _FREE = ("--tag", "--dask")
 # Options whose values are paths that are written.
 _WRITTEN = ("-o", "--output", "--samples")
+# Options whose values are local files that are read.
+_LOCAL = ("--constant", "--custom-ops", "--initial-model", "--preprocess")
 # Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs, unless it names a store."""
+    """Refuse a command line with a URL where a local path belongs.
+
+    Stores and data may be in a bucket.
+    """
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue
         if named := _NAMED.match(word):
             url = word[named.end() :]
-            if not (is_url(parse_path(url)) and url.endswith(_STORES)):
-                option = word.partition("=")[0] if word.startswith("-") else before
-                check_local(url, written=option in _WRITTEN)
+            option = word.partition("=")[0] if word.startswith("-") else before
+            written = option in _WRITTEN
+            in_bucket = is_url(parse_path(url)) and option not in _LOCAL
+            if not in_bucket or (written and not url.endswith(_STORES)):
+                check_local(url, written=written)

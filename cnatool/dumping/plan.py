@@ -310,6 +310,7 @@ def _add_splits(plan: DumpPlan) -> StoreRecord:
             available=plan.whole.sources[name].rows,
             skips=plan.skips,
             inputs_from=None if plan.shared is None else plan.shared.reference(name),
+            objects=source.objects or msgspec.UNSET,
         )
         for name, source in plan.sources.items()
     }

@@ -131,6 +131,7 @@ def _copy(
                 classes=split.record.classes,
                 id_bytes=_id_bytes(split),
                 inputs_from=reference,
+                objects=split.record.objects,
             )
             part.copy(split, _rows_progress(split, source, observer))
             observer.progress(name, split.record.rows, split.record.rows)

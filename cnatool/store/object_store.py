@@ -11,13 +11,15 @@ import re
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from cnatool.errors import NotAStoreError, StoreAccessError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from obstore import GetOptions
 
     from cnatool._util.files import Buffer
     from cnatool._util.urls import ObjectURL
@@ -81,6 +83,13 @@ class _RangeError(Exception):
     """The object is shorter than the range that was asked for."""
 
 
+class ObjectInfo(NamedTuple):
+    """What a server says of an object."""
+
+    size: int
+    version: Version
+
+
 class Objects:
     """The objects whose keys begin with that of a URL; thread-safe."""
 
@@ -102,12 +111,16 @@ class Objects:
             got = obstore.get(self._store, self._key(name))
             return bytes(got.bytes()), _version(got.meta)
 
-    def version(self, name: str) -> Version:
-        """Return the version of an object; raise MissingObjectError if it does not exist."""
+    def info(self, name: str) -> ObjectInfo:
+        """Return what is known of an object; raise MissingObjectError if it does not exist."""
         import obstore
 
         with self._translated():
-            return _version(obstore.head(self._store, self._key(name)))
+            return _info(obstore.head(self._store, self._key(name)))
+
+    def version(self, name: str) -> Version:
+        """Return the version of an object; raise MissingObjectError if it does not exist."""
+        return self.info(name).version
 
     def get_head(self, name: str, size: int) -> bytes:
         """Read the first bytes of an object, fewer if it is shorter."""
@@ -116,6 +129,25 @@ class Objects:
         with suppress(_RangeError), self._translated():
             return bytes(obstore.get_range(self._store, self._key(name), start=0, length=size))
         return b""
+
+    def get_range(self, name: str, start: int, stop: int, version: Version) -> memoryview:
+        """Read a range of a version of an object, less of it where the object ends early.
+
+        Raises ConflictError if the object has another version by now, and MissingObjectError if it
+        does not exist.
+        """
+        import obstore
+
+        options: GetOptions = {"range": (start, stop)}
+        if "e_tag" in version:
+            options["if_match"] = version["e_tag"]
+        with suppress(_RangeError), self._translated():
+            got = obstore.get(self._store, self._key(name), options=options)
+            # A server may ignore the condition.
+            if _version(got.meta) != version:
+                raise ConflictError
+            return memoryview(got.bytes())
+        return memoryview(b"")
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read ranges of an object, by their starts and ends; adjacent ones in one request.
@@ -165,6 +197,10 @@ class Objects:
 
     def walk(self) -> Iterator[str]:
         """List the names of all objects below the URL."""
+        return (name for name, _ in self.walk_infos())
+
+    def walk_infos(self) -> Iterator[tuple[str, ObjectInfo]]:
+        """List the names of all objects below the URL, and what is known of each."""
         import obstore
 
         start = len(self._prefix) + 1 if self._prefix else 0
@@ -175,7 +211,7 @@ class Objects:
                 page = next(pages, None)
             if page is None:
                 return
-            yield from (each["path"][start:] for each in page)
+            yield from ((each["path"][start:], _info(each)) for each in page)
 
     def delete(self, name: str) -> None:
         """Delete an object, if it exists."""
@@ -218,6 +254,11 @@ class Objects:
             )
         if isinstance(error, FileNotFoundError):
             return MissingObjectError()
+        if isinstance(error, exceptions.InvalidPathError):
+            return UsageError(
+                f"{self.url} has an object with an empty part, '.' or '..' in its key. Rename it, "
+                "or name a folder without it."
+            )
         if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
             return ConflictError()
         if status == "416":
@@ -234,7 +275,8 @@ class Objects:
         if isinstance(error, denied) or code in _REFUSED:
             return StoreAccessError(
                 f"{where} refuses the credential{f' ({code})' if code else ''}. Check that it is "
-                "right and allows to read, write, list and delete below this bucket."
+                "right, and allows to read and list this bucket and, for a store that is written, "
+                "also to write and delete."
             )
         if code == "NotImplemented" or status == "501":
             return StoreAccessError(
@@ -263,6 +305,10 @@ _COALESCED = 1 << 20
 
 def _version(meta: Any) -> Version:
     return {key: meta[key] for key in ("e_tag", "version") if meta.get(key) is not None}
+
+
+def _info(meta: Any) -> ObjectInfo:
+    return ObjectInfo(int(meta["size"]), _version(meta))
 
 
 def _is_failure(error: BaseException) -> bool:
@@ -316,7 +362,7 @@ def _connect(scheme: str, bucket: str) -> Any:
         from obstore.store import AzureStore, GCSStore, S3Store
     except ImportError:
         raise UsageError(
-            f"{scheme}://{bucket}: stores in a bucket need the package obstore. Install it with "
+            f"{scheme}://{bucket}: objects in a bucket need the package obstore. Install it with "
             "`pip install 'cnatool[cloud]'`."
         ) from None
     _check_servers(scheme, bucket)
