@@ -6,8 +6,8 @@ with the interpreter that has them.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -82,5 +82,14 @@ def record_hooks(task: Task) -> None:
 WAYS = {"qdq_loss_debug": collect_with_runtime, "hooks": record_hooks}
 
 
+def main() -> None:
+    """Read the way and its task from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("task", help=f"JSON: [{', '.join(Task._fields)}]", metavar="ARGUMENTS")
+    words = parser.parse_args()
+    WAYS[words.way](Task(*json.loads(words.task)))
+
+
 if __name__ == "__main__":
-    WAYS[sys.argv[1]](Task(*json.loads(sys.argv[2])))
+    main()

@@ -1,4 +1,7 @@
-"""Memory and time of whole processes. Linux only: the operating system reports a child's peak."""
+"""Memory and time of whole processes: `processes.py COMMAND ARGUMENT…` prints those of a command.
+
+Linux only: the operating system reports a child's peak.
+"""
 
 from __future__ import annotations
 
@@ -57,4 +60,8 @@ def _main(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    # argparse would add to the memory that the command's peak includes.
+    if sys.argv[1:] in ([], ["-h"], ["--help"]):
+        print(__doc__)
+    else:
+        _main(sys.argv[1:])

@@ -7,27 +7,30 @@ without what only a backward pass needs.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torchlens
 from timing import alternate, find_fastest
-from torch_twin import build_twin
 from working_folder import WorkingFolder
 
+# Imported on use, so that the help needs neither.
+if TYPE_CHECKING:
+    import torch
+
 BATCHES = (16, 64)
-Way = Callable[[Any, torch.Tensor, Path, int], None]
+Way = Callable[[Any, "torch.Tensor", Path, int], None]
 
 
 def run_plain(model: Any, images: torch.Tensor, batch: int) -> None:
     """Run the model and discard the results."""
+    import torch
+
     with torch.inference_mode():
         for part in torch.split(images, batch):
             model(part)
@@ -35,6 +38,9 @@ def run_plain(model: Any, images: torch.Tensor, batch: int) -> None:
 
 def write_bundles(model: Any, images: torch.Tensor, folder: Path, batch: int) -> None:
     """Write a bundle for each batch while it runs."""
+    import torch
+    import torchlens
+
     folder.mkdir()
     capture = torchlens.options.CaptureOptions(inference_only=True)
     for number, part in enumerate(torch.split(images, batch)):
@@ -46,6 +52,8 @@ def write_bundles(model: Any, images: torch.Tensor, folder: Path, batch: int) ->
 
 def write_shards(model: Any, images: torch.Tensor, folder: Path, batch: int) -> None:
     """Write a data set of activations, without checksums."""
+    import torchlens
+
     torchlens.extract_dataset(
         model,
         images,
@@ -60,17 +68,27 @@ def write_shards(model: Any, images: torch.Tensor, folder: Path, batch: int) -> 
 
 def list_tensors(model: Any, image: torch.Tensor) -> list[str]:
     """Return TorchLens's labels of what operators compute."""
+    import torchlens
+
     labels = torchlens.trace(model, image).layer_labels
     return [label for label in labels if not label.startswith(("input", "output", "buffer"))]
 
 
 def main() -> None:
     """Read the model, the images, the number of rounds and a folder from the command line."""
-    model_path, data, rounds, scratch = sys.argv[1:]
-    model = build_twin(Path(model_path))
-    pixels = np.load(data).astype(np.float32) / np.float32(255)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="8-bit images, as .npy")
+    parser.add_argument("rounds", type=int, metavar="ROUNDS")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for what is written meanwhile")
+    words = parser.parse_args()
+    import torch
+    from torch_twin import build_twin
+
+    model = build_twin(words.model)
+    pixels = np.load(words.images).astype(np.float32) / np.float32(255)
     images = torch.from_numpy(pixels)
-    folder = WorkingFolder(Path(scratch))
+    folder = WorkingFolder(words.folder)
     ways: dict[str, Way] = {"a bundle a batch": write_bundles, "shards": write_shards}
     few = images[: max(BATCHES)]
     plain = find_fastest(partial(run_plain, model, few), BATCHES)
@@ -82,7 +100,7 @@ def main() -> None:
         "plain": lambda: run_plain(model, images, plain),
         "torchlens": lambda: way(model, images, folder.new_path(), batch),
     }
-    times = alternate(calls, int(rounds), folder.clear)
+    times = alternate(calls, words.rounds, folder.clear)
     titles = {"plain": f"batch {plain}", "torchlens": f"{title}, batch {batch}"}
     pairs = {name: [astuple(each) for each in taken] for name, taken in times.items()}
     print(json.dumps({"titles": titles, "times": pairs}))

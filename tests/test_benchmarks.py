@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import cnatool
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -90,3 +92,11 @@ def test_wrong_names_and_numbers_are_refused_before_anything_is_written(tmp_path
         assert done.returncode
         assert reason in done.stderr
     assert not figures.exists()
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text()),
+)
+def test_a_script_says_how_it_is_called(script: str) -> None:
+    assert "Traceback" not in run(script, "--help")

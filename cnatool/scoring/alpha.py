@@ -38,15 +38,15 @@ def compute_alpha(
 
     α of inputs that stores share is cached for the stores that follow.
     """
-    count = len(split) if rows is None else rows
-    if split.record.inputs_from is None or not split.record.complete or count < len(split):
-        return _measure_alpha(split, fields, observer, count)
+    wanted = range(len(split) if rows is None else rows)
+    if split.record.inputs_from is None or not split.record.complete or len(wanted) < len(split):
+        return measure_alpha(split, fields, observer, wanted)
     source = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
     key = (real_path(source.path), split.name, source.fingerprint, form)
     alpha = _LATEST.pop(key, None)
     if alpha is None:
-        alpha = _measure_alpha(split, fields, observer, count)
+        alpha = measure_alpha(split, fields, observer, wanted)
         alpha.flags.writeable = False
     _LATEST[key] = alpha
     while len(_LATEST) > _MOST_LATEST:
@@ -54,17 +54,19 @@ def compute_alpha(
     return alpha
 
 
-def _measure_alpha(
-    split: Split, fields: ConventionFields, observer: Observer, rows: int
+def measure_alpha(
+    split: Split, fields: ConventionFields, observer: Observer, rows: range
 ) -> NDArray[np.float64]:
+    """Return α of a range of samples."""
     measure = _OF_LEVELS[fields.alpha]
     if not split.holds_levels():
-        many = rows * math.prod(split.inputs().shape[1:]) >= _MANY
+        many = len(rows) * math.prod(split.inputs().shape[1:]) >= _MANY
         measure = partial(_OF_VALUES[fields.alpha], many=many)
-    alpha = np.empty(rows)
+    alpha = np.empty(len(rows))
     for start, block in _blocks(split, rows):
-        alpha[start : start + len(block)] = measure(block, fields, start)
-        observer.progress(f"α of {split.name}", start + len(block), rows)
+        done = start - rows.start + len(block)
+        alpha[done - len(block) : done] = measure(block, fields, start)
+        observer.progress(f"α of {split.name}", done, len(rows))
     return alpha
 
 
@@ -78,18 +80,15 @@ def find_input_range(splits: Iterable[Split]) -> tuple[float, float]:
     blocks = [
         (level_extent if split.holds_levels() else extent)(block)
         for split in splits
-        for _, block in _blocks(split)
+        for _, block in _blocks(split, range(len(split)))
     ]
     return min(low for low, _ in blocks), max(high for _, high in blocks)
 
 
-def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(split: Split, rows: range) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield raw inputs, or the counts of their levels without the checksum behind them."""
-    for start, block in split.inputs().blocks():
-        if rows is not None and start >= rows:
-            return
-        part = block if rows is None else block[: rows - start]
-        yield start, part[:, :_LEVELS] if split.holds_levels() else part
+    for start, block in split.inputs().blocks(rows.start, rows.stop):
+        yield start, block[:, :_LEVELS] if split.holds_levels() else block
 
 
 def _histogram(measure: _Measure, *, density: bool) -> _Measure:

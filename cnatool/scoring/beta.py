@@ -66,18 +66,54 @@ def compute_beta(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> SplitBeta:
     """Compute β of each sample of a split, block by block."""
+    return finish_beta(split, layers, fields, compute_slopes(split, layers, fields))
+
+
+def compute_slopes(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: ConventionFields,
+    rows: range | None = None,
+) -> NDArray[np.float64]:
+    """Compute β of all samples or a range of them as it is before rounding is looked at.
+
+    NaN where the layers have no slope. Where sums are stored, NumPy adds those of one sample alone
+    in another order than those of several, so that ranges may differ in the last digit from all.
+    """
+    rows = range(len(split)) if rows is None else rows
+    if _explain_no_slope(layers) is not None:
+        return np.full(len(rows), np.nan)
     depths = [layer.depth for layer in layers]
-    try:
-        slope_coefficients(depths)
-    except MetricError as error:
-        return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
-    beta = np.empty(len(split))
+    beta = np.empty(len(rows))
     step = max(1, _ELEMENTS // len(layers))
-    for start, z in read_z(split, layers, fields):
+    for start, z in read_z(split, layers, fields, rows):
         for first in range(0, len(z), step):
-            rows = z[first : first + step]
-            beta[start + first : start + first + len(rows)] = slopes(rows, depths)
+            part = z[first : first + step]
+            place = start - rows.start + first
+            beta[place : place + len(part)] = slopes(part, depths)
+    return beta
+
+
+def finish_beta(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: ConventionFields,
+    beta: NDArray[np.float64],
+) -> SplitBeta:
+    """Make β of a split from the slopes of all its samples."""
+    reason = _explain_no_slope(layers)
+    if reason is not None:
+        return SplitBeta(beta, reason=reason)
     return resolve_rounding(beta, measure_rounding(split, layers, fields))
+
+
+def _explain_no_slope(layers: Sequence[ScoredLayer]) -> str | None:
+    """Explain why layers have no slope; None if they have one."""
+    try:
+        slope_coefficients([layer.depth for layer in layers])
+    except MetricError as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def measure_rounding(
@@ -128,16 +164,19 @@ _SUM_BYTES = 64 << 20
 
 
 def read_z(
-    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: ConventionFields,
+    rows: range | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield ``(first row, z)`` in order, z of shape (rows, L)."""
+    """Yield ``(first row, z)`` of all rows or a range in order, z of shape (rows, L)."""
     varying = [layer for layer in layers if layer.tensor.varies and fields.aggregate != "sum"]
     if varying and (fields.aggregate != "mean" or not split.has_statistic("count")):
         raise MetricError(
             f"the shape of layer {varying[0].tensor.name!r} depends on the data, so "
             f"aggregate={fields.aggregate} is not defined for it: use `aggregate='sum'`."
         )
-    for start, z in _read_sums(split, layers):
+    for start, z in _read_sums(split, layers, range(len(split)) if rows is None else rows):
         _aggregate(split, layers, fields, start, z)
         yield start, z
 
@@ -187,19 +226,18 @@ def _aggregate(
 
 
 def _read_sums(
-    split: Split, layers: Sequence[ScoredLayer]
+    split: Split, layers: Sequence[ScoredLayer], rows: range
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield the sums over each layer's elements, as `read_z` does."""
     if split.has_statistic("sum"):
         columns = [layer.tensor.number for layer in layers]
-        for start, block in split.statistics("sum").blocks():
+        for start, block in split.statistics("sum").blocks(rows.start, rows.stop):
             yield start, block[:, columns]
         return
     arrays = [split.activations(layer.tensor.name) for layer in layers]
-    rows = len(split)
     step = _rows_of_sums(arrays)
-    for start in range(0, rows, step):
-        z = np.empty((min(step, rows - start), len(layers)))
+    for start in range(rows.start, rows.stop, step):
+        z = np.empty((min(step, rows.stop - start), len(layers)))
         for column, array in enumerate(arrays):
             for first, block in array.blocks(start, start + len(z)):
                 z[first - start : first - start + len(block), column] = sum_activations(block)

@@ -1,82 +1,194 @@
-"""The splits of a store, each scored by a worker of a Dask cluster."""
+"""The splits of a store, scored in ranges of rows by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
 
 from cnatool._util.cluster import Cluster, Task, describe_workers
 from cnatool._util.cluster_workers import absolute_path
 from cnatool._util.observer import Silent
 from cnatool.errors import CnatoolError
-from cnatool.scoring.labels import map_classes
-from cnatool.scoring.output import select_output
-from cnatool.scoring.split import ScoredSplit, score_split
+from cnatool.scoring.alpha import measure_alpha
+from cnatool.scoring.beta import compute_beta, compute_slopes, finish_beta
+from cnatool.scoring.performance import Performance, measure_performance
+from cnatool.scoring.split import ScoredSplit, locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
-    from cnatool.scoring.split_selection import SelectedSplits
+    from numpy.typing import NDArray
 
-_SPLITS = "splits"
+    from cnatool._util.observer import Observer
+    from cnatool.metrics.convention import ConventionFields
+    from cnatool.scoring.beta import SplitBeta
+    from cnatool.scoring.labels import ClassMapping
+    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.output import ScoredOutput
+    from cnatool.scoring.split_selection import SelectedSplits
+    from cnatool.store.store import Split
+    from cnatool.store.stored_array import StoredArray
+
+_PROGRESS = "ranges of rows"
+# Ranges of each worker: the last ones end at about the same time.
+_PER_WORKER = 4
+# Least bytes of a range, which are read in less time than opening the store takes, and most rows,
+# whose numbers are sent to the client at once.
+_LEAST_BYTES = 64 << 20
+_MOST_ROWS = 1 << 20
+
+_Kind: TypeAlias = Literal["alpha", "slopes", "beta", "performance"]
+_Found: TypeAlias = "NDArray[np.float64] | SplitBeta | Performance"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """A score as workers see it: with absolute paths."""
+
+    stores: tuple[Path, ...]
+    inputs: tuple[Path, ...]  # where raw inputs of other stores are looked for
+    fields: ConventionFields
+    output: ScoredOutput
+    classes: ClassMapping
+
+
+class _Step(NamedTuple):
+    """One kind of number of some rows of a split."""
+
+    split: str
+    kind: _Kind
+    rows: range
+
+    def __str__(self) -> str:
+        return f"rows {self.rows.start:,} to {self.rows.stop - 1:,} of {self.split}"
 
 
 def score_splits_on_cluster(
     client: Any,
     selected: SelectedSplits,
-    convention: Convention,
-    output: str | None,
+    fields: ConventionFields,
+    output: ScoredOutput,
+    classes: ClassMapping,
     inputs: Sequence[Path],
     observer: Observer,
 ) -> dict[str, ScoredSplit]:
-    """Score each split of one or two stores on a worker of a client."""
+    """Score the splits of one or two stores on the workers of a client."""
     stores = [each.path for each in (selected.store, selected.test_store) if each is not None]
     absolute = [absolute_path(path) for path in stores]
-    places = [absolute_path(path) for path in inputs]
+    places = tuple(map(absolute_path, inputs))
     cluster = Cluster(client, observer.note, paths=[*absolute, *places])
     observer.note(f"on a cluster of {describe_workers(cluster)}")
-
-    def begin(name: str) -> tuple[Any, ...]:
-        return absolute, convention, output, places, name
-
-    tasks = {Task(f"split {name}", partial(begin, name)): name for name in selected.splits}
-    scored: dict[str, ScoredSplit] = {}
+    job = ScoreJob(tuple(absolute), places, fields, output, classes)
+    steps = list(_plan_steps(selected, len(cluster.workers)))
     try:
-        with closing(cluster.run(score_one_split, [*tasks])) as results:
-            for done, (task, values) in enumerate(results, start=1):
-                name = tasks[task]
-                scored[name] = ScoredSplit(split=selected.splits[name][0], **values)
-                observer.progress(_SPLITS, done, len(tasks))
+        with suggest_range(selected):
+            found = _run_steps(cluster, job, steps, observer)
     except CnatoolError as error:
         text = str(error.args[0])
         for there, here in zip(absolute, stores, strict=True):
             text = text.replace(str(there), str(here))
         raise type(error)(text) from None
-    return {name: scored[name] for name in selected.splits}
-
-
-def score_one_split(
-    stores: Sequence[Path],
-    convention: Convention,
-    output: str | None,
-    inputs: Sequence[Path],
-    name: str,
-) -> dict[str, Any]:
-    """Score a split on a worker; return the fields of `ScoredSplit` but the split itself."""
-    test = stores[1] if len(stores) > 1 else None
-    selected = select_splits(stores[0], test, convention.fields, inputs)
-    splits = [split for split, _ in selected.splits.values()]
-    scores = select_output(selected.store, splits, output)
-    classes = map_classes(selected.store, splits, scores, named=output is not None)
-    split, layers = selected.splits[name]
-    with suggest_range(selected):
-        scored = score_split(split, layers, convention.fields, scores, Silent(), classes)
     return {
-        field.name: getattr(scored, field.name) for field in fields(scored) if field.name != "split"
+        name: _combine(split, layers, fields, {s: found[s] for s in steps if s.split == name})
+        for name, (split, layers) in selected.splits.items()
     }
+
+
+def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
+    """Plan what workers compute, in the order of one process.
+
+    Raw inputs and whole activations are divided. Stored sums, outputs and labels take far fewer
+    bytes: each is read by one worker.
+    """
+    for name, (split, layers) in selected.splits.items():
+        whole = range(len(split))
+        with locate_errors(split):
+            inputs = [split.inputs()]
+            summed = split.has_statistic("sum")
+            arrays = [] if summed else [split.activations(each.tensor.name) for each in layers]
+        for rows in _divide(whole, inputs, workers):
+            yield _Step(name, "alpha", rows)
+        if summed:
+            yield _Step(name, "beta", whole)
+        else:
+            for rows in _divide(whole, arrays, workers):
+                yield _Step(name, "slopes", rows)
+        yield _Step(name, "performance", whole)
+
+
+def _divide(rows: range, arrays: Sequence[StoredArray], workers: int) -> Iterator[range]:
+    """Divide the rows of arrays into ranges of whole chunks."""
+    row_bytes = max(1, sum(array.row_bytes for array in arrays))
+    chunk = max((array.chunk_rows for array in arrays), default=1)
+    least = max(1, _LEAST_BYTES // row_bytes, len(rows) // (_PER_WORKER * workers))
+    step = -(-min(least, _MOST_ROWS) // chunk) * chunk
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def _run_steps(
+    cluster: Cluster, job: ScoreJob, steps: Sequence[_Step], observer: Observer
+) -> dict[_Step, _Found]:
+    """Run all steps on workers; raise the error that one process would come to first."""
+    tasks = {Task(str(step), partial(_arguments, job, step)): step for step in steps}
+    found: dict[_Step, _Found] = {}
+    failed: dict[_Step, CnatoolError] = {}
+    with closing(cluster.run(run_step, [*tasks])) as results:
+        for done, (task, value) in enumerate(results, start=1):
+            step = tasks[task]
+            if isinstance(value, CnatoolError):
+                failed[step] = value
+            else:
+                found[step] = value
+            missing = next((each for each in steps if each not in found), None)
+            if missing in failed:
+                raise failed[missing]
+            observer.progress(_PROGRESS, done, len(tasks))
+    return found
+
+
+def _arguments(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
+def run_step(job: ScoreJob, step: _Step) -> _Found | CnatoolError:
+    """Run a step on a worker; return what it found, or why it cannot be found."""
+    try:
+        test = job.stores[1] if len(job.stores) > 1 else None
+        selected = select_splits(job.stores[0], test, job.fields, job.inputs)
+        split, layers = selected.splits[step.split]
+        with locate_errors(split):
+            match step.kind:
+                case "alpha":
+                    return measure_alpha(split, job.fields, Silent(), step.rows)
+                case "slopes":
+                    return compute_slopes(split, layers, job.fields, step.rows)
+                case "beta":
+                    return compute_beta(split, layers, job.fields)
+                case "performance":
+                    return measure_performance(split, job.fields, job.output, job.classes)
+    except CnatoolError as error:
+        return error
+
+
+def _combine(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: ConventionFields,
+    found: Mapping[_Step, Any],
+) -> ScoredSplit:
+    """Put together what all steps of a split found, in their order."""
+    alpha, slopes = (
+        np.concatenate([np.empty(0), *(v for step, v in found.items() if step.kind == kind)])
+        for kind in ("alpha", "slopes")
+    )
+    whole = {step.kind: value for step, value in found.items()}
+    with locate_errors(split):
+        beta = whole.get("beta") or finish_beta(split, layers, fields, slopes)
+    return ScoredSplit(split, alpha, beta, *whole["performance"])

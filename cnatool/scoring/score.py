@@ -63,7 +63,7 @@ def score(
     inputs : str, Path or iterable of these
         Stores that hold the raw inputs of others, if they have moved since those were dumped.
     client : distributed.Client, optional
-        Client of a Dask cluster, whose workers score a split each; they need to see the store.
+        Client of a Dask cluster, whose workers score ranges of rows; they need to see the store.
 
     Returns
     -------
@@ -194,12 +194,11 @@ def score_store(
     splits = [split for split, _ in selected.splits.values()]
     scored_output = select_output(selected.store, splits, output)
     classes = map_classes(selected.store, splits, scored_output, named=output is not None)
-    observer = observer or Silent()
     if client is not None:
         from cnatool.scoring.cluster import score_splits_on_cluster
 
         scored = score_splits_on_cluster(
-            client, selected, convention, output, as_paths(inputs), observer
+            client, selected, fields, scored_output, classes, as_paths(inputs), observer
         )
     else:
         with suggest_range(selected):

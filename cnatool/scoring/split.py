@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +13,6 @@ import numpy as np
 
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.cna import cna
-from cnatool.metrics.compact import compact
 from cnatool.metrics.correlation import (
     kendall,
     minibatch_pearson,
@@ -24,12 +22,11 @@ from cnatool.metrics.correlation import (
 )
 from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
-from cnatool.metrics.margin import MarginColumns, margin_rows
-from cnatool.metrics.performance import cross_entropy
 from cnatool.metrics.ranks import rank_pair
 from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
+from cnatool.scoring.performance import measure_performance
 from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
 
 if TYPE_CHECKING:
@@ -47,9 +44,6 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.store.store import Split
-    from cnatool.store.stored_array import StoredArray
-
-_ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time
 
 _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
@@ -58,9 +52,7 @@ _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
-    ``margins`` holds the columns that the convention's form of γ needs; the first is the margin.
-    ``performance_reason`` explains why there is neither accuracy nor loss, ``scores_reason`` why
-    there is no loss and no margin beside an accuracy.
+    Those from ``labels`` on are explained by `Performance`.
     """
 
     split: Split
@@ -178,7 +170,8 @@ def score_split(
     with locate_errors(split):
         alpha = compute_alpha(split, fields, observer)
         beta = compute_beta(split, layers, fields)
-        return _add_performance(split, alpha, beta, fields, output, classes)
+        performance = measure_performance(split, fields, output, classes)
+    return ScoredSplit(split, alpha, beta, *performance)
 
 
 @contextmanager
@@ -188,73 +181,6 @@ def locate_errors(split: Split) -> Iterator[None]:
         yield
     except (DataError, MetricError) as error:
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
-
-
-def _add_performance(
-    split: Split,
-    alpha: NDArray[np.float64],
-    beta: SplitBeta,
-    fields: ConventionFields,
-    output: ScoredOutput,
-    classes: ClassMapping,
-) -> ScoredSplit:
-    stored_labels = split.labels
-    labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
-    kind = output.kind if output.number is not None else None
-    if output.number is None or (kind is None and classes.labels_from is None):
-        return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
-    stored = split.outputs(output.number)
-    rows = len(stored)
-    predicted = _predictions(split, stored, output, classes)
-    if labels is None or not rows:
-        reason = "the split has no labels" if rows else "the split has no rows"
-        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
-    places = classes.columns_of(labels)
-    unread = classes.scores_reason
-    if kind is not None and unread is None and places is None:
-        unread = f"which column of {output.name!r} stands for some of the labels is not known"
-    if kind is None or places is None or unread is not None:
-        # Without the model's own labels there is no prediction either.
-        both = None if classes.labels_from is not None else unread
-        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
-    losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
-    try:
-        for start, block in _read_small_blocks(stored):
-            part, scores = slice(start, start + len(block)), output.scores(block)
-            losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
-            margins.add(
-                start,
-                margin_rows(scores, places[part], form=fields.margin, kind=kind, first_row=start),
-            )
-    except DataError as error:
-        # α, β and CNA need no labels, and must not fail because of wrong ones.
-        reason = str(error)
-        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
-    broken = rows - int(np.count_nonzero(np.isfinite(losses)))
-    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
-    with np.errstate(over="ignore"):
-        if not broken and not np.isfinite(losses.mean()):
-            problem = "the losses are too large for float64"
-    return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins.rows(), problem)
-
-
-def _predictions(
-    split: Split, stored: StoredArray, output: ScoredOutput, classes: ClassMapping
-) -> Integers:
-    """Return the predicted label of each row: the model's own, or that of the greatest score."""
-    if classes.labels_from is not None:
-        return compact(classes.predictions(split))
-    return compact(
-        classes.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
-    )
-
-
-def _read_small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield rows in parts of which several float64 copies fit the processor's cache."""
-    step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
-    for start, block in stored.blocks():
-        for first in range(0, len(block), step):
-            yield start + first, block[first : first + step]
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:

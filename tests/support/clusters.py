@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cnatool.dumping import cluster_progress
+from cnatool.store import object_store
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
 
@@ -64,6 +65,17 @@ def local_client(workers: int = 2) -> Iterator[Any]:
     ):
         client.register_plugin(CommitOften())
         yield client
+
+
+def use_bucket(client: Any) -> None:
+    """Let the workers use the bucket that this process uses, as if they had started so."""
+    names = [name for name in os.environ if name.startswith("AWS_")]
+    client.run(_set_environment, {name: os.environ[name] for name in names})
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    object_store._connect.cache_clear()
 
 
 @contextmanager
