@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _FREE = ("--tag", "--dask")
 # Options whose values are paths that are written.
 _WRITTEN = ("-o", "--output", "--samples")
-# Options whose values are local files that are read.
-_LOCAL = ("--constant", "--custom-ops", "--initial-model", "--preprocess")
+# Commands that read models or data, and their options whose values are local files.
+_READING = ("dump", "inspect", "preprocess")
+_LOCAL = ("--constant", "--custom-ops", "--preprocess")
 # Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
@@ -25,8 +26,9 @@ _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+:/
 def refuse_urls(words: Sequence[str]) -> None:
     """Refuse a command line with a URL where a local path belongs.
 
-    Stores and data may be in a bucket.
+    Models, data and stores may be in a bucket.
     """
+    reads = words[:1] and words[0] in _READING
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue
@@ -34,6 +36,6 @@ def refuse_urls(words: Sequence[str]) -> None:
             url = word[named.end() :]
             option = word.partition("=")[0] if word.startswith("-") else before
             written = option in _WRITTEN
-            in_bucket = is_url(parse_path(url)) and option not in _LOCAL
-            if not in_bucket or (written and not url.endswith(_STORES)):
+            may_be_read = reads and not written and option not in _LOCAL
+            if not (is_url(parse_path(url)) and (may_be_read or url.endswith(_STORES))):
                 check_local(url, written=written)
