@@ -5,6 +5,7 @@ Whatever is read of an object is of the version that was there when its bucket w
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -16,7 +17,8 @@ from cnatool._util.threads import fetch_beside
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import DataError, NotAStoreError
 from cnatool.records.store import SourceObject
-from cnatool.store.object_store import ConflictError, MissingObjectError, ObjectInfo, Objects
+from cnatool.store.object_errors import ConflictError, MissingObjectError
+from cnatool.store.object_store import ObjectInfo, Objects, entity_tag
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -238,8 +240,8 @@ def track_objects(path: Path) -> Iterator[list[SourceObject]]:
     view.read.clear()
     yield objects
     for key, info in sorted(view.read.items()):
-        etag = info.version.get("e_tag", "").strip('"')
-        objects.append(SourceObject(f"{view.url}/{key}", info.size, etag))
+        tag = entity_tag(info.version)
+        objects.append(SourceObject(f"{view.url}/{key}", info.size, tag))
 
 
 class _ObjectFile(io.RawIOBase):
@@ -270,7 +272,7 @@ class _ObjectFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise ValueError(f"negative position {base + offset}")
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._position = base + offset
         return self._position
 

@@ -18,6 +18,7 @@ from cnatool.data.scratch_files import SparseFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from cnatool.store.object_path import ObjectPath
@@ -43,6 +44,7 @@ class BucketParquet:
         self._groups = self._footer.groups
         self.rows = sum(group.rows for group in self._groups)
         self._empty = self._make_file()
+        self._schema = pl.scan_parquet(self.metadata, glob=False).collect_schema()
         # The group that was read last: the first one is read several times.
         self._last: tuple[int, frozenset[str], SparseFile] | None = None
 
@@ -53,7 +55,7 @@ class BucketParquet:
 
     def schema(self) -> pl.Schema:
         """Return the names and types of the columns."""
-        return pl.scan_parquet(self.metadata, glob=False).collect_schema()
+        return self._schema
 
     def head(self, names: Sequence[str], count: int) -> pl.DataFrame:
         """Read the first rows of some columns."""
@@ -65,17 +67,22 @@ class BucketParquet:
         """Yield frames of some columns from row ``start`` on, of about ``rows`` rows each."""
         edges = pairwise(accumulate((group.rows for group in self._groups), initial=0))
         wanted = [
-            (number, first, max(first, start), min(stop, start + limit))
+            (number, max(first, start), min(stop, start + limit))
             for number, (first, stop) in enumerate(edges)
             if first < start + limit and stop > start and stop > first
         ]
-        ahead = None
-        for place, (number, _, begin, end) in enumerate(wanted):
-            file = self._fetch(number, names) if ahead is None else ahead.result()
-            following = wanted[place + 1 : place + 2]
-            ahead = fetch_beside(self._fetch, following[0][0], names) if following else None
-            scan = pl.scan_parquet(file.path, glob=False).select(names).slice(begin, end - begin)
-            yield from scan.collect_batches(chunk_size=rows, maintain_order=True)
+        ahead: Future[SparseFile] | None = None
+        try:
+            for place, (number, begin, end) in enumerate(wanted):
+                file = self._fetch(number, names) if ahead is None else ahead.result()
+                following = wanted[place + 1 : place + 2]
+                ahead = fetch_beside(self._fetch, following[0][0], names) if following else None
+                scan = pl.scan_parquet(file.path, glob=False).select(names)
+                batches = scan.slice(begin, end - begin)
+                yield from batches.collect_batches(chunk_size=rows, maintain_order=True)
+        finally:
+            if ahead is not None:
+                ahead.cancel()
 
     def distinct(self, name: str, most: int) -> set[str]:
         """Collect the distinct values of a column; if there are over ``most``, some of them."""

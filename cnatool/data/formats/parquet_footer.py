@@ -25,6 +25,8 @@ _GUESS = 1 << 16
 # Metadata of tens of thousands of columns in hundreds of groups are shorter.
 _MOST = 1 << 28
 _DEPTH = 16
+# Columns closer than this are read together: a request costs as much as so many bytes.
+_GAP = 1 << 20
 # Fields of the structs, by their numbers in parquet.thrift.
 _FILE_ROWS, _FILE_GROUPS = 3, 4
 _GROUP_COLUMNS, _GROUP_ROWS = 1, 3
@@ -48,20 +50,18 @@ class RowGroup:
     chunks: tuple[Chunk, ...]
 
     def ranges(self, columns: Sequence[str]) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of some columns, in order; adjacent ones as one."""
-        wanted = set(columns)
-        start = stop = 0
-        for chunk in sorted(self.chunks, key=lambda chunk: chunk.start):
-            if chunk.column not in wanted:
+        """Yield the ranges of some columns, in order; those that are close as one."""
+        wanted = {chunk[1:] for chunk in self.chunks if chunk.column in columns}
+        held: tuple[int, int] | None = None
+        for start, stop in sorted(wanted):
+            if held is not None and start - held[1] < _GAP:
+                held = held[0], max(held[1], stop)
                 continue
-            if chunk.start == stop and stop:
-                stop = chunk.stop
-                continue
-            if stop:
-                yield start, stop
-            start, stop = chunk.start, chunk.stop
-        if stop:
-            yield start, stop
+            if held is not None:
+                yield held
+            held = start, stop
+        if held is not None:
+            yield held
 
 
 @dataclass(frozen=True, slots=True)
