@@ -20,15 +20,21 @@ _READING = ("dump", "inspect", "preprocess")
 _LOCAL = ("--constant", "--custom-ops", "--preprocess")
 # Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
+# Commands that search a folder for stores, or list those in it.
+_SEARCHING = (
+    *("compare", "inspect", "landscape", "layers", "plot", "score", "study", "trajectory"),
+    "verify",
+)
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
 
 def refuse_urls(words: Sequence[str]) -> None:
     """Refuse a command line with a URL where a local path belongs.
 
-    Models, data and stores may be in a bucket.
+    Models, data and stores may be in a bucket. A folder of stores is told from a file by its name,
+    which has no extension.
     """
-    reads = words[:1] and words[0] in _READING
+    command = next((word for word in words if not word.startswith("-")), "")
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue
@@ -36,6 +42,9 @@ def refuse_urls(words: Sequence[str]) -> None:
             url = word[named.end() :]
             option = word.partition("=")[0] if word.startswith("-") else before
             written = option in _WRITTEN
-            may_be_read = reads and not written and option not in _LOCAL
-            if not (is_url(parse_path(url)) and (may_be_read or url.endswith(_STORES))):
+            folder = "." not in url.rstrip("/").rpartition("/")[2]
+            reads = command in _READING and option not in _LOCAL
+            reads = reads or (command in _SEARCHING and folder)
+            in_bucket = url.endswith(_STORES) or (reads and not written)
+            if not (in_bucket and is_url(parse_path(url))):
                 check_local(url, written=written)

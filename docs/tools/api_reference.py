@@ -40,7 +40,6 @@ _GROUPS = {
         "study",
         "trajectory",
         "landscape",
-        "plot",
         "Study",
         "StudyResult",
         "Trajectory",
@@ -48,6 +47,7 @@ _GROUPS = {
         "Landscape",
         "LandscapeResult",
     ),
+    "Pictures": ("report", "plot", "Report"),
     "Writing stores": ("create_store", "Recording", "Layer", "Flatness", "Observer"),
 }
 _ELSEWHERE = {"__version__"} | {
@@ -97,7 +97,7 @@ def _describe(name: str, value: Any) -> str:
         summary = " ".join(inspect.cleandoc(target.__doc__).partition("\n\n")[0].split())
         rows.append(f"- `{member}{call}`: {_markdown(summary)}\n")
     members = f"**Methods and properties**\n\n{''.join(rows)}\n" if rows else ""
-    return _section(name, "", inspect.getdoc(value) or "") + members
+    return _section(f"class {name}", "", inspect.getdoc(value) or "") + members
 
 
 def _describe_source(name: str, path: str) -> str:
@@ -107,7 +107,7 @@ def _describe_source(name: str, path: str) -> str:
     if isinstance(node, ast.FunctionDef):
         return _section(name, _format_call(name, _read_parameters(node)), ast.get_docstring(node))
     assert isinstance(node, ast.ClassDef)
-    return _section(name, "", ast.get_docstring(node))
+    return _section(f"class {name}", "", ast.get_docstring(node))
 
 
 def _section(name: str, call: str, docstring: str | None) -> str:
@@ -190,7 +190,10 @@ def _markdown(text: str) -> str:
 
     def link(match: re.Match[str]) -> str:
         name = match[1]
-        public = name in cnatool.__all__ and name not in _ELSEWHERE
-        return f"[`cnatool.{name}`](#cnatool{name.lower()})" if public else match[0]
+        if name not in cnatool.__all__ or name in _ELSEWHERE:
+            return match[0]
+        # The heading of a class differs from that of the function of the same name.
+        anchor = "class-" * name[0].isupper() + f"cnatool{name.lower()}"
+        return f"[`cnatool.{name}`](#{anchor})"
 
     return _PUBLIC.sub(link, text)
