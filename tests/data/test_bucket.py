@@ -306,5 +306,5 @@ def test_models_in_a_bucket(bucket: Bucket, here: Path) -> None:
     assert shown.replace(bucket / "m/net.onnx", "net.onnx") == expected
     message = refused("inspect", bucket / "m/apart.onnx", cwd=here)
     assert "is in a file of its own, 'w', which is read from a disk only" in message
-    assert "Name the .onnx object in it" in refused("inspect", bucket / "m", cwd=here)
+    assert "Name the .onnx object or the store in it" in refused("inspect", bucket / "m", cwd=here)
     assert "no such object" in refused("inspect", bucket / "m/x.onnx", cwd=here)

@@ -108,7 +108,7 @@ def folder_text(path: Path) -> str:
     if (path / "saved_model.pb").exists():
         return f"{path} is a TensorFlow SavedModel. {_TENSORFLOW.replace('FOLDER', str(path))}."
     if isinstance(path, ObjectURL):
-        return f"{path} is a folder. Name the .onnx object in it."
+        return f"{path} is a folder. Name the .onnx object or the store in it."
     models = sorted(file.name for file in path.glob("*.onnx"))
     if models:
         return f"{path} is a folder. Give a file in it: {', '.join(models[:5])}."
