@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 from support.buckets import Bucket, Server, use_bucket
+from support.code_blocks import Block, Command, read_blocks, read_commands
 from support.command import run
 from support.page_files import make_demo_files
-from support.pages import Block, Command, read_blocks, read_commands
 
 from cnatool.store import object_client
 
