@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import check_local
-from cnatool._util.urls import is_url, parse_path
+from cnatool._util.urls import ObjectURL, parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,8 @@ _WRITTEN = ("-o", "--output", "--samples")
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 # Commands that search a folder for stores, or list those in it.
 _SEARCHING = (
-    *("compare", "inspect", "landscape", "layers", "plot", "score", "study", "trajectory"),
-    "verify",
+    *("compare", "inspect", "landscape", "layers", "plot", "report", "score", "study"),
+    *("trajectory", "verify"),
 )
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
@@ -38,7 +38,10 @@ def refuse_urls(words: Sequence[str]) -> None:
             url = word[named.end() :]
             option = word.partition("=")[0] if word.startswith("-") else before
             written = option in _WRITTEN
-            folder = "." not in url.rstrip("/").rpartition("/")[2]
-            searched = command in _SEARCHING and folder and not written
-            if not (is_url(parse_path(url)) and (searched or url.endswith(_STORES))):
-                check_local(url, written=written)
+            path = parse_path(url)
+            if isinstance(path, ObjectURL):
+                folder = "." not in path.key.rpartition("/")[2]
+                searched = command in _SEARCHING and folder and not written
+                if searched or url.endswith(_STORES):
+                    continue
+            check_local(url, written=written)

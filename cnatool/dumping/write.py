@@ -89,8 +89,8 @@ def describe_unfinished(plan: DumpPlan) -> str:
 def describe_safe_rows(safe: int | None, rows: int, where: str) -> str:
     """Describe how many of all rows are safe, which is None if that cannot be read now."""
     if safe is None:
-        return f"how many of {rows} rows are safe in {where} cannot be read now"
-    return f"{safe} of {rows} rows are safe in {where}"
+        return f"how many of {count_text(rows, 'row')} are safe in {where} cannot be read now"
+    return f"{safe:,} of {count_text(rows, 'row')} are safe in {where}"
 
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:

@@ -314,6 +314,7 @@ def test_what_would_be_written_is_not_to_be_downloaded(words: list[str]) -> None
 def test_a_folder_in_a_bucket_may_contain_stores() -> None:
     for command in ("score", "study", "plot"):
         refuse_urls([command, "s3://lab/runs/"])
+        refuse_urls([command, "s3://lab.of.vision"])
     for words in (["dump", "net.onnx", "s3://lab/runs/"], ["study", "-o", "s3://lab/runs/"]):
         with pytest.raises(UsageError, match="s3://lab/runs/ is a URL"):
             refuse_urls(words)

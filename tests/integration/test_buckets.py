@@ -226,7 +226,7 @@ def test_a_credential_that_is_refused_in_the_middle_leaves_committed_rows(
     safe = committed(bucket, "k.zarr")
     assert safe
     assert "it has expired" in message
-    assert f"{safe} rows are safe: once it can be written, continue with --resume" in message
+    assert f"{safe:,} rows are safe: once it can be written, continue with --resume" in message
     dump(here, bucket / "k.zarr", resume=True)
     same(bucket, "k.zarr", here)
 
