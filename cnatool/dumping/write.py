@@ -6,6 +6,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
 from cnatool.errors import StoreInUseError
@@ -118,6 +120,7 @@ def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> Split
         codecs=prepared.compression.codecs[name],
         most=prepared.preflight.rows_in(_COMMIT_SECONDS),
         inputs_from=None if plan.shared is None else plan.shared.reference(name),
+        objects=source.objects or msgspec.UNSET,
     )
 
 
