@@ -1,4 +1,4 @@
-"""Refusal of URLs that are no store and no folder of stores, before any is taken for a path."""
+"""Refusal of URLs that cannot be read or written, before any is taken for a path."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _FREE = ("--tag", "--dask")
 # Options whose values are paths that are written.
 _WRITTEN = ("-o", "--output", "--samples")
+# Commands that read models or data, and their options whose values are local files.
+_READING = ("dump", "inspect", "preprocess")
+_LOCAL = ("--constant", "--custom-ops", "--preprocess")
 # Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 # Commands that search a folder for stores, or list those in it.
@@ -26,9 +29,10 @@ _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+:/
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs, unless it may be a store or several.
+    """Refuse a command line with a URL where a local path belongs.
 
-    A folder of stores is told from a file by its name, which has no extension.
+    Models, data and stores may be in a bucket. A folder of stores is told from a file by its name,
+    which has no extension.
     """
     command = next((word for word in words if not word.startswith("-")), "")
     for before, word in zip(("", *words), words, strict=False):
@@ -41,7 +45,8 @@ def refuse_urls(words: Sequence[str]) -> None:
             path = parse_path(url)
             if isinstance(path, ObjectURL):
                 folder = "." not in path.key.rpartition("/")[2]
-                searched = command in _SEARCHING and folder and not written
-                if searched or url.endswith(_STORES):
+                reads = command in _READING and option not in _LOCAL
+                reads = reads or (command in _SEARCHING and folder)
+                if url.endswith(_STORES) or (reads and not written):
                     continue
             check_local(url, written=written)
