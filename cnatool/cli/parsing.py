@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand, TyperGroup
 
 from cnatool._util.spelling import spell_parameters
-from cnatool.cli.console import note_lines
+from cnatool.cli.console import print_error_lines, start_events
 from cnatool.cli.parameter_names import run_in, with_options
 from cnatool.errors import CnatoolError
 
@@ -74,6 +74,7 @@ class Command(_Help, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         run_in(ctx)
+        start_events(ctx.command_path.partition(" ")[2])
         with spell_parameters(with_options):
             return super().invoke(ctx)
 
@@ -152,5 +153,5 @@ def _exit_on_usage_error(error: Exception) -> None:
         error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
     text = io.StringIO()
     show(file=text)
-    note_lines(text.getvalue())
+    print_error_lines(text.getvalue())
     sys.exit(code)
