@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.buckets import Bucket, Server, run_server, use_bucket
 
-from cnatool.store import object_store
+from cnatool.store import object_client
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,7 +34,7 @@ def bucket(bucket_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[B
     """An empty bucket, which this process can use."""
     use_bucket(monkeypatch, bucket_server.url)
     yield bucket_server.bucket()
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()
 
 
 def pytest_sessionfinish(exitstatus: int | pytest.ExitCode) -> None:

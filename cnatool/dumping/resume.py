@@ -18,8 +18,8 @@ from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import detect_format, format_by_name
 from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
-from cnatool.store.replace import advise_beginning_anew
 from cnatool.store.shared_inputs import RowCursor, compare_rows
+from cnatool.store.write_errors import advise_beginning_anew
 
 if TYPE_CHECKING:
     from pathlib import Path

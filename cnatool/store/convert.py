@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Codec
     from cnatool.store.store import Split, Store
+    from cnatool.store.writer import SplitWriter
 
 
 def convert(
@@ -112,6 +113,8 @@ def _copy(
     """Write a copy at ``new`` that will be at ``path``."""
     record = msgspec.structs.replace(source.record, splits={}, parts=msgspec.UNSET)
     with closing(StoreWriter(path, record, codec, under=new)) as writer:
+        parts: dict[str, SplitWriter] = {}
+        # All splits are there before the first is complete, and with it the store.
         for name, split in source.splits.items():
             for spec in split_arrays(source.record, labels=split.record.labels):
                 # Raise here if an array differs from the attribute, before space is allocated.
@@ -123,7 +126,7 @@ def _copy(
                     split.inputs_split(),
                     advice="Pass `copy_inputs=True` to copy the inputs.",
                 )
-            part = writer.split(
+            parts[name] = writer.split(
                 name,
                 split.record.rows,
                 source=split.record.source,
@@ -132,7 +135,8 @@ def _copy(
                 id_bytes=_id_bytes(split),
                 inputs_from=reference,
             )
-            part.copy(split, _rows_progress(split, source, observer))
+        for name, split in source.splits.items():
+            parts[name].copy(split, _rows_progress(split, source, observer))
             observer.progress(name, split.record.rows, split.record.rows)
 
 

@@ -175,8 +175,12 @@ class Format(ReadableFormat, Protocol):
         ``chunks`` has the number of chunks of each array.
         """
 
-    def create(self, path: Path) -> Tree:
-        """Create an empty tree at a path that must not exist."""
+    def create(self, path: Path, *, temporary: bool = False) -> Tree:
+        """Create an empty tree at a path that must not exist.
+
+        If it is ``temporary``, whoever finds it incomplete and without a writer may delete it. A
+        format whose files can be renamed has hidden paths for such trees.
+        """
 
     def reopen(self, path: Path, splits: Collection[str]) -> Tree:
         """Open a store to continue it, as its last commit left it; nobody else is writing it.

@@ -21,8 +21,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cnatool.errors import CnatoolError, StoreAccessError
-from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+from cnatool.errors import CnatoolError
+from cnatool.store.object_errors import (
+    ConflictError,
+    MissingObjectError,
+    make_unconditional_error,
+)
+from cnatool.store.object_store import Objects
 from cnatool.store.write_errors import make_in_use_error
 
 if TYPE_CHECKING:
@@ -45,6 +50,9 @@ class _Owner(msgspec.Struct, frozen=True):
     token: str
     beat: int = 0
 
+
+# A version that no object has.
+_NO_VERSION: Version = {"e_tag": '"0"', "version": "1"}
 
 # The locks of this process.
 _HELD: dict[ObjectURL, _Lock] = {}
@@ -88,14 +96,7 @@ class _Lock:
             self._version = self._objects.create(self._name, content)
         except ConflictError:
             self._version = self._take_over(content)
-        with suppress(ConflictError):
-            self._objects.create(self._name, content)
-            self._objects.delete(self._name)
-            raise StoreAccessError(
-                f"{self._store.scheme}://{self._store.bucket}: the server ignores the conditions "
-                "of puts, without which two writers could destroy a store. Write it to a local "
-                "path and copy it there."
-            )
+        self._check_conditions(content)
         self._thread.start()
 
     def release(self) -> None:
@@ -112,6 +113,21 @@ class _Lock:
         with self._beating, suppress(MissingObjectError):
             return self._objects.version(self._name) == self._version
         return False
+
+    def _check_conditions(self, content: bytes) -> None:
+        """Raise StoreAccessError if the server ignores the conditions of puts, of either kind."""
+        ignored = False
+        with suppress(ConflictError):
+            self._objects.create(self._name, content)
+            ignored = True
+        with suppress(ConflictError):
+            self._objects.replace(self._name, content, _NO_VERSION)
+            ignored = True
+        if ignored:
+            # Some of these servers cannot delete either.
+            with suppress(CnatoolError):
+                self._objects.delete(self._name)
+            raise make_unconditional_error(self._store, "ignores the conditions of puts")
 
     def _take_over(self, content: bytes) -> Version:
         try:

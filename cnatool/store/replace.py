@@ -27,7 +27,7 @@ from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
 from cnatool.records.layout import split_arrays
 from cnatool.store.format_table import find_store_around, format_by_name, hidden_path
 from cnatool.store.reader import open_silently
-from cnatool.store.write_errors import report_write_errors
+from cnatool.store.write_errors import name_deletion, report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +38,6 @@ if TYPE_CHECKING:
 
 # Most stores that are waiting for deletion.
 _REMOVED = 100
-# Commands that delete a store in a bucket.
-_DELETE = {
-    "s3": ", for example with `aws s3 rm --recursive {}/`",
-    "gs": ", for example with `gcloud storage rm --recursive {}`",
-}
-
-
-def advise_beginning_anew(path: Path) -> str:
-    """Return what a user does who gives a store up and dumps it again."""
-    if isinstance(path, ObjectURL):
-        return f"delete it{_DELETE.get(path.scheme, '').format(path)} and dump anew"
-    return "start anew with `overwrite=True`"
 
 
 def check_folder(path: Path) -> None:
@@ -74,13 +62,15 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     if not form.exists(path):
         return
     if isinstance(path, ObjectURL):
+        if _is_killed_copy(path):
+            return  # `recover_replaced` deletes it
         if overwrite and form.is_part(path) and _is_without_rows(path):
             return
         unfinished = resumes and not _is_finished(path)
         ways = ", or pass `resume=True` to continue it" if unfinished else ""
         raise NotAStoreError(
             f"{path} exists already, and nothing is overwritten in a bucket. Name another path"
-            f"{ways}, or delete what is there{_DELETE.get(path.scheme, '').format(path)}."
+            f"{ways}, or delete what is there{name_deletion(path)}."
         )
     if not overwrite:
         raise NotAStoreError(
@@ -97,6 +87,13 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
         raise NotAStoreError(f"{path} is not a cnatool store, so it is not overwritten.")
     if path.is_dir():
         check_no_links(path)
+
+
+def _is_killed_copy(path: ObjectURL) -> bool:
+    """Whether a URL contains an unfinished copy, which nobody continues."""
+    from cnatool.store.zarr.object_tree import ObjectTree
+
+    return ObjectTree.is_temporary(path)
 
 
 def _is_without_rows(path: Path) -> bool:
@@ -130,7 +127,10 @@ def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     """
     form = format_by_name(path)
     if isinstance(path, ObjectURL):
-        return None
+        if not _is_killed_copy(path):
+            return None
+        _discard(path, path)
+        return f"{path} was being copied when its writer was killed. It is deleted and begun anew"
     aside = hidden_path(path)
     with report_write_errors(path, 0):
         for removed in _removed_paths(path):

@@ -6,7 +6,9 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import CnatoolError, StoreAccessError, StoreInUseError, StoreWriteError
+from cnatool.store.clouds import CLOUDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 # Windows has no quota.
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+def name_deletion(url: ObjectURL) -> str:
+    """Return which command deletes a store in a bucket, as the end of a sentence about that."""
+    command = CLOUDS[url.scheme].delete
+    return f", for example with `{command.format(url)}`" if command else ""
+
+
+def advise_beginning_anew(path: Path) -> str:
+    """Return what a user does who gives a store up and dumps it again."""
+    if isinstance(path, ObjectURL):
+        return f"delete it{name_deletion(path)} and dump anew"
+    return "start anew with `overwrite=True`"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cnatool.store.integrity import (
     start_digests,
     update_digests,
 )
-from cnatool.store.write_errors import report_write_errors
+from cnatool.store.write_errors import advise_beginning_anew, report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,7 +68,7 @@ class StoreWriter:
         check_codec(path, codec)
         self._codec: Codec = codec or format_by_name(path).codecs[0]
         try:
-            self._tree = format_by_name(path).create(under or path)
+            self._tree = format_by_name(path).create(under or path, temporary=under is not None)
             self._save()
         except OSError as error:
             raise StoreWriteError(
@@ -183,8 +183,8 @@ class StoreWriter:
                 if not whole or (chunk != taken and commit % chunk):
                     raise StoreDamagedError(
                         f"{self.path}: array {key} has chunks of {chunk} rows and {committed} "
-                        "committed rows, so it cannot be continued. Dump again with "
-                        "`overwrite=True`."
+                        "committed rows, so it cannot be continued: "
+                        f"{advise_beginning_anew(self.path)}."
                     )
                 array = self._tree.reopen_array(key, committed, grows=grows)
                 known = (record.checksums or {}).get(spec.key)

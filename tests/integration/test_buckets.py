@@ -244,3 +244,40 @@ def test_of_writers_that_begin_together_one_wins(bucket: Bucket, here: Path) -> 
     for code, error in zip(codes, errors, strict=True):
         assert code == 0 or "is being written by another process" in error
     same(bucket, "w.zarr", here)
+
+
+def kill_after(words: list[Any], bucket: Bucket, puts: int, cwd: Path) -> None:
+    """Kill a command once it has put so many shards."""
+    with subprocess.Popen(command(*words), cwd=cwd) as process:
+        while process.poll() is None and sum("/c." in key for key in bucket.list()) < puts:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_copy_that_was_killed_begins_anew(bucket: Bucket, here: Path) -> None:
+    url = bucket / "k.zarr"
+    words = ["convert", "local.zarr", url, "-q"]
+    kill_after(words, bucket, 5, here)
+    assert not open_store(url).record.complete
+    bucket.put("k.zarr/notes.txt", b"of somebody else")
+    with pytest.raises(NotAStoreError, match="exists already, and nothing is overwritten"):
+        cnatool.convert(here / "local.zarr", url)
+    assert bucket.get("k.zarr/notes.txt") == b"of somebody else"
+    bucket.delete("k.zarr/notes.txt")
+    # Of an array that the next copy does not have.
+    bucket.put("k.zarr/splits/train/activations/99/c.0.0", b"left behind")
+    message = run(*words[:-1], cwd=here).stderr
+    assert "k.zarr was being copied when its writer was killed" in message
+    same(bucket, "k.zarr", here)
+    assert "cnatool_temporary" not in json.loads(bucket.get("k.zarr/zarr.json"))["attributes"]
+
+
+def test_an_unfinished_dump_is_no_copy(bucket: Bucket, here: Path) -> None:
+    url = bucket / "k.zarr"
+    words = ["dump", "net.onnx", "data", "-o", url, "--batch-size", 16, "-q"]
+    kill_after(words, bucket, 20, here)
+    before = bucket.list()
+    with pytest.raises(NotAStoreError, match="exists already, and nothing is overwritten"):
+        cnatool.convert(here / "local.zarr", url)
+    assert [key for key in before if "lock" not in key] == bucket.list()

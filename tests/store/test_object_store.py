@@ -17,8 +17,10 @@ from support.stores import write_store
 
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.errors import StoreAccessError, UsageError
-from cnatool.store import object_store
-from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+from cnatool.store import clouds, object_client
+from cnatool.store.clouds import CLOUDS
+from cnatool.store.object_errors import ConflictError, MissingObjectError
+from cnatool.store.object_store import Objects
 
 # What S3 answers when it refuses, with what it repeats of the request.
 ANSWER = (
@@ -58,7 +60,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Let a test choose the endpoint; no server is needed."""
     pytest.importorskip("obstore", reason="stores in a bucket: pip install 'cnatool[cloud]'")
     yield monkeypatch
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()
 
 
 def free_port() -> int:
@@ -236,7 +238,7 @@ def test_panic_of_obstore_is_one_message(
     alone: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Addresses at which it is known to panic are refused before.
-    alone.setattr(object_store, "_is_address", lambda _: True)
+    alone.setattr(clouds, "_is_address", lambda _: True)
     use_bucket(alone, "127.0.0.1:5917")
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
     assert "s3://b: the request failed (PanicException). Check the credential" in message
@@ -277,7 +279,7 @@ def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path
     if "boto3" in sys.modules or __import__("importlib.util").util.find_spec("boto3"):
         message = refused_quietly("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
         assert "the configuration in the environment cannot be used (ProfileNotFound)" in message
-        object_store._connect.cache_clear()
+        object_client.connect.cache_clear()
     alone.setitem(sys.modules, "boto3", None)
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
     assert "profiles need the package boto3" in message
@@ -285,7 +287,7 @@ def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path
 
 def test_obstore_is_not_installed(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone.setitem(sys.modules, "obstore.store", None)
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
     assert "s3://b: stores in a bucket need the package obstore" in message
     assert "`pip install 'cnatool[cloud]'`" in message
@@ -325,4 +327,4 @@ def test_every_cloud_names_its_credential(alone: pytest.MonkeyPatch) -> None:
         if scheme == "az":
             with pytest.raises(StoreAccessError, match=said):
                 Objects(ObjectURL(f"{scheme}://b/s.zarr"))
-        assert said in object_store._CREDENTIALS[scheme]
+        assert said in CLOUDS[scheme].credential

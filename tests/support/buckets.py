@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cnatool.store import object_store
+from cnatool.store import object_client
 
 SECRETS = ("AKIATESTIDENTITY0001", "secret/Of+The=Bucket0002", "token-Of-The-Session-0003")
 _REASON = "a server of S3 for tests: pip install 'cnatool[cloud-test]'"
@@ -152,4 +152,4 @@ def use_bucket(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     # Its clients have the environment of their time.
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()

@@ -56,7 +56,7 @@ class HDF5Tree:
         return round(1.2 * attribute * commits) + sum(of_arrays)
 
     @classmethod
-    def create(cls, path: Path) -> HDF5Tree:
+    def create(cls, path: Path, *, temporary: bool = False) -> HDF5Tree:
         """Create an empty tree at a path that must not exist."""
         return cls(HDF5File.create(path))
 

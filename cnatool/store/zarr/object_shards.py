@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnatool._util.threads import map_concurrently
-from cnatool.store.object_store import ConflictError, MissingObjectError
+from cnatool.store.object_errors import ConflictError, MissingObjectError
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArrayWriter
 from cnatool.store.zarr.shard import (

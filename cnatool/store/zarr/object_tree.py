@@ -28,7 +28,8 @@ from cnatool._util.text import one_line
 from cnatool._util.threads import map_concurrently
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.object_store import ConflictError, MissingObjectError, Objects
+from cnatool.store.object_errors import ConflictError, MissingObjectError
+from cnatool.store.object_store import Objects
 from cnatool.store.scratch import ScratchFolder
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
 _METADATA = "zarr.json"
 # Attribute of the root that names the last writer.
 _WRITER = "cnatool_writer"
+# Attribute of the root of a temporary tree, until it is complete.
+_TEMPORARY = "cnatool_temporary"
 # Estimated bytes of a text.
 _ID_BYTES = 64
 
@@ -82,6 +85,7 @@ class ObjectTree:
         # The metadata of every array by path.
         self._metadata: dict[str, bytes] = {}
         self._writer = secrets.token_hex(8)
+        self._temporary = False
         self._growing: dict[str, ObjectArrayWriter] = {}
         # Metadata of arrays and groups that are put before the next commit, by name.
         self._unsaved: dict[str, bytes] = {}
@@ -97,9 +101,14 @@ class ObjectTree:
         return ZarrTree.metadata_bytes(attribute, commits, chunks, grows=grows)
 
     @classmethod
-    def create(cls, path: Path) -> ObjectTree:
-        """Create an empty tree where there is none; readers see it after a commit."""
-        return cls(_url(path), parse_group(encode_group({})), None)
+    def create(cls, path: Path, *, temporary: bool = False) -> ObjectTree:
+        """Create an empty tree where there is none; readers see it after a commit.
+
+        Nothing is renamed in a bucket, so the root of a temporary tree says what it is.
+        """
+        tree = cls(_url(path), parse_group(encode_group({})), None)
+        tree._temporary = temporary
+        return tree
 
     @classmethod
     def open(cls, path: Path) -> ObjectTree:
@@ -148,6 +157,15 @@ class ObjectTree:
         return Objects(_url(path)).names() <= {_METADATA, "splits"}
 
     @classmethod
+    def is_temporary(cls, path: ObjectURL) -> bool:
+        """Whether a URL contains a temporary tree that is incomplete, and nothing else."""
+        try:
+            root = cls.open(path)._root
+        except (NotAStoreError, StoreDamagedError):
+            return False
+        return _TEMPORARY in root.attributes and cls.is_part(path)
+
+    @classmethod
     def check_writable(cls, path: Path) -> None:
         """Do nothing: there are no links in a bucket."""
 
@@ -186,7 +204,8 @@ class ObjectTree:
         self._uploads.finish()
         map_concurrently(lambda each: self._objects.put(*each), self._unsaved.items(), waiting=True)
         self._unsaved.clear()
-        self._put_root({ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum)})
+        mark = {_TEMPORARY: b"true"} if self._temporary and not final else {}
+        self._put_root({ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum), **mark})
 
     def close(self) -> None:
         """Stop putting shards; what was not committed is lost."""

@@ -91,7 +91,7 @@ class ZarrTree:
         return round(2.7 * attribute) + sum(1900 + shards_bytes(count) for count in chunks)
 
     @classmethod
-    def create(cls, path: Path) -> ZarrTree:
+    def create(cls, path: Path, *, temporary: bool = False) -> ZarrTree:
         """Create an empty tree at a path that must not exist; readers see it after a commit."""
         path.mkdir()
         tree = cls(path, parse_group(encode_group({})))
