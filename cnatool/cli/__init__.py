@@ -13,8 +13,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
     # Before anything else is imported, which takes a while: a signal then ends the process at once.
-    progress_mode.choose_early(sys.argv[1:])
     signals.handle(signals.leave)
+    progress_mode.choose_early(sys.argv[1:])
     _open_streams()
     from cnatool.cli.process import run
 

@@ -284,7 +284,7 @@ class ConsoleObserver:
         if not self._quiet:
             from cnatool.cli.progress import open_display
 
-            self._display = open_display()
+            self._display = open_display(note)
         return self
 
     def __exit__(

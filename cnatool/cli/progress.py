@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from cnatool._util.text import printable, shorten
 from cnatool.cli import progress_mode
-from cnatool.cli.console import note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import TaskID
 
 # Seconds between two lines of progress, and between two events.
@@ -30,12 +31,14 @@ class Display(Protocol):
         """Remove what is only shown meanwhile."""
 
 
-def open_display() -> Display | None:
-    """Return the display that ``--progress`` chooses; None for none."""
+def open_display(note: Callable[[str], None]) -> Display | None:
+    """Return the display that ``--progress`` chooses, of which lines are notes; None for none."""
     mode = progress_mode.chosen()
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "lines"
-    displays: dict[str, type[Display]] = {"bar": _Bar, "lines": _Lines, "json": _Events}
+    if mode == "lines":
+        return _Lines(note)
+    displays: dict[str, type[Display]] = {"bar": _Bar, "json": _Events}
     return displays[mode]() if mode in displays else None
 
 
@@ -76,14 +79,15 @@ class _Bar:
 class _Lines:
     """A line every ten seconds, and at the end of a task."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
         self._last = time.monotonic()
 
     def show(self, task: str, done: int, total: int, rate: str) -> None:
         now = time.monotonic()
         if (done == total and total) or now - self._last >= _LINE_SECONDS:
             self._last = now
-            note(f"{task}: {done} of {total}" + (f", {rate}" if rate else ""))
+            self._note(f"{task}: {done} of {total}" + (f", {rate}" if rate else ""))
 
     def close(self) -> None:
         pass
