@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cnatool.errors import StoreWarning as StoreWarning
     from cnatool.errors import StoreWriteError as StoreWriteError
     from cnatool.errors import UsageError as UsageError
+    from cnatool.page.report import Report as Report
+    from cnatool.page.report import report as report
     from cnatool.plotting.plot import plot as plot
     from cnatool.recording.recording import Layer as Layer
     from cnatool.recording.recording import Recording as Recording
@@ -81,6 +83,7 @@ _MODULES = {
     "Observer": "_util.observer",
     "Preflight": "dumping.preflight",
     "Recording": "recording.recording",
+    "Report": "page.report",
     "ScoreResult": "scoring.results",
     "Split": "store.store",
     "Store": "store.store",
@@ -107,6 +110,7 @@ _MODULES = {
     "open": "store.reader",
     "plot": "plotting.plot",
     "preflight": "dumping.dump",
+    "report": "page.report",
     "score": "scoring.score",
     "score_layers": "scoring.layers",
     "score_samples": "scoring.score",

@@ -14,10 +14,11 @@ def test_public_names() -> None:
     names = """
         BackendError CnatoolError Comparison DataError Flatness Landscape LandscapeResult Layer
         LayerScores MetricError ModelError NotAStoreError Observer Preflight Recording
-        ScoreResult Split Store StoreAccessError StoreDamagedError StoreInUseError
+        Report ScoreResult Split Store StoreAccessError StoreDamagedError StoreInUseError
         StoreVersionError StoreWarning StoreWriteError StoredArray Study StudyResult Trajectory
         TrajectoryResult UsageError Verification __version__ compare convert create_store dump
-        landscape merge open plot preflight score score_layers score_samples study trajectory verify
+        landscape merge open plot preflight report score score_layers score_samples study trajectory
+        verify
     """
     assert sorted(cnatool.__all__) == names.split()
     for name in cnatool.__all__:

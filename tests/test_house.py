@@ -22,7 +22,7 @@ SPEAKING = {
     "demo/__init__.py": "the demo, beside its data",
 }
 # Folders of tests that belong to no single package.
-APART = {"campaigns", "fixtures", "integration", "support"}
+APART = {"campaigns", "docs", "fixtures", "integration", "support"}
 # Options of other programs, in advice to run them.
 FOREIGN = {"--output", "--recursive", "--saved-model", "--scheduler-file", "--tflite"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")

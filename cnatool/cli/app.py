@@ -35,6 +35,7 @@ _PANELS = {
         "landscape": "Compute CNA over the plane of the activations of checkpoints.",
     },
     "Other commands": {
+        "report": "Make one page of stores and studies to look at in a browser.",
         "plot": "Draw a figure of stores, a study, a trajectory or a landscape.",
         "demo": "Dump and score small networks as they learn handwritten digits.",
         "schema": "Print the JSON Schema of a document that cnatool reads or writes.",

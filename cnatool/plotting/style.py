@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from cnatool._util.text import printable
+from cnatool.studying.titles import measure_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -171,34 +172,6 @@ COEFFICIENT_NAMES = {
     "kendall_a": "Kendall's τ-a",
     "kendall_b": "Kendall's τ-b",
 }
-_NAMES: Mapping[str, str] = {
-    "cna_area": "CNA-A",
-    "cna_margin": "CNA-M",
-    "margin": "margin γ",
-    "gap": "generalisation gap",
-    "gap_accuracy": "gap of accuracy",
-    "gap_loss": "gap of loss (nats)",
-    "log.l2": "ln L2",
-    "log.spectral": "ln spectral norm",
-    "log.l2_path": "ln L2-path",
-    "log.bound_2018": "ln 2018 bound",
-    "log.bound_2018_from_zero": "ln 2018 bound from 0",
-    "log.parameter_norm": "ln parameter norm",
-    "log.l1": "ln L1 norm",
-    "log.distance": "ln distance from start",
-    "log.parameters": "ln parameters",
-    "log.depth": "ln depth",
-}
-_SPLIT_NAMES: Mapping[str, str] = {
-    "cna": "CNA",
-    "alpha.mean": "mean α",
-    "alpha.std": "deviation of α",
-    "beta.mean": "mean β",
-    "beta.std": "deviation of β",
-    "accuracy": "accuracy",
-    "loss": "loss in nats",
-}
-_CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
 _GAPS: Mapping[Gap, str] = {
     "accuracy": "gap = accuracy(train) − accuracy(test)",
     "loss": "gap = |loss(train) − loss(test)| in nats",
@@ -207,23 +180,9 @@ _GAPS: Mapping[Gap, str] = {
 
 def measure_name(column: str) -> str:
     """Name a column for readers; a column from elsewhere keeps its name."""
-    if column in _NAMES:
-        return _NAMES[column]
-    split, _, rest = column.partition(".")
-    if rest in _SPLIT_NAMES:
-        return f"{_SPLIT_NAMES[rest]} ({safe_title(split)})"
-    if rest.startswith("cna.") and rest.removeprefix("cna.") in _CNA_FORMS:
-        return f"{rest.removeprefix('cna.')} CNA ({safe_title(split)})"
-    return safe_title(column)
+    return safe_title(measure_title(column))
 
 
 def gap_title(convention: Convention | None) -> str:
     """Define the gap as the convention does; empty where no convention is known."""
     return "" if convention is None else _GAPS[convention.fields.gap]
-
-
-def is_share(column: str, convention: Convention | None) -> bool:
-    """Whether a column is a share, read in per cent."""
-    if column == "gap":
-        return convention is not None and convention.fields.gap == "accuracy"
-    return column.endswith(".accuracy") or column == "gap_accuracy"

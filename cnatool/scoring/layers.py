@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +31,7 @@ from cnatool.scoring.split import finite_or_none, locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.rounding import Rounding
     from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.score import StoreScores
+    from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.store import Split, Store
 
 _NO_SAMPLES = "no samples"
@@ -83,8 +86,7 @@ def score_layers(
     named = Convention.named(convention, overrides)
     fields, observer = named.fields, observer or Silent()
     selected = select_splits(store, test, fields, inputs)
-    unfinished = selected.unfinished_notes()
-    for note in unfinished:
+    for note in selected.unfinished_notes():
         observer.note(note)
     rows = {name: _find_rows(split, samples) for name, (split, _) in selected.splits.items()}
     for sample in samples:
@@ -93,21 +95,51 @@ def score_layers(
                 f"`samples=[{sample!r}]`: {selected.store.path} has no sample with this id; "
                 "`cnatool.score_samples` lists them all."
             )
+    splits = {}
     with suggest_range(selected):
-        splits = {
-            name: _score_split_layers(split, layers, fields, rows[name], observer)
-            for name, (split, layers) in selected.splits.items()
-        }
+        for name, (split, layers) in selected.splits.items():
+            with locate_errors(split):
+                alpha = compute_alpha(split, fields, observer)
+                splits[name] = _score_split_layers(split, layers, fields, alpha, rows[name])
+    return _collect(selected, named, splits)
+
+
+def score_sampled_layers(
+    scored: StoreScores, take: Callable[[str, int, NDArray[np.float64]], None]
+) -> LayerScores:
+    """Score a store layer by layer whose samples are scored already.
+
+    Parameters
+    ----------
+    scored : StoreScores
+        The scored store, whose α is not computed again.
+    take : callable
+        Called with the name of the split, the number of the first row, and z of shape (rows, L),
+        block by block.
+    """
+    fields = scored.convention.fields
+    splits = {}
+    for name, (split, layers) in scored.selected.splits.items():
+        with locate_errors(split):
+            splits[name] = _score_split_layers(
+                split, layers, fields, scored.splits[name].alpha, {}, partial(take, name)
+            )
+    return _collect(scored.selected, scored.convention, splits)
+
+
+def _collect(
+    selected: SelectedSplits, convention: Convention, splits: dict[str, SplitLayers]
+) -> LayerScores:
     return LayerScores(
         schema="cnatool.layers/2",
-        **selected.header(named),
+        **selected.header(convention),
         splits=splits,
         notes=(
-            *unfinished,
+            *selected.unfinished_notes(),
             *layer_notes(
                 selected.store,
-                fields,
-                find_missing_layers(selected.store, fields),
+                convention.fields,
+                find_missing_layers(selected.store, convention.fields),
                 selected.layers,
                 {name: split for name, (split, _) in selected.splits.items()},
             ),
@@ -132,21 +164,23 @@ def _score_split_layers(
     split: Split,
     layers: Sequence[ScoredLayer],
     fields: ConventionFields,
+    alpha: NDArray[np.float64],
     rows: Mapping[int, str],
-    observer: Observer,
+    take: Callable[[int, NDArray[np.float64]], None] | None = None,
 ) -> SplitLayers:
+    """Score the layers over a split, with the profiles of some rows; `take` receives all z."""
     depths = [layer.depth for layer in layers]
-    with locate_errors(split):
-        alpha = compute_alpha(split, fields, observer)
-        sloped, profiles = np.empty(len(alpha)), {}
-        groups = quantile_groups(alpha, fields.alpha_groups)
-        sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
-        for start, z in read_z(split, layers, fields):
-            sloped[start : start + len(z)] = slopes(z, depths)
-            sums.add(start, z)
-            here = (row for row in rows if start <= row < start + len(z))
-            profiles.update({row: z[row - start] for row in here})
-        rounding = measure_rounding(split, layers, fields)
+    sloped, profiles = np.empty(len(alpha)), {}
+    groups = quantile_groups(alpha, fields.alpha_groups)
+    sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
+    for start, z in read_z(split, layers, fields):
+        sloped[start : start + len(z)] = slopes(z, depths)
+        sums.add(start, z)
+        here = (row for row in rows if start <= row < start + len(z))
+        profiles.update({row: z[row - start] for row in here})
+        if take is not None:
+            take(start, z)
+    rounding = measure_rounding(split, layers, fields)
     split_beta = resolve_rounding(sloped, rounding)
     beta, no_beta = split_beta.values, split_beta.reason
     cna = pearson(alpha, beta)

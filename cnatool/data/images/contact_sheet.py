@@ -66,11 +66,11 @@ def describe_encoding(
     """
     source, _, target = preprocessing.layout.rpartition("->")
     if len(preprocessing.source_shape) == 3:
-        c, h, w = _axes(preprocessing.source_shape, source)
+        c, h, w = find_axes(preprocessing.source_shape, source)
     elif len(preprocessing.source_shape) == 2:
         c, h, w = (1, *preprocessing.source_shape)
     elif len(preprocessing.shape) == 3:
-        c, h, w = _axes(preprocessing.shape, target)
+        c, h, w = find_axes(preprocessing.shape, target)
     elif len(preprocessing.source_shape) != 1:
         raise DataError(f"samples of shape {preprocessing.source_shape} are no images.")
     elif size is None:
@@ -134,15 +134,15 @@ def draw_contact_sheet(batch: NDArray[Any], encoding: ImageEncoding) -> bytes:
         top, left = (
             place * side + _GAP for place, side in zip(divmod(number, columns), step, strict=True)
         )
-        image = _decode(sample, encoding).repeat(times, axis=0).repeat(times, axis=1)
+        image = draw_image(sample, encoding).repeat(times, axis=0).repeat(times, axis=1)
         canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     file = io.BytesIO()
     Image.fromarray(canvas).save(file, "PNG")
     return file.getvalue()
 
 
-def _decode(sample: NDArray[Any], encoding: ImageEncoding) -> NDArray[np.uint8]:
-    """Return one sample as (h, w, 3)."""
+def draw_image(sample: NDArray[Any], encoding: ImageEncoding) -> NDArray[np.uint8]:
+    """Draw one sample as (h, w, 3)."""
     c, h, w = encoding.channels, encoding.height, encoding.width
     if sample.size != c * h * w or any(
         len(v) not in (0, 1, c) for v in (encoding.mean, encoding.std)
@@ -168,7 +168,7 @@ def _decode(sample: NDArray[Any], encoding: ImageEncoding) -> NDArray[np.uint8]:
     return drawn
 
 
-def _axes(shape: tuple[int, ...], named: str) -> tuple[int, int, int]:
+def find_axes(shape: tuple[int, ...], named: str) -> tuple[int, int, int]:
     """Return channels, height and width of a shape, whose order may be named."""
     a, b, c = shape
     return (c, a, b) if named == "hwc" or (named != "chw" and c in (1, 3)) else (a, b, c)

@@ -11,8 +11,6 @@ import polars as pl
 from cnatool._util.text import printable
 from cnatool.metrics.smoothing import smooth_curve
 from cnatool.plotting.figures.of_stores import (
-    alpha_title,
-    beta_title,
     convention_text,
     select_splits,
     title_stores,
@@ -37,6 +35,7 @@ from cnatool.plotting.style import (
     thin_curve,
 )
 from cnatool.scoring.score import score_store
+from cnatool.scoring.titles import alpha_title, beta_title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,8 @@ from cnatool.errors import MetricError
 from cnatool.metrics.beta import slope_line
 from cnatool.plotting.figures.of_stores import (
     convention_text,
-    depth_title,
     select_splits,
     title_stores,
-    z_title,
 )
 from cnatool.plotting.marks import (
     categorise,
@@ -30,6 +28,7 @@ from cnatool.plotting.marks import (
 from cnatool.plotting.style import COLOURS, make_unique, number_text, ramp
 from cnatool.scoring.layer_results import GroupProfile
 from cnatool.scoring.layers import score_layers
+from cnatool.scoring.titles import depth_title, z_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,6 @@ from cnatool._util.text import count_text, printable
 from cnatool.errors import DataError, MetricError
 from cnatool.plotting.figures.of_networks import read_trajectory_steps
 from cnatool.plotting.figures.of_stores import (
-    alpha_title,
     convention_text,
     select_splits,
     title_stores,
@@ -29,6 +28,7 @@ from cnatool.plotting.marks import (
 )
 from cnatool.plotting.style import make_unique, number_text, ramp
 from cnatool.scoring.score import score_store
+from cnatool.scoring.titles import alpha_title
 from cnatool.scoring.train_test import TEST
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from cnatool._util.text import count_text, list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.marks import PERCENT, categorise
-from cnatool.plotting.style import COLOURS, is_share, level_text, safe_title, sample_rows
+from cnatool.plotting.style import COLOURS, level_text, safe_title, sample_rows
 from cnatool.studying.columns import TAG, describe_tags, tag_column
 from cnatool.studying.series import order_checkpoints
+from cnatool.studying.titles import is_percentage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -148,7 +149,7 @@ def encode_groups(frame: pl.DataFrame, by: str | None, plain: str) -> dict[str, 
 
 def axis_format(study: Study, column: str) -> dict[str, Any]:
     """Return the options of a column's axis: in per cent if it is a share."""
-    return PERCENT if is_share(column, study.result.convention) else {}
+    return PERCENT if is_percentage(column, study.result.convention) else {}
 
 
 @dataclass(frozen=True, slots=True)

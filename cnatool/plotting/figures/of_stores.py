@@ -1,4 +1,4 @@
-"""What the figures of stores share: names of axes and conventions, and selected splits."""
+"""What the figures of stores share: names of conventions, and selected splits."""
 
 from __future__ import annotations
 
@@ -10,43 +10,10 @@ from cnatool.errors import UsageError
 from cnatool.studying.find import name_stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from cnatool.metrics.convention import Aggregate, AlphaForm, Convention, ConventionFields
+    from cnatool.metrics.convention import Convention
     from cnatool.store.store import Store
-
-_ALPHA: Mapping[AlphaForm, str] = {
-    "entropy": "α, input entropy (bits)",
-    "entropy-density": "α, input entropy (density form)",
-    "compression": "α, compressed share of the input",
-}
-_Z: Mapping[Aggregate, str] = {
-    "sum": "activation sum",
-    "mean": "mean activation",
-    "channel-mean": "activation sum over channels",
-    "channel-mean-spatial": "activation sum over channels",
-}
-_DEPTH = {"index": "depth d (layer)", "path": "depth d (layers on the longest path)"}
-
-
-def alpha_title(fields: ConventionFields) -> str:
-    """Name α with its unit."""
-    return _ALPHA[fields.alpha]
-
-
-def z_title(fields: ConventionFields) -> str:
-    """Name z_d."""
-    return f"z, {_Z[fields.aggregate]}"
-
-
-def beta_title(fields: ConventionFields) -> str:
-    """Name β with its unit."""
-    return f"β ({_Z[fields.aggregate]} per layer)"
-
-
-def depth_title(fields: ConventionFields) -> str:
-    """Name d."""
-    return _DEPTH[fields.depth]
 
 
 def convention_text(convention: Convention | None) -> str:

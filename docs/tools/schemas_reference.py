@@ -1,0 +1,28 @@
+"""The list of JSON Schemas."""
+
+from __future__ import annotations
+
+import json
+
+from cnatool.schemas import SCHEMAS, schema_text
+
+_TITLE = """# JSON schemas
+
+Commands print one JSON document with `--json`. `cnatool schema NAME` prints the JSON Schema of a \
+document, and the folder `schemas` of the repository has them all. Every document names its schema \
+and version in the field `schema`, as in `cnatool.score/1`; [stability](stability.md) says when a \
+version changes.
+
+| schema | of what |
+|---|---|
+"""
+
+
+def describe_schemas() -> str:
+    """List the schemas with what each describes."""
+    rows = []
+    for name in SCHEMAS:
+        schema = json.loads(schema_text(name))
+        definition = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+        rows.append(f"| [`{name}`](../schemas/{name}.schema.json) | {definition['description']} |")
+    return _TITLE + "\n".join(rows) + "\n"

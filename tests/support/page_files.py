@@ -1,0 +1,98 @@
+"""Models, data and loops that pages of the documentation name without making them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from PIL import Image
+
+import cnatool
+from support.networks import Builder, mlp
+
+DEMO = Path(cnatool.__file__).parent / "demo" / "data"
+
+
+def make_demo_files(folder: Path) -> None:
+    """Copy what a clone has of the demo; a network and the digits under the names of examples."""
+    (folder / "cnatool").symlink_to(Path(cnatool.__file__).parent)
+    for name in ("model.onnx", "net.onnx"):
+        shutil.copy(DEMO / "networks" / "adam-epoch040.onnx", folder / name)
+    (folder / "data").symlink_to(DEMO / "digits")
+
+
+def make_photographs(folder: str, *, size: tuple[int, int] = (300, 260)) -> None:
+    """Write pictures of two classes into a folder each."""
+    rng = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (Path(folder) / kind).mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(0, 256, (*size[::-1], 3), np.uint8)
+            Image.fromarray(pixels).save(Path(folder) / kind / f"{number}.png")
+
+
+def make_convolution(path: str, side: int = 224) -> None:
+    """Write a small convolutional network that takes colour pictures of this size."""
+    b = Builder()
+    hidden = b.node("Relu", [b.conv("pixels", "conv1", 3, 4, 3)], "relu1")
+    hidden = b.node("Relu", [b.conv(hidden, "conv2", 4, 4, 3)], "relu2")
+    pooled = b.node("GlobalAveragePool", [hidden], "pooled")
+    b.gemm(b.node("Flatten", [pooled], "flat"), "logits", 4, 2)
+    model = b.model({"pixels": ("n", 3, side, side)}, {"logits": ("n", 2)})
+    onnx.save(model, path)
+
+
+def make_text_model(path: str) -> None:
+    """Write a network that takes token ids and their mask: embeddings, averaged, and a layer."""
+    b = Builder()
+    ids, mask = ("n", "length"), ("n", "length")
+    embedded = b.node("Gather", [b.weight("table", 30, 8), "input_ids"], "embedded")
+    weights = b.node("Cast", ["attention_mask"], "weights", to=onnx.TensorProto.FLOAT)
+    axis = b.constant("axis", np.array([2], np.int64))
+    masked = b.node("Mul", [embedded, b.node("Unsqueeze", [weights, axis], "columns")], "masked")
+    pooled = b.node("ReduceMean", [masked], "pooled", axes=[1], keepdims=0)
+    hidden = b.node("Relu", [b.gemm(pooled, "fc1", 8, 8)], "relu1")
+    b.gemm(hidden, "logits", 8, 2)
+    shapes = {"input_ids": ids, "attention_mask": mask}
+    model = b.model(shapes, {"logits": ("n", 2)}, dtype=onnx.TensorProto.INT64)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    onnx.save(model, path)
+
+
+def make_two_exports(original: str, exported: str) -> None:
+    """Write a network, and one whose second layer has other weights."""
+    model = mlp()
+    onnx.save(model, original)
+    for weight in model.graph.initializer:
+        if weight.name == "fc2.weight":
+            values = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.round(1), weight.name))
+    onnx.save(model, exported)
+
+
+def make_preprocessor_config(path: str) -> None:
+    """Write the file that a hub keeps beside the weights of a vision transformer."""
+    settings: dict[str, Any] = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(settings), encoding="utf-8")
+
+
+def batches_of(split: str, rows: int = 64, size: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the first digits of a split in batches."""
+    with np.load(DEMO / "digits" / f"{split}.npz") as arrays:
+        x, y = arrays["x"][:rows], arrays["y"][:rows]
+    return [(x[i : i + size], y[i : i + size]) for i in range(0, rows, size)]
