@@ -19,8 +19,10 @@ from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from cnatool._util.cluster_workers import Probe
 
 # Seconds between two looks at tasks, and at the list of workers.
 _LOOK_SECONDS = 0.05
@@ -30,6 +32,9 @@ _MOST_LOST = 3
 # Seconds between two attempts of a task that has to wait, and in all.
 _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
+# What no worker has. Tasks that need it never run, but a cluster that adapts counts them.
+_DEMAND = "cnatool-waiting"
+_MOST_DEMAND = 100
 # Seconds without any worker before work is given up.
 _DESERTED_SECONDS = 600.0
 
@@ -97,8 +102,8 @@ class Cluster:
         Its client.
     paths : sequence of Path
         Files and folders that every worker needs.
-    shared : Path, optional
-        A folder that every worker shares with this process.
+    probe : Probe, optional
+        Shows that every worker writes to the same place as this process.
     note : callable
         Receives notes for the user.
     """
@@ -109,7 +114,7 @@ class Cluster:
         note: Callable[[str], None],
         *,
         paths: Sequence[Path] = (),
-        shared: Path | None = None,
+        probe: Probe | None = None,
     ) -> None:
         import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
@@ -117,14 +122,17 @@ class Cluster:
         self._client = client
         self._note = note
         self._paths = [str(path) for path in paths]
-        self._shared = shared
+        self._probe = probe
         self._usable: dict[str, bool] = {}
         self._deserted: float | None = None
+        self._demand: list[Any] = []
         self._warned: set[tuple[str, type[Warning], str, int]] = set()
         if not self._list():
             note("the cluster has no worker yet; waiting for the first")
-            while not self._list():
-                time.sleep(_WORKERS_SECONDS)
+            with self._demanding():
+                self._demand_workers(1)
+                while not self._list():
+                    time.sleep(_WORKERS_SECONDS)
         self.workers = self._list()
         self._check([*self.workers], first=True)
 
@@ -142,20 +150,17 @@ class Cluster:
 
     def _check(self, workers: list[str], *, first: bool = False) -> None:
         """Check workers; the first ones have to be usable, others may be left out."""
-        probe = self._shared and self._shared / f".{uuid.uuid4().hex}.dask"
+        if self._probe is not None:
+            self._probe.place()
         try:
-            if probe:
-                probe.touch()
-            arguments = (self._paths, None if probe is None else str(probe))
             found = self._client.run(
-                describe_worker, *arguments, workers=workers, on_error="return"
+                describe_worker, self._paths, self._probe, workers=workers, on_error="return"
             )
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise _scheduler_gone(error) from None
         finally:
-            if probe:
-                with suppress(OSError):
-                    probe.unlink()
+            if self._probe is not None:
+                self._probe.remove()
         for worker in workers:
             # A worker that left in the meantime is in no hurry.
             reason = None if worker not in found else find_fault(worker, found[worker])
@@ -185,12 +190,13 @@ class Cluster:
         waiting = deque((task, 0.0) for task in tasks)
         running: dict[str, tuple[Task, Any]] = {}
         looked = -_WORKERS_SECONDS
-        try:
+        with self._demanding(), self._cancelling(running):
             while waiting or running:
                 now = time.monotonic()
                 if now - looked >= _WORKERS_SECONDS:
                     looked = now
                     self._look()
+                    self._demand_workers(len(waiting))
                 for worker in [name for name in self.workers if name not in running]:
                     if waiting and waiting[0][1] <= now and self._usable.get(worker):
                         task, _ = waiting.popleft()
@@ -216,9 +222,36 @@ class Cluster:
                 tick()
                 if running or waiting:
                     time.sleep(_LOOK_SECONDS)
+
+    @contextmanager
+    def _cancelling(self, running: Mapping[str, tuple[Task, Any]]) -> Iterator[None]:
+        """Cancel in the end what still runs."""
+        try:
+            yield
         finally:
             with suppress(Exception):
                 self._client.cancel([future for _, future in running.values()], force=True)
+
+    def _demand_workers(self, count: int) -> None:
+        """Let a cluster that adapts see how many tasks wait: each worker is given one at a time."""
+        count = min(count, _MOST_DEMAND)
+        extra, self._demand = self._demand[count:], self._demand[:count]
+        if extra:
+            self._client.cancel(extra, force=True)
+        while len(self._demand) < count:
+            key = f"cnatool-{uuid.uuid4().hex}"
+            self._demand.append(
+                self._client.submit(int, resources={_DEMAND: 1}, key=key, pure=False)
+            )
+
+    @contextmanager
+    def _demanding(self) -> Iterator[None]:
+        """Demand no more workers in the end."""
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                self._demand_workers(0)
 
     def _look(self) -> None:
         """Update the workers; check those that joined."""

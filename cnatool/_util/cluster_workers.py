@@ -6,11 +6,12 @@ import importlib.metadata
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cnatool._util.text import printable
 from cnatool._util.urls import ObjectURL, is_url, parse_path
 from cnatool._version import __version__
+from cnatool.errors import CnatoolError
 
 # Packages that have to be the same everywhere: their results differ between versions.
 _PACKAGES = ("numpy", "onnxruntime")
@@ -22,20 +23,43 @@ def absolute_path(path: str | Path) -> Path:
     return located if isinstance(located, ObjectURL) else Path(os.path.abspath(path))  # noqa: PTH100
 
 
+class Probe(Protocol):
+    """Something that the client places where it will write, and that every worker has to see."""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with a worker that does not see it, and what helps."""
+
+    def place(self) -> None:
+        """Place it."""
+
+    def is_seen(self) -> bool:
+        """Whether this process sees it."""
+
+    def remove(self) -> None:
+        """Remove it."""
+
+
 class WorkerDescription(NamedTuple):
     """What a worker says of itself."""
 
     versions: dict[str, str]
     missing: list[str]  # of the paths that it needs
-    shares: bool  # whether it sees a file of the client
+    fault: str | None  # why it does not see what the client has placed
 
 
-def describe_worker(paths: list[str], probe: str | None) -> WorkerDescription:
+def describe_worker(paths: list[str], probe: Probe | None) -> WorkerDescription:
     """Describe the process that this runs in: a worker."""
+    fault = None
+    try:
+        if probe is not None and not probe.is_seen():
+            fault = probe.fault
+    except CnatoolError as error:
+        fault = f"{error} Workers take credentials from their own environment."
     return WorkerDescription(
         _read_versions(),
         [path for path in paths if not (is_url(parse_path(path)) or os.path.lexists(path))],
-        probe is None or os.path.lexists(probe),
+        fault,
     )
 
 
@@ -78,12 +102,7 @@ def find_fault(worker: str, described: WorkerDescription | Exception) -> str | N
             f"worker {worker} does not see {printable(described.missing[0])}. Workers need a file "
             "system that they share, under the same paths."
         )
-    if not described.shares:
-        return (
-            f"worker {worker} sees another file system: files that are written here are not "
-            "there. Name a store on one that all workers share."
-        )
-    return None
+    return None if described.fault is None else f"worker {worker}: {described.fault}"
 
 
 def one_line(error: BaseException) -> str:

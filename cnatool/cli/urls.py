@@ -1,4 +1,4 @@
-"""Refusal of URLs that name no store, before any is taken for a path."""
+"""Refusal of URLs that are no store and no folder of stores, before any is taken for a path."""
 
 from __future__ import annotations
 
@@ -17,16 +17,28 @@ _FREE = ("--tag", "--dask")
 _WRITTEN = ("-o", "--output", "--samples")
 # Names of stores; those that cannot be in a bucket are refused later, with the reason.
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
+# Commands that search a folder for stores, or list those in it.
+_SEARCHING = (
+    *("compare", "inspect", "landscape", "layers", "plot", "score", "study", "trajectory"),
+    "verify",
+)
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs, unless it names a store."""
+    """Refuse a command line with a URL where a path belongs, unless it may be a store or several.
+
+    A folder of stores is told from a file by its name, which has no extension.
+    """
+    command = next((word for word in words if not word.startswith("-")), "")
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue
         if named := _NAMED.match(word):
             url = word[named.end() :]
-            if not (is_url(parse_path(url)) and url.endswith(_STORES)):
-                option = word.partition("=")[0] if word.startswith("-") else before
-                check_local(url, written=option in _WRITTEN)
+            option = word.partition("=")[0] if word.startswith("-") else before
+            written = option in _WRITTEN
+            folder = "." not in url.rstrip("/").rpartition("/")[2]
+            searched = command in _SEARCHING and folder and not written
+            if not (is_url(parse_path(url)) and (searched or url.endswith(_STORES))):
+                check_local(url, written=written)

@@ -6,33 +6,40 @@ import os
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool._util.cluster import Cluster, Later, Task, describe_workers
 from cnatool._util.cluster_workers import absolute_path
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import count_text
-from cnatool._util.urls import ObjectURL
+from cnatool._util.urls import ObjectURL, is_url
 from cnatool.dumping.cluster_progress import ClusterProgress, Findings, PartObserver
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.parts_folder import (
     PartSettings,
     PartsFolder,
+    TakenAwayError,
     Ticket,
     choose_folder,
     discard_unfinished,
     find_unfinished,
+    list_left_folders,
     list_parts,
     remove_parts,
 )
 from cnatool.dumping.process import dump_here
 from cnatool.dumping.results import ClusterEstimate
+from cnatool.dumping.shared_folder import SharedFolder
 from cnatool.dumping.survey import ClusterJob, Survey, survey_dump
+from cnatool.dumping.write import describe_safe_rows
 from cnatool.errors import NotAStoreError, StoreInUseError, UsageError
+from cnatool.store.format_table import format_by_name
 from cnatool.store.lock import lock_store
 from cnatool.store.merge import merge
+from cnatool.store.object_lock import holds_lock
 from cnatool.store.reader import open_store
 from cnatool.store.replace import check_free
+from cnatool.store.write_errors import advise_beginning_anew, make_taken_over_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,26 +61,26 @@ def dump_on_cluster(
     which refers to them; an HDF5 store gets a copy of all rows instead.
     """
     observer = options.observer or Silent()
-    path = _local_path(store)
-    job = ClusterJob.from_options(model, data, path, options)
+    path = absolute_path(store)
     with lock_store(path):
-        found = _find_folder(path, options)
-        cluster = _open_cluster(job, options, observer)
-        survey = _survey(cluster, job, options, found)
-        for line in survey.notes:
-            observer.note(line)
-        if survey.preflight is None:
+        opened = _open_dump(model, data, path, options, observer)
+        if opened.survey.preflight is None:
             observer.note(f"{store} is complete: there is nothing left to do")
             return open_store(store)
-        folder = found or _plan_folder(path, cluster, survey, options)
-        left = _estimate(cluster, folder, survey)
+        if opened.found is None and (unfinished := find_unfinished(path)) is not None:
+            discard_unfinished(unfinished)
+        folder = _plan_folder(opened, options)
+        if opened.found is None:
+            for other in list_left_folders(path):
+                observer.note(f"{other} has parts of an earlier store: it stays as it is")
+        left = _estimate(opened, folder)
         for line in left.lines():
             observer.note(line)
         if not left.fits:
             raise UsageError(left.refusal)
-        with _note_unfinished(store, folder, survey, observer):
+        with _note_unfinished(store, folder, opened.survey, observer):
             folder.begin()
-            _dump_parts(cluster, job, folder, survey, observer)
+            _dump_parts(opened, folder, observer)
     return _merge(store, folder, options, observer)
 
 
@@ -82,51 +89,77 @@ def preflight_on_cluster(
 ) -> Preflight:
     """Estimate a dump on the cluster of ``options.client``, for a worker and for all."""
     observer = options.observer or Silent()
-    path = _local_path(store)
+    opened = _open_dump(model, data, absolute_path(store), options, observer)
+    if opened.survey.preflight is None:
+        raise UsageError(f"{store} is complete: there is nothing left to do.")
+    return _estimate(opened, _plan_folder(opened, options))
+
+
+class _OpenedDump(NamedTuple):
+    """A dump on a cluster before its parts begin."""
+
+    job: ClusterJob
+    cluster: Cluster
+    survey: Survey
+    found: PartsFolder | None  # the parts that are resumed
+
+
+def _open_dump(
+    model: str | Path,
+    data: str | Path | None,
+    path: Path,
+    options: DumpOptions,
+    observer: Observer,
+) -> _OpenedDump:
+    """Check what is at a path, and let a worker plan the dump; write nothing."""
     job = ClusterJob.from_options(model, data, path, options)
     found = _find_folder(path, options)
     cluster = _open_cluster(job, options, observer)
+    if found is not None:
+        observer.note(
+            f"continues the {count_text(found.settings.parts, 'part')} in {found.path.name}, as "
+            f"they were begun, with {count_text(found.settings.threads, 'thread')} for each"
+        )
     survey = _survey(cluster, job, options, found)
     for line in survey.notes:
         observer.note(line)
-    if survey.preflight is None:
-        raise UsageError(f"{store} is complete: there is nothing left to do.")
-    return _estimate(cluster, found or _plan_folder(path, cluster, survey, options), survey)
-
-
-def _local_path(store: Path) -> Path:
-    """Return the absolute path of a store, which has to be in the file system of the workers."""
-    path = absolute_path(store)
-    if isinstance(path, ObjectURL):
-        raise UsageError(
-            f"{store}: workers of `client` write the parts of a store to a file system that they "
-            "share. Name a path there, and copy the store with `cnatool convert`, or let each "
-            "write to the bucket with `part`."
-        )
-    return path
+    return _OpenedDump(job, cluster, survey, found)
 
 
 def _find_folder(store: Path, options: DumpOptions) -> PartsFolder | None:
     """Find the parts that are resumed, or make sure that new ones can be written."""
     unfinished = find_unfinished(store)
     if options.resume:
-        if unfinished is None and os.path.lexists(store):
+        if unfinished is not None and list_parts(store) == unfinished.parts():
+            # A process was killed right after it had merged them.
+            unfinished.finish(keep=True)
+            return None
+        if unfinished is None and format_by_name(store).exists(store):
             if any(not split.record.complete for split in open_store(store).splits.values()):
                 raise UsageError(
-                    f"{store} was begun by one process. Continue it without `client`, or begin "
-                    "anew with `overwrite=True`."
+                    f"{store} was begun by one process. Continue it without `client`, or "
+                    f"{advise_beginning_anew(store)}."
                 )
             return None
         if unfinished is not None:
             _check_settings(unfinished, options)
         return unfinished
     check_free(store, overwrite=options.overwrite, resumes=True)
-    if unfinished is not None and not options.overwrite:
+    if unfinished is not None and not (options.overwrite and _may_be_discarded(unfinished)):
         raise NotAStoreError(
             f"{unfinished.path} has parts of an unfinished {store.name}. Pass `resume=True` to "
-            "continue them, `overwrite=True` to begin anew, or name another path."
+            f"continue them, {_advise_discarding(unfinished.path)}, or name another path."
         )
     return None
+
+
+def _may_be_discarded(folder: PartsFolder) -> bool:
+    """Whether parts may be overwritten: those in a bucket only as long as they have no rows."""
+    return not is_url(folder.path) or folder.count_safe() == 0
+
+
+def _advise_discarding(folder: Path) -> str:
+    return advise_beginning_anew(folder) if is_url(folder) else "`overwrite=True` to begin anew"
 
 
 def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
@@ -135,7 +168,7 @@ def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
         if asked and asked != begun:
             raise UsageError(
                 f"`{name}={asked}`: {folder.path} was begun with `{name}={begun}`. Leave `{name}` "
-                "out, or begin anew with `overwrite=True`."
+                f"out, or {advise_beginning_anew(folder.path)}."
             )
 
 
@@ -144,7 +177,8 @@ def _open_cluster(job: ClusterJob, options: DumpOptions, observer: Observer) -> 
     if missing is not None:
         # A worker would say the same, after others were started.
         raise UsageError(f"{missing}: no such file or folder.")
-    cluster = Cluster(options.client, observer.note, paths=job.paths, shared=job.store.parent)
+    probe = SharedFolder.beside(job.store)
+    cluster = Cluster(options.client, observer.note, paths=job.paths, probe=probe)
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     return cluster
 
@@ -156,7 +190,8 @@ def _survey(
     threads = cluster.threads if found is None else found.settings.threads
     asked = {"threads": threads, **job.options, "verbose": options.verbose}
     # Unless it is complete, the store itself is not written before the end.
-    complete = options.resume and found is None and job.store.exists()
+    exists = format_by_name(job.store).exists
+    complete = options.resume and found is None and exists(job.store)
     asked["resume" if complete else "overwrite"] = True
     if complete:
         asked["threads"] = options.threads
@@ -171,20 +206,19 @@ def _survey(
     return survey
 
 
-def _plan_folder(
-    store: Path, cluster: Cluster, survey: Survey, options: DumpOptions
-) -> PartsFolder:
-    """Plan the parts of a new dump; those that an overwritten one left are deleted."""
-    unfinished = find_unfinished(store)
-    if unfinished is not None:
-        discard_unfinished(unfinished)
-    many = options.parts or min(_PARTS_PER_WORKER * len(cluster.workers), max(1, survey.batches))
-    settings = PartSettings(many, options.threads or cluster.threads)
+def _plan_folder(opened: _OpenedDump, options: DumpOptions) -> PartsFolder:
+    """Return the folder of the parts that are resumed, or plan the parts of a new dump."""
+    if opened.found is not None:
+        return opened.found
+    cluster, store = opened.cluster, opened.job.store
+    wanted = min(_PARTS_PER_WORKER * len(cluster.workers), max(1, opened.survey.batches))
+    settings = PartSettings(options.parts or wanted, options.threads or cluster.threads)
     return PartsFolder(choose_folder(store), store, settings)
 
 
-def _estimate(cluster: Cluster, folder: PartsFolder, survey: Survey) -> Preflight:
+def _estimate(opened: _OpenedDump, folder: PartsFolder) -> Preflight:
     """Estimate what is left of a dump for each worker and for all."""
+    cluster, survey = opened.cluster, opened.survey
     one = survey.preflight
     assert one is not None
     total = sum(survey.rows.values())
@@ -215,16 +249,17 @@ def _is_copied(store: Path) -> bool:
     return store.suffix != ".zarr"
 
 
-def _dump_parts(
-    cluster: Cluster, job: ClusterJob, folder: PartsFolder, survey: Survey, observer: Observer
-) -> None:
+def _dump_parts(opened: _OpenedDump, folder: PartsFolder, observer: Observer) -> None:
     """Dump all parts, and note what their workers found."""
+    job, cluster, survey, _ = opened
     count = folder.settings.parts
     options = {**job.options, "threads": folder.settings.threads, "resume": True}
     progress = ClusterProgress(folder, sum(survey.rows.values()), observer)
     findings = Findings()
 
     def begin(number: int) -> tuple[Any, ...]:
+        if not _is_locked(job.store):
+            raise make_taken_over_error(job.store)
         part = {**options, "part": (number, count)}
         ticket = folder.issue_ticket(number)
         return job.model, job.data, folder.part(number), part, ticket, progress.topic
@@ -239,9 +274,12 @@ def _dump_parts(
             closing(cluster.run(dump_part, tasks, progress.show)) as results,
         ):
             for task, found in results:
+                if found is None:
+                    raise make_taken_over_error(job.store)
                 findings.add(task.name, found)
     except BaseException:
-        folder.withdraw_tickets()
+        if _is_locked(job.store):
+            folder.withdraw_tickets()
         raise
     progress.finish()
     for line in findings.notes():
@@ -255,15 +293,25 @@ def dump_part(
     options: Mapping[str, Any],
     ticket: Ticket,
     topic: str,
-) -> tuple[str, ...] | Later:
-    """Dump a part on a worker, or go on with it; return what is noted about its values."""
+) -> tuple[str, ...] | Later | None:
+    """Dump a part on a worker, or go on with it; return what is noted about its values.
+
+    None if another attempt has the right to write it.
+    """
     observer = PartObserver(ticket, topic)
     try:
         dump_here(model, data, path, DumpOptions(**options, observer=observer))
     except StoreInUseError as error:
         # A worker that is cut off, or whose lock a server still holds.
         return Later(error)
+    except TakenAwayError:
+        return None
     return tuple(observer.notes) if observer.began else ()
+
+
+def _is_locked(store: Path) -> bool:
+    """Whether this process still has the right to write a store: in a bucket it may lose it."""
+    return not isinstance(store, ObjectURL) or holds_lock(store)
 
 
 @contextmanager
@@ -273,11 +321,14 @@ def _note_unfinished(
     """Note after a failure how many rows are safe."""
     try:
         yield
+    except StoreInUseError:
+        # Another process has taken the dump over.
+        raise
     except BaseException:
+        rows = describe_safe_rows(folder.count_safe(), sum(survey.rows.values()), folder.path.name)
         observer.note(
-            f"{store} is not finished: {sum(map(folder.committed, folder.numbers))} of "
-            f"{sum(survey.rows.values())} rows are safe in {folder.path.name}. The same command "
-            "with `resume=True` continues from there"
+            f"{store} is not finished: {rows}. The same command with `resume=True` continues from "
+            "there"
         )
         raise
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster import report
 from cnatool._util.text import count_text
+from cnatool._util.urls import is_url
 from cnatool.dumping.parts_folder import count_rows
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Seconds between two reports of a worker.
 _REPORT_SECONDS = 0.5
+# Seconds between two looks at a ticket in a bucket, each of which is a request.
+_TICKET_SECONDS = 2.0
 _PROGRESS = "all parts"
 # Numbers, and the ends of plurals.
 _COUNTS = re.compile(r"[\d.,]+|s\b")
@@ -39,6 +42,7 @@ class PartObserver:
         self._ticket = ticket
         self._topic = topic
         self._reported = 0.0
+        self._checked = 0.0
         self.began = False
         self.notes: list[str] = []
 
@@ -50,11 +54,14 @@ class PartObserver:
         """Check the ticket, and report progress at times."""
         if self._ticket is None:
             return
-        self._ticket.check()
+        now = time.monotonic()
+        # In a bucket, a part that another process continues cannot be committed any more.
+        if not is_url(self._ticket.path) or now - self._checked >= _TICKET_SECONDS:
+            self._checked = now
+            self._ticket.check()
         # What was noted before is about the plan, which all parts share.
         self.notes.clear()
         self.began = True
-        now = time.monotonic()
         if done == rows or now - self._reported >= _REPORT_SECONDS:
             self._reported = now
             report(self._topic, [self._ticket.text, self._ticket.part, split, done])

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cnatool._util.files import replace_atomically
+from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.urls import is_url
 from cnatool.dumping.parts import part_path
-from cnatool.errors import (
-    CnatoolError,
-    NotAStoreError,
-    StoreDamagedError,
-    StoreWarning,
-    StoreWriteError,
-)
+from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.format_table import format_by_name
-from cnatool.store.reader import open_store
-from cnatool.store.replace import discard
+from cnatool.store.lock import lock_store
+from cnatool.store.parts_folders import UNFINISHED, find_unfinished_parts, parts_folders
+from cnatool.store.reader import open_silently, open_store
+from cnatool.store.replace import count_committed_rows, discard
+from cnatool.store.small_files import delete_file, list_names, read_file, write_file
 from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-# Present in a folder until its parts are merged.
-_SETTINGS = "unfinished.json"
-_MOST_FOLDERS = 1000
 
 
 class PartSettings(msgspec.Struct, frozen=True):
@@ -56,9 +47,9 @@ class TakenAwayError(CnatoolError):
 class Ticket(NamedTuple):
     """The right of one attempt to write a part.
 
-    A file beside the part has the text of the latest attempt. The lock of the part does not reach
-    every host on every file system, and a worker that was only cut off does not know that another
-    one took its place.
+    A file beside the part, or an object in a bucket, has the text of the latest attempt. The lock
+    of the part does not reach every host on every file system, and a worker that was only cut off
+    does not know that another one took its place.
     """
 
     path: Path
@@ -67,11 +58,7 @@ class Ticket(NamedTuple):
 
     def check(self) -> None:
         """Raise TakenAwayError unless this is the latest attempt."""
-        try:
-            latest = self.path.read_text("utf-8")
-        except FileNotFoundError:
-            latest = ""
-        if latest != self.text:
+        if read_file(self.path) != self.text.encode():
             raise TakenAwayError(f"{self.path.parent}: another attempt writes this part.")
 
 
@@ -100,32 +87,40 @@ class PartsFolder:
         """Count the rows that are safe in a part."""
         return sum(count_rows(self.part(number)).values())
 
+    def count_safe(self) -> int | None:
+        """Count the rows that are safe in all parts; None if that cannot be read now."""
+        total = 0
+        for part in self.parts():
+            rows = count_committed_rows(part)
+            if rows is None:
+                return None
+            total += rows
+        return total
+
     def issue_ticket(self, number: int) -> Ticket:
         """Grant a new attempt the right to write a part, and take it from all others."""
         part = self.part(number)
         ticket = Ticket(_ticket_path(part), uuid.uuid4().hex, part.name)
-        with report_write_errors(self.store, 0), replace_atomically(ticket.path) as new:
-            new.write_text(ticket.text, "utf-8")
+        write_file(ticket.path, ticket.text.encode())
         return ticket
 
     def withdraw_tickets(self) -> None:
         """Take the right to write from all attempts."""
         for part in self.parts():
-            with suppress(OSError):
-                _ticket_path(part).unlink()
+            delete_file(_ticket_path(part))
 
     def begin(self) -> None:
         """Create the folder, and keep its settings there."""
-        with report_write_errors(self.store, 0):
-            self.path.mkdir(exist_ok=True)
-            with replace_atomically(self.path / _SETTINGS) as new:
-                new.write_bytes(msgspec.json.encode(self.settings))
+        # A bucket has no folders.
+        if not is_url(self.path):
+            with report_write_errors(self.store, 0):
+                self.path.mkdir(exist_ok=True)
+        write_file(self.path / UNFINISHED, msgspec.json.encode(self.settings))
 
     def finish(self, *, keep: bool) -> None:
         """Mark the parts as merged; delete them unless the store refers to them."""
         self.withdraw_tickets()
-        with suppress(OSError):
-            (self.path / _SETTINGS).unlink()
+        delete_file(self.path / UNFINISHED)
         if not keep:
             remove_parts(self.parts())
 
@@ -138,28 +133,24 @@ def count_rows(part: Path) -> dict[str, int]:
     """Count the committed rows of a part by split; empty if there are none yet."""
     try:
         # Interrupted stores warn; their reader will see the warning.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", StoreWarning)
-            return {name: len(split) for name, split in open_store(part).splits.items()}
+        return {name: len(split) for name, split in open_silently(part).splits.items()}
     except CnatoolError:
         return {}
 
 
 def find_unfinished(store: Path) -> PartsFolder | None:
     """Find the parts of a store that were not all finished and merged."""
-    for path in _folders(store):
-        try:
-            content = (path / _SETTINGS).read_bytes()
-        except OSError:
-            continue
-        try:
-            return PartsFolder(path, store, msgspec.json.decode(content, type=PartSettings))
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise StoreDamagedError(
-                f"{path / _SETTINGS} cannot be read ({error}). Restore it, or begin anew with "
-                "`overwrite=True`."
-            ) from None
-    return None
+    found = find_unfinished_parts(store)
+    if found is None:
+        return None
+    try:
+        settings = msgspec.json.decode(found.settings, type=PartSettings)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise StoreDamagedError(
+            f"{found.folder / UNFINISHED} cannot be read ({error}). Restore it, or begin anew with "
+            "`overwrite=True`."
+        ) from None
+    return PartsFolder(found.folder, store, settings)
 
 
 def choose_folder(store: Path) -> Path:
@@ -167,19 +158,23 @@ def choose_folder(store: Path) -> Path:
 
     Raises NotAStoreError if there is none.
     """
-    for path in _folders(store):
-        if not os.path.lexists(path) or _is_empty(path):
+    names = list_names(store.parent)
+    for path in parts_folders(store):
+        if path.name not in names or _is_empty(path):
             return path
-    raise NotAStoreError(f"{next(_folders(store))} and others exist already. Name another store.")
-
-
-def _folders(store: Path) -> Iterator[Path]:
-    for number in range(_MOST_FOLDERS):
-        yield store.with_name(f"{store.stem}.parts{number or ''}")
+    first = next(parts_folders(store))
+    raise NotAStoreError(f"{first} and others exist already. Name another store.")
 
 
 def _is_empty(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+def list_left_folders(store: Path) -> list[Path]:
+    """List the folders of parts beside a store that it does not refer to."""
+    names, used = list_names(store.parent), {part.parent for part in list_parts(store)}
+    folders = (absolute_path(folder) for folder in parts_folders(store))
+    return [folder for folder in folders if folder.name in names and folder not in used]
 
 
 def list_parts(store: Path) -> list[Path]:
@@ -190,15 +185,21 @@ def list_parts(store: Path) -> list[Path]:
         return []
     if merged.parts is None:
         return []
-    folders = {folder.absolute() for folder in _folders(store)}
-    parts = [merged.parts.path(number).absolute() for number in range(len(merged.parts))]
+    folders = {absolute_path(folder) for folder in parts_folders(store)}
+    parts = [absolute_path(merged.parts.path(number)) for number in range(len(merged.parts))]
     return [part for part in parts if part.parent in folders]
 
 
 def remove_parts(parts: list[Path]) -> None:
     """Delete parts, and their folders where nothing else is in them."""
     for part in parts:
-        if format_by_name(part).is_replaceable(part):
+        form = format_by_name(part)
+        if is_url(part):
+            # Raises an error if a worker that was cut off is still writing it.
+            if form.exists(part) and form.is_part(part):
+                with lock_store(part):
+                    discard(part)
+        elif form.is_replaceable(part):
             with suppress(OSError):
                 discard(part)
     for folder in {part.parent for part in parts}:

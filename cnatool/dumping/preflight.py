@@ -241,7 +241,9 @@ def _estimate_whole(
     total = sum(rows.values())
     longest = max(sum(plan.rows.values()), math.ceil(total / plan.part.count))
     return WholeEstimate(
+        part=plan.part.number,
         parts=plan.part.count,
+        first=dict(plan.part.first),
         samples=dict(rows),
         disk_bytes=compression.disk_bytes(rows, rows)
         + (plan.part.count - 1) * compression.metadata_bytes,

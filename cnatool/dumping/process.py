@@ -9,7 +9,7 @@ from cnatool.dumping.model_record import measure_beside, measure_model
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
 from cnatool.dumping.write import describe_unfinished, write_dump
-from cnatool.errors import StoreDamagedError, UsageError
+from cnatool.errors import StoreDamagedError, StoreInUseError, UsageError
 from cnatool.store.hdf5.journal import recover
 from cnatool.store.lock import lock_store
 from cnatool.store.reader import open_store
@@ -85,6 +85,9 @@ def _note_unfinished(plan: DumpPlan) -> Iterator[None]:
     """Note after a failure how many rows a resumed store has."""
     try:
         yield
+    except StoreInUseError:
+        # Another process has taken the store over.
+        raise
     except BaseException:
         if plan.past is not None:
             plan.observer.note(describe_unfinished(plan))

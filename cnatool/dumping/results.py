@@ -112,8 +112,10 @@ class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    parts : int
-        Number of parts.
+    part, parts : int
+        Which part this is, from 1 on, and of how many.
+    first : dict of str to int
+        The row of each whole split that is the first of this part.
     samples : dict of str to int
         Samples of each whole split.
     disk_bytes : int
@@ -124,7 +126,9 @@ class WholeEstimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Duration if they run one after the other.
     """
 
+    part: int
     parts: int
+    first: dict[str, int]
     samples: dict[str, int]
     disk_bytes: int
     seconds: float

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
+from cnatool.errors import StoreInUseError
 from cnatool.records.store import SkippedSample
 from cnatool.store.replace import ReplacedStore, count_committed_rows, discard
 from cnatool.store.write_errors import report_write_errors
@@ -48,6 +49,9 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
                 observer.progress(name, past.done if past else 0, plan.rows[name])
                 with closing(prepared.blocks_of(name)) as blocks:
                     _write_split(writer, split, blocks, prepared, labels, weights)
+    except StoreInUseError:
+        # Another process has taken the store over, and what is at the path is its own.
+        raise
     except BaseException:
         if replaced is not None:
             observer.note(_keep_or_restore(plan, replaced))
@@ -75,12 +79,18 @@ def _keep_or_restore(plan: DumpPlan, replaced: ReplacedStore) -> str:
 
 def describe_unfinished(plan: DumpPlan) -> str:
     """Describe how much of an interrupted dump is in its store."""
-    safe = count_committed_rows(plan.path)
+    rows = describe_safe_rows(count_committed_rows(plan.path), sum(plan.rows.values()), "it")
     return (
-        f"{plan.path} is not finished: {'some' if safe is None else safe} of "
-        f"{sum(plan.rows.values())} rows are safe in it. The same command with `resume=True` "
-        "continues from there"
+        f"{plan.path} is not finished: {rows}. The same command with `resume=True` continues from "
+        "there"
     )
+
+
+def describe_safe_rows(safe: int | None, rows: int, where: str) -> str:
+    """Describe how many of all rows are safe, which is None if that cannot be read now."""
+    if safe is None:
+        return f"how many of {rows} rows are safe in {where} cannot be read now"
+    return f"{safe} of {rows} rows are safe in {where}"
 
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:

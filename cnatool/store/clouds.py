@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from cnatool.errors import UsageError
 
+UNUSABLE = "the configuration in the environment cannot be used"
+
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
@@ -25,6 +27,8 @@ class Cloud:
         Variables that replace its own server, the first of them that is set.
     servers : tuple of str
         Further variables with the address of a server that is asked.
+    needed : tuple of str
+        Variables of a credential of which none may be missing where another is set.
     files : tuple of str
         Variables with the path of a file of credentials.
     delete : str
@@ -36,6 +40,7 @@ class Cloud:
     checked: str
     endpoints: tuple[str, ...]
     servers: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     delete: str = ""
 
@@ -57,6 +62,16 @@ class Cloud:
         endpoint = self.endpoint()
         name = self.checked if endpoint is None else endpoint[0]
         return f" and {name}" if name else ""
+
+    def explain_configuration(self) -> str:
+        """Explain why a client cannot be made: which variable is wrong, as far as that shows."""
+        missing = [name for name in self.needed if not os.environ.get(name)]
+        if missing and (len(missing) < len(self.needed) or len(self.needed) == 1):
+            return f"{' and '.join(missing)} is not set"
+        file = next((name for name in self.files if os.environ.get(name)), None)
+        if file is not None:
+            return f"the file that {file} names contains no credential that can be used"
+        return UNUSABLE
 
     def check_environment(self, where: str) -> None:
         """Refuse addresses of servers at which obstore panics, and files that are not there.
@@ -88,6 +103,7 @@ CLOUDS = {
         checked="AWS_ENDPOINT_URL",
         endpoints=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
         servers=("AWS_ENDPOINT_URL_STS", "AWS_METADATA_ENDPOINT"),
+        needed=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         delete="aws s3 rm --recursive {}/",
     ),
     "gs": Cloud(
@@ -113,6 +129,7 @@ CLOUDS = {
         ),
         checked="AZURE_STORAGE_ACCOUNT_NAME",
         endpoints=("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+        needed=("AZURE_STORAGE_ACCOUNT_NAME",),
         servers=(
             "AZURITE_BLOB_STORAGE_URL",
             "AZURE_AUTHORITY_HOST",

@@ -9,6 +9,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
+from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ def hidden_path(path: Path) -> Path:
 def detect_format(path: Path) -> ReadableFormat:
     """Detect the format of a path: of a file by its content, then by its name."""
     if isinstance(path, ObjectURL):
+        if path.suffix not in _FORMATS and not path.name.endswith(".zarr.zip"):
+            from cnatool.store.object_search import make_folder_error
+
+            raise make_folder_error(path)
         return _format_of_url(
             path, advice="Download it and name the copy, or name a store in .zarr there"
         )
@@ -97,7 +102,7 @@ def detect_format(path: Path) -> ReadableFormat:
             )
         if path.is_symlink():
             raise NotAStoreError(f"{path} is a link to {path.readlink()}, which does not exist.")
-        raise NotAStoreError(f"{path}: no such file or folder.")
+        raise NotAStoreError(explain_unfinished_parts(path) or f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()
     if not path.is_file():

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from cnatool.errors import StoreAccessError, UsageError
-from cnatool.store.clouds import CLOUDS
+from cnatool.store.clouds import CLOUDS, UNUSABLE
 from cnatool.store.object_errors import is_failure
 
 # Seconds to connect, of one request, and of all attempts at it.
@@ -57,10 +57,10 @@ def connect(scheme: str, bucket: str) -> Any:
     except BaseException as error:
         if not is_failure(error):
             raise
-        raise StoreAccessError(
-            f"{where}: the configuration in the environment cannot be used "
-            f"({type(error).__name__}). {cloud.credential}."
-        ) from None
+        # Errors of obstore have classes that tell nothing; those of boto3 name what is wrong.
+        own = type(error).__module__.startswith("obstore")
+        reason = cloud.explain_configuration() if own else UNUSABLE + f" ({type(error).__name__})"
+        raise StoreAccessError(f"{where}: {reason}. {cloud.credential}.") from None
 
 
 def _read_profile() -> dict[str, Any]:

@@ -53,6 +53,10 @@ class MissingObjectError(Exception):
     """There is no such object."""
 
 
+class ThrottledError(StoreAccessError):
+    """The server wants fewer requests: Google's takes about one change of an object a second."""
+
+
 class RangeError(Exception):
     """The object is shorter than the range that was asked for."""
 
@@ -142,7 +146,8 @@ def _translate_failure(
     if code == "NotImplemented" or status == "501":
         return make_unconditional_error(url, "has no conditional puts")
     if status:
-        return StoreAccessError(
+        kind = ThrottledError if status == "429" else StoreAccessError
+        return kind(
             f"{where}: the server answered with status {status}{f' ({code})' if code else ''}. Try "
             "again later."
         )

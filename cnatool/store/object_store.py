@@ -5,6 +5,7 @@ A put is atomic, and can be made to depend on the version of the object that it 
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ from cnatool.store.object_client import connect
 from cnatool.store.object_errors import (
     MissingObjectError,
     RangeError,
+    ThrottledError,
     make_missing_bucket_error,
     translate_errors,
 )
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 Version: TypeAlias = "dict[str, str]"
 # Keys that are deleted by one request.
 _DELETED = 1000
+# Seconds before each further attempt of a put that came too soon after another.
+_PAUSES = (1, 2, 4, 8, 16)
 # Ranges closer than this are read together: a request costs as much as so many bytes.
 _COALESCED = 1 << 20
 
@@ -94,6 +98,15 @@ class Objects:
         return self._put(name, content, "overwrite")
 
     def _put(self, name: str, content: Buffer, mode: Any) -> Version:
+        # The client repeats a request after any other error of a server.
+        for pause in _PAUSES:
+            try:
+                return self._put_once(name, content, mode)
+            except ThrottledError:
+                time.sleep(pause)
+        return self._put_once(name, content, mode)
+
+    def _put_once(self, name: str, content: Buffer, mode: Any) -> Version:
         import obstore
 
         try:
@@ -112,13 +125,19 @@ class Objects:
             raise make_missing_bucket_error(self.url) from None
 
     def names(self) -> set[str]:
-        """List the names directly below the URL, of objects and of what further keys share."""
+        """List the names directly below the URL, of objects and of folders."""
+        objects, folders = self.list_level()
+        return objects | folders
+
+    def list_level(self) -> tuple[set[str], set[str]]:
+        """List the names of objects directly below the URL, and those that further keys share."""
         import obstore
 
         with translate_errors(self.url):
             listed = obstore.list_with_delimiter(self._store, self._prefix or None)
-        keys = [*listed["common_prefixes"], *(each["path"] for each in listed["objects"])]
-        return {key.rstrip("/").rpartition("/")[2] for key in keys}
+        keys = [each["path"] for each in listed["objects"]], listed["common_prefixes"]
+        objects, folders = ({key.rstrip("/").rpartition("/")[2] for key in level} for level in keys)
+        return objects, folders
 
     def walk(self) -> Iterator[str]:
         """List the names of all objects below the URL."""

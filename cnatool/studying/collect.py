@@ -7,13 +7,13 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cnatool._util.files import replace_atomically
 from cnatool._util.text import printable
+from cnatool._util.urls import is_url, parse_path
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
@@ -31,6 +31,7 @@ from cnatool.studying.results import UndefinedMeasure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from distributed import Client
 
@@ -109,7 +110,9 @@ def collect(
     returns the reason why it is left out, or None. Each score is kept in the folder ``scores`` of
     `folder` as soon as it is computed.
     """
-    if test is not None and not Path(test).is_dir():
+    tests = None if test is None else parse_path(test)
+    # A folder in a bucket is one if there is a store in it.
+    if tests is not None and not (is_url(tests) or tests.is_dir()):
         raise UsageError(f"`test` {test}: not a folder of stores.")
     cache = None if folder is None else ScoreCache(folder / _SCORES)
     # A study leaves out intervals and p-values, which take most of the time; a kept score has this
@@ -123,7 +126,7 @@ def collect(
     networks: list[ScoredNetwork] = []
     reused = 0
     input_stores = as_paths(inputs)
-    open_pair = partial(_open_pair, test=test, inputs=input_stores, exclude=exclude)
+    open_pair = partial(_open_pair, tests=tests, inputs=input_stores, exclude=exclude)
     computed: dict[Path, ScoreResult | Exception] = {}
     if client is not None:
         missing: dict[StorePair, str | None] = {}
@@ -184,7 +187,7 @@ def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
 def _open_pair(
     path: Path,
     *,
-    test: str | Path | None,
+    tests: Path | None,
     inputs: tuple[Path, ...],
     exclude: Callable[[Mapping[str, str]], str | None] | None,
 ) -> tuple[Store, Store | None]:
@@ -193,7 +196,7 @@ def _open_pair(
     reason = None if exclude is None else exclude(store.record.tags)
     if reason is not None:
         raise MetricError(f"{path}: {reason}.")
-    return store, None if test is None else _open_finished(Path(test) / path.name, inputs)
+    return store, None if tests is None else _open_finished(tests / path.name, inputs)
 
 
 def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:

@@ -11,8 +11,9 @@ import msgspec
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text
-from cnatool._util.urls import parse_path
+from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.errors import MetricError
+from cnatool.store.object_search import find_in_bucket
 from cnatool.store.reader import open_silently
 from cnatool.studying.omissions import UNUSABLE
 from cnatool.studying.results import NotScored
@@ -53,16 +54,20 @@ def find_stores(places: Iterable[str | Path], *, named_parts: bool = False) -> F
     """Find the stores at the given paths, each a store or a folder to search.
 
     A place that is not a folder is taken as a store, whether it is one or not; with `named_parts`
-    also if it is a part of a dump.
+    also if it is a part of a dump. In a bucket, what does not have the name of a store is a folder.
     """
     stores: dict[Path, Path] = {}
     rejected = []
     parts: set[Path] = set()
     for place in map(parse_path, places):
         paths = [place]
-        if _is_folder(place) and not _is_zarr(place):
+        if _is_searched(place):
             unreadable: list[NotScored] = []
-            found = list(_search(place, {real_path(place)}, unreadable))
+            found = list(
+                find_in_bucket(place)
+                if isinstance(place, ObjectURL)
+                else _search(place, {real_path(place)}, unreadable)
+            )
             paths = [path for path in found if _find_part(path) is None]
             parts |= {real_path(path) for path in found} - {real_path(path) for path in paths}
             if not paths and not unreadable:
@@ -109,6 +114,13 @@ def _note_parts(parts: int) -> str:
         f"{count_text(parts, 'part')} of {dumps} {are} left out: a dump counts once its parts are "
         "merged"
     )
+
+
+def _is_searched(place: Path) -> bool:
+    """Whether a place is a folder, and no store; in a bucket by its name alone."""
+    if isinstance(place, ObjectURL):
+        return not place.key or not place.name.endswith(_SUFFIXES)
+    return _is_folder(place) and not _is_zarr(place)
 
 
 def _is_zarr(folder: Path) -> bool:

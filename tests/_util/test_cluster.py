@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from cnatool._util.cluster_client import connect
 from cnatool._util.cluster_workers import WorkerDescription, find_fault
 from cnatool._version import __version__
 from cnatool.data.source import SampleError
+from cnatool.dumping.shared_folder import SharedFolder
 from cnatool.errors import BackendError, DataError, StoreInUseError, UsageError
 
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
@@ -72,6 +74,30 @@ def test_values_come_once_and_warnings_too(cluster: Cluster) -> None:
     assert ticks
 
 
+def square_slowly(number: int) -> int:
+    time.sleep(1)
+    return number * number
+
+
+def test_cluster_that_adapts_grows_from_nothing() -> None:
+    notes: list[str] = []
+    workers: set[str] = set()
+    with (
+        clusters.distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as local,
+        clusters.distributed.Client(local) as client,
+    ):
+        local.adapt(minimum=0, maximum=2, interval="100ms", target_duration="1s")
+        cluster = Cluster(client, notes.append)
+        tasks = {Task(f"task {n}", lambda n=n: (n,)): n for n in range(6)}
+        found = cluster.run(square_slowly, [*tasks], lambda: workers.update(cluster.workers))
+        assert {tasks[task]: value for task, value in found} == {n: n * n for n in range(6)}
+        assert not cluster._demand
+    assert notes[0] == "the cluster has no worker yet; waiting for the first"
+    assert len(workers) > 1
+
+
 def test_errors_keep_their_public_class_and_message(cluster: Cluster) -> None:
     with pytest.raises(DataError) as found:
         cluster.call(fail, 1, name="task")
@@ -110,9 +136,9 @@ def test_workers_that_cannot_be_used_are_named(client: Any, tmp_path: Path) -> N
             Cluster(client, print)
     finally:
         client.run(exec, _SHOW)
-    Cluster(client, print, shared=tmp_path)
+    Cluster(client, print, probe=SharedFolder(tmp_path / "probe"))
     assert not any(tmp_path.iterdir())
-    fault = find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], True))
+    fault = find_fault("tcp://w", WorkerDescription({"cnatool": "0.0.1"}, [], None))
     assert fault is not None
     assert f"cnatool is 0.0.1, and here {__version__}" in fault
 
@@ -121,9 +147,9 @@ def test_worker_on_another_file_system_is_named(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The client's own file never appears.
-    monkeypatch.setattr(Path, "touch", lambda *_: None)
+    monkeypatch.setattr(SharedFolder, "place", lambda _: None)
     with pytest.raises(UsageError, match="sees another file system"):
-        Cluster(client, print, shared=tmp_path)
+        Cluster(client, print, probe=SharedFolder(tmp_path / "probe"))
 
 
 def test_missing_dask_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,8 +312,11 @@ def test_what_would_be_written_is_not_to_be_downloaded(words: list[str]) -> None
 
 
 def test_a_folder_in_a_bucket_may_contain_stores() -> None:
-    with pytest.raises(UsageError, match="Name a store in it, such as s3://lab/runs/NAME.zarr"):
-        refuse_urls(["score", "s3://lab/runs/"])
+    for command in ("score", "study", "plot"):
+        refuse_urls([command, "s3://lab/runs/"])
+    for words in (["dump", "net.onnx", "s3://lab/runs/"], ["study", "-o", "s3://lab/runs/"]):
+        with pytest.raises(UsageError, match="s3://lab/runs/ is a URL"):
+            refuse_urls(words)
 
 
 def test_what_is_no_url() -> None:
@@ -326,14 +329,12 @@ def test_what_is_no_url() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["score", "s3://b/s"],
         ["dump", "net.onnx", "s3://b/d"],
         ["dump", "s3://b/m.onnx", "d"],
         ["dump", "net.onnx", "data.npz", "-o", "s3://b/out"],
         ["dump", "net.onnx", "--split", "train=s3://b/d.npz"],
         ["inspect", "s3://b/m.onnx"],
-        ["study", "s3://b/stores"],
-        ["plot", "s3://b/study", "--figure", "alpha-beta", "-o", "x.png"],
+        ["study", "s3://b/stores.csv"],
         ["plot", "s3://b/s.zarr", "--figure", "alpha-beta", "-o", "s3://b/x.png"],
     ],
 )

@@ -260,11 +260,13 @@ def test_a_dry_run_is_of_one_part_and_of_all(here: Parts) -> None:
     assert found["samples"] == {"train": 128, "test": 0}
     assert found["store"] == "net.part-1-of-4.zarr"
     assert found["whole"]["samples"] == {"train": TRAIN, "test": TEST}
-    assert found["whole"]["parts"] == 4
+    assert (found["whole"]["part"], found["whole"]["parts"]) == (1, 4)
     assert found["disk_bytes"] == pytest.approx(sizes[0], rel=0.2)
     assert found["whole"]["disk_bytes"] == pytest.approx(sum(sizes), rel=0.2)
     assert found["whole"]["total_seconds"] >= found["whole"]["seconds"] >= found["seconds"]
     assert "whole" not in document("preflight", *words, cwd=here.folder)
+    second = document("preflight", *words, "--part", "2/4", cwd=here.folder)["whole"]
+    assert (second["part"], second["first"]) == (2, {"train": 128, "test": 0})
     text = run(*words, "--part", "1/4", cwd=here.folder).stdout
     assert "all 4 parts: 483 samples, about " in text
 

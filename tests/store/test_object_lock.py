@@ -90,13 +90,30 @@ def test_a_lock_that_was_taken_over_is_left_to_its_owner(bucket: Bucket, store: 
     assert bucket.get("a/.s.zarr.lock") == b"of another"
 
 
+@pytest.mark.parametrize("ignored", ["create", "replace"])
 def test_a_server_that_ignores_conditions_is_refused(
-    bucket: Bucket, store: ObjectURL, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, store: ObjectURL, monkeypatch: pytest.MonkeyPatch, ignored: str
 ) -> None:
-    monkeypatch.setattr(Objects, "create", Objects.put)
+    # Of servers that are in use, some know both conditions, some one of them, and some none.
+    monkeypatch.setattr(Objects, ignored, lambda self, name, content, *_: self.put(name, content))
     with (
         pytest.raises(StoreAccessError, match="ignores the conditions of puts"),
         lock_store(store),
     ):
         pass
     assert bucket.list() == []
+
+
+def test_a_server_that_ignores_conditions_and_deletes_nothing(
+    bucket: Bucket, store: ObjectURL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreAccessError("the server answered with status 501")
+
+    monkeypatch.setattr(Objects, "create", Objects.put)
+    monkeypatch.setattr(Objects, "delete", refuse)
+    with (
+        pytest.raises(StoreAccessError, match="ignores the conditions of puts"),
+        lock_store(store),
+    ):
+        pass

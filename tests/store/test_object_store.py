@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.server
 import socket
 import sys
@@ -17,9 +18,9 @@ from support.stores import write_store
 
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.errors import StoreAccessError, UsageError
-from cnatool.store import clouds, object_client
+from cnatool.store import clouds, object_client, object_store
 from cnatool.store.clouds import CLOUDS
-from cnatool.store.object_errors import ConflictError, MissingObjectError
+from cnatool.store.object_errors import ConflictError, MissingObjectError, translate_errors
 from cnatool.store.object_store import Objects
 
 # What S3 answers when it refuses, with what it repeats of the request.
@@ -186,6 +187,18 @@ def test_what_a_server_refuses(
             assert said in refused_quietly(*words, cwd=tmp_path, code=3)
 
 
+def test_a_server_that_wants_fewer_changes_is_asked_again(
+    alone: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pauses: list[float] = []
+    alone.setattr(object_store.time, "sleep", pauses.append)
+    with answering(429, "SlowDown") as endpoint:
+        use_bucket(alone, endpoint)
+        with pytest.raises(StoreAccessError, match=r"answered with status 429 \(SlowDown\)"):
+            Objects(ObjectURL("s3://b/s.zarr")).create("x", b"")
+    assert pauses == list(object_store._PAUSES)
+
+
 def test_an_endpoint_that_does_not_answer(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     port = free_port()
     use_bucket(alone, f"http://user:topsecret@127.0.0.1:{port}")
@@ -214,6 +227,8 @@ def test_no_credential(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("s3://b/s.zarr", "AWS_METADATA_ENDPOINT"),
         ("az://b/s.zarr", "AZURE_STORAGE_ENDPOINT"),
         ("az://b/s.zarr", "IDENTITY_ENDPOINT"),
+        ("az://b/s.zarr", "AZURE_AUTHORITY_HOST"),
+        ("gs://b/s.zarr", "GOOGLE_BASE_URL"),
     ],
 )
 def test_an_address_of_a_server_that_is_none(
@@ -232,6 +247,56 @@ def test_an_address_of_a_server_that_is_none(
         alone.setenv(name, address)
         message = refused_quietly("score", url, cwd=tmp_path)
         assert f"b: {name} is not the address of a server. It has to begin with http" in message
+
+
+def test_a_file_of_credentials_that_is_not_there(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "topsecret.json"))
+    message = refused_quietly("score", "gs://b/s.zarr", cwd=tmp_path)
+    assert "gs://b: GOOGLE_APPLICATION_CREDENTIALS has to be the path of a file" in message
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://b/s.zarr", "The provided token has expired.</Message><Code>ExpiredToken</Code>"),
+        ("az://b/s.zarr", "Signed expiry time [Sat, 01 Jan 2022] has to be after"),
+        ("az://b/s.zarr", "Lifetime validation failed. The token is expired."),
+        ("gs://b/s.zarr", '"error_description": "Token has been expired or revoked."'),
+    ],
+)
+def test_a_credential_that_has_expired(alone: pytest.MonkeyPatch, url: str, said: str) -> None:
+    from obstore.exceptions import UnauthenticatedError
+
+    for text, expired in ((said, True), ("topsecret", False)):
+        with (
+            pytest.raises(StoreAccessError) as caught,
+            translate_errors(ObjectURL(url)),
+        ):
+            raise UnauthenticatedError(text)
+        assert ("it has expired. Renew it" in str(caught.value)) is expired
+        assert "refuses the credential" in without_secrets(str(caught.value))
+
+
+def test_a_profile_is_asked_before_what_it_gave_expires(alone: pytest.MonkeyPatch) -> None:
+    """boto3 renews what is valid for less than ten minutes, the client in the last five."""
+    pytest.importorskip("boto3", reason="profiles of AWS: pip install boto3")
+    from boto3.session import Session
+    from botocore.credentials import RefreshableCredentials
+
+    use_bucket(alone, "http://127.0.0.1:1")
+    alone.delenv("AWS_ACCESS_KEY_ID")
+    now = datetime.datetime.now(datetime.UTC)
+    metadata = {
+        "access_key": "key",
+        "secret_key": "topsecret",
+        "token": "token",
+        "expiry_time": (now + datetime.timedelta(hours=1)).isoformat(),
+    }
+    credentials = RefreshableCredentials.create_from_metadata(metadata, dict, "process")
+    alone.setattr(Session, "get_credentials", lambda _: credentials)
+    provider = object_client._read_profile()["credential_provider"]
+    assert provider()["expires_at"] <= now + datetime.timedelta(minutes=11)
+    assert credentials._mandatory_refresh_timeout >= 600
 
 
 def test_panic_of_obstore_is_one_message(
@@ -283,6 +348,32 @@ def test_a_profile_that_does_not_exist(alone: pytest.MonkeyPatch, tmp_path: Path
     alone.setitem(sys.modules, "boto3", None)
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
     assert "profiles need the package boto3" in message
+
+
+@pytest.mark.parametrize(
+    ("scheme", "variables", "expected"),
+    [
+        ("s3", {"AWS_ACCESS_KEY_ID": "topsecret"}, "AWS_SECRET_ACCESS_KEY is not set"),
+        ("s3", {"AWS_SECRET_ACCESS_KEY": "topsecret"}, "AWS_ACCESS_KEY_ID is not set"),
+        ("az", {}, "AZURE_STORAGE_ACCOUNT_NAME is not set"),
+        ("gs", {"GOOGLE_APPLICATION_CREDENTIALS": __file__}, "CREDENTIALS names contains no"),
+    ],
+)
+def test_variable_that_is_missing_is_named(
+    alone: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scheme: str,
+    variables: dict[str, str],
+    expected: str,
+) -> None:
+    for name in (*CLOUDS[scheme].needed, *CLOUDS[scheme].files, "AWS_PROFILE"):
+        alone.delenv(name, raising=False)
+    for name, value in variables.items():
+        alone.setenv(name, value)
+    message = refused_quietly("score", f"{scheme}://b/s.zarr", cwd=tmp_path, code=3)
+    assert expected in message
+    assert "topsecret" not in message
+    assert "Error)" not in message
 
 
 def test_obstore_is_not_installed(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:

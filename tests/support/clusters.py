@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cnatool.dumping import cluster_progress
-from cnatool.store import object_store
+from cnatool.store import object_client
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
 
@@ -67,15 +67,15 @@ def local_client(workers: int = 2) -> Iterator[Any]:
         yield client
 
 
-def use_bucket(client: Any) -> None:
-    """Let the workers use the bucket that this process uses, as if they had started so."""
+def use_bucket(client: Any, **others: str) -> None:
+    """Let workers use the bucket of this process, as if they had started so; ``others`` differ."""
     names = [name for name in os.environ if name.startswith("AWS_")]
-    client.run(_set_environment, {name: os.environ[name] for name in names})
+    client.run(_set_environment, {name: os.environ[name] for name in names} | others)
 
 
 def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
-    object_store._connect.cache_clear()
+    object_client.connect.cache_clear()
 
 
 @contextmanager

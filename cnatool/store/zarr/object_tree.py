@@ -30,6 +30,7 @@ from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.object_errors import ConflictError, MissingObjectError
 from cnatool.store.object_store import Objects
+from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.scratch import ScratchFolder
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
@@ -118,8 +119,9 @@ class ObjectTree:
             content, version = Objects(url).get(_METADATA)
         except MissingObjectError:
             raise NotAStoreError(
-                f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA -o "
-                f"{url.scheme}://BUCKET/STORE.zarr` creates a store."
+                explain_unfinished_parts(url)
+                or f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA "
+                f"-o {url.scheme}://BUCKET/STORE.zarr` creates a store."
             ) from None
         try:
             tree = cls(url, parse_group(content), version)
