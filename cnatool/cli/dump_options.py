@@ -173,13 +173,13 @@ _PYTHON_ONLY = {"client", "observer"}
 
 
 def with_dump_options(
-    *panels: str, names: tuple[str, ...] = ()
+    *panels: str, names: tuple[str, ...] = (), panel: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a dump to a command, in place of its parameter ``options``.
 
     ``options`` receives their values as keyword arguments of `DumpOptions`. By default all options
-    are added; otherwise only those in ``panels`` of the help and those called ``names``, the latter
-    outside any panel.
+    are added; otherwise only those in ``panels`` of the help and those called ``names``, which go
+    to ``panel``.
     """
     declared = [
         option
@@ -194,7 +194,7 @@ def with_dump_options(
             parameter
             for option in declared
             for parameter in _make_parameters(
-                option, None if option.name in names else option.metadata["panel"]
+                option, panel if option.name in names else option.metadata["panel"]
             )
         ]
 

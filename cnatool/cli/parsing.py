@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cnatool._util.spelling import spell_parameters
 from cnatool.cli.console import print_error_lines, start_events
+from cnatool.cli.options import OUTPUT
 from cnatool.cli.parameter_names import run_in, with_options
 from cnatool.errors import CnatoolError
 
@@ -41,6 +42,9 @@ class _Help:
             entry = record[0].replace(", ".join(parameter.opts), shown, 1), record[1]
             panel = parameter.rich_help_panel
             (panels.setdefault(panel, []) if isinstance(panel, str) else other).append(entry)
+        # In every command, what is printed and written comes last.
+        if OUTPUT in panels:
+            panels[OUTPUT] = panels.pop(OUTPUT)
         _write_panels(formatter, {**panels, _OTHER: other})
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

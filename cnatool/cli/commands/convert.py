@@ -20,7 +20,7 @@ from cnatool.cli.options import (
 from cnatool.errors import UsageError
 
 
-@with_dump_options(names=("codec",))
+@with_dump_options(names=("codec",), panel=OUTPUT)
 def convert(
     store: Annotated[
         Path,

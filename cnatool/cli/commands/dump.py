@@ -56,7 +56,7 @@ def dump(
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="No notes and no progress."),
+        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="Print no notes and no progress."),
     ] = False,
     print_config: bool = False,
 ) -> None:

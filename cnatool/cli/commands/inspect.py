@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 
 
-@with_dump_options(names=("constants", "custom_ops"))
+@with_dump_options(names=("constants", "custom_ops"), panel=_MODEL)
 def inspect(
     path: Annotated[
         Path,

@@ -111,7 +111,7 @@ def plot(
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Width of one panel, at 96 pixels per inch.",
+            help="Width of one panel, at 96 pixels per inch; by default the figure's own.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,
@@ -119,7 +119,7 @@ def plot(
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Height of one panel, at 96 pixels per inch.",
+            help="Height of one panel, at 96 pixels per inch; by default the figure's own.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,

@@ -53,7 +53,7 @@ def _group() -> None:
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
 @with_shared_options
-@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",))
+@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",), panel=PREPROCESSING)
 def show(
     model: ModelArgument,
     options: dict[str, Any],
