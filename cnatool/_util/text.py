@@ -158,6 +158,11 @@ def bytes_text(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def number_text(value: float | None, digits: int = 4) -> str:
+    """Write a number for a table, no zero with a sign; a dash where there is none."""
+    return "–" if value is None else f"{value:z.{digits}f}"
+
+
 def count_text(count: int, noun: str) -> str:
     """Write a number of things, with a noun in the singular or the plural.
 

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
 from cnatool.metrics.convention import Convention
 
 
@@ -179,3 +180,16 @@ class Comparison(Document, frozen=True, forbid_unknown_fields=True):
     scores: tuple[ScoreCompared, ...]
     scores_reason: str | None
     notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the stores are the same, in words."""
+        return "the same" if self.same else "not the same"
+
+    def __repr__(self) -> str:
+        return (
+            f"<comparison of {self.store!r} and {self.store2!r}: {self.verdict} within "
+            f"{self.tolerance:g}>"
+        )
+
+    _repr_html_ = shown_by("cnatool.comparing.html", "comparison_html")

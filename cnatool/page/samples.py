@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 # Bytes of all numbers of samples on a page, and of a sample without its z.
-_BUDGET = 4_500_000
+_BUDGET = 4_000_000
 _SAMPLE_BYTES = 56
 _LEAST = 100
 _LONGEST_ID = 80

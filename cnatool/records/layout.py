@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.records.axes import (
+    SAMPLE,
+    TENSOR,
+    add_sizes,
+    input_axes,
+    output_axes,
+    tensor_axes,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -54,6 +63,8 @@ class ArraySpec:
     key: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any] | type[str]
+    axes: tuple[str, ...]  # names of the row's axes, without sizes
+    name: str | None = None  # of the tensor, input or output in the network
 
     @property
     def row_bytes(self) -> int:
@@ -63,29 +74,34 @@ class ArraySpec:
         return _ID_BYTES
 
     @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes; equal names mean the same axis within the split."""
-        if self.key.startswith(statistic_key("")):
-            return ("sample", "tensor")
-        name = self.key.replace("/", "_")
-        return ("sample", *(f"{name}_axis{axis}" for axis in range(1, len(self.shape) + 1)))
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of all axes; those of equal names have the same size in all arrays of a split."""
+        if self.axes == (TENSOR,):
+            return (SAMPLE, TENSOR)
+        return (SAMPLE, *add_sizes(self.axes, self.shape))
 
 
 def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
     """List the arrays of a split, with ``labels`` and raw ``inputs`` if it has them itself."""
-    specs = [ArraySpec(IDS, (), str)]
+    specs = [ArraySpec(IDS, (), str, ())]
     if labels:
-        specs.append(ArraySpec(LABELS, (), np.dtype(np.int64)))
-    for i, array in enumerate(record.inputs if inputs else ()):
-        specs.append(ArraySpec(input_key(i), array.shape, np.dtype(array.dtype)))
-    for i, array in enumerate(record.outputs):
-        specs.append(ArraySpec(output_key(i), array.shape, np.dtype(array.dtype)))
+        specs.append(ArraySpec(LABELS, (), np.dtype(np.int64), ()))
+    named = tensor_axes(record)
+    for i, axes in enumerate(input_axes(record) if inputs else ()):
+        array, dtype = record.inputs[i], np.dtype(record.inputs[i].dtype)
+        specs.append(ArraySpec(input_key(i), array.shape, dtype, axes, array.name))
+    for i, axes in enumerate(output_axes(record, named)):
+        array, dtype = record.outputs[i], np.dtype(record.outputs[i].dtype)
+        specs.append(ArraySpec(output_key(i), array.shape, dtype, axes, array.name))
     for tensor in record.tensors:
         if tensor.stored is not None:
-            key = activation_key(tensor.number)
-            specs.append(ArraySpec(key, tensor.shape, np.dtype(tensor.stored)))
-    statistics = (len(record.tensors),), np.dtype(np.float64)
-    specs.extend(ArraySpec(statistic_key(name), *statistics) for name in record.statistics)
+            key, dtype = activation_key(tensor.number), np.dtype(tensor.stored)
+            axes = named[tensor.number]
+            specs.append(ArraySpec(key, tensor.shape, dtype, axes, tensor.name))
+    shape = (len(record.tensors),)
+    for name in record.statistics:
+        key = statistic_key(name)
+        specs.append(ArraySpec(key, shape, np.dtype(np.float64), (TENSOR,)))
     return specs
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from cnatool._util.html import shown_by
+from cnatool._util.text import count_text
 from cnatool.metrics.estimate import Estimate
 from cnatool.scoring.results import ScoreHeader
 
@@ -143,3 +145,9 @@ class LayerScores(ScoreHeader, frozen=True):
     schema: Literal["cnatool.layers/2"]
     splits: dict[str, SplitLayers]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        layers = count_text(len(self.layers), "layer")
+        return f"<cnatool layers of {self.store!r}: {layers}; {', '.join(self.splits)}>"
+
+    _repr_html_ = shown_by("cnatool.scoring.html", "layers_html")

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
+from cnatool._util.text import number_text
 from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
@@ -323,3 +325,12 @@ class ScoreResult(ScoreHeader, frozen=True):
     cna_margin: ResampledEstimate
     baselines: BaselinesResult
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        splits = (
+            f"CNA {number_text(split.cna.value)} on {name}" for name, split in self.splits.items()
+        )
+        pair = f"CNA-A {number_text(self.cna_area.value)}, gap {number_text(self.gap.value)}"
+        return f"<cnatool score of {self.store!r}: {', '.join(splits)}; {pair}>"
+
+    _repr_html_ = shown_by("cnatool.scoring.html", "score_html")

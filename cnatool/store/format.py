@@ -121,14 +121,16 @@ class Tree(ReadableTree, Protocol):
         codec: Codec,
         *,
         axes: tuple[str, ...],
+        name: str | None = None,
         text_bytes: int,
         grows: bool = False,
         commit_rows: int | None = None,
     ) -> WritableArray:
         """Create an array chunked over rows only, every chunk with a checksum.
 
-        ``axes`` names the axes; ``text_bytes`` is the UTF-8 length of the longest text, for formats
-        that must know it. If the array ``grows``, its number of rows is unknown and 0 in the shape;
+        ``axes`` names the axes for other programs, and ``name`` the array, as its attribute
+        ``long_name``. ``text_bytes`` is the UTF-8 length of the longest text, for formats that must
+        know it. If the array ``grows``, its number of rows is unknown and 0 in the shape;
         `set_rows` sets it in the end. Every `commit` but the last comes after a multiple of
         ``commit_rows``, itself a multiple of ``chunk_rows`` unless one chunk holds all rows.
         By default there is only one.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool._util.urls import parse_path
 from cnatool._version import __version__
@@ -141,7 +142,8 @@ def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
     if record.parts is not msgspec.UNSET:
         parts = MergedParts(path, record.parts, partial(_open_part, inputs=inputs))
         tree = PartedTree(tree, record, parts)
-    return Store(path, record, tree, identity, find_inputs)
+    reopen = partial(open_store, real_path(path), tuple(map(real_path, inputs)))
+    return Store(path, record, tree, identity, find_inputs, reopen)
 
 
 def _open_part(path: Path, inputs: tuple[Path, ...]) -> OpenedPart:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
@@ -24,8 +26,10 @@ from cnatool.store.parts import PartedTree
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    import xarray
 
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
     from cnatool.store.format import ReadableTree
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from cnatool.store.parts import MergedParts
 
 
+# Imported on use, as it needs xarray.
+_AS_XARRAY = "cnatool.store.as_xarray"
 # Of splits made of parts, by the store's attribute and the name of the split.
 _FINGERPRINTS: dict[tuple[str, str], str] = {}
 
@@ -55,6 +61,8 @@ class Split:
     def __repr__(self) -> str:
         state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
         return f"<split {self.name!r}: {count_text(len(self), 'row')}{state}>"
+
+    _repr_html_ = shown_by("cnatool.store.html", "split_html")
 
     @property
     def record(self) -> SplitRecord:
@@ -158,6 +166,45 @@ class Split:
     def statistics(self, name: str = "sum") -> StoredArray:
         """Return the per-sample statistic ``name`` of all tensors, (n, T) float64."""
         return self.array(statistic_key(name))
+
+    def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.Dataset:
+        """Return the split as an xarray Dataset, of which rows are read when they are used.
+
+        Variables are inputs, outputs, tensors that are stored whole, and statistics, with
+        coordinates ``id`` and ``label`` and, for statistics, ``tensor``. A variable is called after
+        its tensor, with ``_`` for each character that an identifier cannot contain; if the name is
+        taken, a suffix tells its role. Attribute ``long_name`` has the name in the network.
+
+        The first axis is ``sample``. Others are ``channel``, ``y``, ``x`` and ``feature`` where the
+        network's operators tell, and ``axis1``, ``axis2``, … where they do not. If an axis has
+        different sizes in two variables, its size is part of its name: ``channel_64``.
+
+        With Dask, variables are Dask arrays of about 16 MiB a chunk. Without it, a variable is read
+        whole when it is computed with; index it first.
+
+        Parameters
+        ----------
+        tensors : str or iterable of str, optional
+            Names of tensors, or globs; only these become variables. By default everything does.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Raises
+        ------
+        UsageError
+            If xarray is not installed.
+        MetricError
+            If there is no such tensor, or only its statistics are stored.
+
+        Warns
+        -----
+        StoreWarning
+            If another store should contain the raw inputs, but does not; they are left out.
+        """
+        dataset: xarray.Dataset = import_module(_AS_XARRAY).build_dataset(self, tensors)
+        return dataset
 
     def array(self, key: str) -> StoredArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
@@ -264,6 +311,8 @@ class Store:
         Its splits, in the order of dumping.
     identity : Identity
         Identity of the file or folder when it was opened.
+    reopen : callable
+        Opens the store again, also in another process on this machine.
     """
 
     def __init__(
@@ -273,8 +322,10 @@ class Store:
         tree: ReadableTree,
         identity: Identity,
         find_inputs: Callable[[Split], Split],
+        reopen: Callable[[], Store],
     ) -> None:
         self.identity = identity
+        self.reopen = reopen
         self.path = path
         self.record = record
         self._tree = tree
@@ -290,6 +341,8 @@ class Store:
         )
         tensors = count_text(len(self._tensors), "tensor")
         return f"<cnatool store {str(self.path)!r}: {tensors}; {splits or 'no splits yet'}>"
+
+    _repr_html_ = shown_by("cnatool.store.html", "store_html")
 
     @property
     def parts(self) -> MergedParts | None:
@@ -309,6 +362,22 @@ class Store:
     def layers(self) -> tuple[LayerRecord, ...]:
         """The network's linear operators in execution order."""
         return self.record.layers
+
+    def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.DataTree:
+        """Return the store as an xarray DataTree with one Dataset for each split.
+
+        Parameters
+        ----------
+        tensors : str or iterable of str, optional
+            As of `Split.to_xarray`.
+
+        Raises
+        ------
+        UsageError, MetricError
+            As by `Split.to_xarray`.
+        """
+        tree: xarray.DataTree = import_module(_AS_XARRAY).build_tree(self, tensors)
+        return tree
 
     def has_tensor(self, name: str) -> bool:
         """Whether a tensor, or statistics of it, are stored."""

@@ -112,7 +112,7 @@ class StoredArray:
         return f"<{self._array.key} {self.shape} {self.dtype}>"
 
     def __getitem__(self, index: Index) -> Any:
-        return index_rows(RowReader(self.shape, self.dtype, self._read, self._block_rows), index)
+        return index_rows(RowReader(self.shape, self.dtype, self._read, self.block_rows), index)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         whole: NDArray[Any] = self[:]
@@ -129,7 +129,7 @@ class StoredArray:
             The range of rows to read; all by default.
         """
         end = len(self) if stop is None else min(stop, len(self))
-        step = self._block_rows
+        step = self.block_rows
         starts = range(start, end, step)
         blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
         return prefetch(blocks) if len(starts) > 1 else blocks
@@ -141,7 +141,8 @@ class StoredArray:
         return max(1, element * math.prod(self.shape[1:]))
 
     @property
-    def _block_rows(self) -> int:
+    def block_rows(self) -> int:
+        """Rows of a block of `blocks`."""
         chunk = self._array.chunk_rows
         return max(1, BLOCK_BYTES // self.row_bytes // chunk) * chunk
 

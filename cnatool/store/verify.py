@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
-from cnatool._util.text import escape
+from cnatool._util.text import count_text, escape
 from cnatool._util.urls import parse_path
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.choices import Statistic
@@ -96,6 +97,11 @@ class Verification(Document, frozen=True, forbid_unknown_fields=True):
     arrays: int
     bytes: int
     faults: tuple[Fault, ...]
+
+    def __repr__(self) -> str:
+        return f"<verification of {self.store!r}: {count_text(len(self.faults), 'fault')}>"
+
+    _repr_html_ = shown_by("cnatool.store.html", "verification_html")
 
 
 def verify(

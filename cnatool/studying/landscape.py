@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
@@ -62,6 +63,11 @@ class Landscape:
     points: polars.DataFrame
     grid: polars.DataFrame
     result: LandscapeResult
+
+    def __repr__(self) -> str:
+        return repr(self.result)
+
+    _repr_html_ = shown_by("cnatool.studying.html", "landscape_html")
 
 
 def landscape(

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
+from cnatool._util.text import count_text
 from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
 from cnatool.scoring.results import AlphaGroup, LayerResult
@@ -273,6 +275,12 @@ class StudyResult(Document, frozen=True):
     bins: tuple[Bin, ...]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        networks = count_text(self.networks, "network")
+        return f"<cnatool study of {networks}: {count_text(len(self.correlations), 'correlation')}>"
+
+    _repr_html_ = shown_by("cnatool.studying.html", "study_result_html")
+
 
 class SeriesResult(Document, frozen=True):
     """The header of results over checkpoints.
@@ -392,6 +400,12 @@ class TrajectoryResult(SeriesResult, frozen=True):
     not_scored: tuple[NotScored, ...]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        steps = count_text(sum(len(run.steps) for run in self.runs), "step")
+        return f"<cnatool trajectory of {count_text(len(self.runs), 'run')}: {steps}>"
+
+    _repr_html_ = shown_by("cnatool.studying.html", "trajectory_result_html")
+
 
 class LandscapePoint(msgspec.Struct, frozen=True):
     """A checkpoint.
@@ -484,3 +498,9 @@ class LandscapeResult(SeriesResult, frozen=True):
     grid: tuple[GridPoint, ...]
     notes: tuple[str, ...]
     not_scored: tuple[NotScored, ...] = ()
+
+    def __repr__(self) -> str:
+        points = count_text(len(self.points), "checkpoint")
+        return f"<cnatool landscape of {points}: {self.grid_size} × {self.grid_size} grid>"
+
+    _repr_html_ = shown_by("cnatool.studying.html", "landscape_result_html")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
@@ -56,6 +57,11 @@ class Study:
     networks: polars.DataFrame
     result: StudyResult
     reused: int
+
+    def __repr__(self) -> str:
+        return repr(self.result)
+
+    _repr_html_ = shown_by("cnatool.studying.html", "study_html")
 
 
 def study(

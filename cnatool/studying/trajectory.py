@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.collect import collect, read_tags
@@ -49,6 +50,11 @@ class Trajectory:
     error_by_alpha: polars.DataFrame
     result: TrajectoryResult
     reused: int
+
+    def __repr__(self) -> str:
+        return repr(self.result)
+
+    _repr_html_ = shown_by("cnatool.studying.html", "trajectory_html")
 
 
 def trajectory(

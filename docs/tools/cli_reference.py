@@ -68,12 +68,16 @@ def _describe(command: Any, context: Any) -> str:
     for name, rows in sections.sections.items():
         shown = [row for row in rows if row[0] != _COMMON]
         if shown:
-            lines += [f"**{name}**", "", *(_describe_row(*row) for row in shown), ""]
+            described = (_describe_row(*row, command, context.command_path) for row in shown)
+            lines += [f"**{name}**", "", *described, ""]
     return "\n".join(lines)
 
 
-def _describe_row(name: str, text: str) -> str:
-    return f"- `{name}`: {_describe_default(escape(' '.join(text.split())))}"
+def _describe_row(name: str, text: str, command: Any, path: str) -> str:
+    entry = f"`{name}`"
+    if name in getattr(command, "commands", {}):
+        entry = f"[{entry}](#{f'{path} {name}'.replace(' ', '-')})"
+    return f"- {entry}: {_describe_default(escape(' '.join(text.split())))}"
 
 
 def _describe_default(text: str) -> str:

@@ -15,18 +15,23 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.buckets import Bucket, Server, use_bucket
+from support.code_blocks import Block, Command, read_blocks, read_commands
 from support.command import run
 from support.page_files import make_demo_files
-from support.pages import Block, Command, read_blocks, read_commands
+
+from cnatool.store import object_client
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES for block in read_blocks(page, str(page.relative_to(ROOT)))]
+BUCKET = "bucket"
 RUN = {"bash", "console", "python"}
 LANGUAGES = {*RUN, "json", "text", "toml", "yaml"}
 # Commands that change the machine, or that a scheduler starts.
@@ -140,6 +145,14 @@ def is_same_word(shown: str, printed: str) -> bool:
     return abs(one - other) <= max(_ABSOLUTE, _RELATIVE * abs(one))
 
 
+def check_syntax(block: Block) -> None:
+    """Check what does not run here as far as that goes."""
+    if block.language == "bash":
+        subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+    elif block.language == "python":
+        compile(block.text, str(block), "exec")
+
+
 def skip_reason(block: Block) -> str | None:
     """Return why a block does not run here; None if it does."""
     if "not run" in block.directives:
@@ -170,11 +183,25 @@ def workplaces(
     return made
 
 
+@pytest.fixture
+def documented_bucket(bucket_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The bucket of the pages' URLs."""
+    use_bucket(monkeypatch, bucket_server.url)
+    Bucket(bucket_server, BUCKET).send("PUT")
+    yield
+    object_client.connect.cache_clear()
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_block_does_what_its_page_says(block: Block, workplaces: dict[str, Workplace]) -> None:
+def test_block_does_what_its_page_says(
+    block: Block, workplaces: dict[str, Workplace], request: pytest.FixtureRequest
+) -> None:
     assert block.language in LANGUAGES, "name the language of the block, or `text`"
     if (reason := skip_reason(block)) is not None:
+        check_syntax(block)
         pytest.skip(reason)
+    if f"s3://{BUCKET}/" in block.text:
+        request.getfixturevalue("documented_bucket")
     if block.language == "json":
         json.loads(block.text)
     elif block.language == "toml":

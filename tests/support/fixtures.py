@@ -41,6 +41,8 @@ _VARYING = {"seconds", "free_bytes", "memory_bytes", "available_bytes"}
 _COMPRESSED = {"disk_bytes"}
 # What follows the versions of libraries.
 _VERSIONED = {"created_by", "version", "$schema", "cnatool_crc32c"}
+# Attributes of arrays that earlier versions did not write.
+_ADDED = {"long_name"}
 # Sentences may be worded anew: their numbers stay.
 _PROSE = re.compile(r"notes$|reason$|^(faults|ways|title|subtitle|text|description|why)$")
 _NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?")
@@ -208,7 +210,7 @@ def _datasets(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def visit(name: str, item: h5py.HLObject) -> None:
-        found[name] = dict(item.attrs.items()).keys()
+        found[name] = set(item.attrs) - _ADDED
         if isinstance(item, h5py.Dataset):
             chunks = [item.id.get_chunk_info(i) for i in range(item.id.get_num_chunks())]
             places = [chunk.chunk_offset for chunk in chunks]

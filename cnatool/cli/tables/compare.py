@@ -66,10 +66,9 @@ def print_comparison(comparison: Comparison) -> None:
     more = len(comparison.differences) - _LISTED
     if more > 0:
         print_line(f"and {more} more; --json lists them")
-    verdict = "the same" if comparison.same else "not the same"
     print_line(
-        f"{verdict} within {comparison.tolerance:g}; layers matched by {comparison.matched}; "
-        f"largest relative difference: {comparison.largest_of}"
+        f"{comparison.verdict} within {comparison.tolerance:g}; layers matched by "
+        f"{comparison.matched}; largest relative difference: {comparison.largest_of}"
     )
 
 

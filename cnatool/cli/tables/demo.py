@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import number_text
 from cnatool.cli.console import print_line, print_reasons
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 from cnatool.demo import MEASURES
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def print_networks(rows: Sequence[DemoRow]) -> None:
             [
                 row.run,
                 str(row.epoch),
-                number(row.train.accuracy, 3),
-                number(row.test.accuracy, 3),
-                *(number(measure(row).value, 3) for measure in MEASURES.values()),
+                number_text(row.train.accuracy, 3),
+                number_text(row.test.accuracy, 3),
+                *(number_text(measure(row).value, 3) for measure in MEASURES.values()),
             ]
             for row in rows
         ],
@@ -56,7 +57,7 @@ def print_correlations(rows: Sequence[DemoRow], correlations: Sequence[DemoCorre
             *((f"{run or 'all'}\nn = {size}", "right") for run, size in groups.items()),
         ],
         [
-            [name, measure, *(number(values[measure, run].value, 2) for run in groups)]
+            [name, measure, *(number_text(values[measure, run].value, 2) for run in groups)]
             for name, values in coefficients.items()
             for measure in MEASURES
         ],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text, printable
+from cnatool._util.text import count_text, number_text, printable
 from cnatool.cli.console import print_line, print_notes
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.study import print_not_scored
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 from cnatool.cli.tables.trajectory import step_text, step_title
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def print_landscape(result: LandscapeResult) -> None:
             [
                 *([] if point.run is None else [point.run]),
                 step_text(point.step),
-                number(point.x),
-                number(point.y),
+                number_text(point.x),
+                number_text(point.y),
                 "–" if point.captured is None else _percent(point.captured),
-                number(point.cna.value),
-                number(point.cna_projected.value),
+                number_text(point.cna.value),
+                number_text(point.cna_projected.value),
             ]
             for point in result.points
         ],
@@ -57,7 +57,9 @@ def print_landscape(result: LandscapeResult) -> None:
     values = [point.cna.value for point in result.grid if point.cna.value is not None]
     size = f"{result.grid_size} × {result.grid_size}"
     if values:
-        print_line(f"\nCNA over a grid of {size}: {number(min(values))} … {number(max(values))}")
+        print_line(
+            f"\nCNA over a grid of {size}: {number_text(min(values))} … {number_text(max(values))}"
+        )
     for name, estimates in (
         ("CNA", [point.cna for point in result.points]),
         ("projected CNA", [point.cna_projected for point in result.points]),

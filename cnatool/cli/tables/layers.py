@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text
+from cnatool._util.text import count_text, number_text
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
             layer.name,
             layer.operator,
             *(
-                number(value)
+                number_text(value)
                 for value in (
                     part.mean,
                     part.std,
@@ -65,7 +65,7 @@ def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
         ]
         for layer, part in zip(scores.layers, split.layers, strict=True)
     ]
-    total = ["", "all", "", "", "", "", "", number(split.beta), number(split.cna.value)]
+    total = ["", "all", "", "", "", "", "", number_text(split.beta), number_text(split.cna.value)]
     print_table(
         [
             ("depth", "right"),
@@ -79,18 +79,18 @@ def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
 
 def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
     headers = [
-        f"{number(group.alpha_min, 2)} … {number(group.alpha_max, 2)}"
+        f"{number_text(group.alpha_min, 2)} … {number_text(group.alpha_max, 2)}"
         if group.samples
         else "no samples"
         for group in split.groups
     ]
-    headers += [f"{sample.id} (α {number(sample.alpha, 2)})" for sample in split.profiles]
+    headers += [f"{sample.id} (α {number_text(sample.alpha, 2)})" for sample in split.profiles]
     profiles: list[GroupProfile | SampleProfile] = [*split.groups, *split.profiles]
     rows = [
-        [str(layer.depth), layer.name, *(number(profile.z[place]) for profile in profiles)]
+        [str(layer.depth), layer.name, *(number_text(profile.z[place]) for profile in profiles)]
         for place, layer in enumerate(scores.layers)
     ]
     print_table(
         [("depth", "right"), ("layer", "left"), *((header, "right") for header in headers)],
-        [*rows, ["", "β", *(number(profile.beta) for profile in profiles)]],
+        [*rows, ["", "β", *(number_text(profile.beta) for profile in profiles)]],
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text, name_with_operator
+from cnatool._util.text import count_text, name_with_operator, number_text
 from cnatool.cli.console import print_line, print_lines, print_reasons
 from cnatool.cli.parameter_names import with_options
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 from cnatool.metrics.estimate import ResampledEstimate
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ def _print_splits(result: ScoreResult) -> None:
             [
                 name,
                 str(split.samples),
-                number(split.accuracy),
-                number(split.loss),
-                number(split.alpha.mean),
-                number(split.beta.mean, 3),
-                number(split.cna.value),
+                number_text(split.accuracy),
+                number_text(split.loss),
+                number_text(split.alpha.mean),
+                number_text(split.beta.mean, 3),
+                number_text(split.cna.value),
                 _interval(split.cna.interval),
                 _p(split.cna.p_value, split.cna.p_least),
             ]
@@ -109,7 +109,7 @@ def _print_pair(result: ScoreResult) -> None:
             [
                 name,
                 form,
-                number(found.value),
+                number_text(found.value),
                 _interval(found.interval) if isinstance(found, ResampledEstimate) else "",
                 *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
             ]
@@ -148,14 +148,14 @@ def _print_coefficients(result: ScoreResult) -> None:
         [
             [
                 name,
-                *(number(c.value) for c in (all_.pearson, all_.spearman, all_.kendall)),
-                number(all_.smoothed.value),
+                *(number_text(c.value) for c in (all_.pearson, all_.spearman, all_.kendall)),
+                number_text(all_.smoothed.value),
                 _minibatches(all_.minibatches),
             ]
             for name, all_ in ((name, split.coefficients) for name, split in result.splits.items())
         ],
     )
-    gaps = (f"{number(gap.value)} ({form})" for form, gap in
+    gaps = (f"{number_text(gap.value)} ({form})" for form, gap in
             (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)))  # fmt: skip
     print_line(f"\ngap: {', '.join(gaps)}")
 
@@ -177,7 +177,7 @@ def _print_alpha_groups(result: ScoreResult) -> None:
                 name,
                 str(place),
                 str(group.samples),
-                *map(number, (group.alpha_min, group.alpha_max, group.error, group.loss)),
+                *map(number_text, (group.alpha_min, group.alpha_max, group.error, group.loss)),
             ]
             for name, split in result.splits.items()
             for place, group in enumerate(split.alpha_groups, start=1)
@@ -239,12 +239,12 @@ def _further_reasons(result: ScoreResult) -> Iterator[str]:
 
 def _minibatches(minibatches: MinibatchCna) -> str:
     if minibatches.std is None:
-        return number(minibatches.mean)
-    return f"{number(minibatches.mean)} ± {number(minibatches.std)}"
+        return number_text(minibatches.mean)
+    return f"{number_text(minibatches.mean)} ± {number_text(minibatches.std)}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:
-    return number(chance.mean), _p(chance.p_value, chance.p_least)
+    return number_text(chance.mean), _p(chance.p_value, chance.p_least)
 
 
 def _p(value: float | None, least: float | None) -> str:
@@ -267,12 +267,13 @@ def _interval_header(result: ScoreResult) -> str:
 
 
 def _interval(edges: tuple[float, float] | None) -> str:
-    return "–" if edges is None else " … ".join(number(edge, 3) for edge in edges)
+    return "–" if edges is None else " … ".join(number_text(edge, 3) for edge in edges)
 
 
 def print_baselines(result: ScoreResult) -> None:
     """Print the measures from the norms of the weights as a table."""
-    from cnatool.cli.tables.table import number, print_table
+    from cnatool._util.text import number_text
+    from cnatool.cli.tables.table import print_table
 
     baselines = result.baselines
     rows: list[tuple[str, str, Baseline]] = [
@@ -304,7 +305,7 @@ def print_baselines(result: ScoreResult) -> None:
             [
                 name,
                 form,
-                number(baseline.log),
+                number_text(baseline.log),
                 "–" if baseline.value is None else f"{baseline.value:.6g}",
             ]
             for name, form, baseline in rows

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text, escape
+from cnatool._util.text import count_text, escape, number_text
 from cnatool.cli.console import print_line, print_notes, print_reasons
 from cnatool.cli.parameter_names import with_options
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 from cnatool.studying.columns import is_variant, measure_kind
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _print_against_baseline(
             [
                 difference.first,
                 str(difference.networks),
-                number(difference.magnitude.value, 2),
+                number_text(difference.magnitude.value, 2),
                 _interval(edges),
                 verdict,
             ]
@@ -198,12 +198,12 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
             [
                 f"{_TITLES[row.kind]}{row.measure}",
                 str(row.networks),
-                number(row.psi.value, 2),
+                number_text(row.psi.value, 2),
                 _interval(row.psi.interval),
-                number(row.information.value, 3),
-                number(row.sign_error.mean, 2),
-                number(row.sign_error.percentile_90, 2),
-                number(row.sign_error.max, 2),
+                number_text(row.information.value, 3),
+                number_text(row.sign_error.mean, 2),
+                number_text(row.sign_error.percentile_90, 2),
+                number_text(row.sign_error.max, 2),
                 str(row.sign_error.environments),
             ]
             for row in measures
@@ -241,13 +241,13 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
 
 
 def _interval(edges: tuple[float, float] | None) -> str:
-    return "–" if edges is None else " … ".join(number(edge, 2) for edge in edges)
+    return "–" if edges is None else " … ".join(number_text(edge, 2) for edge in edges)
 
 
 def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
     cells = []
     for estimate in estimates:
-        cells.append(number(estimate.value, 2))
+        cells.append(number_text(estimate.value, 2))
         if intervals:
             cells.append(_interval(estimate.interval))
     return cells
@@ -275,8 +275,8 @@ def _print_groups(
             [
                 f"{_TITLES[correlation.kind]}{correlation.measure}",
                 *(
-                    f"{number(by_group[correlation.measure, g].pearson.value, 2)}, "
-                    f"{number(by_group[correlation.measure, g].spearman.value, 2)}"
+                    f"{number_text(by_group[correlation.measure, g].pearson.value, 2)}, "
+                    f"{number_text(by_group[correlation.measure, g].spearman.value, 2)}"
                     for g in groups
                 ),
             ]

@@ -213,8 +213,3 @@ def _table(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Write a number for a table, no zero with a sign; a dash where there is none."""
-    return "–" if value is None else f"{value:z.{digits}f}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text, printable
+from cnatool._util.text import count_text, number_text, printable
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
 from cnatool.cli.tables.study import print_not_scored
-from cnatool.cli.tables.table import number, print_table
+from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +78,7 @@ def _print_steps(
         ]
         if pair:
             values += [step.cna_area.value, step.cna_margin.value]
-        rows.append([step_text(step.step), *map(number, values)])
+        rows.append([step_text(step.step), *map(number_text, values)])
     print_table(columns, rows)
 
 
@@ -95,14 +95,14 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
         [
             (title, "right"),
             *(
-                (f"{number(groups[i].alpha_min, 2)} …\n{number(groups[i].alpha_max, 2)}", "right")
-                for i in shown
+                (f"{number_text(group.alpha_min, 2)} …\n{number_text(group.alpha_max, 2)}", "right")
+                for group in groups[:_GROUPS]
             ),
         ],
         [
             [
                 step_text(step.step),
-                *(number(step.splits[name].alpha_groups[i].error) for i in shown),
+                *(number_text(step.splits[name].alpha_groups[i].error) for i in shown),
             ]
             for step in steps
         ],

@@ -8,7 +8,7 @@ function cardPanel(view, samples, pictures, selection) {
       card.replaceChildren(
         el("p", { class: "who", text: "Point at a sample" }),
         el("p", { class: "hint", text: `Here you see ${pictures.record ? "its picture, " : ""}what it is, what the network makes of it, and in each chart where it lies.` }),
-        pictures.record ? null : reason(`Samples have no pictures: ${view.pictures_reason}.`),
+        ...(pictures.record ? [] : [reason(`Samples have no pictures: ${view.pictures_reason}.`)]),
       );
       return;
     }

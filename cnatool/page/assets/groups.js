@@ -2,7 +2,7 @@
 
 function groupsPanel(view, samples, selection) {
   const splits = Object.entries(view.score.splits).filter(([, split]) => split.alpha_groups.some((group) => group.error !== null && group.alpha_mean !== null));
-  const heading = el("h3", { text: "Error by input complexity" });
+  const heading = el("h3", { text: "Error and accuracy by input complexity" });
   if (!splits.length) {
     const why = Object.values(view.score.splits).map((split) => split.performance_reason).find(Boolean);
     return el("div", { class: "panel" }, heading, reason(`There is no error by α: ${why || "there are no samples"}.`));
@@ -12,26 +12,28 @@ function groupsPanel(view, samples, selection) {
   const plot = new Plot({ ratio: 0.72, least: 230, most: 340, label: "Share of wrong predictions by quantiles of α" });
   let what = "error";
   let scales = null;
+  const read = (group) => (what !== "accuracy" ? group[what] : group.error === null ? null : 1 - group.error);
+  const known = (group) => group.alpha_mean !== null && read(group) !== null;
   const draw = () => {
     const frame = plot.open();
-    const groups = splits.flatMap(([, split]) => split.alpha_groups).filter((group) => group.alpha_mean !== null && group[what] !== null);
+    const groups = splits.flatMap(([, split]) => split.alpha_groups).filter(known);
     scales = {
       x: makeScale(extent(groups.map((group) => group.alpha_mean)), [frame.x0, frame.x1], 0.2),
-      y: makeScale([0, Math.max(...groups.map((group) => group[what])) || 0.01], [frame.y0, frame.y1], 0.05),
+      y: makeScale([0, Math.max(...groups.map(read)) || 0.01], [frame.y0, frame.y1], 0.05),
     };
-    plot.yAxis(scales.y, what === "error" ? "error" : "mean loss (nats)", what === "error" ? { format: percentTick } : {});
+    plot.yAxis(scales.y, what === "loss" ? "mean loss (nats)" : what, what === "loss" ? {} : { format: percentTick });
     plot.xAxis(scales.x, view.titles.alpha);
     for (const [name, split] of splits) {
       const { colour: shade, shape } = styles[names.indexOf(name)];
-      const shown = split.alpha_groups.filter((group) => group.alpha_mean !== null && group[what] !== null);
+      const shown = split.alpha_groups.filter(known);
       const { pen } = frame;
       pen.strokeStyle = pen.fillStyle = colour(shade);
       pen.lineWidth = 1.8;
       pen.beginPath();
-      shown.forEach((group, k) => (k ? pen.lineTo(scales.x(group.alpha_mean), scales.y(group[what])) : pen.moveTo(scales.x(group.alpha_mean), scales.y(group[what]))));
+      shown.forEach((group, k) => (k ? pen.lineTo(scales.x(group.alpha_mean), scales.y(read(group))) : pen.moveTo(scales.x(group.alpha_mean), scales.y(read(group)))));
       pen.stroke();
       pen.beginPath();
-      for (const group of shown) trace(pen, shape, scales.x(group.alpha_mean), scales.y(group[what]), 4.5);
+      for (const group of shown) trace(pen, shape, scales.x(group.alpha_mean), scales.y(read(group)), 4.5);
       pen.fill();
     }
     mark();
@@ -43,7 +45,7 @@ function groupsPanel(view, samples, selection) {
       const range = extent(samples.alpha, selection.set);
       const [low, high] = range.map((a) => Math.max(frame.x0, Math.min(frame.x1, scales.x(a))));
       const summary = summarise(samples, selection.set);
-      const value = what === "error" ? summary.accuracy === null ? null : 1 - summary.accuracy : summary.loss;
+      const value = what === "error" ? summary.accuracy === null ? null : 1 - summary.accuracy : summary[what];
       over.append(svg("rect", { class: "brush", x: low, y: frame.y1, width: Math.max(1, high - low), height: frame.y0 - frame.y1 }));
       if (value !== null) {
         const y = Math.max(frame.y1, scales.y(value));
@@ -61,7 +63,7 @@ function groupsPanel(view, samples, selection) {
   const node = el("div", { class: "panel" }, heading,
     el("p", { class: "quiet", text: `All samples in ${view.score.convention.fields.alpha_groups} groups by quantiles of α. Dashes: the selected samples.` }),
     el("div", { class: "controls" },
-      toggles("What is drawn", [["error", "error"], ["loss", "loss"]], what, (value) => {
+      toggles("What is drawn", [["error", "error"], ["accuracy", "accuracy"], ["loss", "loss"]], what, (value) => {
         what = value;
         draw();
       }),

@@ -28,18 +28,15 @@ function headline(view) {
       ], whisker(cna, [-1, 1])),
     );
   }
-  const both = score.cna_area.value !== null || Object.keys(score.splits).length > 1;
-  if (both) {
-    const chance = score.cna_area_by_chance;
-    list.append(
-      figure("CNA-A, train to test", number(score.cna_area.value), [
-        ...estimateLines(score.cna_area, level),
-        chance.mean === null ? null : `by chance ${number(chance.mean)}, p = ${number(chance.p_value, 2)}`,
-      ], whisker(score.cna_area, null, chance.mean)),
-    );
-  }
-  list.append(figure(`Margin, ${fields.margin_split}`, number(score.margin.value), [score.margin.value === null ? sentence(score.margin.reason) : null]));
-  if (both) list.append(figure("CNA-M = margin · CNA-A", number(score.cna_margin.value), estimateLines(score.cna_margin, level), whisker(score.cna_margin, null)));
+  const chance = score.cna_area_by_chance;
+  list.append(
+    figure("CNA-A, train to test", number(score.cna_area.value), [
+      ...estimateLines(score.cna_area, level),
+      chance.mean === null ? null : `by chance ${number(chance.mean)}, p = ${number(chance.p_value, 2)}`,
+    ], whisker(score.cna_area, null, chance.mean)),
+    figure(`Margin, ${fields.margin_split}`, number(score.margin.value), [score.margin.value === null ? sentence(score.margin.reason) : null]),
+    figure("CNA-M = margin · CNA-A", number(score.cna_margin.value), estimateLines(score.cna_margin, level), whisker(score.cna_margin, null)),
+  );
   const said = `CNA is the correlation of an input's complexity α with the network's use of its depth β. Convention ${view.convention}.`;
   return section("scores", "Scores", said, list);
 }

@@ -178,8 +178,10 @@ class Scatter {
     const among = this.selection.set ? this.shown.filter((i) => this.selection.members[i]) : this.shown;
     const order = [...among].sort((a, b) => values[a] - values[b] || a - b);
     const at = order.indexOf(this.selection.pinned);
-    const start = at < 0 ? (step > 0 ? 0 : order.length - 1) : at + step * (event.shiftKey ? 10 : 1);
-    const item = order[Math.max(0, Math.min(order.length - 1, start))];
+    const last = order.length - 1;
+    let place = at + step * (event.shiftKey ? 10 : 1);
+    if (at < 0 && Number.isFinite(step)) place = step > 0 ? 0 : last;
+    const item = order[Math.max(0, Math.min(last, place))];
     this.selection.pin(item);
     announce(this.describe(item));
   }

@@ -9,6 +9,7 @@ function showStore(view, main, top) {
     main.append(network.node || network);
     if (network.draw) network.draw();
     main.append(aboutPanel(view));
+    document.documentElement.dataset.ready = "all";
     return;
   }
   const samples = readSamples(view.samples);

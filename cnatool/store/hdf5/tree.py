@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ATTRIBUTE = "cnatool"
 # CRC-32C of the attribute in hexadecimal: HDF5 keeps text of more than 64 KiB without a checksum.
 CHECKSUM = "cnatool_crc32c"
+# Attribute of an array: its name in the network, for other programs.
+_NAME = "long_name"
 # Beginning of a store's attribute, to tell a broken store from another broken file.
 _MARK = b"cnatool.store/"
 
@@ -52,7 +54,7 @@ class HDF5Tree:
         """Estimate the bytes of a store beside its rows; see `cnatool.store.format.Format`."""
         # HDF5 does not use the space of a replaced attribute again. Of an array: object header,
         # link, checksum of each chunk, and the index of several chunks.
-        of_arrays = (420 + 4 * count + (500 + 16 * count if count > 1 else 0) for count in chunks)
+        of_arrays = (500 + 4 * count + (500 + 16 * count if count > 1 else 0) for count in chunks)
         return round(1.2 * attribute * commits) + sum(of_arrays)
 
     @classmethod
@@ -173,8 +175,7 @@ class HDF5Tree:
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute, and make it and everything written before safe."""
         for name, text in ((ATTRIBUTE, attribute), (CHECKSUM, checksum.encode())):
-            # Not of variable length: HDF5 keeps such text in a heap without checksums.
-            self._file.root.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
+            _set_text(self._file.root.attrs, name, text)
         self._file.commit()
 
     def close(self) -> None:
@@ -190,6 +191,7 @@ class HDF5Tree:
         codec: Codec,
         *,
         axes: tuple[str, ...],
+        name: str | None = None,
         text_bytes: int,
         grows: bool = False,
         commit_rows: int | None = None,  # chunks are independent
@@ -221,7 +223,9 @@ class HDF5Tree:
         links.set_create_intermediate_group(True)
         links.set_char_encoding(h5py.h5t.CSET_UTF8)
         space = h5py.h5s.create_simple(shape, most)
-        h5py.h5d.create(self._file.root.id, key.encode(), kind, space, layout, links)
+        dataset = h5py.h5d.create(self._file.root.id, key.encode(), kind, space, layout, links)
+        if name:
+            _set_text(h5py.AttributeManager(h5py.Dataset(dataset)), _NAME, name.encode())
         return HDF5Array(self._file, key)
 
     def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
@@ -237,8 +241,11 @@ class HDF5Tree:
             return
         # It has no elements, and such a dataset cannot grow.
         shape, dtype = (rows, *dataset.shape[1:]), dataset.dtype
+        attributes = dict(dataset.attrs)
         del root[key]
-        root.create_dataset(key, shape, dtype)
+        dataset = root.create_dataset(key, shape, dtype)
+        for name, text in attributes.items():
+            _set_text(dataset.attrs, name, text.encode())
 
     def array(self, key: str) -> HDF5Array:
         """Open an array."""
@@ -261,6 +268,11 @@ def _check_journal(path: Path) -> None:
         whole = False
     if not whole:
         raise StoreDamagedError(describe_misfit(path))
+
+
+def _set_text(attributes: h5py.AttributeManager, name: str, text: bytes) -> None:
+    """Set a text attribute, not of variable length: HDF5 has no checksums for such text."""
+    attributes.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
 
 
 def _attribute_text(value: object) -> bytes | None:

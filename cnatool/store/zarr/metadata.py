@@ -8,7 +8,7 @@ type, chunks and compressor, and compared.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +56,7 @@ class ArrayLayout:
     codec: Codec
     axes: tuple[str, ...]  # names
     shard_chunks: int  # chunks per shard
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # for other programs
     # Of LZ4 and Zstandard; earlier versions had another.
     level: int = BLOSC_LEVEL
 
@@ -94,7 +95,7 @@ class ArrayLayout:
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": fill,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "attributes": {},
+            "attributes": dict(self.attributes),
             "dimension_names": list(self.axes),
             "zarr_format": 3,
             "node_type": "array",
@@ -104,6 +105,11 @@ class ArrayLayout:
     def json(self) -> bytes:
         """Encode the content of the array's ``zarr.json``."""
         return msgspec.json.encode(self.metadata())
+
+
+def array_attributes(name: str | None) -> dict[str, str]:
+    """Build the attributes of an array from its name, which other programs show."""
+    return {"long_name": name} if name else {}
 
 
 def parse_array(content: bytes) -> ArrayLayout | None:
@@ -132,10 +138,12 @@ def parse_array(content: bytes) -> ArrayLayout | None:
                 codec=codec,
                 axes=("",) * len(shape) if axes is None else tuple(axes),
                 shard_chunks=shard_rows // chunk_rows,
+                attributes=dict(metadata.get("attributes", {})),
                 level=level,
             )
             # Neither changes the values of the array.
-            plain = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}
+            names = {"attributes": layout.attributes, "dimension_names": list(layout.axes)}
+            plain = {**metadata, **names}
             if layout.metadata() == plain:
                 return layout
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):

@@ -40,6 +40,7 @@ from cnatool.store.zarr.metadata import (
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
+    array_attributes,
     compare_metadata,
     encode_group,
     parse_array,
@@ -224,6 +225,7 @@ class ObjectTree:
         codec: Codec,
         *,
         axes: tuple[str, ...],
+        name: str | None = None,
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
         commit_rows: int | None = None,
@@ -238,7 +240,7 @@ class ObjectTree:
         if grows:
             shape = (MANY_ROWS, *shape[1:])
         shard = _shard_chunks(shape, dtype, chunk_rows, commit_rows or shape[0])
-        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard)
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard, array_attributes(name))
         self._set_metadata(key, layout)
         return self._open_writer(key, layout, grows=grows)
 

@@ -40,6 +40,7 @@ from cnatool.store.zarr.metadata import (
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
+    array_attributes,
     encode_group,
     parse_array,
     parse_group,
@@ -217,6 +218,7 @@ class ZarrTree:
         codec: Codec,
         *,
         axes: tuple[str, ...],
+        name: str | None = None,
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
         commit_rows: int | None = None,  # a shard goes on where the last commit left it
@@ -227,15 +229,15 @@ class ZarrTree:
         """
         *groups, _ = key.split("/")
         folder = self.path
-        for name in groups:
-            folder /= name
+        for group in groups:
+            folder /= group
             if folder not in self._groups:
                 self._groups.add(folder)
                 self._create_node(folder, encode_group({}))
         if grows:
             shape = (MANY_ROWS, *shape[1:])
         shard = shard_chunks(-(-shape[0] // chunk_rows))
-        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard)
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard, array_attributes(name))
         metadata = layout.json()
         self._create_node(self.path / key, metadata)
         self._metadata[key] = metadata

@@ -382,3 +382,18 @@ def test_a_store_left_open_ends_with_the_interpreter(path: Path) -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("shape", [(3,), (0,)])
+def test_the_name_of_an_array_is_an_attribute(shape: tuple[int, ...], path: Path) -> None:
+    """Also of an array without elements, which cannot grow and is created again."""
+    tree = HDF5Tree.create(path)
+    settings = {"axes": (), "text_bytes": 1, "grows": True}
+    for key, name in (("a", "/conv1/Größe"), ("b", None), ("c", "")):
+        tree.create_array(key, (0, *shape), np.dtype("f4"), 4, "none", name=name, **settings)
+        tree.set_rows(key, 9)
+    tree.commit(b"{}", "00000000")
+    tree.close()
+    with h5py.File(path) as root:
+        assert [dict(root[key].attrs) for key in "abc"] == [{"long_name": "/conv1/Größe"}, {}, {}]
+        assert root["a"].shape == (9, *shape)

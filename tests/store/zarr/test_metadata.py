@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -16,6 +17,16 @@ def layout(level: int) -> ArrayLayout:
 @pytest.mark.parametrize("level", range(10))
 def test_the_level_of_blosc_is_read(level: int) -> None:
     assert parse_array(layout(level).json()) == layout(level)
+
+
+def test_attributes_of_any_program_stay() -> None:
+    attributes = {"long_name": "/conv1/Conv", "units": {"more": [1, None]}}
+    named = dataclasses.replace(layout(5), attributes=attributes)
+    assert parse_array(named.json()) == named
+    metadata = json.loads(named.json())
+    assert metadata["attributes"] == attributes
+    del metadata["attributes"]
+    assert parse_array(json.dumps(metadata).encode()) == layout(5)
 
 
 @pytest.mark.parametrize("level", [-1, 10, 5.0, "5", True, None, [5]])

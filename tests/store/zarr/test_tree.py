@@ -320,13 +320,15 @@ def test_xarray_reads_a_store(tmp_path: Path) -> None:
     reason = "xarray, which is not among cnatool's own needs, is not installed"
     xarray = pytest.importorskip("xarray", reason=reason)
     data = write_store(tmp_path / "s.zarr")
-    names = {"ids": ["sample"], "inputs/0": ["sample", "inputs_0_axis1", "inputs_0_axis2"]}
+    names = {"ids": ["sample"], "inputs/0": ["sample", "axis1_8", "axis2_8"]}
     names |= {"statistics/sum": ["sample", "tensor"]}
     for key, values in data.items():
         group, _, name = f"splits/train/{key}".rpartition("/")
         found = xarray.open_zarr(tmp_path / "s.zarr", group=group, chunks=None)[name]
         np.testing.assert_array_equal(found.values, values)
         assert key not in names or list(found.dims) == names[key]
+        if group.endswith("activations"):
+            assert found.attrs == {"long_name": f"t{name}"}
     tree = xarray.open_datatree(tmp_path / "s.zarr", engine="zarr", chunks=None)
     assert set(tree["splits/train/activations"].data_vars) == {str(i) for i in range(6)}
 

@@ -1,0 +1,232 @@
+"""A split as an xarray Dataset: named variables and axes, which are read when they are used."""
+
+from __future__ import annotations
+
+import keyword
+import uuid
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.names import match_names
+from cnatool._util.text import list_names
+from cnatool.errors import MetricError, StoreInUseError, StoreWarning, UsageError
+from cnatool.records.axes import SAMPLE, TENSOR, add_sizes
+from cnatool.records.layout import (
+    IDS,
+    LABELS,
+    activation_key,
+    is_input,
+    output_key,
+    split_arrays,
+)
+from cnatool.store.integrity import attribute_digest
+
+try:
+    import xarray
+except ModuleNotFoundError as error:
+    if error.name != "xarray":
+        raise
+    raise UsageError("xarray is not installed: python -m pip install 'cnatool[xarray]'") from None
+
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.layout import ArraySpec
+    from cnatool.records.store import TensorRecord
+    from cnatool.store.store import Split, Store
+    from cnatool.store.stored_array import StoredArray
+
+ID = "id"
+LABEL = "label"
+# What a variable is, by the folder of its array.
+_ROLES = {
+    "activations": "activation",
+    "inputs": "input",
+    "outputs": "output",
+    "statistics": "statistic",
+}
+
+
+class LazyArray(BackendArray):
+    """An array of a split, of which xarray reads what it needs.
+
+    In another process, to which Dask sends it, it opens the store there.
+    """
+
+    def __init__(self, split: Split, key: str) -> None:
+        self._split = split
+        self._key = key
+        self._array: StoredArray = split.array(key)
+        self.shape = self._array.shape
+        self.dtype = self._array.dtype
+
+    @property
+    def block_rows(self) -> int:
+        """Rows to read at a time."""
+        return self._array.block_rows
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        support = indexing.IndexingSupport.OUTER_1VECTOR
+        values: NDArray[Any] = indexing.explicit_indexing_adapter(
+            key, self.shape, support, self._read
+        )
+        return values
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        """Index with integers, slices and at most one array, each for its own axis."""
+        # Beside an array, NumPy takes an integer for another one and moves the axes of both.
+        whole = tuple(
+            slice(part % size, part % size + 1) if _is_integer(part) else part
+            for part, size in zip(key, self.shape, strict=True)
+        )
+        values: NDArray[Any] = self._array[whole]
+        return values[tuple(0 if _is_integer(part) else slice(None) for part in key)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        store = self._split.store
+        digest = attribute_digest(store.attribute())
+        return _reopen_array, (store.reopen, digest, self._split.name, self._key)
+
+
+def _reopen_array(reopen: Callable[[], Store], digest: str, split: str, key: str) -> LazyArray:
+    store = reopen()
+    if attribute_digest(store.attribute()) != digest:
+        raise StoreInUseError(f"{store.path} has changed since it was opened. Open it again.")
+    return LazyArray(store.splits[split], key)
+
+
+def _is_integer(part: object) -> bool:
+    return not isinstance(part, slice) and getattr(part, "ndim", 0) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """An array that becomes a variable."""
+
+    spec: ArraySpec
+    role: str
+    name: str
+    title: str  # what it is called in the network
+
+
+def build_tree(store: Store, tensors: str | Iterable[str] | None) -> xarray.DataTree:
+    """Build the DataTree of a store; see `cnatool.Store.to_xarray`."""
+    datasets = {name: build_dataset(split, tensors) for name, split in store.splits.items()}
+    return xarray.DataTree.from_dict(datasets, name=store.path.name)
+
+
+def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.Dataset:
+    """Build the Dataset of a split; see `cnatool.Split.to_xarray`."""
+    specs = {spec.key: spec for spec in split_arrays(split.store.record, labels=True)}
+    wanted = _select(split, tensors, specs)
+    variables = _name_variables(split, wanted)
+    sizes: dict[str, set[int]] = {}
+    for variable in variables:
+        for axis, size in zip(variable.spec.axes, variable.spec.shape, strict=True):
+            sizes.setdefault(axis, set()).add(size)
+    dataset = xarray.Dataset(attrs={"store": str(split.path), "split": split.name})
+    for variable in variables:
+        dataset[variable.name] = _open_variable(split, variable, sizes)
+    dataset.coords[ID] = _open_coordinate(split, IDS, "origin of the sample")
+    if split.record.labels:
+        dataset.coords[LABEL] = _open_coordinate(split, LABELS, "label")
+        if split.record.classes is not None:
+            dataset.coords[LABEL].attrs["classes"] = list(split.record.classes)
+    if TENSOR in dataset.dims:
+        dataset.coords[TENSOR] = [tensor.name for tensor in split.store.tensors]
+    return dataset
+
+
+def _select(
+    split: Split, tensors: str | Iterable[str] | None, specs: dict[str, ArraySpec]
+) -> list[ArraySpec]:
+    """Return the arrays that become variables."""
+    if tensors is None:
+        keys = [key for key in specs if key not in (IDS, LABELS)]
+        if split.record.inputs_from is not None and any(map(is_input, keys)):
+            try:
+                split.inputs_split()
+            except MetricError as error:
+                warnings.warn(f"without raw inputs: {error}", StoreWarning, stacklevel=4)
+                keys = [key for key in keys if not is_input(key)]
+        return [specs[key] for key in keys]
+    patterns = [tensors] if isinstance(tensors, str) else list(tensors)
+    keys_by_tensor = {t.name: _tensor_key(t) for t in split.store.tensors}
+    names, unmatched = match_names([t.name for t in split.store.tensors], patterns)
+    if unmatched:
+        raise MetricError(
+            f"{split.path}: no tensor {list_names(map(repr, unmatched))}. `cnatool inspect "
+            f"{split.path}` lists the tensors."
+        )
+    for name in names:
+        if keys_by_tensor[name] not in specs:
+            split.activations(name)  # says that only statistics are stored
+    return [specs[keys_by_tensor[name]] for name in names]
+
+
+def _tensor_key(tensor: TensorRecord) -> str:
+    if tensor.stored is None and tensor.output is not None:
+        return output_key(tensor.output)
+    return activation_key(tensor.number)
+
+
+def _name_variables(split: Split, specs: Sequence[ArraySpec]) -> list[_Variable]:
+    """Name each array by a unique identifier; tensors choose first."""
+    outputs = {f"outputs/{t.output}": t.name for t in split.store.tensors if t.output is not None}
+    taken = {ID, LABEL, SAMPLE, TENSOR, *(axis for spec in specs for axis in spec.axes)}
+    taken |= {size for spec in specs for size in add_sizes(spec.axes, spec.shape)}
+    named: dict[str, _Variable] = {}
+    order = ("statistics", "activations", "outputs", "inputs")
+    for spec in sorted(specs, key=lambda spec: order.index(spec.key.partition("/")[0])):
+        folder, _, number = spec.key.partition("/")
+        role = _ROLES[folder]
+        title = outputs.get(spec.key) or spec.name or number
+        plain = to_identifier(title) or f"{role}_{number}"
+        names = (plain, f"{plain}_{role}", *(f"{plain}_{role}_{i}" for i in range(len(specs))))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        named[spec.key] = _Variable(spec, role, name, title)
+    return [named[spec.key] for spec in specs]
+
+
+def to_identifier(name: str) -> str:
+    """Turn a name into an identifier, with ``_`` for all characters that none can contain."""
+    plain = "".join(c if f"a{c}".isidentifier() else "_" for c in name).strip("_")
+    if plain and (not plain.isidentifier() or keyword.iskeyword(plain)):
+        plain = f"t_{plain}"
+    return plain
+
+
+def _open_variable(split: Split, variable: _Variable, sizes: dict[str, set[int]]) -> Any:
+    """Open an array as a variable: in Dask's chunks if Dask is installed."""
+    spec, array = variable.spec, LazyArray(split, variable.spec.key)
+    axes = zip(spec.axes, add_sizes(spec.axes, spec.shape), strict=True)
+    names = (axis if len(sizes[axis]) == 1 else sized for axis, sized in axes)
+    attributes = {"long_name": variable.title, "role": variable.role}
+    lazy = indexing.LazilyIndexedArray(array)
+    opened = xarray.Variable((SAMPLE, *names), lazy, attributes)
+    if not _has_dask():
+        return opened
+    # Without a name, Dask would read the array to derive one.
+    name = f"cnatool-{split.name}-{spec.key}-{uuid.uuid4().hex}"
+    return opened.chunk({SAMPLE: array.block_rows}, name=name)
+
+
+def _has_dask() -> bool:
+    try:
+        import dask.array  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _open_coordinate(split: Split, key: str, title: str) -> xarray.Variable:
+    """Open ids or labels, which are read whole when they are used."""
+    lazy = indexing.LazilyIndexedArray(LazyArray(split, key))
+    return xarray.Variable((SAMPLE,), lazy, {"long_name": title})
