@@ -71,6 +71,8 @@ def test_tour(tmp_path: Path) -> None:
     assert names["wrong"].height > 0
 
 
+# Of PyTorch's exporter.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST}")
 def test_mnist(tmp_path: Path) -> None:
     for module in ("torch", "onnxscript", "vl_convert"):
