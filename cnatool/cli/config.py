@@ -46,7 +46,7 @@ def read_config(path: Path, context: Any) -> dict[str, Any]:
     for key, value in tables.items():
         read = _read_value(f"{where}{key}", value, parameters[key], context)
         words = read if isinstance(read, list) else [str(read)]
-        refuse_urls([word for text in words for word in (f"--{key}", text)])
+        refuse_urls([names[0], *(word for text in words for word in (f"--{key}", text))])
         values[parameters[key].name] = read
     return values
 

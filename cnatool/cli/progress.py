@@ -87,7 +87,7 @@ class _Lines:
         now = time.monotonic()
         if (done == total and total) or now - self._last >= _LINE_SECONDS:
             self._last = now
-            self._note(f"{task}: {done} of {total}" + (f", {rate}" if rate else ""))
+            self._note(f"{task}: {done:,} of {total:,}" + (f", {rate}" if rate else ""))
 
     def close(self) -> None:
         pass
