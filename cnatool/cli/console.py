@@ -285,4 +285,4 @@ class ConsoleObserver:
             self._bar.update(self._tasks[split], completed=done, rate=rate)
         elif (done == rows and rows) or now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            note(f"{split}: {done} of {rows}" + (f", {rate}" if rate else ""))
+            note(f"{split}: {done:,} of {rows:,}" + (f", {rate}" if rate else ""))

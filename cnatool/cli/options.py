@@ -48,7 +48,8 @@ DataArgument = Annotated[
         metavar="DATA",
         help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
         "images, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
-        "test parts of any of these; FILE.h5::NAME means an array inside.",
+        "test parts of any of these; FILE.h5::NAME means an array inside. It may be the URL of a "
+        "bucket (s3://, gs://, az://).",
     ),
 ]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store.")]

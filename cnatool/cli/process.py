@@ -206,7 +206,7 @@ def _end_on_signal(number: int) -> NoReturn:
     # Buffered output is dropped: writing it may block forever, and by now signals are ignored.
     # If this module was imported, it may have made temporary files.
     if "cnatool.data.formats.csv_text" in sys.modules:
-        sys.modules["cnatool.data.formats.csv_text"].remove_copies()
+        sys.modules["cnatool.data.scratch_files"].remove_scratch_files()
     # Locks and files were cleaned up while the exception propagated. At a regular exit, threads
     # that libraries left waiting would only complain.
     signals.leave(number)

@@ -28,7 +28,8 @@ def dump(
         An ONNX file.
     data : str or Path, optional
         Samples in one of the formats of docs/data.md, or a folder with ``train`` and ``test`` parts
-        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside.
+        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside. Samples
+        and the model may be in a bucket, such as ``s3://bucket/data/``.
     store : str or Path, optional
         Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
         with ``.zarr``, in the current folder; of a part, also its number.

@@ -348,10 +348,11 @@ class DumpOptions:
     def check_sources(self, store: Path, model: str | Path, data: str | Path | None) -> None:
         """Refuse to write the store over the model or the data, or over a folder around them."""
         from cnatool._util.local_paths import real_path
+        from cnatool._util.urls import parse_path
 
         others = (self.initial_model, self.inputs_from, *(self.splits or {}).values())
         for source in (model, data, *others):
-            inside = Path(str(source).partition(_INSIDE)[0])
+            inside = parse_path(str(source).partition(_INSIDE)[0])
             if source is None or not real_path(inside).is_relative_to(real_path(store)):
                 continue
             raise UsageError(

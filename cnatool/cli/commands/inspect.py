@@ -57,8 +57,10 @@ def inspect(
 
     Each tensor has its operator, role, layer, shape and bytes per sample.
     """
+    from cnatool._util.urls import parse_path
     from cnatool.store.format_table import is_store
 
+    path = parse_path(path)
     if is_store(path):
         from cnatool.dumping.results import store_inspection
         from cnatool.store.missing_rows import describe_missing_rows
