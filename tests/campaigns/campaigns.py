@@ -33,7 +33,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "merges": Campaign(
         "parts, killed and resumed, merged in any order: the store of one process, or a refusal",
         merged_parts,
-        4,
+        2,
     ),
     "threads": Campaign(
         "first uses in several threads of a fresh process: no crash, and the results of one thread",
