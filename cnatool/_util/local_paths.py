@@ -44,8 +44,8 @@ def check_local(path: str | Path, *, written: bool = False) -> None:
     if scheme == "file":
         raise UsageError(f"{url} is a URL, not a path: use /{rest.lstrip('/')}.")
     reason = (
-        f"{url} is a URL, and only stores in .zarr are read and written in a bucket (s3://, gs://, "
-        "az://), anything else in local files."
+        f"{url} is a URL, and only models, data, and stores in .zarr can be in a bucket (s3://, "
+        "gs://, az://); anything else is a local file."
     )
     if written:
         raise UsageError(
@@ -86,7 +86,7 @@ def find_lfs_pointers(path: Path) -> Iterator[Path]:
 
     At most a thousand files are examined.
     """
-    if not path.is_dir():
+    if isinstance(path, ObjectURL) or not path.is_dir():
         files: Iterator[Path] = iter((path,))
     else:
         files = (file for pattern in ("*", "*/*", "*/*/*") for file in path.glob(pattern))

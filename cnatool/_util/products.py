@@ -1,7 +1,8 @@
 """Matrix products in pieces that the linear algebra library computes in the calling thread.
 
 Its own threads cost more than they save beside a runtime that keeps all processors busy: between
-two products they spin.
+two products they spin. The last digits of a product would also depend on their number, and so on
+the machine.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ if TYPE_CHECKING:
 
 # Multiplications in one product; OpenBLAS starts threads for more.
 PIECE = 1 << 18
+# Products in one sum; OpenBLAS divides more than 10,000 among threads.
+_LONGEST = 1 << 13
 # Length of the sums in a piece, and its least number of rows and columns, for larger matrices.
 DEPTH = 256
 _SIDE = 32
 
 
 def multiply(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Multiply stacks of matrices, (…, m, k) and (…, k, n), of one floating type."""
+    """Multiply stacks of matrices, (…, m, k) and (…, k, n), or vectors, of one floating type."""
+    vectors = tuple(axis for axis, each in ((-2, left), (-1, right)) if each.ndim == 1)
+    if vectors:
+        matrix = multiply(np.atleast_2d(left), right if right.ndim > 1 else right[:, None])
+        return matrix.squeeze(vectors)
     height, depth, width = left.shape[-2], left.shape[-1], right.shape[-1]
-    if height * depth * width <= PIECE:
+    if height * depth * width <= PIECE and depth <= _LONGEST:
         product: NDArray[Any] = left @ right
         return product
     deep = min(depth, DEPTH)

@@ -125,6 +125,11 @@ def map_concurrently(
         wait(futures)
 
 
+def fetch_beside(function: Callable[..., _U], *arguments: Any) -> Future[_U]:
+    """Start a call that waits for a disk or a network, for a result needed later."""
+    return _pool(_WAITING).submit(function, *arguments)
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "cnatool-store")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.inputs import ModelInput
@@ -13,9 +14,10 @@ from cnatool.backend.probe.in_parts import probe_in_parts
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
-from cnatool.errors import ModelError
+from cnatool.errors import DataError, ModelError
 from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import TensorRecord
+from cnatool.store.object_path import open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -200,8 +202,14 @@ class ProbedNetwork:
     one_runs: bool  # A run of one sample succeeded
 
 
-def open_network(path: Path) -> Network:
-    """Read and analyse a model file."""
+def open_network(file: str | Path) -> Network:
+    """Read and analyse a model file, on a disk or in a bucket."""
+    path = parse_path(file)
+    if isinstance(path, ObjectURL):
+        try:
+            path = open_bucket(path)
+        except DataError as error:
+            raise ModelError(*error.args) from None
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")

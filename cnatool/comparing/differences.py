@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,16 @@ class _LargestDifference:
         self.unequal = 0  # numbers that are finite in one array alone
         self.unscaled = False
 
-    def add(self, first: NDArray[Any], second: NDArray[Any], scale: NDArray[Any] | None) -> None:
-        """Add rows of the two arrays; ``scale`` broadcasts with them."""
+    def add(
+        self,
+        first: NDArray[Any],
+        second: NDArray[Any],
+        compute_scale: Callable[[], NDArray[Any]] | None,
+    ) -> None:
+        """Add rows of the two arrays; their scale, which broadcasts with them, is costly.
+
+        Where a store has no sums of absolute values, it takes reading all values of these rows.
+        """
         first, second = first.astype(np.float64), second.astype(np.float64)
         finite = np.isfinite(first) & np.isfinite(second)
         same = (first == second) | (np.isnan(first) & np.isnan(second))
@@ -46,8 +55,9 @@ class _LargestDifference:
         with np.errstate(invalid="ignore"):
             apart = np.where(finite, np.abs(first - second), 0.0)
         self.absolute = max(self.absolute, float(apart.max(initial=0.0)))
-        if scale is None:
+        if compute_scale is None or not apart.any():
             return
+        scale = compute_scale()
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.where(apart > 0, apart / scale, 0.0)
         self.unscaled = self.unscaled or not np.isfinite(share).all()
@@ -91,7 +101,7 @@ def compare_statistics(
                 largest, scales, columns, columns2, strict=True
             ):
                 left, right = first[:, column], second[:, column2]
-                difference.add(left, right, scale.of(start, left, right))
+                difference.add(left, right, partial(scale.of, start, left, right))
         for place, (difference, scale) in enumerate(zip(largest, scales, strict=True)):
             differences[place][name] = difference.difference(scale.name)
     return differences

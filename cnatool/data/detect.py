@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.local_paths import check_downloaded
-from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored
+from cnatool._util.urls import ObjectURL
+from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored, scan_folder
 from cnatool.data.formats.cifar import cifar_kind
 from cnatool.data.formats.idx import find_idx_files, looks_like_idx
 from cnatool.data.formats.text import open_texts
@@ -41,6 +41,7 @@ class Format:
     labels: bool = False  # whether the array of labels can be chosen
     labels_from: str = ""  # where labels are read from otherwise, for messages
     arrays: bool = False  # whether ``::`` can choose an array
+    folder: bool = False  # whether it is a folder of many files, which is read from a disk only
 
     def open(self, location: Location, selection: ArraySelection) -> Source:
         """Open the samples at a location."""
@@ -73,6 +74,12 @@ def open_source(
             raise UsageError(
                 f"`labels={selection.labels}`: {location} is {fmt.description}, in which labels "
                 f"have no name. Leave `labels` out: {fmt.labels_from}."
+            )
+        if fmt.folder and isinstance(location.path, ObjectURL) and location.path.is_dir():
+            raise DataError(
+                f"{location} is {fmt.description}, which is read from a disk only: each file in it "
+                "would be a request of its own. Pack it into a few files, images into .tar "
+                "archives (WebDataset) or Parquet, or copy it to a disk."
             )
         return fmt.open(location, selection)
     except DataError:
@@ -132,9 +139,13 @@ def _pickle_advice(path: Path) -> str:
     return ""
 
 
-def _list_folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return [entry.path for entry in entries if entry.is_dir() and not is_ignored(entry.name)]
+def _list_folders(folder: Path) -> list[Path]:
+    with scan_folder(folder) as entries:
+        return [
+            folder / entry.name
+            for entry in entries
+            if entry.is_dir() and not is_ignored(entry.name)
+        ]
 
 
 def _has_suffix(*endings: str) -> Callable[[Location], bool]:
@@ -176,7 +187,7 @@ def _is_image_folder(location: Location) -> bool:
     if any(map(holds_images, _list_folders(location.path))):
         return True
     # Images without classes, unless a table lists them.
-    return holds_images(str(location.path)) and not _has_image_table(location)
+    return holds_images(location.path) and not _has_image_table(location)
 
 
 def _has_image_table(location: Location) -> bool:
@@ -262,6 +273,7 @@ FORMATS: tuple[Format, ...] = (
         _is_zarr,
         "zarr.open_zarr",
         _itself,
+        folder=True,
         labels=True,
         arrays=True,
     ),
@@ -287,6 +299,7 @@ FORMATS: tuple[Format, ...] = (
         _is_image_folder,
         "image_folder.open_image_folder",
         _path_of,
+        folder=True,
         labels_from="the folder of an image is its class",
     ),
     Format(
@@ -295,6 +308,7 @@ FORMATS: tuple[Format, ...] = (
         _has_image_table,
         "image_table.open_image_table",
         _path_of,
+        folder=True,
         labels=True,
     ),
 )

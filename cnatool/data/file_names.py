@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.urls import ObjectURL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Not beside the decoder, so that splits are found without Pillow.
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -47,9 +50,19 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def holds_images(folder: str) -> bool:
-    """Whether images lie directly in a folder."""
+@contextmanager
+def scan_folder(folder: Path) -> Iterator[Iterable[Any]]:
+    """List a folder: on a disk its entries, which know what they are, in a bucket its paths."""
+    if isinstance(folder, ObjectURL):
+        yield folder.iterdir()
+        return
     with os.scandir(folder) as entries:
+        yield entries
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether images lie directly in a folder."""
+    with scan_folder(folder) as entries:
         return any(is_image(entry.name) and not is_ignored(entry.name) for entry in entries)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format
-from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored, is_image
+from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored, is_image, scan_folder
 from cnatool.data.formats.idx import find_idx_files
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
@@ -20,6 +18,7 @@ from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import TypeVar
 
     _T = TypeVar("_T")
@@ -121,7 +120,7 @@ def _duplicate_error(folder: Path, name: str, first: str, second: str) -> DataEr
 
 def _check_links(folder: Path) -> None:
     """Refuse broken links that may stand for samples, which would be silently left out."""
-    with os.scandir(folder) as entries:
+    with scan_folder(folder) as entries:
         links = sorted(entry.name for entry in entries if entry.is_symlink())
     for name in links:
         try:
@@ -138,11 +137,15 @@ def _check_links(folder: Path) -> None:
 
 def _search_below(folder: Path, format_name: str | None, depth: int) -> dict[str, Location]:
     """Search a folder's only sub-folder: data hubs put files into data/ or default/."""
-    with os.scandir(folder) as entries:
-        below = [entry for entry in entries if not is_ignored(entry.name) and entry.is_dir()]
-    if len(below) != 1 or depth == _MAX_DEPTH or holds_images(below[0].path):
+    with scan_folder(folder) as entries:
+        below = [
+            folder / entry.name
+            for entry in entries
+            if not is_ignored(entry.name) and entry.is_dir()
+        ]
+    if len(below) != 1 or depth == _MAX_DEPTH or holds_images(below[0]):
         return {}
-    return _search(Path(below[0].path), format_name, depth + 1)
+    return _search(below[0], format_name, depth + 1)
 
 
 def _find_folders(folder: Path) -> list[tuple[str, Location]]:
@@ -167,10 +170,10 @@ def _find_folders(folder: Path) -> list[tuple[str, Location]]:
 
 def _holds_samples(folder: Path) -> bool:
     """Whether a folder seems to hold samples: images, by class or not, or files of arrays."""
-    with os.scandir(folder) as entries:
+    with scan_folder(folder) as entries:
         visible = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
-        holds_images(entry.path)
+        holds_images(folder / entry.name)
         if entry.is_dir()
         else is_image(entry.name) or _format_ending(entry.name) not in (None, ".csv")
         for entry in visible
@@ -271,4 +274,4 @@ def _short_name(location: Location) -> str:
 def _is_class(folder: Path) -> bool:
     """Whether images lie directly in a folder: then "train" is a class (a railway's), no split."""
     has_table = any((folder / name).is_file() for name in LABEL_TABLES)
-    return not has_table and holds_images(str(folder))
+    return not has_table and holds_images(folder)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnatool._util.local_paths import check_local
+from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.errors import DataError
+from cnatool.store.object_path import open_bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,16 @@ def locate(text: str | Path) -> Location:
     """Split a text into an existing path and, behind ``::``, the name of an array inside it."""
     if not str(text):
         raise DataError("`data` is empty: name a file or a folder, or . for the current folder.")
-    path, array = Path(text), None
+    before, colons, inside = str(text).partition("::")
+    array = inside if colons else None
+    if isinstance(url := parse_path(before), ObjectURL):
+        return Location(open_bucket(url), array)
+    path = Path(text)
     try:
         exists = path.exists()
-        if not exists and "::" in str(text):
-            before, _, array = str(text).partition("::")
+        if exists:
+            array = None
+        elif array is not None:
             path = Path(before)
             exists = bool(before) and path.exists()
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.source import COPY_ADVICE
-from cnatool.errors import DataError
+from cnatool.errors import CnatoolError, DataError
 
 
 def describe_error(error: BaseException) -> str:
@@ -21,6 +21,14 @@ def read_error(
     advice: str = COPY_ADVICE,
     *,
     problem: str = "cannot be read",
-) -> DataError:
-    """Return the error that a file, or an array in it, cannot be read."""
+) -> CnatoolError:
+    """Return the error that a file, or an array in it, cannot be read.
+
+    Where a bucket refused, or an object changed, that is the error, whatever a reader made of it.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CnatoolError):
+            return cause
+        cause = cause.__context__
     return DataError(f"{where} {problem} ({describe_error(error)}). {advice}".rstrip())

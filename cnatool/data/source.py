@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnatool.records.store import SourceObject
+
 # NumPy's own limit is 64, the axis of samples among them.
 _MAX_AXES = 32
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
@@ -168,6 +170,10 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know, such as files that are ignored."""
 
+    @property
+    def objects(self) -> tuple[SourceObject, ...]:
+        """The objects in a bucket that samples are read from."""
+
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield blocks of ``rows`` samples in order, ``limit`` samples in all.
 
@@ -194,6 +200,11 @@ class SourceDefaults:
     @property
     def notes(self) -> tuple[str, ...]:
         """No notes."""
+        return ()
+
+    @property
+    def objects(self) -> tuple[SourceObject, ...]:
+        """No objects: samples are on a disk."""
         return ()
 
 

@@ -21,11 +21,19 @@ from cnatool.data.find_splits import (
 )
 from cnatool.data.labels import NO_LABELS
 from cnatool.data.relabel import RelabelledSource, unify_classes
+from cnatool.data.scratch_files import describe_copies
 from cnatool.data.selection import PLAIN_IMAGES
 from cnatool.data.source import SampleError
 from cnatool.data.split_names import SPLIT_NAMES, list_missing_shards
-from cnatool.data.wrappers import ReadableSamples, RowSubset, StrictSource, count_unreadable
+from cnatool.data.wrappers import (
+    BucketSource,
+    ReadableSamples,
+    RowSubset,
+    StrictSource,
+    count_unreadable,
+)
 from cnatool.errors import DataError, UsageError
+from cnatool.store.object_path import track_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from cnatool.data.location import Location
     from cnatool.data.selection import ArraySelection, ImageOptions
     from cnatool.data.source import Source
+    from cnatool.records.store import SourceObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +100,15 @@ def open_splits(
             )
         elif place.path.is_dir() and place.array is None and not place.files:
             check_shards(place.path, name, [file.name for file in place.path.iterdir()])
+        for text in describe_copies(place):
+            warn(text)
+    sources: dict[str, Source] = {}
+    objects: dict[str, tuple[SourceObject, ...]] = {}
     try:
-        sources = {
-            name: open_source(place, selection, options.format) for name, place in places.items()
-        }
+        for name, place in places.items():
+            with track_objects(place.path) as read:
+                sources[name] = open_source(place, selection, options.format)
+            objects[name] = tuple(read)
     except SampleError as error:
         if options.images.skip_unreadable:
             raise
@@ -109,6 +123,12 @@ def open_splits(
     sources = unify_classes(sources, warn)
     if options.split_column is not None:
         sources = _split_by_column(sources, options.split_column)
+        # There was one split before.
+        objects = dict.fromkeys(sources, *objects.values())
+    sources = {
+        name: BucketSource(source, objects[name]) if objects[name] else source
+        for name, source in sources.items()
+    }
     if ignore_labels or options.label_offset:
         sources = {
             name: RelabelledSource(source, options.label_offset, keep=not ignore_labels)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.source import InputSpec, Source
+    from cnatool.records.store import SourceObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class SourceWrapper:
         """As in the source."""
         return self.source.notes
 
+    @property
+    def objects(self) -> tuple[SourceObject, ...]:
+        """As in the source."""
+        return self.source.objects
+
 
 @dataclass(frozen=True, slots=True)
 class RowSubset(SourceWrapper):
@@ -109,6 +115,24 @@ class RowSubset(SourceWrapper):
             if first < end:
                 yield take_rows(block, self.indices[first:end] - start)
             start = stop
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSource(SourceWrapper):
+    """A source whose samples are in a bucket.
+
+    Attributes
+    ----------
+    source : Source
+    objects : tuple of SourceObject
+        The objects that they are read from.
+    """
+
+    objects: tuple[SourceObject, ...] = field()
+
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield the blocks of the source."""
+        return self.source.blocks(rows, limit, start)
 
 
 @dataclass(frozen=True, slots=True)

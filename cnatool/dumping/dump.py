@@ -28,7 +28,8 @@ def dump(
         An ONNX file.
     data : str or Path, optional
         Samples in one of the formats of docs/data.md, or a folder with ``train`` and ``test`` parts
-        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside.
+        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside. Samples
+        and the model may be in a bucket, such as ``s3://bucket/data/``.
     store : str or Path, optional
         Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
         with ``.zarr``, in the current folder; of a part, also its number.
@@ -51,7 +52,7 @@ def dump(
     StoreWriteError
         If the disk is full or refuses.
     """
-    path = _store_path(model, store, options)
+    path = store_path(model, store, options)
     if options.client is not None:
         from cnatool.dumping.cluster import dump_on_cluster
 
@@ -82,7 +83,7 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    path = _store_path(model, store, options)
+    path = store_path(model, store, options)
     if options.client is not None:
         from cnatool.dumping.cluster import preflight_on_cluster
 
@@ -90,7 +91,8 @@ def preflight(
     return estimate_here(model, data, path, options)
 
 
-def _store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
+def store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
+    """Return where the store of a dump goes."""
     path = parse_path(f"{Path(model).stem}.zarr" if store is None else store)
     if store is None and options.part_of is not None:
         path = part_path(path, *options.part_of)

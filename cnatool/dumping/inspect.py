@@ -75,7 +75,7 @@ def inspect_model(
     custom_ops: Sequence[str | Path] = (),
 ) -> ModelInspection:
     """List a model's tensors and layers."""
-    network = open_network(Path(path))
+    network = open_network(path)
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
     bound = network.fixed_batch(selection.inputs)

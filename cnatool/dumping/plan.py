@@ -139,7 +139,7 @@ def plan_dump(
     options.check_sources(path, model, data)
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
-    network = open_network(Path(model))
+    network = open_network(model)
     sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
@@ -310,6 +310,7 @@ def _add_splits(plan: DumpPlan) -> StoreRecord:
             available=plan.whole.sources[name].rows,
             skips=plan.skips,
             inputs_from=None if plan.shared is None else plan.shared.reference(name),
+            objects=source.objects or msgspec.UNSET,
         )
         for name, source in plan.sources.items()
     }
@@ -320,7 +321,7 @@ def _open_initial_model(path: str | Path | None, network: Network) -> Network | 
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(Path(path))
+    initial = open_network(path)
     check_initial(network, initial)
     return initial
 

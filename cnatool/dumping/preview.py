@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import list_names, printable
@@ -14,6 +13,7 @@ from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -40,7 +40,7 @@ def preview(
     split: str | None = None,
 ) -> Preview:
     """Preprocess the first samples of a split as `dump` would."""
-    network = open_network(Path(model))
+    network = open_network(model)
     sources, feed = open_inputs(network, data, options, lambda _: None)
     source = next(iter(sources.values())) if split is None else sources.get(split)
     if source is None:

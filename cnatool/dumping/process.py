@@ -75,7 +75,7 @@ def _note_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
     except KeyboardInterrupt:
         if options.observer is not None and options.resume and count_committed_rows(path):
             options.observer.note(
-                f"{path} is unchanged: {count_committed_rows(path)} rows are safe in it"
+                f"{path} is unchanged: {count_committed_rows(path):,} rows are safe in it"
             )
         raise
 

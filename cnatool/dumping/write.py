@@ -6,6 +6,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
 from cnatool.errors import StoreInUseError
@@ -89,8 +91,8 @@ def describe_unfinished(plan: DumpPlan) -> str:
 def describe_safe_rows(safe: int | None, rows: int, where: str) -> str:
     """Describe how many of all rows are safe, which is None if that cannot be read now."""
     if safe is None:
-        return f"how many of {rows} rows are safe in {where} cannot be read now"
-    return f"{safe} of {rows} rows are safe in {where}"
+        return f"how many of {count_text(rows, 'row')} are safe in {where} cannot be read now"
+    return f"{safe:,} of {count_text(rows, 'row')} are safe in {where}"
 
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:
@@ -118,6 +120,7 @@ def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> Split
         codecs=prepared.compression.codecs[name],
         most=prepared.preflight.rows_in(_COMMIT_SECONDS),
         inputs_from=None if plan.shared is None else plan.shared.reference(name),
+        objects=source.objects or msgspec.UNSET,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import MetricError
+from cnatool.metrics.sums import inner_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,7 @@ def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
             "use `depth='index'`."
         )
     centred: NDArray[np.float64] = d - d.mean()
-    centred /= centred @ centred
+    centred /= inner_product(centred, centred)
     return centred
 
 

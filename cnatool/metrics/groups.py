@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.metrics.ranks import dense_ranks, share_ranks
+from cnatool.metrics.sums import inner_product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,6 @@ def quantile_groups(
 def lie_in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
     """Whether rows of one class lie together: at most half the changes of a random order."""
     shares = np.unique(labels, return_counts=True)[1] / max(1, labels.size)
-    expected = (labels.size - 1) * (1 - float(shares @ shares))
+    expected = (labels.size - 1) * (1 - inner_product(shares, shares))
     changes = int(np.count_nonzero(labels[1:] != labels[:-1]))
     return expected >= _LEAST and changes <= expected / 2

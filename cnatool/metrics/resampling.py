@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.observer import ignore_progress
+from cnatool._util.products import multiply
 from cnatool.metrics.correlation import standardise
 from cnatool.metrics.sums import inner_product
 
@@ -163,5 +164,5 @@ def independence_test(
     for start in range(0, permutations, step):
         rows = min(step, permutations - start)
         shuffled = generator.permuted(np.broadcast_to(second, (rows, n)), axis=1)
-        extreme += int(np.count_nonzero(np.abs(shuffled @ first) >= least))
+        extreme += int(np.count_nonzero(np.abs(multiply(shuffled, first)) >= least))
     return (1 + extreme) / (1 + permutations), permutations

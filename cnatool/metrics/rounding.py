@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.products import multiply
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -55,7 +57,7 @@ class Rounding:
         with np.errstate(invalid="ignore", over="ignore"):
             errors = magnitudes * self.shares
             self._rows += len(errors)
-            self._of_beta += float(np.square(errors @ np.abs(self.coefficients)).sum())
+            self._of_beta += float(np.square(multiply(errors, np.abs(self.coefficients))).sum())
             self._of_layers += np.square(errors).sum(axis=0)
 
     def of_beta(self) -> float:

@@ -76,7 +76,7 @@ def _split_text(split: Split) -> str:
     labels = ", labelled" if record.labels else ", without labels"
     classes = f": {classes_text(record.classes)}" if record.classes else ""
     skipped = f"; {count_text(len(record.skipped), 'sample')} skipped" if record.skipped else ""
-    return f"{rows} of {printable(record.source)}{labels}{classes}{skipped}"
+    return f"{rows} from {printable(record.source)}{labels}{classes}{skipped}"
 
 
 def _recipe_text(recipe: Preprocessing) -> str:

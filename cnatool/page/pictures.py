@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SIDE = 64
 _SHEET, _COLUMNS = 400, 20
 # Bytes of all pictures on a page; a part is kept in hand, as sizes are estimated.
-_BUDGET = 6_500_000
+_BUDGET = 4_800_000
 _IN_HAND = 0.9
 _PROBED = 64  # pictures that the estimate is made from
 _ROWS_BYTES = 64 << 20  # of raw inputs that are read at a time
@@ -123,14 +123,14 @@ def _find_source(record: StoreRecord) -> _Source | str:
     """Find the first raw input that is a picture, or return why there is none."""
     reasons: list[str] = []
     for array, recipe in zip_longest(record.inputs, record.preprocessing[: len(record.inputs)]):
-        source = _read_as_picture(array, recipe)
+        source = read_as_picture(array, recipe)
         if isinstance(source, ImageEncoding):
             return _Source(len(reasons), source, array.dtype in _WHITE)
         reasons.append(source)
     return reasons[0] if reasons else "the store holds no raw inputs"
 
 
-def _read_as_picture(array: ArrayRecord, recipe: Preprocessing | None) -> ImageEncoding | str:
+def read_as_picture(array: ArrayRecord, recipe: Preprocessing | None) -> ImageEncoding | str:
     """Return how a raw input encodes pictures, or why it does not."""
     shape, named = _find_shape(array.shape, recipe)
     if array.levels is not None:

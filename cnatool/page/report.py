@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from cnatool.page.study_view import StudyView
     from cnatool.store.store import Store
     from cnatool.studying.results import NotScored
+    from cnatool.studying.study import Study
 
-MOST_SAMPLES = 10_000
-MOST_NETWORKS = 10_000
+MOST_SAMPLES = 10_000  # of each store
+MOST_NETWORKS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +136,25 @@ def report(
     shown = _view_stores(stores, options, pictures, watcher, omissions)
     if not shown and not studies:
         raise omissions.too_few("no store could be used")
-    numbers = {path: place for place, path in enumerate(shown, start=len(studies))}
     views: list[StoreView | StudyView] = [
-        view_study(study, name, numbers, min(max_samples, MOST_NETWORKS)) for name, study in studies
+        *_view_studies(studies, shown, max_samples),
+        *shown.values(),
     ]
-    views += shown.values()
     notes = tuple(dict.fromkeys(note for view in views for note in list_unshown(view, pictures)))
     for note in notes:
         watcher.note(note)
     heading = printable(title) if title is not None else _name_page(views)
-    page = render_page(heading, views, pictures.drawn, f"cnatool {__version__}")
-    try:
-        with replace_atomically(path) as partial:
-            partial.write_bytes(page)
-    except OSError as error:
-        raise _write_error(path, error) from error
+    _write(path, render_page(heading, views, pictures.drawn, f"cnatool {__version__}"))
     return Report(path, notes, tuple(omissions.stores))
+
+
+def _view_studies(
+    studies: Sequence[tuple[str, Study]], shown: Iterable[Path], most: int
+) -> list[StudyView]:
+    """Collect what the page shows of each study; the stores that are shown come after them."""
+    numbers = {path: place for place, path in enumerate(shown, start=len(studies))}
+    most = min(most, MOST_NETWORKS // max(1, len(studies)))
+    return [view_study(study, name, numbers, most) for name, study in studies]
 
 
 def _view_stores(
@@ -211,6 +215,14 @@ def _check_apart(path: Path, stores: Sequence[Store]) -> None:
     for store in stores:
         if real_path(path).is_relative_to(real_path(store.path)):
             raise UsageError(f"`path` {path} is in {store.path}, which is only read: name another.")
+
+
+def _write(path: Path, page: bytes) -> None:
+    try:
+        with replace_atomically(path) as partial:
+            partial.write_bytes(page)
+    except OSError as error:
+        raise _write_error(path, error) from error
 
 
 def _write_error(path: Path, error: OSError) -> StoreWriteError:

@@ -62,7 +62,7 @@ def _list_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
 
 def _title(part: Any) -> object:
     """Return the field that identifies a record among others of its kind."""
-    fields = (getattr(part, name, None) for name in ("name", "input", "number"))
+    fields = (getattr(part, name, None) for name in ("name", "input", "number", "url"))
     return next((field for field in fields if field is not None), part)
 
 

@@ -183,6 +183,24 @@ class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class SourceObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An object in a bucket that samples are read from.
+
+    Attributes
+    ----------
+    url : str
+        Its URL, without any credential.
+    bytes : int
+        Its size.
+    etag : str
+        The entity tag of its version; empty if the server has none.
+    """
+
+    url: str
+    bytes: int
+    etag: str
+
+
 class ChunkChecksums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Checksums of the committed rows of one array, which reveal rows of another array.
 
@@ -239,6 +257,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksums : dict of str to ChunkChecksums, or None
         Checksums of each array of the split by its key, such as ``activations/3``; null, or without
         an array, if they were not computed.
+    objects : tuple of SourceObject
+        The objects that the samples are read from; absent if these are not in a bucket.
     """
 
     rows: int
@@ -253,6 +273,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skipped: tuple[SkippedSample, ...] = ()
     inputs_from: InputsReference | None = None
     checksums: dict[str, ChunkChecksums] | None = None
+    # Absent, not null, so that other stores are those of earlier versions.
+    objects: tuple[SourceObject, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def taken(self) -> int:

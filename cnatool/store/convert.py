@@ -134,6 +134,7 @@ def _copy(
                 classes=split.record.classes,
                 id_bytes=_id_bytes(split),
                 inputs_from=reference,
+                objects=split.record.objects,
             )
         for name, split in source.splits.items():
             parts[name].copy(split, _rows_progress(split, source, observer))

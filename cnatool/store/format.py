@@ -206,9 +206,6 @@ class Format(ReadableFormat, Protocol):
         Raises StoreWriteError, which names what does.
         """
 
-    def move(self, path: Path, target: Path) -> None:
-        """Rename a store, as its last commit left it."""
-
     def remove(self, path: Path) -> None:
         """Delete a store or part of one, as far as the operating system allows."""
 
@@ -217,3 +214,10 @@ class Format(ReadableFormat, Protocol):
 
     def foreign(self, path: Path) -> Path | None:
         """Return a file of another program in the way beside a store; None if there is none."""
+
+
+class LocalFormat(Format, Protocol):
+    """A format whose stores are files, which can be renamed."""
+
+    def move(self, path: Path, target: Path) -> None:
+        """Rename a store, as its last commit left it."""

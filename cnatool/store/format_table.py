@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cnatool.store.format import Format, ReadableFormat
+    from cnatool.store.format import Format, LocalFormat, ReadableFormat
 
 # Each format is imported on first use: both libraries are slow to load.
 
 
-def _zarr() -> Format:
+def _zarr() -> LocalFormat:
     from cnatool.store.zarr.tree import ZarrTree
 
     return ZarrTree
@@ -39,20 +39,25 @@ def _zarr_in_bucket() -> Format:
     return ObjectTree
 
 
-def _hdf5() -> Format:
+def _hdf5() -> LocalFormat:
     from cnatool.store.hdf5.tree import HDF5Tree
 
     return HDF5Tree
 
 
 # By the ending of a store's name.
-_FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf5": _hdf5}
+_FORMATS: dict[str, Callable[[], LocalFormat]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf5": _hdf5}
 
 
 def format_by_name(path: Path) -> Format:
     """Return the format of a new store by its name."""
     if isinstance(path, ObjectURL):
         return _format_of_url(path, advice="Name a store in .zarr there, or a local path")
+    return local_format_by_name(path)
+
+
+def local_format_by_name(path: Path) -> LocalFormat:
+    """Return the format of a new store on a local disk by its name."""
     if path.name.endswith(".zarr.zip"):
         raise NotAStoreError(
             f"{path}: a zipped store is read-only. Write {path.with_suffix('')} and zip that."

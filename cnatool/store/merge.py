@@ -287,6 +287,7 @@ def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> 
                 fingerprint=None,
                 checksums=None,
                 inputs_from=_move_reference(parts, name, path),
+                objects=split.objects,
             )
             for name, split in record.splits.items()
         },
@@ -340,6 +341,7 @@ def _copy_parts(
                 id_bytes=id_bytes[name],
                 codecs=codecs[name],
                 inputs_from=_move_reference(parts, name, path),
+                objects=split.objects,
             )
             for name, split in record.splits.items()
         }

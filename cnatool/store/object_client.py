@@ -28,7 +28,7 @@ def connect(scheme: str, bucket: str) -> Any:
         from obstore.store import AzureStore, GCSStore, S3Store
     except ImportError:
         raise UsageError(
-            f"{where}: stores in a bucket need the package obstore. Install it with "
+            f"{where}: objects in a bucket need the package obstore. Install it with "
             "`pip install 'cnatool[cloud]'`."
         ) from None
     cloud = CLOUDS[scheme]

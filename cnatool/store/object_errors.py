@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cnatool.errors import NotAStoreError, StoreAccessError
+from cnatool.errors import DataError, NotAStoreError, StoreAccessError
 from cnatool.store.clouds import CLOUDS
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ def _translate(error: BaseException, url: ObjectURL) -> Exception:
         return make_missing_bucket_error(url)
     if isinstance(error, FileNotFoundError):
         return MissingObjectError()
+    if isinstance(error, exceptions.InvalidPathError):
+        return DataError(
+            f"{url} has an object with an empty part, '.' or '..' in its key. Rename it, or name "
+            "a folder without it."
+        )
     if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
         return ConflictError()
     if status == "416":
@@ -133,7 +138,8 @@ def _translate_refusal(
     if denied or code in _REFUSED:
         return StoreAccessError(
             f"{where} refuses the credential{f' ({code})' if code else ''}. Check that it is right "
-            f"and allows to read, write, list and delete below this {cloud.bucket}."
+            f"and allows to read and list this {cloud.bucket} and, for a store that is written, "
+            "also to write and delete."
         )
     return None
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from cnatool.store.object_client import connect
 from cnatool.store.object_errors import (
+    ConflictError,
     MissingObjectError,
     RangeError,
     ThrottledError,
@@ -20,6 +21,8 @@ from cnatool.store.object_errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from obstore import GetOptions
 
     from cnatool._util.files import Buffer
     from cnatool._util.urls import ObjectURL
@@ -32,6 +35,13 @@ _DELETED = 1000
 _PAUSES = (1, 2, 4, 8, 16)
 # Ranges closer than this are read together: a request costs as much as so many bytes.
 _COALESCED = 1 << 20
+
+
+class ObjectInfo(NamedTuple):
+    """What a server says of an object."""
+
+    size: int
+    version: Version
 
 
 class Objects:
@@ -55,12 +65,16 @@ class Objects:
             got = obstore.get(self._store, self._key(name))
             return bytes(got.bytes()), _version(got.meta)
 
-    def version(self, name: str) -> Version:
-        """Return the version of an object; raise MissingObjectError if it does not exist."""
+    def info(self, name: str) -> ObjectInfo:
+        """Return size and version of an object; raise MissingObjectError if it does not exist."""
         import obstore
 
         with translate_errors(self.url):
-            return _version(obstore.head(self._store, self._key(name)))
+            return _info(obstore.head(self._store, self._key(name)))
+
+    def version(self, name: str) -> Version:
+        """Return the version of an object; raise MissingObjectError if it does not exist."""
+        return self.info(name).version
 
     def get_head(self, name: str, size: int) -> bytes:
         """Read the first bytes of an object, fewer if it is shorter."""
@@ -69,6 +83,29 @@ class Objects:
         with suppress(RangeError), translate_errors(self.url):
             return bytes(obstore.get_range(self._store, self._key(name), start=0, length=size))
         return b""
+
+    def get_range(self, name: str, start: int, stop: int, version: Version) -> memoryview:
+        """Read a range of a version of an object, less of it where the object ends early.
+
+        Raises ConflictError if the object has another version by now, and MissingObjectError if it
+        does not exist.
+        """
+        import obstore
+
+        options: GetOptions = {"range": (start, stop)}
+        tag = entity_tag(version)
+        if tag:
+            options["if_match"] = f'"{tag}"'
+        try:
+            with translate_errors(self.url):
+                got = obstore.get(self._store, self._key(name), options=options)
+                content = memoryview(got.bytes())
+        except RangeError:
+            return memoryview(b"")
+        # A server may ignore the condition.
+        if entity_tag(_version(got.meta)) != tag:
+            raise ConflictError
+        return content
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read ranges of an object, by their starts and ends; adjacent ones in one request.
@@ -141,6 +178,10 @@ class Objects:
 
     def walk(self) -> Iterator[str]:
         """List the names of all objects below the URL."""
+        return (name for name, _ in self.walk_infos())
+
+    def walk_infos(self) -> Iterator[tuple[str, ObjectInfo]]:
+        """List the names of all objects below the URL, with their sizes and versions."""
         import obstore
 
         start = len(self._prefix) + 1 if self._prefix else 0
@@ -151,7 +192,7 @@ class Objects:
                 page = next(pages, None)
             if page is None:
                 return
-            yield from (each["path"][start:] for each in page)
+            yield from ((each["path"][start:], _info(each)) for each in page)
 
     def delete(self, name: str) -> None:
         """Delete an object, if it exists."""
@@ -169,6 +210,15 @@ class Objects:
 
         with suppress(MissingObjectError), translate_errors(self.url):
             obstore.delete(self._store, keys)
+
+
+def entity_tag(version: Version) -> str:
+    """Return the entity tag of a version, without the marks that only some listings have."""
+    return version.get("e_tag", "").strip('"')
+
+
+def _info(meta: Any) -> ObjectInfo:
+    return ObjectInfo(int(meta["size"]), _version(meta))
 
 
 def _version(meta: Any) -> Version:

@@ -25,7 +25,12 @@ from cnatool._util.links import check_no_links, is_link
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
 from cnatool.records.layout import split_arrays
-from cnatool.store.format_table import find_store_around, format_by_name, hidden_path
+from cnatool.store.format_table import (
+    find_store_around,
+    format_by_name,
+    hidden_path,
+    local_format_by_name,
+)
 from cnatool.store.reader import open_silently
 from cnatool.store.write_errors import name_deletion, report_write_errors
 
@@ -274,7 +279,7 @@ class ReplacedStore:
                     raise StoreWriteError(
                         f"{hidden_path(path)} is in the way. Rename or remove it."
                     )
-                format_by_name(path).move(path, hidden_path(path))
+                local_format_by_name(path).move(path, hidden_path(path))
                 sync(path.parent)
 
     def restore(self) -> Path | None:

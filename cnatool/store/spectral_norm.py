@@ -28,9 +28,9 @@ _DIRECT = 64
 _GRAM = 1024
 # Vectors that are multiplied at once; one alone could miss the larger of two close eigenvalues.
 _BLOCK = 4
-# Most vectors of a Krylov space, and how many it is continued with. Eigenvectors of a few more
-# would start threads.
-_MOST, _KEPT = 24, 12
+# Most vectors of a Krylov space; the best half of them continues it. LAPACK starts threads for a
+# few more than the first, and the last digits depend on their number for many more than the second.
+_MOST_ROUGH, _MOST = 24, 96
 # Passes in float32 between two checks of convergence, and most of them.
 _PASSES = 3
 _ROUGH_PASSES = 100
@@ -80,7 +80,7 @@ def _approximate(product: _Product) -> NDArray[np.float32]:
             power /= max(float(power.max()), float(np.finfo(np.float32).tiny))
         times = partial(multiply, power)
     start = np.random.default_rng(0).standard_normal((size, _BLOCK), np.float32)
-    _, vectors = _iterate(times, start, every=_PASSES, most=_ROUGH_PASSES)
+    _, vectors = _iterate(times, start, room=_MOST_ROUGH, every=_PASSES, most=_ROUGH_PASSES)
     return vectors
 
 
@@ -120,7 +120,7 @@ class _Product:
         """Multiply the product by vectors, (size, k), in one pass over the matrix."""
         total = np.zeros_like(vectors)
         for part in self._parts(max(1, PIECE // vectors.size)):
-            total += part.T @ (part @ vectors)
+            total += multiply(part.T, multiply(part, vectors))
         return total
 
 
@@ -128,14 +128,15 @@ def _iterate(
     times: Callable[[NDArray[Any]], NDArray[Any]],
     start: NDArray[Any],
     *,
+    room: int = _MOST,
     every: int = 1,
     most: int | None = None,
 ) -> tuple[float, NDArray[Any]]:
     """Compute the largest eigenvalue of WᵀW and the last eigenvectors, in a block Krylov space.
 
     By the Rayleigh–Ritz method: the value never exceeds the true one and only grows. Convergence is
-    checked every so many passes. Where at most ``most`` are made, the best part of a space that has
-    become large continues it; otherwise it grows until it contains the largest.
+    checked every so many passes, of which at most ``most`` are made. The best half of a space of
+    ``room`` vectors continues it.
     """
     rounding = 16 * float(np.finfo(start.dtype).eps)
     current = np.linalg.qr(start)[0]
@@ -148,16 +149,18 @@ def _iterate(
         last = current.shape[1] == 0 or step == most
         if not last and step % every:
             continue
-        projected = basis.T @ images
+        projected = multiply(basis.T, images)
         values, vectors = np.linalg.eigh((projected + projected.T) / 2)
-        value, vector = float(values[-1]), vectors[:, -1]
-        residual = float(np.linalg.norm(images @ vector - value * (basis @ vector)))
+        value, vector = float(values[-1]), vectors[:, -1:]
+        residuals = multiply(images, vector) - value * multiply(basis, vector)
+        residual = float(np.linalg.norm(residuals, axis=0)[0])
         bound = _bound_error(residual, values)
         if last or bound <= SPECTRAL_TOLERANCE * value or residual <= rounding * value:
             break
-        if most is not None and basis.shape[1] >= _MOST:
-            basis, images = basis @ vectors[:, -_KEPT:], images @ vectors[:, -_KEPT:]
-    return value, basis @ vectors[:, -_BLOCK:]
+        if basis.shape[1] >= room:
+            kept = vectors[:, -(room // 2) :]
+            basis, images = multiply(basis, kept), multiply(images, kept)
+    return value, multiply(basis, vectors[:, -_BLOCK:])
 
 
 def _bound_error(residual: float, values: NDArray[np.float64]) -> float:
@@ -177,7 +180,7 @@ def _orthogonal_part(basis: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
     lengths = np.linalg.norm(rest, axis=0)
     # Once, and again for the rounding error.
     for _ in range(2):
-        rest = rest - basis @ (basis.T @ rest)
+        rest = rest - multiply(basis, multiply(basis.T, rest))
     # What is left of a vector, and of several of them, is dropped if it is rounding error alone.
     left = np.linalg.norm(rest, axis=0)
     kept = left > 1e3 * eps * lengths.max(initial=0.0)

@@ -70,7 +70,7 @@ def _advice(number: int | None, committed: int) -> str:
     if committed:
         first = room if number in FULL else "once it can be written"
         joint = " and" if number in FULL else ","
-        return f"{committed} rows are safe: {first}{joint} continue with `resume=True`."
+        return f"{committed:,} rows are safe: {first}{joint} continue with `resume=True`."
     if number in FULL:
         return f"{room[0].upper()}{room[1:]} or name another path, and try again."
     return "Name another path."

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.layout import StoreRows
     from cnatool.records.references import InputsReference
+    from cnatool.records.store import SourceObject
     from cnatool.records.weights import WeightsRecord
     from cnatool.store.store import Split, Store
 
@@ -108,6 +109,7 @@ class StoreWriter:
         most: int | None = None,
         whole: int | None = None,
         inputs_from: InputsReference | None = None,
+        objects: tuple[SourceObject, ...] | msgspec.UnsetType = msgspec.UNSET,
     ) -> SplitWriter:
         """Create the arrays of a split.
 
@@ -116,7 +118,8 @@ class StoreWriter:
         is the UTF-8 length of the longest id. ``codecs`` has the compression of arrays by their
         keys, where it is not that of the store. ``most`` is the most rows between two commits, and
         ``whole`` the number of rows for which chunks are chosen, if these are a part of them. With
-        ``inputs_from``, raw inputs are not written.
+        ``inputs_from``, raw inputs are not written. ``objects`` are those that samples are read
+        from.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -128,6 +131,7 @@ class StoreWriter:
             available=available,
             skips=skips,
             inputs_from=inputs_from,
+            objects=objects,
         )
         layout = split_arrays(self.record, labels=labels, inputs=inputs_from is None)
         sizes = [array.row_bytes for array in layout]

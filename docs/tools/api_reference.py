@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -140,11 +141,12 @@ def _read_parameters(node: ast.FunctionDef) -> list[str]:
 
 
 def _format_call(name: str, parameters: list[str]) -> str:
-    """Write a call, with a line for each parameter where one line is too short."""
+    """Write a call, on several lines where one is too short."""
     line = f"{name}({', '.join(parameters)})"
     if len(line) <= _WIDTH:
         return line
-    return f"{name}(\n" + "".join(f"    {word},\n" for word in parameters) + ")"
+    lines = textwrap.wrap(", ".join(parameters), _WIDTH - 4, break_on_hyphens=False)
+    return f"{name}(\n" + "".join(f"    {line}\n" for line in lines) + ")"
 
 
 def _format_docstring(docstring: str) -> Iterator[str]:

@@ -35,11 +35,11 @@ _SKIPPED = {"CnatoolError"}
 def describe_errors() -> str:
     """Describe each class of errors, with the forms of its messages."""
     messages = _find_messages()
-    parts = [_TITLE, "| error | exit code | |\n|---|---|---|\n"]
+    parts = [_TITLE]
     classes = [each for each in vars(errors).values() if _is_error(each)]
     for each in classes:
-        code, name = each.exit_code, each.__name__
-        parts.append(f"| [`{name}`](#{name.lower()}) | {code} | {inspect.getdoc(each)} |\n")
+        name, code = each.__name__, each.exit_code
+        parts.append(f"- [`{name}`](#{name.lower()}), exit code {code}: {inspect.getdoc(each)}\n")
     for each in classes:
         bases = ", ".join(f"`{base.__name__}`" for base in each.__bases__)
         forms = sorted(messages[each.__name__], key=str.lower)

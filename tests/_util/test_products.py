@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from cnatool._util import products
 from cnatool._util.products import add_gram, multiply
@@ -42,3 +43,38 @@ def test_gram_matrices_are_added(rows: int, columns: int, order: str) -> None:
     total = np.ones((columns, columns))
     add_gram(total, part)
     np.testing.assert_allclose(np.tril(total), np.tril(1 + part.T @ part), rtol=1e-11, atol=1e-11)
+
+
+def test_vectors_as_in_numpy() -> None:
+    rng = np.random.default_rng(0)
+    row, matrix, column = rng.normal(size=5), rng.normal(size=(3, 5, 7)), rng.normal(size=7)
+    for left, right in ((row, matrix), (matrix, column), (row, row)):
+        found = multiply(left, right)
+        assert np.shape(found) == np.shape(left @ right)
+        np.testing.assert_allclose(found, left @ right, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((700, 700), (700, 700)),
+        ((24, 20_000), (20_000, 24)),
+        ((30_000, 24), (24, 4)),
+        ((900, 900), (900,)),
+        ((900,), (900, 900)),
+        ((100_000,), (100_000,)),
+        ((4, 60_000), (60_000,)),
+    ],
+)
+def test_a_product_does_not_depend_on_the_number_of_threads(
+    left: tuple[int, ...], right: tuple[int, ...], dtype: type[np.floating]
+) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=left).astype(dtype), rng.normal(size=right).astype(dtype)
+    for first, second in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b))):
+        found = set()
+        for threads in (1, 2, 4, 8):
+            with threadpool_limits(threads, user_api="blas"):
+                found.add(multiply(first, second).tobytes())
+        assert len(found) == 1

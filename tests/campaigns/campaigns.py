@@ -7,6 +7,7 @@ from campaigns.data import broken_data
 from campaigns.disks import failing_disks
 from campaigns.flips import flips
 from campaigns.kills import killed_commands
+from campaigns.merging import merged_parts
 from campaigns.models import broken_models
 from campaigns.readers import read_while_written
 from campaigns.settings import odd_settings
@@ -28,6 +29,11 @@ CAMPAIGNS: dict[str, Campaign] = {
         "readers beside a writer: whole commits, in order, and no report of damage",
         read_while_written,
         4,
+    ),
+    "merges": Campaign(
+        "parts, killed and resumed, merged in any order: the store of one process, or a refusal",
+        merged_parts,
+        2,
     ),
     "threads": Campaign(
         "first uses in several threads of a fresh process: no crash, and the results of one thread",

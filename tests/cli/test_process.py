@@ -292,7 +292,11 @@ def test_urls_are_refused(given: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_local(given)
     assert said in str(caught.value)
-    for words in (["score", given], ["dump", "m.onnx", f"--split=a={given}"], ["x", f"t={given}"]):
+    for words in (
+        ["score", given],
+        ["dump", "m.onnx", f"--preprocess={given}"],
+        ["x", f"t={given}"],
+    ):
         if "://" in given:
             with pytest.raises(UsageError, match="is a URL"):
                 refuse_urls(words)
@@ -314,7 +318,8 @@ def test_what_would_be_written_is_not_to_be_downloaded(words: list[str]) -> None
 def test_a_folder_in_a_bucket_may_contain_stores() -> None:
     for command in ("score", "study", "plot"):
         refuse_urls([command, "s3://lab/runs/"])
-    for words in (["dump", "net.onnx", "s3://lab/runs/"], ["study", "-o", "s3://lab/runs/"]):
+        refuse_urls([command, "s3://lab.of.vision"])
+    for words in (["convert", "s3://lab/runs/", "a.h5"], ["study", "-o", "s3://lab/runs/"]):
         with pytest.raises(UsageError, match="s3://lab/runs/ is a URL"):
             refuse_urls(words)
 
@@ -329,11 +334,8 @@ def test_what_is_no_url() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["dump", "net.onnx", "s3://b/d"],
-        ["dump", "s3://b/m.onnx", "d"],
+        ["dump", "net.onnx", "data", "--preprocess", "s3://b/recipe.json"],
         ["dump", "net.onnx", "data.npz", "-o", "s3://b/out"],
-        ["dump", "net.onnx", "--split", "train=s3://b/d.npz"],
-        ["inspect", "s3://b/m.onnx"],
         ["study", "s3://b/stores.csv"],
         ["plot", "s3://b/s.zarr", "--figure", "alpha-beta", "-o", "s3://b/x.png"],
     ],

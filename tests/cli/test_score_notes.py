@@ -118,7 +118,7 @@ def test_progress_is_shown_of_what_takes_long(
         observer.progress("interval of CNA, train", 20, 1000)
         observer.progress("interval of CNA, train", 1000, 1000)
     assert capsys.readouterr().err == (
-        "interval of CNA, train: 20 of 1000\ninterval of CNA, train: 1000 of 1000\n"
+        "interval of CNA, train: 20 of 1,000\ninterval of CNA, train: 1,000 of 1,000\n"
     )
 
 

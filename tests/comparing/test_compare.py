@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from support.command import run
 from support.parts import Parts
 
 import cnatool
+from cnatool.comparing import compare as comparison
 from cnatool.errors import MetricError, UsageError
 from cnatool.schemas import schema_text
+from cnatool.store.stored_array import StoredArray
 
 ROWS = {"train": 60, "test": 40}
 NAMES = ("fc1", "fc2", "fc3", "logits")
@@ -67,6 +70,28 @@ def test_a_store_is_itself(tmp_path: Path) -> None:
         assert [tensor.name for tensor in split.tensors] == list(NAMES)
     assert all(score.relative == 0 for score in found.scores)
     assert {score.name for score in found.scores} >= {"cna_area", "splits.train.cna", "margin"}
+
+
+def test_equal_stores_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = written(tmp_path / "a.zarr", values())
+    two = written(tmp_path / "b.zarr", values())
+    read: Counter[str] = Counter()
+    real = StoredArray._read
+
+    def counted(self: StoredArray, start: int, stop: int) -> Any:
+        read[self._array.key] += stop - start
+        return real(self, start, stop)
+
+    def without_scores(*_: object) -> tuple[list[Any], str]:
+        return [], "left out"
+
+    monkeypatch.setattr(StoredArray, "_read", counted)
+    # Scores read what they need themselves.
+    monkeypatch.setattr(comparison, "compare_scores", without_scores)
+    assert cnatool.compare(one, two).same
+    for split, rows in ROWS.items():
+        for number in range(3):
+            assert read[f"splits/{split}/activations/{number}"] == 2 * rows
 
 
 def test_differences_are_those_that_were_put_in(tmp_path: Path) -> None:

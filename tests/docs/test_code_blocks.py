@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 from support.buckets import Bucket, Server, use_bucket
+from support.code_blocks import Block, Command, read_blocks, read_commands
 from support.command import run
 from support.page_files import make_demo_files
-from support.pages import Block, Command, read_blocks, read_commands
 
 from cnatool.store import object_client
 
@@ -145,6 +145,14 @@ def is_same_word(shown: str, printed: str) -> bool:
     return abs(one - other) <= max(_ABSOLUTE, _RELATIVE * abs(one))
 
 
+def check_syntax(block: Block) -> None:
+    """Check what does not run here as far as that goes."""
+    if block.language == "bash":
+        subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+    elif block.language == "python":
+        compile(block.text, str(block), "exec")
+
+
 def skip_reason(block: Block) -> str | None:
     """Return why a block does not run here; None if it does."""
     if "not run" in block.directives:
@@ -190,6 +198,7 @@ def test_block_does_what_its_page_says(
 ) -> None:
     assert block.language in LANGUAGES, "name the language of the block, or `text`"
     if (reason := skip_reason(block)) is not None:
+        check_syntax(block)
         pytest.skip(reason)
     if f"s3://{BUCKET}/" in block.text:
         request.getfixturevalue("documented_bucket")

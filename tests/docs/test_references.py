@@ -51,7 +51,8 @@ def test_every_error_and_its_exit_code_is_described() -> None:
     classes = [each for each in vars(errors).values() if isinstance(each, type)]
     for each in classes:
         if each is not errors.CnatoolError and issubclass(each, errors.CnatoolError):
-            assert f"| [`{each.__name__}`](#{each.__name__.lower()}) | {each.exit_code} |" in text
+            entry = f"[`{each.__name__}`](#{each.__name__.lower()}), exit code {each.exit_code}: "
+            assert entry in text
     # Messages as the code composes them: of a constant, of parts, and of a choice between two.
     for form in ("the weights are all 0", "*path* is named twice.", "no such file or folder."):
         assert form in text

@@ -18,6 +18,7 @@ from support.networks import mlp, saved
 import cnatool
 from cnatool._util.cluster_client import connect
 from cnatool.dumping.parts_folder import PartSettings, PartsFolder, TakenAwayError
+from cnatool.dumping.write import describe_safe_rows
 from cnatool.errors import DataError, NotAStoreError, UsageError
 
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
@@ -198,9 +199,15 @@ def test_parts_are_resumed_and_replaced(
     folder.begin()
     with pytest.raises(NotAStoreError, match="unfinished net.zarr"):
         dumped(made, store, client=client)
+    with pytest.raises(NotAStoreError, match=r"parts of its dump are in .*/net\.parts"):
+        cnatool.open(store)
     with pytest.raises(UsageError, match="`parts=5`"):
         dumped(made, store, client=client, parts=2, resume=True)
-    dumped(made, store, client=client, resume=True)
+    # A dry run deletes nothing.
+    cnatool.preflight(made / "net.onnx", made / "data", store, client=client, overwrite=True)
+    resumed = clusters.Killer([], [])
+    dumped(made, store, client=client, resume=True, observer=resumed)
+    assert any("continues the 5 parts in net.parts" in text for text in resumed.notes)
     assert len(files(tmp_path / "net.parts")) == 5
     observer = clusters.Killer([], [])
     dumped(made, store, client=client, resume=True, observer=observer)
@@ -269,3 +276,12 @@ def test_scheduler_that_does_not_answer_is_named(
     assert "--dask tcp://127.0.0.1:9" in result.stderr
     assert "no such scheduler file" in run(*words, "none.json", code=2).stderr
     assert "local:N needs a number of workers from 1 to" in run(*words, "local:0", code=2).stderr
+
+
+def test_rows_that_cannot_be_counted_are_not_said_to_be_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PartsFolder(tmp_path / "net.parts", tmp_path / "net.zarr", PartSettings(3, 1))
+    assert describe_safe_rows(folder.count_safe(), 9, "it") == "0 of 9 rows are safe in it"
+    monkeypatch.setattr("cnatool.dumping.parts_folder.count_committed_rows", lambda _: None)
+    assert "cannot be read now" in describe_safe_rows(folder.count_safe(), 9, "it")

@@ -228,7 +228,7 @@ def test_what_breaks_midway_keeps_what_was_committed(
     assert not split.record.complete
     assert len(split) == 16_384
     np.testing.assert_array_equal(split.inputs()[:], pixels[:16_384])
-    assert "16384 of 20000 rows are safe" in notes.texts[-1]
+    assert "16,384 of 20,000 rows are safe" in notes.texts[-1]
     assert cnatool.score(tmp_path / "s.zarr").splits["all"].complete is False
 
 

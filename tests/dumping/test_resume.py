@@ -458,8 +458,8 @@ def test_an_interrupted_dump_says_how_to_go_on(name: str, here: Here) -> None:
     path = here.folder / name
     rows = len(cnatool.open(path).splits["train"])
     expected = (
-        f"{path} is not finished: {rows} of {TRAIN + TEST} rows are safe in it. The same command "
-        "with `resume=True` continues from there"
+        f"{path} is not finished: {rows:,} of {TRAIN + TEST:,} rows are safe in it. The same "
+        "command with `resume=True` continues from there"
     )
     assert notes.texts[-1] == expected
     # While it compares what is there, too.

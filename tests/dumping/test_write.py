@@ -119,10 +119,12 @@ def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here
             word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
             assert errors.endswith(f"cnatool: {word}.\n")
             safe = here.safe(store)
-            said += f"{safe} of 4700 rows are safe in it. The same command with --resume" in errors
+            said += (
+                f"{safe:,} of 4,700 rows are safe in it. The same command with --resume" in errors
+            )
             told = (
-                f"{safe} of 4700 rows are safe in it" in errors
-                or f"{store} is unchanged: {safe} rows are safe in it" in errors
+                f"{safe:,} of 4,700 rows are safe in it" in errors
+                or f"{store} is unchanged: {safe:,} rows are safe in it" in errors
             )
             # Of a finished one there is nothing to tell.
             assert told == (here.folder / store).exists() or here.complete(store), errors
@@ -157,9 +159,9 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
     safe = here.safe(store)
     assert process.returncode == 3
     assert 0 < safe < 4700
-    assert f"{store} is not finished: {safe} of 4700 rows are safe in it. The same" in errors
+    assert f"{store} is not finished: {safe:,} of 4,700 rows are safe in it. The same" in errors
     assert (
-        f"cnatool: {store} cannot be written: File too large. {safe} rows are safe: allow larger"
+        f"cnatool: {store} cannot be written: File too large. {safe:,} rows are safe: allow larger"
         in errors
     )
     assert "Traceback" not in errors

@@ -21,7 +21,7 @@ from support.stores import write_store
 
 import cnatool
 from cnatool._util.urls import parse_path
-from cnatool.errors import NotAStoreError, StoreAccessError, UsageError
+from cnatool.errors import NotAStoreError, StoreAccessError, StoreInUseError, UsageError
 from cnatool.store import object_lock
 from cnatool.store.lock import lock_store
 from cnatool.store.object_store import Objects
@@ -226,7 +226,7 @@ def test_a_credential_that_is_refused_in_the_middle_leaves_committed_rows(
     safe = committed(bucket, "k.zarr")
     assert safe
     assert "it has expired" in message
-    assert f"{safe} rows are safe: once it can be written, continue with --resume" in message
+    assert f"{safe:,} rows are safe: once it can be written, continue with --resume" in message
     dump(here, bucket / "k.zarr", resume=True)
     same(bucket, "k.zarr", here)
 
@@ -281,3 +281,21 @@ def test_an_unfinished_dump_is_no_copy(bucket: Bucket, here: Path) -> None:
     with pytest.raises(NotAStoreError, match="exists already, and nothing is overwritten"):
         cnatool.convert(here / "local.zarr", url)
     assert [key for key in before if "lock" not in key] == bucket.list()
+
+
+def test_writer_that_was_taken_over_does_not_advise_to_resume(bucket: Bucket, here: Path) -> None:
+    notes: list[str] = []
+
+    class Other:
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+        def progress(self, split: str, done: int, rows: int) -> None:
+            # As another process leaves the root when it commits.
+            if "s.zarr/zarr.json" in bucket.list("s.zarr/zarr.json"):
+                bucket.put("s.zarr/zarr.json", bucket.get("s.zarr/zarr.json") + b" ")
+
+    with pytest.raises(StoreInUseError, match="was taken over by another process"):
+        dump(here, bucket / "s.zarr", observer=Other())
+    assert not any("not finished" in text for text in notes)
+    assert not any("nothing was finished" in text for text in notes)

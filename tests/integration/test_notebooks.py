@@ -13,8 +13,6 @@ import cnatool
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
-pytest.importorskip("xarray", reason="xarray is not installed")
-
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,12 +24,16 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_they_are_kept_without_outputs(path: Path) -> None:
     """Whoever runs them makes their own; a change of a line is then a line."""
-    for cell in read_cells(path):
+    cells = read_cells(path)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    for cell in cells:
         assert cell.get("outputs", []) == []
         assert cell.get("execution_count") is None
 
 
 def test_the_tour() -> None:
+    pytest.importorskip("xarray", reason="xarray is not installed")
+    pytest.importorskip("vl_convert", reason="vl-convert is not installed")
     tour = run_notebook(EXAMPLES / "tour.ipynb")
     kinds = {type(value).__name__ for value in tour.shown}
     assert {"Store", "Split", "Image", "ScoreResult", "LayerScores"} <= kinds
@@ -45,9 +47,11 @@ def test_the_tour() -> None:
     assert tour.names["means"].sel(label=3).values == pytest.approx(expected, rel=1e-4)
 
 
+# Of PyTorch's exporter.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_from_training_to_cna() -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
-    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    for module in ("torch", "onnxscript", "vl_convert"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
     notebook = run_notebook(EXAMPLES / "mnist.ipynb")
     steps = notebook.names["trajectory"].steps
     assert steps["step"].to_list() == [0, 80, 400, 2000]

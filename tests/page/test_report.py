@@ -3,85 +3,33 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from support.dumps import commit_often, make_data
+from support.pages import HOSTILE, QUICK, Blocks, record, unpack
+from support.parts import Parts
 
 import cnatool
+from cnatool.page.packed import quantise
+from cnatool.page.pictures import read_as_picture
+from cnatool.page.samples import most_samples
 from cnatool.plotting.style import COLOURS
+from cnatool.records.run import Preprocessing
+from cnatool.records.store import ArrayRecord
 
 ROWS = 120
-CLASSES = 4
-HOSTILE = "</script><img src=x onerror=alert(1)><!--"
-
-
-def record(
-    path: Path, *, rows: dict[str, int] | None = None, labels: bool = True, **options: Any
-) -> cnatool.Store:
-    """Record a network of three layers and an output over pictures of noise."""
-    rng = np.random.default_rng(0)
-    path.parent.mkdir(exist_ok=True)
-    names = options.pop("tensors", ["one", "two", "three", "out"])
-    layers = [cnatool.Layer(name, operator="Gemm", output=name == names[-1]) for name in names]
-    with cnatool.create_store(
-        path, tensors=names, outputs=names[-1:], layers=layers, **options
-    ) as recording:
-        for split, count in (rows or {"train": ROWS, "test": ROWS}).items():
-            x = (rng.random((count, 6, 5)) ** rng.random((count, 1, 1)) * 255).astype(np.uint8)
-            values = {
-                name: rng.normal(depth, 1, (count, 8)).astype(np.float32)
-                for depth, name in enumerate(names[:-1])
-            }
-            scores = rng.normal(size=(count, CLASSES)).astype(np.float32)
-            recording.append(
-                split,
-                inputs=x,
-                labels=rng.integers(0, CLASSES, count) if labels else None,
-                outputs=scores,
-                activations=values | {names[-1]: scores},
-            )
-    return cnatool.open(path)
-
-
-class Blocks(html.parser.HTMLParser):
-    """Collects the blocks of JSON, and every tag."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks: dict[str, Any] = {}
-        self.tags: set[str] = set()
-        self._open: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        attributes = dict(attrs)
-        self._open = attributes.get("id") if "json" in (attributes.get("type") or "") else None
-
-    def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self.blocks[self._open] = json.loads(data)
-            self._open = None
-
-
-def read(path: Path) -> Blocks:
-    parser = Blocks()
-    parser.feed(path.read_text("utf-8"))
-    return parser
-
-
-def unpack(packed: dict[str, str]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(packed["data"]), f"<{packed['type']}")
 
 
 def test_numbers_are_those_of_the_scores(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr")
     cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert view["score"] == json.loads(cnatool.score(tmp_path / "a.zarr").to_json())
     assert view["layers"] == json.loads(cnatool.score_layers(tmp_path / "a.zarr").to_json())
     frame = cnatool.score_samples(tmp_path / "a.zarr")
@@ -95,8 +43,8 @@ def test_numbers_are_those_of_the_scores(tmp_path: Path) -> None:
 
 def test_z_of_samples(tmp_path: Path) -> None:
     store = record(tmp_path / "a.zarr")
-    cnatool.report(store, tmp_path / "a.html", max_samples=50)
-    samples = read(tmp_path / "a.html").blocks["view-0"]["samples"]
+    cnatool.report(store, tmp_path / "a.html", max_samples=50, overrides=QUICK)
+    samples = Blocks(tmp_path / "a.html").blocks["view-0"]["samples"]
     z = samples["z"]
     low, high = np.array(z["low"]), np.array(z["high"])
     codes = unpack(z["codes"]).reshape(-1, len(low))
@@ -116,8 +64,8 @@ def test_pictures_are_the_raw_inputs(tmp_path: Path) -> None:
     from PIL import Image
 
     store = record(tmp_path / "a.zarr")
-    cnatool.report(store, tmp_path / "a.html")
-    blocks = read(tmp_path / "a.html").blocks
+    cnatool.report(store, tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
     pictures = blocks[f"pictures-{blocks['view-0']['pictures']}"]
     assert pictures["count"] == 2 * ROWS
     (url,) = pictures["sheets"]
@@ -140,8 +88,10 @@ def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_fewer_samples_than_there_are(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr", rows={"train": 100, "test": 10, "validation": 100})
-    written = cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", max_samples=90)
-    splits = read(tmp_path / "a.html").blocks["view-0"]["samples"]["splits"]
+    written = cnatool.report(
+        tmp_path / "a.zarr", tmp_path / "a.html", max_samples=90, overrides=QUICK
+    )
+    splits = Blocks(tmp_path / "a.html").blocks["view-0"]["samples"]["splits"]
     assert [(s["name"], s["shown"], s["total"]) for s in splits] == [
         ("train", 40, 100),
         ("test", 10, 10),
@@ -151,12 +101,12 @@ def test_fewer_samples_than_there_are(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    tensors = [f"{HOSTILE}{number}" for number in range(4)]
+    tensors = tuple(f"{HOSTILE}{number}" for number in range(4))
     record(tmp_path / "a.zarr", tensors=tensors, tags={HOSTILE: HOSTILE})
     (tmp_path / "a.zarr").rename(tmp_path / "<b>&amp;.zarr")
-    cnatool.report(tmp_path / "<b>&amp;.zarr", tmp_path / "a.html", title=HOSTILE)
+    cnatool.report(tmp_path / "<b>&amp;.zarr", tmp_path / "a.html", title=HOSTILE, overrides=QUICK)
     text = (tmp_path / "a.html").read_text("utf-8")
-    page = read(tmp_path / "a.html")
+    page = Blocks(tmp_path / "a.html")
     assert "img" not in page.tags
     assert text.count("<script") == 2 + len(page.blocks) - 1
     assert HOSTILE not in text
@@ -165,7 +115,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 def test_nothing_can_be_fetched(tmp_path: Path) -> None:
     record(tmp_path / "a.zarr")
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
     text = (tmp_path / "a.html").read_text("utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
@@ -186,16 +136,16 @@ def test_what_is_missing_has_its_reason(
     options: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     record(tmp_path / "a.zarr", **options)
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert reason in json.dumps(view["score"])
     assert view["samples"]["alpha"] is not None
 
 
 def test_one_layer_has_no_profile(tmp_path: Path) -> None:
-    record(tmp_path / "a.zarr", tensors=["one", "out"])
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html")
-    view = read(tmp_path / "a.html").blocks["view-0"]
+    record(tmp_path / "a.zarr", tensors=("one", "out"))
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
     assert view["layers"] is None
     assert "two layers" in view["layers_reason"]
     assert view["samples"]["beta"] is None
@@ -203,14 +153,9 @@ def test_one_layer_has_no_profile(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_scored_still_has_a_page(tmp_path: Path) -> None:
-    record(tmp_path / "a.zarr")
-    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides={"layers": "linear"})
-    cnatool.report(
-        tmp_path / "a.zarr", tmp_path / "b.html", overrides={"alpha": "compression", "codec": "png"}
-    )
     store = record(tmp_path / "c.zarr")
     cnatool.report(store, tmp_path / "c.html", overrides={"range": "0:0.5"})
-    view = read(tmp_path / "c.html").blocks["view-0"]
+    view = Blocks(tmp_path / "c.html").blocks["view-0"]
     assert view["score"] is None
     assert "outside" in view["score_reason"]
     assert len(view["network"]) == 4
@@ -218,10 +163,10 @@ def test_a_store_that_cannot_be_scored_still_has_a_page(tmp_path: Path) -> None:
 
 def test_several_stores_and_their_study(tmp_path: Path) -> None:
     for number in range(4):
-        record(tmp_path / f"stores/{number}.zarr", tags={"width": str(number)})
+        record(tmp_path / f"stores/{number}.zarr", seed=number, tags={"width": str(number)})
     cnatool.study(tmp_path / "stores", folder=tmp_path / "study", resamples=0)
-    cnatool.report([tmp_path / "study", tmp_path / "stores"], tmp_path / "a.html")
-    blocks = read(tmp_path / "a.html").blocks
+    cnatool.report([tmp_path / "study", tmp_path / "stores"], tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
     study = blocks["view-0"]
     assert study["kind"] == "study"
     assert study["stores"] == [1, 2, 3, 4]
@@ -235,9 +180,9 @@ def test_several_stores_and_their_study(tmp_path: Path) -> None:
 def test_stores_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     record(tmp_path / "stores/good.zarr")
     (tmp_path / "stores/bad.zarr").mkdir()
-    written = cnatool.report(tmp_path / "stores", tmp_path / "a.html")
+    written = cnatool.report(tmp_path / "stores", tmp_path / "a.html", overrides=QUICK)
     assert [Path(store.path).name for store in written.not_scored] == ["bad.zarr"]
-    assert len(read(tmp_path / "a.html").blocks) == 2
+    assert len(Blocks(tmp_path / "a.html").blocks) == 2
 
 
 @pytest.mark.parametrize(
@@ -257,7 +202,118 @@ def test_where_no_page_is_written(path: str, error: str, tmp_path: Path) -> None
     assert (tmp_path / "there.html").read_text() == "mine"
 
 
+def test_every_asset_is_in_the_page(tmp_path: Path) -> None:
+    record(tmp_path / "a.zarr")
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    for asset in (Path(cnatool.__file__).parent / "page/assets").iterdir():
+        content = asset.read_text("utf-8")
+        if asset.suffix in (".css", ".js"):
+            assert content in text, asset.name
+
+
 def test_colours_are_those_of_the_figures() -> None:
     styles = (Path(cnatool.__file__).parent / "page/assets/base.css").read_text("utf-8")
     first = [re.search(rf"--c{k}: (#\w+)", styles)[1].upper() for k in range(4)]  # type: ignore[index]
     assert first == list(COLOURS[:4])
+
+
+def test_pictures_stay_within_their_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnatool.page.pictures._BUDGET", 6000)
+    record(tmp_path / "a.zarr", rows={"train": 700})
+    written = cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    blocks = Blocks(tmp_path / "a.html").blocks
+    pictures = blocks[f"pictures-{blocks['view-0']['pictures']}"]
+    content = [base64.b64decode(url.partition(",")[2]) for url in pictures["sheets"]]
+    assert 3000 < sum(map(len, content)) <= 6000
+    samples = unpack(pictures["samples"])
+    assert len(samples) == pictures["count"] < 700
+    assert len(set(samples)) == len(samples)
+    assert f"a: {len(samples)} of 700 samples have a picture, chosen at random" in written.notes
+
+
+def test_many_layers_leave_room_for_fewer_samples() -> None:
+    assert most_samples(50, 1, 10_000) == 10_000
+    assert most_samples(50, 1, 300) == 300
+    wide = most_samples(5000, 1, 10_000)
+    assert 100 < wide < 1000
+    assert most_samples(5000, 3, 10_000) == pytest.approx(wide / 3, abs=1)
+
+
+def test_values_outside_the_range_of_a_column() -> None:
+    z = np.array([[0.0, np.nan, 1e308], [1.0, np.inf, -1e308], [0.25, np.nan, 0.0]])
+    codes = unpack(msgspec.to_builtins(quantise(z).codes)).reshape(z.shape)
+    assert codes.tolist() == [[0, 65535, 65534], [65534, 65535, 0], [16384, 65535, 32767]]
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.h5"])
+def test_an_unfinished_store(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_data(tmp_path, 300, 40)
+
+    class Stop:
+        def note(self, text: str) -> None: ...
+
+        def progress(self, split: str, done: int, rows: int) -> None:
+            if done >= 200:
+                raise KeyboardInterrupt
+
+    commit_often(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(
+            folder / "net.onnx", folder / "data", tmp_path / name, batch_size=16, observer=Stop()
+        )
+    rows = len(cnatool.open(tmp_path / name).splits["train"])
+    assert 0 < rows < 300
+    cnatool.report(tmp_path / name, tmp_path / "a.html", overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
+    assert view["samples"]["splits"][0]["total"] == rows
+    assert any("is not finished" in note for note in view["notes"])
+
+
+def test_a_merged_store(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    whole = parts.dump("whole.zarr")
+    cnatool.merge(parts.parts(3), tmp_path / "merged.zarr")
+    shown = []
+    for store in (whole, tmp_path / "merged.zarr"):
+        cnatool.report(store, tmp_path / "a.html", overwrite=True, max_samples=30, overrides=QUICK)
+        blocks = Blocks(tmp_path / "a.html").blocks
+        shown.append(blocks["view-0"]["samples"])
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reason"),
+    [
+        ((16,), "float32", "of shape [16] a sample"),
+        ((2, 6, 6), "float32", "2 channels"),
+        ((6, 6), "int64", "hold int64"),
+        ((2, 2, 2, 2), "float32", "of shape [2, 2, 2, 2]"),
+    ],
+)
+def test_raw_inputs_that_are_no_pictures(shape: tuple[int, ...], dtype: str, reason: str) -> None:
+    array = ArrayRecord("x", dtype, shape)
+    found = read_as_picture(array, None)
+    assert isinstance(found, str)
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "target", "order"),
+    [
+        ((784,), "reshape", (1, 28, 28), "chw"),
+        ((28, 28), "as is", (28, 28), "hwc"),
+        ((32, 32, 3), "hwc->chw", (3, 32, 32), "hwc"),
+        ((3, 32, 32), "as is", (3, 32, 32), "chw"),
+        ((3072,), "flat-chw->hwc", (32, 32, 3), "chw"),
+        ((3072,), "flat-hwc->chw", (3, 32, 32), "hwc"),
+    ],
+)
+def test_raw_inputs_that_are_pictures(
+    shape: tuple[int, ...], layout: str, target: tuple[int, ...], order: str
+) -> None:
+    recipe = Preprocessing("x", "uint8", shape, layout, target, "float32")
+    found = read_as_picture(ArrayRecord("x", "uint8", shape), recipe)
+    assert not isinstance(found, str)
+    assert (found.height, found.width) in {(28, 28), (32, 32)}
+    assert found.channels == 1 or found.order == order

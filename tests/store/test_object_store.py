@@ -380,7 +380,7 @@ def test_obstore_is_not_installed(alone: pytest.MonkeyPatch, tmp_path: Path) -> 
     alone.setitem(sys.modules, "obstore.store", None)
     object_client.connect.cache_clear()
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path)
-    assert "s3://b: stores in a bucket need the package obstore" in message
+    assert "s3://b: objects in a bucket need the package obstore" in message
     assert "`pip install 'cnatool[cloud]'`" in message
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from threadpoolctl import threadpool_limits
 
 from cnatool.store import spectral_norm as module
 from cnatool.store.block_matrix import BlockMatrix
@@ -109,3 +110,28 @@ def test_factors_that_float32_cannot_hold(shape: tuple[int, int], unit: float) -
     found = matrix_norms(block_matrix(full[None] * unit, np.full((1, shape[0]), 1 / unit)))
     assert found is not None
     assert found.spectral == pytest.approx(np.linalg.norm(full, 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_eigenvalue_does_not_depend_on_the_number_of_threads(dtype: type[np.floating]) -> None:
+    # A spectrum that takes many passes, until the space is large.
+    spectrum = np.linspace(0, 1, 5000).astype(dtype)[:, None]
+    start = np.random.default_rng(0).standard_normal((5000, 4)).astype(dtype)
+    found = set()
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            value, vectors = module._iterate(
+                lambda vectors: spectrum * vectors, start, room=24, every=3, most=12
+            )
+        found.add((value, vectors.tobytes()))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("shape", [(30, 64), (64, 5000), (700, 800)])
+def test_norms_do_not_depend_on_the_number_of_threads(shape: tuple[int, int]) -> None:
+    matrix = block_matrix(np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32))
+    found = set()
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            found.add(matrix_norms(matrix))
+    assert len(found) == 1

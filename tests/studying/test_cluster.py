@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 from support.command import run
 from support.families import dump_family
-from support.notes import Notes
 
 import cnatool
 from cnatool.errors import StoreDamagedError
@@ -45,10 +45,12 @@ def test_study_is_that_of_one_process(
 ) -> None:
     monkeypatch.chdir(family)
     one = cnatool.study("stores", folder=tmp_path / "one", resamples=50)
-    notes = Notes()
+    # One of the workers dies on the way.
+    killer = clusters.Killer([0.3], [*client.run(os.getpid).values()])
     two = cnatool.study(
-        "stores", folder=tmp_path / "two", resamples=50, client=client, observer=notes
+        "stores", folder=tmp_path / "two", resamples=50, client=client, observer=killer
     )
+    assert len(killer.killed) == 1
     assert len(one.result.not_scored) == 1
     assert two.result.to_json() == one.result.to_json()
     assert two.networks.equals(one.networks)

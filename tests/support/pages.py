@@ -1,76 +1,100 @@
-"""The code blocks of a Markdown page, and what comments before them say of running them.
-
-A comment belongs to the block right after it::
-
-    <!-- not run: a cluster -->        the block is skipped, for this reason
-    <!-- needs: torch -->              the block is skipped where these modules are not installed
-    <!-- exit code: 1 -->              what the block's last command ends with, 0 by default
-    <!-- before: PYTHON -->            code that runs before the block, and readers need not see
-"""
+"""Stores for pages, pages read back, and a browser to open them in."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import base64
+import html.parser
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
-_BLOCK = re.compile(
-    r"(?P<comments>(?:^ *<!--(?:(?!-->).)*-->\s*\n\s*)*)"
-    r"^(?P<indent> *)```(?P<language>\w*)[ \t]*\n(?P<text>.*?)^(?P=indent)```[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
-DIRECTIVES = ("not run", "needs", "exit code", "before")
+import numpy as np
+import pytest
 
+import cnatool
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: str
-    line: int
-    language: str
-    text: str
-    directives: dict[str, str]
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
+CLASSES = 4
+HOSTILE = "</script><img src=x onerror=alert(1)><!--"
+# Intervals take most of the time of a page, and few tests are about them.
+QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command of a block, and the lines that the page shows below it."""
+def record(
+    path: Path,
+    *,
+    rows: dict[str, int] | None = None,
+    labels: bool = True,
+    tensors: tuple[str, ...] = ("one", "two", "three", "out"),
+    seed: int = 0,
+    **options: Any,
+) -> cnatool.Store:
+    """Record a network over pictures of noise; the last tensor is its output.
 
-    text: str
-    shown: tuple[str, ...]
+    Networks of other seeds see the same pictures.
+    """
+    network, rng = np.random.default_rng(seed), np.random.default_rng(0)
+    path.parent.mkdir(exist_ok=True)
+    *hidden, output = tensors
+    layers = [cnatool.Layer(name, operator="Gemm", output=name == output) for name in tensors]
+    with cnatool.create_store(
+        path, tensors=tensors, outputs=[output], layers=layers, **options
+    ) as recording:
+        for split, count in (rows or {"train": 120, "test": 120}).items():
+            scores = network.normal(size=(count, CLASSES)).astype(np.float32)
+            values = {
+                name: network.normal(depth, 1, (count, 8)).astype(np.float32)
+                for depth, name in enumerate(hidden)
+            }
+            pixels = rng.random((count, 6, 5)) ** rng.uniform(1, 40, (count, 1, 1)) * 255
+            recording.append(
+                split,
+                inputs=pixels.astype(np.uint8),
+                labels=rng.integers(0, CLASSES, count) if labels else None,
+                outputs=scores,
+                activations=values | {output: scores},
+            )
+    return cnatool.open(path)
 
 
-def read_blocks(page: Path, name: str) -> list[Block]:
-    """List the blocks of a page, in order."""
-    text = page.read_text(encoding="utf-8")
-    blocks = []
-    for match in _BLOCK.finditer(text):
-        comments = (comment.strip() for comment in _COMMENT.findall(match["comments"]))
-        words = [comment.partition(":") for comment in comments]
-        directives = {word: value.strip() for word, _, value in words if word in DIRECTIVES}
-        line = text.count("\n", 0, match.start("text"))
-        lines = match["text"].splitlines(keepends=True)
-        body = "".join(each.removeprefix(match["indent"]) for each in lines)
-        blocks.append(Block(name, line, match["language"], body, directives))
-    return blocks
+class Blocks(html.parser.HTMLParser):
+    """Blocks of JSON of a page, and the names of all tags."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.blocks: dict[str, Any] = {}
+        self.tags: set[str] = set()
+        self._open: str | None = None
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        attributes = dict(attrs)
+        self._open = attributes.get("id") if "json" in (attributes.get("type") or "") else None
+
+    def handle_data(self, data: str) -> None:
+        if self._open is not None:
+            self.blocks[self._open] = json.loads(data)
+            self._open = None
 
 
-def read_commands(block: Block) -> list[Command]:
-    """List the commands of a block in `bash`, or in `console` with their output."""
-    if block.language == "bash":
-        joined = block.text.replace("\\\n", " ")
-        lines = (line.strip() for line in joined.splitlines())
-        return [Command(line, ()) for line in lines if line and not line.startswith("#")]
-    commands: list[Command] = []
-    for line in block.text.splitlines():
-        if line.startswith("$ "):
-            commands.append(Command(line[2:], ()))
-        else:
-            last = commands.pop()
-            commands.append(Command(last.text, (*last.shown, line)))
-    return commands
+def unpack(packed: dict[str, str]) -> np.ndarray:
+    """Turn a packed array back into numbers."""
+    return np.frombuffer(base64.b64decode(packed["data"]), f"<{packed['type']}")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start Chromium; skip where there is none, or nothing to drive it with."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium to open pages in")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+        )
+        yield browser
+        browser.close()

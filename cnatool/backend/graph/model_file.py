@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from cnatool._util.local_paths import LFS_ADVICE, is_lfs_pointer, real_path
 from cnatool._util.threads import compute_beside
+from cnatool._util.urls import ObjectURL
 from cnatool.backend.graph.inline_weights import lies_apart, take_weights
 from cnatool.backend.graph.model_formats import check_is_onnx
 from cnatool.backend.graph.nodes import subgraphs
@@ -135,6 +136,11 @@ def _check_external_files(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
                 weight = _end(place), tensor.name
                 last[place["location"]] = max(weight, last.get(place["location"], weight))
     for location, (end, name) in sorted(last.items()):
+        if isinstance(path, ObjectURL):
+            raise ModelError(
+                f"{path}: weight {name!r} is in a file of its own, {location!r}, which is read "
+                "from a disk only. Copy both to one folder on a disk."
+            )
         try:
             file = real_path(folder / location.replace("\0", ""))
             exists = file.is_file()

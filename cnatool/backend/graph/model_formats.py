@@ -7,6 +7,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import LFS_ADVICE, LFS_SIGNATURE
+from cnatool._util.urls import ObjectURL
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def folder_text(path: Path) -> str:
     """Describe a folder that is passed as a model, and what to pass instead."""
     if (path / "saved_model.pb").exists():
         return f"{path} is a TensorFlow SavedModel. {_TENSORFLOW.replace('FOLDER', str(path))}."
+    if isinstance(path, ObjectURL):
+        return f"{path} is a folder. Name the .onnx object or the store in it."
     models = sorted(file.name for file in path.glob("*.onnx"))
     if models:
         return f"{path} is a folder. Give a file in it: {', '.join(models[:5])}."

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.backend.graph.constants import Constants
 from cnatool.backend.graph.nodes import attributes, input_name, operator_set
 from cnatool.backend.statistics.convolution_window import read_window, sum_kernel
@@ -41,6 +42,9 @@ _LONGEST_CHAIN = 100
 _EPSILON = 1e-5
 # Of an input whose elements have a weight each: it is repacked by the runtime, 16 times as large.
 _MOST_ELEMENTS = 4096
+# Least difference of the elements of an input, relative to the largest of them, for which the
+# rounding of a convolution is far below 1e-5 of its result even where the mean is filtered out.
+_LEAST_RANGE = 2.0**-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class ChannelSums:
             return None
         scale, bias, mean, variance = arrays
         factor = scale / np.sqrt(variance + settings.get("epsilon", _EPSILON))
-        constant = float(weights @ (bias - mean * factor)) * math.prod(source[1:])
+        constant = float(multiply(weights, bias - mean * factor)) * math.prod(source[1:])
         return self._weighted(node.input[0], weights * factor) + ChannelSum({}, constant)
 
     def _sum_of_concatenation(
@@ -165,7 +169,8 @@ class ChannelSums:
             constant = self._constant(name)
             if constant is not None and _broadcasts(constant, shape):
                 whole = np.broadcast_to(constant, (1, *shape))[0]
-                total += ChannelSum({}, float(signed @ whole.sum(axis=(1, 2), dtype=np.float64)))
+                sums = whole.sum(axis=(1, 2), dtype=np.float64)
+                total += ChannelSum({}, float(multiply(signed, sums)))
             elif self._shapes.get(name) == shape:
                 total += self._weighted(name, signed)
             else:
@@ -210,7 +215,7 @@ class ChannelSums:
             bias = self._constant(name)
             if bias is None:
                 return None
-            constant = float(weights @ bias.astype(np.float64)) * math.prod(made[1:])
+            constant = float(multiply(weights, bias.astype(np.float64))) * math.prod(made[1:])
         summed = sum_kernel(kernel, weights, window.group)
         if window.meets_each_once:
             return ChannelSum({tensor: summed[:, 0, 0]}, constant)
@@ -226,6 +231,18 @@ class ChannelSums:
         except CnatoolError:  # its file does not hold it
             return None
         return value if value.dtype == np.float32 else None
+
+
+def any_nearly_constant(inputs: NDArray[Any]) -> bool:
+    """Whether the elements of any sample of an input, (n, …), hardly differ.
+
+    A convolution that filters out their mean leaves its own rounding errors, and the sum of its
+    values is theirs: it cannot be computed from the input.
+    """
+    flat = inputs.reshape(len(inputs), -1)
+    largest, least = flat.max(axis=1), flat.min(axis=1)
+    magnitude = np.maximum(np.abs(largest), np.abs(least))
+    return bool(np.any(largest - least < _LEAST_RANGE * magnitude))
 
 
 def find_rearranged(graph: Graph, tensor: str, shapes: Mapping[str, tuple[int, ...]]) -> str:

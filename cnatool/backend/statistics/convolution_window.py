@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.backend.graph.nodes import attributes
 
 if TYPE_CHECKING:
@@ -70,5 +71,5 @@ def sum_kernel(
     parts = zip(
         weights.reshape(group, -1), kernel.reshape(group, len(weights) // group, -1), strict=True
     )
-    summed = np.concatenate([weight @ part.astype(np.float64) for weight, part in parts])
+    summed = np.concatenate([multiply(weight, part.astype(np.float64)) for weight, part in parts])
     return summed.reshape(-1, *kernel.shape[2:])

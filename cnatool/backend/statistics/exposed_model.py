@@ -17,7 +17,11 @@ from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
-from cnatool.backend.statistics.channel_sums import ChannelSums, find_rearranged
+from cnatool.backend.statistics.channel_sums import (
+    ChannelSums,
+    any_nearly_constant,
+    find_rearranged,
+)
 from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
 from cnatool.store.statistics import row_statistics
@@ -137,6 +141,7 @@ class ExposedModel:
                     sum=channel_sums.find(name) if planes else None,
                 )
             )
+        self._sums_input = any(each.sum and each.sum.elements for each in measured)
         self._measures = append_statistics(
             exposed.model,
             measured,
@@ -184,8 +189,11 @@ class ExposedModel:
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
-        in_range = not self._inside or measures.in_range(sums)
-        exact = None if in_range else self._exact_model().run([feeds], samples).statistics
+        in_parts = not self._inside or (
+            measures.in_range(sums)
+            and not (self._sums_input and any_nearly_constant(feeds[self._fed]))
+        )
+        exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
         counts = None
         if measures.counted is not None:
             counts = self._element_counts(rest.pop(0), samples)

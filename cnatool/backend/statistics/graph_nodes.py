@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cnatool._util.products import multiply
 from cnatool.backend.graph.outputs import PREFIX
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Measures:
         with np.errstate(invalid="ignore"):
             for part in self._partial:
                 numbers = outputs[_PARTIAL][:, part.start : part.start + len(part.weights)]
-                columns[:, part.columns] += numbers.astype(np.float64) @ part.weights
+                columns[:, part.columns] += multiply(numbers.astype(np.float64), part.weights)
         by_statistic = np.split(columns, len(self.statistics), axis=1)
         return dict(zip(self.statistics, by_statistic, strict=True))
 

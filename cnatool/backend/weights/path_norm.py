@@ -266,7 +266,7 @@ def _multiply(
             lines = values.reshape(-1, values.shape[-1])
             products = [multiply(lines, part.T) for part in parts]
             return np.concatenate(products, axis=-1).reshape(*values.shape[:-1], -1)
-        products = [part @ values for part in parts]
+        products = [multiply(part, values) for part in parts]
         return np.concatenate(products, axis=-2 if values.ndim > 1 else -1)
     weights = _square_weights(matrix)
     if len(shape) == 1:
@@ -274,8 +274,7 @@ def _multiply(
     else:
         turned = weights if left else weights.swapaxes(1, 2)
         whole = turned.reshape(*shape[:-2], *turned.shape[1:])
-    product: NDArray[np.float64] = whole @ values if left else values @ whole
-    return product
+    return multiply(whole, values) if left else multiply(values, whole)
 
 
 def _square_weights(matrix: BlockMatrix) -> NDArray[np.float64]:

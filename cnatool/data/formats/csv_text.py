@@ -6,19 +6,19 @@ import codecs
 import csv
 import hashlib
 import io
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.read_errors import describe_error
+from cnatool.data.scratch_files import local_copy, scratch_path
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Bytes of a line; what is longer is no table.
 _MAX_LINE = 1 << 26
@@ -154,7 +154,7 @@ class TableText(NamedTuple):
 
 def open_text(path: Path) -> TableText:
     """Open the text of a table."""
-    text = _to_utf8(path)
+    text = _to_utf8(local_copy(path))
     return TableText(path, text, _find_separator(text, path))
 
 
@@ -173,8 +173,7 @@ def _to_utf8(path: Path) -> Path:
 @cache
 def _copy(path: Path, encoding: str, digest: str) -> Path:
     """Copy a text to UTF-8, once for each content of the file."""
-    folder = Path(_copy_folder().name)
-    copy = folder / f"{len(list(folder.iterdir()))}.csv"
+    copy = scratch_path(path.name)
     try:
         with (
             path.open(encoding=encoding, newline="") as file,
@@ -188,18 +187,6 @@ def _copy(path: Path, encoding: str, digest: str) -> Path:
             f"({one_line(error)}). Get a whole copy of the file, or save it in UTF-8."
         ) from error
     return copy
-
-
-@cache
-def _copy_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder that is removed when the process ends."""
-    return tempfile.TemporaryDirectory(prefix="cnatool-", ignore_cleanup_errors=True)
-
-
-def remove_copies() -> None:
-    """Remove temporary copies, for a process that exits without running exit handlers."""
-    if _copy_folder.cache_info().currsize:
-        _copy_folder().cleanup()
 
 
 def _find_separator(text: Path, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cnatool.data.formats.sliced_rows import (
     make_sliced_source,
 )
 from cnatool.data.read_errors import read_error
+from cnatool.data.scratch_files import local_copy
 from cnatool.data.source import COPY_ADVICE
 from cnatool.errors import DataError
 
@@ -45,6 +47,7 @@ _KNOWN_FILTERS = {
 
 def open_hdf5(location: Location, selection: ArraySelection) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``."""
+    location = replace(location, path=local_copy(location.path))
     try:
         with h5py.File(location.path, "r") as file:
             member = file

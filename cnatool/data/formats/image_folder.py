@@ -252,7 +252,7 @@ def _list_class_folders(folder: Path, *, links: bool) -> list[str] | None:
     entries = _list_entries(folder, real_path(folder), links=links)
     folders = [entry.name for entry in entries if entry.is_dir()]
     outside = [entry for entry in entries if not entry.is_dir() and is_image(entry.name)]
-    if outside and not any(holds_images(str(folder / name)) for name in folders):
+    if outside and not any(holds_images(folder / name) for name in folders):
         return None
     if outside:
         raise DataError(

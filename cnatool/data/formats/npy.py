@@ -45,7 +45,7 @@ _PARSING = threading.Lock()
 def open_npz(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
     """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote."""
     try:
-        with ZipFile(path) as archive:
+        with path.open("rb") as file, ZipFile(file) as archive:
             members = archive.infolist()
     except (*READ_ERRORS, NotImplementedError, ValueError, struct.error) as error:
         problem = "cannot be read as an .npz archive"
@@ -124,7 +124,7 @@ def _find_member(
 
 @contextmanager
 def _open_member(path: Path, name: str) -> Iterator[BufferedIOBase]:
-    with ZipFile(path) as archive:
+    with path.open("rb") as content, ZipFile(content) as archive:
         try:
             file = archive.open(name)
         except (KeyError, NotImplementedError, RuntimeError) as error:
@@ -140,6 +140,8 @@ def _open_rows(where: str, opener: Opener, *, texts: bool = False) -> StreamedRo
         shape, fortran, dtype = parse()
     except READ_ERRORS as error:
         raise read_error(where, error) from error
+    except DataError:
+        raise
     # What NumPy's parser raises on a hostile header is not limited to ValueError: it evaluates a
     # literal, and that can be nested, cut, or name a dtype that does not exist.
     except Exception as error:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import printable
+from cnatool.data.formats.bucket_parquet import BucketParquet
 from cnatool.data.formats.table import (
     TABLE_ERRORS,
     PolarsFile,
@@ -37,20 +38,24 @@ from cnatool.data.labels import LABELS_ADVICE
 from cnatool.data.read_errors import read_error
 from cnatool.data.selection import SINGLE_INPUT
 from cnatool.data.source import InputSpec, check_sample
-from cnatool.errors import DataError
+from cnatool.errors import CnatoolError, DataError
+from cnatool.store.object_path import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from cnatool.data.selection import ArraySelection, ImageOptions
+
+    _ParquetFile: TypeAlias = PolarsFile | BucketParquet
 
 
 def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT) -> TableSource:
     """Open a table in one Parquet file or several."""
     parts = [_open_file(path) for path in paths]
-    path, schema = parts[0].path, parts[0].frame.collect_schema()
-    check_same_columns([(part.path, part.frame.collect_schema()) for part in parts])
+    path, schema = parts[0].path, parts[0].schema()
+    check_same_columns([(part.path, part.schema()) for part in parts])
     part = next((part for part in parts if part.rows), None)
     if part is None:
         raise DataError(f"{path} holds no samples.")
@@ -132,8 +137,10 @@ def _lengths(column: pl.Series) -> list[int]:
     return [-1 if missing else 1 for missing in column.is_null()]
 
 
-def _open_file(path: Path) -> PolarsFile:
+def _open_file(path: Path) -> _ParquetFile:
     try:
+        if isinstance(path, ObjectPath):
+            return BucketParquet(path)
         # A name is no pattern.
         frame = pl.scan_parquet(path, glob=False)
         rows = int(frame.select(pl.len()).collect().item())
@@ -142,19 +149,19 @@ def _open_file(path: Path) -> PolarsFile:
     return PolarsFile(path, rows, frame)
 
 
-def _read_head(part: PolarsFile, names: Sequence[str], *, skip: bool) -> pl.DataFrame:
+def _read_head(part: _ParquetFile, names: Sequence[str], *, skip: bool) -> pl.DataFrame:
     """Read the first row, or several to find a readable one."""
     try:
-        return part.frame.select(names).head(FIRST_READABLE if skip else 1).collect()
+        return part.head(names, FIRST_READABLE if skip else 1)
     except TABLE_ERRORS as error:
         raise _unreadable(part.path, error) from error
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
+def _unreadable(path: Path, error: BaseException) -> CnatoolError:
     return read_error(path, error, problem="cannot be read as Parquet")
 
 
-def _make_column(part: PolarsFile, first: pl.Series, options: ImageOptions) -> Column:
+def _make_column(part: _ParquetFile, first: pl.Series, options: ImageOptions) -> Column:
     where = f"{part.path}, column {first.name!r},"
     kind = first.dtype
     fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
@@ -174,7 +181,7 @@ def _make_column(part: PolarsFile, first: pl.Series, options: ImageOptions) -> C
     return NumberColumn(InputSpec(name, dtype, tuple(shape)))
 
 
-def _make_images(part: PolarsFile, name: str, options: ImageOptions) -> ImageColumn:
+def _make_images(part: _ParquetFile, name: str, options: ImageOptions) -> ImageColumn:
     frame = _read_head(part, [name], skip=options.skip_unreadable)
     find = partial(find_image, frame, name, RowLocator((part.path,), (part.rows,), 0))
     first, pixels = read_first_image(find, len(frame), options)
@@ -196,7 +203,7 @@ def _make_features(path: Path, title: str, first: Sequence[pl.Series]) -> Featur
     return FeatureColumns(InputSpec(title, dtype, (len(first),)), names)
 
 
-def _make_labels(parts: Sequence[PolarsFile], name: str, kind: pl.DataType) -> LabelColumn:
+def _make_labels(parts: Sequence[_ParquetFile], name: str, kind: pl.DataType) -> LabelColumn:
     if kind.is_integer():
         return LabelColumn(name, _read_common_classes(parts, name))
     if kind.is_nested() or kind == pl.Binary or kind.is_temporal():
@@ -210,9 +217,9 @@ def _make_labels(parts: Sequence[PolarsFile], name: str, kind: pl.DataType) -> L
         raise _unreadable(parts[0].path, error) from error
 
 
-def _read_common_classes(parts: Sequence[PolarsFile], name: str) -> tuple[str, ...] | None:
+def _read_common_classes(parts: Sequence[_ParquetFile], name: str) -> tuple[str, ...] | None:
     """Read the names of classes, on which all files must agree."""
-    named = [(part.path, names) for part in parts if (names := _read_classes(part.path, name))]
+    named = [(part.path, names) for part in parts if (names := _read_classes(part, name))]
     if not named:
         return None
     first, classes = named[0]
@@ -233,10 +240,11 @@ def _read_common_classes(parts: Sequence[PolarsFile], name: str) -> tuple[str, .
     return classes
 
 
-def _read_classes(path: Path, column: str) -> tuple[str, ...] | None:
+def _read_classes(part: _ParquetFile, column: str) -> tuple[str, ...] | None:
     """Read the names of classes from the metadata, as data hubs write them."""
     try:
-        metadata: Any = json.loads(pl.read_parquet_metadata(path).get("huggingface", "null"))
+        file = part.metadata if isinstance(part, BucketParquet) else part.path
+        metadata: Any = json.loads(pl.read_parquet_metadata(file).get("huggingface", "null"))
         names = metadata["info"]["features"][column]["names"]
     # It describes the file and is not needed to read it, so whatever is odd in it is ignored.
     except (*TABLE_ERRORS, ValueError, TypeError, KeyError, RecursionError):

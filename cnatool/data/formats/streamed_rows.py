@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -124,12 +124,28 @@ class StreamedRows:
 def is_gzip(path: Path) -> bool:
     """Whether a file is compressed by gzip, by its content."""
     with path.open("rb") as file:
-        return file.read(len(_GZIP_SIGNATURE)) == _GZIP_SIGNATURE
+        return _starts_gzip(file)
+
+
+def _starts_gzip(file: BinaryIO) -> bool:
+    return file.read(len(_GZIP_SIGNATURE)) == _GZIP_SIGNATURE
 
 
 def open_maybe_gzip(path: Path) -> BufferedIOBase:
     """Open a file, decompressing it if it is compressed by gzip."""
-    return cast("BufferedIOBase", gzip.open(path, "rb") if is_gzip(path) else path.open("rb"))
+    file = path.open("rb")
+    try:
+        compressed = _starts_gzip(file)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    if not compressed:
+        return cast("BufferedIOBase", file)
+    stream = gzip.GzipFile(fileobj=file)
+    # Closed with the stream, as if that had opened it.
+    cast("Any", stream).myfileobj = file
+    return cast("BufferedIOBase", stream)
 
 
 def count_bytes(file: BufferedIOBase) -> int:

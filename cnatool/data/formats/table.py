@@ -78,6 +78,14 @@ class PolarsFile:
         scan = self.frame.select(names).slice(start, limit)
         return scan.collect_batches(chunk_size=rows, maintain_order=True)
 
+    def schema(self) -> pl.Schema:
+        """Return the names and types of the columns."""
+        return self.frame.collect_schema()
+
+    def head(self, names: Sequence[str], count: int) -> pl.DataFrame:
+        """Read the first rows of some columns."""
+        return self.frame.select(names).head(count).collect()
+
     def distinct(self, name: str, most: int) -> Iterable[str]:
         """Collect the distinct values of a column; if there are over ``most``, some of them."""
         values = self.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())

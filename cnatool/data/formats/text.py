@@ -14,6 +14,7 @@ import numpy as np
 
 from cnatool.data.labels import LABELS_ADVICE, encode_labels
 from cnatool.data.read_errors import read_error
+from cnatool.data.scratch_files import local_copy
 from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
 from cnatool.errors import DataError
 
@@ -143,7 +144,7 @@ def open_texts(path: Path, selection: ArraySelection) -> Source:
     suffix = path.suffix.lower()
     columns: _Columns
     if suffix == ".txt":
-        lines = path.read_text("utf-8").splitlines()
+        lines = local_copy(path).read_text("utf-8").splitlines()
         columns = _ArrayColumns({selection.inputs[0]: np.array(lines, object)})
         texts = [selection.inputs[0]]
     elif suffix in (".npz", ".npy"):
@@ -192,7 +193,7 @@ def _select_columns(
 
 def _load_arrays(path: Path, selection: ArraySelection) -> dict[str, NDArray[Any]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(local_copy(path), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {selection.inputs[0]: loaded}
         with loaded:
@@ -210,7 +211,7 @@ def _scan_table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
 
     try:
         if suffix == ".parquet":
-            frame = pl.scan_parquet(path, glob=False)
+            frame = pl.scan_parquet(local_copy(path), glob=False)
             texts = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
         else:
             frame = scan_table(path)

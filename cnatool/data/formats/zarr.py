@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from cnatool.data.formats.sliced_rows import (
     make_sliced_source,
 )
 from cnatool.data.read_errors import read_error
+from cnatool.data.scratch_files import local_copy
 from cnatool.errors import DataError
 from cnatool.store.zarr.blosc import install_checked_blosc
 
@@ -54,6 +56,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
     """Open the arrays of a group: the root, or what follows ``::``."""
+    location = replace(location, path=local_copy(location.path))
     words = [word for word in (location.array or "").split("/") if word]
     if ".." in words:
         raise DataError(f"{location}: '..' leads out of the path in front of ::.")

@@ -173,11 +173,6 @@ class ObjectTree:
         """Do nothing: there are no links in a bucket."""
 
     @classmethod
-    def move(cls, path: Path, target: Path) -> None:
-        """Refuse: a bucket renames nothing."""
-        raise NotImplementedError
-
-    @classmethod
     def remove(cls, path: Path) -> None:
         """Delete a store or part of one."""
         objects = Objects(_url(path))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.errors import MetricError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Plane(NamedTuple):
     def images(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Compute f(μ), f(p_1) and f(p_2) for a linear f from its `values` f(v_k), (K, …)."""
         mean = values.mean(axis=0)
-        return mean, *np.tensordot(self.weights, values - mean, axes=1)
+        flat = (values - mean).reshape(len(values), -1)
+        return mean, *multiply(self.weights, flat).reshape(-1, *mean.shape)
 
 
 def check_points(points: int) -> None:
@@ -63,7 +65,7 @@ def centred_gram(block: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute what some columns of the points, (K, columns), add to the centred Gram matrix."""
     with np.errstate(invalid="ignore", over="ignore"):
         block -= block.mean(axis=0)
-        return block @ block.T
+        return multiply(block, block.T)
 
 
 def principal_plane(gram: NDArray[np.float64]) -> Plane:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool.metrics.resampling import quantile_interval
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _pearson(
 ) -> NDArray[np.float64]:
     first, second = _standardise(a), _standardise(b)
     products = np.stack([first, second, first**2, second**2, first * second], axis=1)
-    mean_a, mean_b, square_a, square_b, product = (weights @ products / size[:, None]).T
+    mean_a, mean_b, square_a, square_b, product = (multiply(weights, products) / size[:, None]).T
     return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
 
 

@@ -329,6 +329,33 @@ def test_samples_far_smaller_than_one(scale: float, tmp_path: Path) -> None:
     assert (error <= 1e-5 * np.abs(truth).sum(axis=1)).all()
 
 
+@pytest.mark.parametrize("spread", [0, 1e-3, 0.1, 4.0])
+def test_later_samples_whose_mean_is_filtered_out(spread: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kernels = rng.normal(size=(16, 1, 5, 5)).astype(np.float32)
+    kernels -= kernels.mean(axis=(1, 2, 3), keepdims=True)
+    net = Builder()
+    net.node("Relu", [net.node("Conv", ["x", net.constant("k", kernels)], "c")], "out")
+    model = net.model({"x": ("n", 1, 28, 28)}, {"out": ("n", 16, 24, 24)})
+    x = rng.normal(size=(60, 1, 28, 28)).astype(np.float32)
+    x[40:] = 1000 + spread * x[40:]
+    np.save(tmp_path / "x.npy", x)
+    full, sums = (
+        cnatool.dump(
+            saved(model, tmp_path / "model.onnx"),
+            tmp_path / "x.npy",
+            tmp_path / f"{keep}.zarr",
+            keep=keep,  # type: ignore[arg-type]
+            batch_size=10,
+        )
+        for keep in ("full", "statistics")
+    )
+    truth = full.splits["all"].activations("c")[:].astype(np.float64).reshape(60, -1)
+    (column,) = [t.number for t in sums.tensors if t.name == "c"]
+    error = np.abs(sums.splits["all"].statistics("sum")[:][:, column] - truth.sum(axis=1))
+    assert (error <= 1e-5 * np.abs(truth).sum(axis=1)).all()
+
+
 @pytest.mark.parametrize("operator", ["Dropout", "BatchNormalization"])
 def test_further_results_of_an_operator(operator: str, tmp_path: Path) -> None:
     """A mask is no linear function; a normalisation that gives its batch's mean goes by it."""

@@ -45,7 +45,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = run("dump", "net.onnx", "data", *words, cwd=folder).stderr
     assert "2 kinds of noise × 14 scales × 4 draws × 900 samples, at most 100,800 through" in said
     assert "measuring flatness on 900 samples of train, accuracy 1: up to 5 seconds" in said
-    assert "flatness: 100800 of 100800" in said
+    assert "flatness: 100,800 of 100,800" in said
     return folder
 
 
