@@ -8,6 +8,7 @@ import traceback
 import uuid
 import warnings
 from collections import deque
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -286,7 +287,8 @@ class Cluster:
         """Receive what a task returned; None if its worker is lost."""
         try:
             outcome: _Outcome = future.result(timeout=CONNECT_SECONDS)
-        except import_distributed().KilledWorker:
+        except (import_distributed().KilledWorker, CancelledError):
+            # Who restarts the workers of a cluster cancels what runs on them.
             return None
         except CnatoolError:
             raise

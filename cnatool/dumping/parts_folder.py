@@ -147,8 +147,8 @@ def find_unfinished(store: Path) -> PartsFolder | None:
         settings = msgspec.json.decode(found.settings, type=PartSettings)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise StoreDamagedError(
-            f"{found.folder / UNFINISHED} cannot be read ({error}). Restore it, or begin anew with "
-            "`overwrite=True`."
+            f"{found.folder / UNFINISHED} cannot be read ({error}). Restore it, or delete "
+            f"{found.folder} and dump anew."
         ) from None
     return PartsFolder(found.folder, store, settings)
 
