@@ -34,10 +34,13 @@ class PartSettings(msgspec.Struct, frozen=True):
         How many there are.
     threads : int
         Threads that run the model for each.
+    replaces : bool
+        Whether the user agreed that they replace a store.
     """
 
     parts: int
     threads: int
+    replaces: bool = False
 
 
 class TakenAwayError(CnatoolError):

@@ -20,6 +20,7 @@ from cnatool.scoring.beta import compute_beta, compute_slopes, finish_beta
 from cnatool.scoring.performance import Performance, measure_performance
 from cnatool.scoring.split import ScoredSplit, locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
+from cnatool.store.object_access import make_access_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +86,8 @@ def score_splits_on_cluster(
     stores = [store.path for store in _list_stores(selected)]
     absolute = [absolute_path(path) for path in stores]
     places = tuple(map(absolute_path, inputs))
-    cluster = Cluster(client, observer.note, paths=[*absolute, *places])
+    needed = [*absolute, *places]
+    cluster = Cluster(client, observer.note, paths=needed, check=make_access_check(needed))
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     job = ScoreJob(tuple(absolute), _digest(selected), places, fields, output, classes)
     steps = list(_plan_steps(selected, len(cluster.workers)))

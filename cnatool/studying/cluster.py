@@ -13,6 +13,7 @@ from cnatool._util.cluster_workers import absolute_path
 from cnatool.errors import CnatoolError
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_store
+from cnatool.store.object_access import make_access_check
 from cnatool.store.reader import open_store
 from cnatool.studying.omissions import UNUSABLE
 
@@ -55,7 +56,7 @@ def score_on_cluster(
         return
     places = [absolute_path(path) for path in inputs]
     needed = [*places, *(path for pair in pairs[:1] for path in pair.absolute() if path)]
-    cluster = Cluster(client, observer.note, paths=needed)
+    cluster = Cluster(client, observer.note, paths=needed, check=make_access_check(needed))
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     tasks = {
         Task(str(pair.path), partial(_arguments, pair.absolute(), convention, output, places)): pair

@@ -18,7 +18,7 @@ from support.networks import mlp, saved
 from support.stores import changed_attribute, forget_checksums
 
 import cnatool
-from cnatool.errors import DataError, StoreDamagedError, StoreInUseError
+from cnatool.errors import DataError, StoreDamagedError, StoreInUseError, UsageError
 from cnatool.scoring import cluster as scoring_cluster
 from cnatool.store import chunks
 
@@ -113,8 +113,12 @@ def test_conventions_and_two_stores(client: Any, here: Path) -> None:
 
 
 def test_store_in_a_bucket(client: Any, here: Path, bucket: Bucket) -> None:
+    store = dump(bucket / "a.zarr")
+    clusters.use_bucket(client, AWS_ENDPOINT_URL="no address")
+    with pytest.raises(UsageError, match=r"^worker tcp://.* from their own environment\.$"):
+        cnatool.score(store, client=client)
     clusters.use_bucket(client)
-    same_scores(client, dump(bucket / "a.zarr"))
+    same_scores(client, store)
 
 
 def test_store_that_is_replaced_meanwhile(
