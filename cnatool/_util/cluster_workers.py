@@ -14,7 +14,7 @@ from cnatool._version import __version__
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # Packages that have to be the same everywhere: their results differ between versions.
 _PACKAGES = ("numpy", "onnxruntime")
@@ -24,6 +24,14 @@ def absolute_path(path: str | Path) -> Path:
     """Return a path as every worker understands it; a URL of an object stays as it is."""
     located = parse_path(path)
     return located if isinstance(located, ObjectURL) else Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def name_as_given(error: CnatoolError, paths: Iterable[Path]) -> CnatoolError:
+    """Return a worker's error with some paths as the user gave them, instead of absolute ones."""
+    text = str(error.args[0])
+    for path in paths:
+        text = text.replace(str(absolute_path(path)), str(path))
+    return type(error)(text)
 
 
 class Probe(Protocol):

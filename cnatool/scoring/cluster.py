@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.cluster import Cluster, Task, describe_workers
-from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.cluster_workers import absolute_path, name_as_given
 from cnatool._util.observer import Silent
 from cnatool.errors import CnatoolError, StoreInUseError
 from cnatool.scoring.alpha import measure_alpha
@@ -95,10 +95,7 @@ def score_splits_on_cluster(
         with suggest_range(selected):
             found = _run_steps(cluster, job, steps, observer)
     except CnatoolError as error:
-        text = str(error.args[0])
-        for there, here in zip(absolute, stores, strict=True):
-            text = text.replace(str(there), str(here))
-        raise type(error)(text) from None
+        raise name_as_given(error, stores) from None
     return {
         name: _combine(split, layers, fields, {s: found[s] for s in steps if s.split == name})
         for name, (split, layers) in selected.splits.items()
@@ -151,7 +148,7 @@ def _run_steps(
     cluster: Cluster, job: ScoreJob, steps: Sequence[_Step], observer: Observer
 ) -> dict[_Step, _Found]:
     """Run all steps on workers; raise the error that one process would come to first."""
-    tasks = {Task(str(step), partial(_arguments, job, step)): step for step in steps}
+    tasks = {Task(str(step), partial(tuple, (job, step))): step for step in steps}
     found: dict[_Step, _Found] = {}
     failed: dict[_Step, CnatoolError] = {}
     with closing(cluster.run(run_step, [*tasks])) as results:
@@ -166,10 +163,6 @@ def _run_steps(
                 raise failed[missing]
             observer.progress(_PROGRESS, done, len(tasks))
     return found
-
-
-def _arguments(*values: Any) -> tuple[Any, ...]:
-    return values
 
 
 def run_step(job: ScoreJob, step: _Step) -> _Found | CnatoolError:
