@@ -87,6 +87,8 @@ def test_other_commands(bucket: Bucket, here: Path) -> None:
     assert document("compare", "compare", "local.zarr", url, cwd=here)["same"]
     run("plot", url, "--figure", "depth-profile", "-o", "figure.json", cwd=here)
     assert (here / "figure.json").is_file()
+    run("report", url, "-o", "page.html", "--set", "area_resamples=0", cwd=here)
+    assert url in (here / "page.html").read_text("utf-8")
     run("convert", url, "back.h5", cwd=here)
     assert cnatool.compare(here / "back.h5", here / "local.zarr").same
     run("convert", url, bucket / "again.zarr", "--codec", "zstd", cwd=here)

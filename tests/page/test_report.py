@@ -202,6 +202,16 @@ def test_where_no_page_is_written(path: str, error: str, tmp_path: Path) -> None
     assert (tmp_path / "there.html").read_text() == "mine"
 
 
+def test_every_asset_is_in_the_page(tmp_path: Path) -> None:
+    record(tmp_path / "a.zarr")
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    for asset in (Path(cnatool.__file__).parent / "page/assets").iterdir():
+        content = asset.read_text("utf-8")
+        if asset.suffix in (".css", ".js"):
+            assert content in text, asset.name
+
+
 def test_colours_are_those_of_the_figures() -> None:
     styles = (Path(cnatool.__file__).parent / "page/assets/base.css").read_text("utf-8")
     first = [re.search(rf"--c{k}: (#\w+)", styles)[1].upper() for k in range(4)]  # type: ignore[index]
@@ -307,3 +317,18 @@ def test_raw_inputs_that_are_pictures(
     assert not isinstance(found, str)
     assert (found.height, found.width) in {(28, 28), (32, 32)}
     assert found.channels == 1 or found.order == order
+
+
+def test_a_test_split_in_another_store(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        record(tmp_path / f"{name}.zarr", rows={name: 60})
+    stores = (tmp_path / "train.zarr", tmp_path / "test.zarr")
+    cnatool.report(stores[0], tmp_path / "a.html", test=stores[1], overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
+    assert [(split["name"], split["shown"]) for split in view["samples"]["splits"]] == [
+        ("train", 60),
+        ("test", 60),
+    ]
+    assert view["score"] == json.loads(cnatool.score(*stores, overrides=QUICK).to_json())
+    with pytest.raises(cnatool.UsageError, match="`test` needs one store"):
+        cnatool.report(stores, tmp_path / "b.html", test=stores[1], overrides=QUICK)
