@@ -128,7 +128,7 @@ class Cluster:
     ) -> None:
         import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
-            raise UsageError(f"`client={client!r}`: a distributed.Client that is not asynchronous.")
+            raise UsageError(f"`client={client!r}`: not a synchronous distributed.Client.")
         self._client = client
         self._note = note
         self._paths = [str(path) for path in paths]
