@@ -39,6 +39,7 @@ from cnatool.store.merge import merge
 from cnatool.store.object_lock import holds_lock
 from cnatool.store.reader import open_store
 from cnatool.store.replace import check_free
+from cnatool.store.shared_samples import describe_shared_samples
 from cnatool.store.write_errors import advise_beginning_anew, make_taken_over_error
 
 if TYPE_CHECKING:
@@ -346,6 +347,8 @@ def _merge(store: Path, folder: PartsFolder, options: DumpOptions, observer: Obs
             f"{store} refers to its {count_text(folder.settings.parts, 'part')} in "
             f"{folder.path.name}: keep them, and move both together"
         )
+        for line in describe_shared_samples(merged):
+            observer.note(line)
     remove_parts(old)
     folder.finish(keep=not copy)
     return merged
