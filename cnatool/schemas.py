@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from cnatool.errors import UsageError
 
@@ -28,6 +28,11 @@ SCHEMAS: Mapping[str, tuple[str, str, str]] = {
         "What `cnatool dump` reads as `preprocess`: how samples are prepared for a model",
         "data.preprocess.recipe",
         "Recipe",
+    ),
+    "progress": (
+        "A line of progress as JSON: an event of a command",
+        "cli.events",
+        "Event",
     ),
     "score": ("What `cnatool score` prints as JSON", "scoring.results", "ScoreResult"),
     "store": ("The attribute `cnatool` at the root of a store", "records.store", "StoreRecord"),
@@ -59,8 +64,9 @@ def schema_text(name: str) -> str:
         definition["description"] = " ".join(text.partition("\n\nAttributes\n")[0].split())
         _describe_fields(definition, text)
     # The fields of a header are documented where it is declared.
-    for base in document.__mro__[1:]:
-        _describe_fields(schema["$defs"][record], inspect.getdoc(base) or "")
+    for kind in get_args(document) or (document,):
+        for base in kind.__mro__[1:]:
+            _describe_fields(schema["$defs"][kind.__name__], inspect.getdoc(base) or "")
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 

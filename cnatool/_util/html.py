@@ -29,7 +29,7 @@ _STYLE = (
     "white-space:nowrap;color:inherit;vertical-align:middle}"
     ".cnatool thead th{font-weight:600}"
     ".cnatool tr,.cnatool thead{background:transparent!important}"
-    ".cnatool .l{text-align:left}.cnatool .r{text-align:right}"
+    ".cnatool .l{text-align:left!important}.cnatool .r{text-align:right!important}"
     ".cnatool .title{font-weight:600}.cnatool .line,.cnatool .more{opacity:.8}"
     ".cnatool .prose{white-space:normal}"
     ".cnatool ul{margin:.2em 0;padding-left:1.4em}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool._util.html import COLOURS, LINE, Markup, markup
-from cnatool._util.text import number_text
+from cnatool._util.text import number_text, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     Points = Sequence[tuple[float, float]]
 
@@ -19,6 +19,8 @@ _WIDTH, _HEIGHT = 300, 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 28
 # Points of a series that are drawn, evenly spread over it.
 _MOST_POINTS = 300
+# Characters of a name in a legend.
+_LEGEND = 12
 
 
 def interval(
@@ -39,8 +41,8 @@ def interval(
         marks.append(_line(x(0), 1, x(0), height - 1))
     if bounds is not None:
         first, last = map(x, bounds)
-        marks.append(_line(first, middle, last, middle, COLOURS[0], 3, opacity=0.5))
-    marks.append(f'<circle cx="{x(value)}" cy="{middle}" r="3.5" fill="{COLOURS[0]}"/>')
+        marks.append(_line(first, middle, last, middle, COLOURS[0], 6, opacity=0.45))
+    marks.append(f'<circle cx="{x(value)}" cy="{middle}" r="2.5" fill="{COLOURS[0]}"/>')
     return _svg(width, height, marks, number_text(value))
 
 
@@ -102,19 +104,22 @@ def _chart(series: Mapping[str, Points], x_title: str, y_title: str, *, joined: 
             )
         if not joined or len(places) <= 30:
             marks += [f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}"/>' for x, y in places]
-    entries = list(zip(shown, COLOURS, strict=False))
-    step = (_WIDTH - _LEFT) / max(1, len(entries))
-    for number, (name, colour) in enumerate(entries if len(series) > 1 else ()):
-        text = _label(_LEFT + 10 + number * step, _HEIGHT - 3, markup(name), "start")
-        marks += [
-            f'<circle cx="{_LEFT + 4 + number * step:.1f}" cy="{_HEIGHT - 6}" r="3" '
-            f'fill="{colour}"/>',
-            text,
-        ]
+    if len(series) > 1:
+        marks += _legend(list(shown))
     return Markup(
         f"<figure style='display:inline-block;margin:.3em 1em .3em 0'><figcaption>"
         f"{markup(y_title)}</figcaption>{_svg(_WIDTH, _HEIGHT, marks, y_title)}</figure>"
     )
+
+
+def _legend(names: Sequence[str]) -> Iterator[str]:
+    """Draw the names of series in a row, each behind a dot of its colour."""
+    at = float(_LEFT)
+    for name, colour in zip(names, COLOURS, strict=False):
+        short = shorten(name, _LEGEND)
+        yield f'<circle cx="{at:.1f}" cy="{_HEIGHT - 6}" r="3" fill="{colour}"/>'
+        yield _label(at + 6, _HEIGHT - 3, markup(short), "start")
+        at += 16 + 5.5 * len(short)
 
 
 def _thin(points: Points) -> Points:
@@ -123,7 +128,7 @@ def _thin(points: Points) -> Points:
 
 
 def _short(value: float) -> str:
-    return f"{value:z.3g}"
+    return f"{value:.12g}" if value == round(value, 0) and abs(value) < 1e6 else f"{value:z.3g}"
 
 
 def _line(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from cnatool.cli import signals
+from cnatool.cli import progress_mode, signals
 
 __all__ = ["main"]
 
@@ -13,6 +14,7 @@ def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
     # Before anything else is imported, which takes a while: a signal then ends the process at once.
     signals.handle(signals.leave)
+    progress_mode.choose_early(sys.argv[1:])
     _open_streams()
     from cnatool.cli.process import run
 

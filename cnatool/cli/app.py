@@ -11,6 +11,7 @@ import typer
 from cnatool._version import __version__
 from cnatool.cli.options import EXIT_CODES
 from cnatool.cli.parsing import Command, Group
+from cnatool.cli.shared_options import with_shared_options
 
 # The commands by panel of the help, with their summaries. The module of a command is imported when
 # the command is used, so that neither help nor another command waits for it.
@@ -68,7 +69,7 @@ def _make_command(name: str) -> Any:
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name, cls=Command, epilog=EXIT_CODES)(getattr(module, name))
+    single.command(name, cls=Command, epilog=EXIT_CODES)(with_shared_options(getattr(module, name)))
     return typer.main.get_command(single)
 
 

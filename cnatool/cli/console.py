@@ -16,10 +16,9 @@ from cnatool._util.text import (
     count_text,
     escape,
     format_message,
-    printable,
     quote_for_shell,
-    shorten,
 )
+from cnatool.cli import progress_mode
 from cnatool.cli.parameter_names import with_options
 from cnatool.errors import UsageError
 
@@ -27,18 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from rich.progress import Progress, TaskID
-
     from cnatool._util.documents import Document
+    from cnatool.cli.progress import Display
     from cnatool.store.store import Store
     from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
 
 # Exit code where stores are left out.
 _INCOMPLETE = 1
-# Seconds between two lines of progress where standard error is not a terminal.
-_LINE_SECONDS = 10.0
-# Characters of a split's name beside its bar.
-_LONGEST_NAME = 40
 # Most lines of one list on a terminal, and most parts with tables of their own.
 _MOST_LINES = 200
 _MOST_PARTS = 50
@@ -49,6 +43,8 @@ _Result = TypeVar("_Result", bound="Document")
 _StudyResult = TypeVar("_StudyResult", "StudyResult", "TrajectoryResult", "LandscapeResult")
 # Seconds before a command that is mostly quick shows progress.
 PATIENCE = 3.0
+# Why the command ends, for the last event.
+_errors: list[str] = []
 
 
 def print_line(text: str) -> None:
@@ -115,11 +111,65 @@ def note(text: str) -> None:
 
     Hidden characters are escaped; a line that cannot be written is dropped.
     """
-    _print_error_line(with_options(text))
+    text = with_options(text)
+    if progress_mode.is_json():
+        from cnatool.cli.events import NoteEvent, now, write
+
+        write(NoteEvent(time=now(), text=text))
+    else:
+        _print_error_line(text)
 
 
-def note_lines(text: str) -> None:
-    """Print lines to standard error as they are, with hidden characters escaped."""
+def warn(text: str) -> None:
+    """Print a warning to standard error, its hidden characters escaped."""
+    if progress_mode.is_json():
+        from cnatool.cli.events import WarningEvent, now, write
+
+        write(WarningEvent(time=now(), text=text.strip()))
+    else:
+        _print_error_lines(text)
+
+
+def print_error(text: str) -> None:
+    """Print a line to standard error on why the command ends, or keep it for the last event."""
+    if progress_mode.is_json():
+        _errors.append(text)
+    else:
+        _print_error_line(f"cnatool: {text}")
+
+
+def print_error_lines(text: str) -> None:
+    """Print lines to standard error on why the command ends, or keep them for the last event."""
+    if progress_mode.is_json():
+        _errors.append(text.strip())
+    else:
+        _print_error_lines(text)
+
+
+def start_events(command: str) -> None:
+    """Write that a command begins, if progress is shown as JSON lines."""
+    if progress_mode.is_json():
+        from cnatool._version import __version__
+        from cnatool.cli.events import StartEvent, now, write
+
+        write(
+            StartEvent(
+                time=now(), schema="cnatool.progress/1", version=__version__, command=command
+            )
+        )
+
+
+def end_events(exit_code: int) -> None:
+    """Write that the command is over, if progress is shown as JSON lines."""
+    if progress_mode.is_json():
+        from cnatool.cli.events import EndEvent, now, write
+
+        error = "\n".join(_errors) or None
+        write(EndEvent(time=now(), exit_code=exit_code, error=error))
+        _errors.clear()
+
+
+def _print_error_lines(text: str) -> None:
     for line in text.rstrip("\n").expandtabs(4).split("\n"):
         _print_error_line(line)
 
@@ -207,7 +257,7 @@ def read_pairs(option: str, pairs: Sequence[str] | None, form: str = "KEY=VALUE"
 
 
 class ConsoleObserver:
-    """Prints notes and progress: a bar on a terminal, a line every ten seconds elsewhere.
+    """Prints notes, and progress as ``--progress`` says.
 
     Parameters
     ----------
@@ -216,40 +266,25 @@ class ConsoleObserver:
     unit : str
         What the rate counts; empty for no rate.
     patience : float
-        Seconds before progress is shown.
+        Seconds before a bar or lines are shown.
     """
 
     def __init__(
         self, *, quiet: bool = False, unit: str = "samples", patience: float = 0.0
     ) -> None:
-        self._from = time.monotonic() + patience
+        self._from = time.monotonic() + (0.0 if progress_mode.is_json() else patience)
         self._quiet = quiet
         self._unit = unit
-        self._bar: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._display: Display | None = None
         # When each split began, and with how many samples.
         self._started: dict[str, tuple[float, int]] = {}
-        self._last_line = time.monotonic()
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
+        if not self._quiet:
+            from cnatool.cli.progress import open_display
 
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.completed:,}/{task.total:,}"),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
+            self._display = open_display(note)
         return self
 
     def __exit__(
@@ -258,8 +293,8 @@ class ConsoleObserver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._display is not None:
+            self._display.close()
 
     def note(self, text: str) -> None:
         """Print a line, and keep it in ``notes``."""
@@ -269,19 +304,11 @@ class ConsoleObserver:
             note(text)
 
     def progress(self, split: str, done: int, rows: int) -> None:
-        """Move the bar, or print a line every ten seconds and at a split's end."""
+        """Show how much is done, and how fast."""
         now = time.monotonic()
-        if self._quiet or now < self._from:
+        if self._display is None or now < self._from:
             return
         since, first = self._started.setdefault(split, (now, done))
         timed = self._unit and done > first and now > since
         rate = f"{(done - first) / (now - since):,.0f} {self._unit}/s" if timed else ""
-        if self._bar is not None:
-            self._bar.start()
-            if split not in self._tasks:
-                name = shorten(printable(split), _LONGEST_NAME)
-                self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
-            self._bar.update(self._tasks[split], completed=done, rate=rate)
-        elif (done == rows and rows) or now - self._last_line >= _LINE_SECONDS:
-            self._last_line = now
-            note(f"{split}: {done:,} of {rows:,}" + (f", {rate}" if rate else ""))
+        self._display.show(split, done, rows, rate)

@@ -9,14 +9,16 @@ from dataclasses import Field, dataclass, fields
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from cnatool._util.local_paths import check_downloaded, check_local
+from cnatool.cli.completion import Complete, complete_format, complete_from, complete_store
 from cnatool.cli.console import read_pairs
 from cnatool.dumping.options import DumpOptions, choices_of
 from cnatool.errors import UsageError
+from cnatool.records.choices import Statistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class _Spelling:
     min: int | None = None
     help: str = ""
     read: Callable[[Any], Any] = lambda value: value
+    complete: Complete | None = None
 
 
 def read_constants(words: Sequence[str]) -> dict[str, Any]:
@@ -116,7 +119,7 @@ _make_enum: Callable[..., Any] = StrEnum
 _TYPES = {"int": int, "float": float, "str": str, "str | Path": Path}
 _SPELLINGS = {
     "splits": _Spelling("NAME=PATH", dict, "--split"),
-    "format": _Spelling("NAME"),
+    "format": _Spelling("NAME", complete=complete_format),
     "labels": _Spelling("NAME"),
     "label_offset": _Spelling("N"),
     "split_column": _Spelling("NAME"),
@@ -141,10 +144,16 @@ _SPELLINGS = {
     "scale": _Spelling("S|1/N", str, read=_read_fraction),
     "mean": _Spelling("M[,M…]", str, read=_read_numbers("--mean")),
     "std": _Spelling("S[,S…]", str, read=_read_numbers("--std")),
-    "layout": _Spelling("[FROM->]TO"),
-    "tensors": _Spelling("all|layers|GLOB|!GLOB", list[str]),
-    "statistics": _Spelling("NAME|all", list[str]),
-    "inputs_from": _Spelling("STORE"),
+    "layout": _Spelling(
+        "[FROM->]TO", complete=complete_from("chw", "hwc", "flat", "flat-chw", "flat-hwc")
+    ),
+    "tensors": _Spelling(
+        "all|layers|GLOB|!GLOB", list[str], complete=complete_from("all", "layers")
+    ),
+    "statistics": _Spelling(
+        "NAME|all", list[str], complete=complete_from(*get_args(Statistic), "all")
+    ),
+    "inputs_from": _Spelling("STORE", complete=complete_store),
     "initial_model": _Spelling("FILE"),
     "tags": _Spelling("KEY=VALUE", dict, "--tag"),
     "batch_size": _Spelling("N", min=1),
@@ -164,13 +173,13 @@ _PYTHON_ONLY = {"client", "observer"}
 
 
 def with_dump_options(
-    *panels: str, names: tuple[str, ...] = ()
+    *panels: str, names: tuple[str, ...] = (), panel: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a dump to a command, in place of its parameter ``options``.
 
     ``options`` receives their values as keyword arguments of `DumpOptions`. By default all options
-    are added; otherwise only those in ``panels`` of the help and those called ``names``, the latter
-    outside any panel.
+    are added; otherwise only those in ``panels`` of the help and those called ``names``, which go
+    to ``panel``.
     """
     declared = [
         option
@@ -185,7 +194,7 @@ def with_dump_options(
             parameter
             for option in declared
             for parameter in _make_parameters(
-                option, None if option.name in names else option.metadata["panel"]
+                option, panel if option.name in names else option.metadata["panel"]
             )
         ]
 
@@ -235,6 +244,7 @@ def _make_parameters(declared: Field[Any], panel: str | None) -> Iterator[inspec
             flag,
             metavar=spelling.metavar,
             min=spelling.min,
+            autocompletion=spelling.complete or (complete_from(*words) if words else None),
             help=_name_options(summary),
             rich_help_panel=panel,
         ),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.observer import current_subject
-from cnatool.cli.console import note
+from cnatool.cli.console import warn
+from cnatool.cli.parameter_names import with_options
 from cnatool.errors import StoreWarning
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LibraryWarnings:
             # Our own warnings name a store: each of them is shown.
             if not self._quiet and (category, text) not in self._shown:
                 self._shown.add((category, text))
-                note(text)
+                warn(with_options(text))
             return
         # Texts that differ only in a number are of one kind.
         kind = category, _NUMBERS.sub("", text)
@@ -53,7 +54,9 @@ class LibraryWarnings:
             return
         self._shown.add(kind)
         about = current_subject()
-        note(f"{_library(filename)} warns{f' about {about}' if about else ''}: {text}")
+        warn(
+            with_options(f"{_library(filename)} warns{f' about {about}' if about else ''}: {text}")
+        )
 
 
 def _library(filename: str) -> str:

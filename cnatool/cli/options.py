@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnatool.cli.completion import complete_from, complete_override, complete_store
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 
@@ -32,15 +33,6 @@ OUTPUT = "Output"
 CONVENTIONS = ("paper", "reference", "legacy")
 
 
-def complete_from(*words: str) -> Callable[[str], list[str]]:
-    """Return the shell completion of an option that takes one of some words."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return complete
-
-
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
 DataArgument = Annotated[
     str | None,
@@ -52,14 +44,20 @@ DataArgument = Annotated[
         "bucket (s3://, gs://, az://).",
     ),
 ]
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store.")]
+StoreArgument = Annotated[
+    Path, typer.Argument(metavar="STORE", help="The store.", autocompletion=complete_store)
+]
 StoresArgument = Annotated[
-    list[Path], typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
+    list[Path],
+    typer.Argument(
+        metavar="STORE", help="Stores, and folders of stores.", autocompletion=complete_store
+    ),
 ]
 TestOption = Annotated[
     Path | None,
     typer.Option(
         metavar="STORE2",
+        autocompletion=complete_store,
         help="Store of the test split; STORE holds the training split.",
         rich_help_panel=STORES,
     ),
@@ -76,6 +74,7 @@ InputsOption = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="STORE",
+        autocompletion=complete_store,
         help="Store of the raw inputs that a store refers to, if it was moved. Repeatable.",
         rich_help_panel=STORES,
     ),
@@ -116,6 +115,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
+        autocompletion=complete_override,
         help="Override a field of the convention, as for `cnatool score`. Repeatable.",
         rich_help_panel=DEFINITIONS,
     ),

@@ -31,6 +31,11 @@ def run_in(context: Any) -> None:
     _running[:] = [context]
 
 
+def running_context() -> Any:
+    """Return the context of the command that runs."""
+    return _running[0]
+
+
 def with_options(text: str) -> str:
     """Replace parameters in backquotes by the options that set them.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand, TyperGroup
 
 from cnatool._util.spelling import spell_parameters
-from cnatool.cli.console import note_lines
+from cnatool.cli.console import print_error_lines, start_events
+from cnatool.cli.options import OUTPUT
 from cnatool.cli.parameter_names import run_in, with_options
 from cnatool.errors import CnatoolError
 
@@ -41,6 +42,9 @@ class _Help:
             entry = record[0].replace(", ".join(parameter.opts), shown, 1), record[1]
             panel = parameter.rich_help_panel
             (panels.setdefault(panel, []) if isinstance(panel, str) else other).append(entry)
+        # In every command, what is printed and written comes last.
+        if OUTPUT in panels:
+            panels[OUTPUT] = panels.pop(OUTPUT)
         _write_panels(formatter, {**panels, _OTHER: other})
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -74,6 +78,7 @@ class Command(_Help, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         run_in(ctx)
+        start_events(ctx.command_path.partition(" ")[2])
         with spell_parameters(with_options):
             return super().invoke(ctx)
 
@@ -152,5 +157,5 @@ def _exit_on_usage_error(error: Exception) -> None:
         error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
     text = io.StringIO()
     show(file=text)
-    note_lines(text.getvalue())
+    print_error_lines(text.getvalue())
     sys.exit(code)

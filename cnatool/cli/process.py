@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cnatool._util.text import replace_unencodable
 from cnatool.cli import signals
-from cnatool.cli.console import note, note_lines
+from cnatool.cli.console import end_events, print_error, print_error_lines, warn
 from cnatool.cli.library_warnings import LibraryWarnings
+from cnatool.cli.parameter_names import with_options
 from cnatool.errors import CnatoolError, StoreWriteError
 
 if TYPE_CHECKING:
@@ -33,8 +34,16 @@ _REPEAT_SECONDS = 0.5
 
 
 def run() -> None:
-    """Run the command line that the process was started with."""
+    """Run the command line that the process was started with, and exit."""
     _set_up_streams()
+    try:
+        _run()
+    except SystemExit as stop:
+        end_events(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        raise
+
+
+def _run() -> None:
     debug = "--debug" in sys.argv[1:]
     quiet = bool({"-q", "--quiet"} & {*sys.argv[1:]})
     warnings.showwarning = _show_warning if debug else LibraryWarnings(quiet=quiet).show
@@ -103,7 +112,7 @@ def _show_traceback(error: BaseException) -> None:
     """Print the traceback that Python would, with hidden characters escaped."""
     import traceback
 
-    note_lines("".join(traceback.format_exception(error)))
+    print_error_lines("".join(traceback.format_exception(error)))
 
 
 def _show_warning(
@@ -114,7 +123,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
+    warn(warnings.formatwarning(str(message), category, filename, lineno, line))
 
 
 def _drop_output() -> None:
@@ -213,5 +222,5 @@ def _end_on_signal(number: int) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    note(f"cnatool: {message}")
+    print_error(with_options(message))
     sys.exit(code)

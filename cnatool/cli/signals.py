@@ -7,6 +7,9 @@ the signal.
 from __future__ import annotations
 
 import os
+import time
+
+from cnatool.cli import progress_mode
 
 # `typing` is slow to import, and nothing should delay these handlers.
 TYPE_CHECKING = False
@@ -45,9 +48,19 @@ def leave(number: int, frame: object = None) -> NoReturn:
     """End the process at once, with one line and the exit code that a shell would give."""
     ignore()
     try:
-        os.write(2, f"cnatool: {_WORDS[number]}.\n".encode())
+        os.write(2, _last_line(number).encode())
     except OSError:
         # The terminal is gone, or the disk with the log is full.
         pass
     finally:
         os._exit(_SIGNALLED + number)
+
+
+def _last_line(number: int) -> str:
+    """Return what says that a signal ended the command."""
+    if not progress_mode.is_json():
+        return f"cnatool: {_WORDS[number]}.\n"
+    return (
+        f'{{"event": "end", "time": {time.time():.3f}, "exit_code": {_SIGNALLED + number}, '
+        f'"error": "{_WORDS[number]}"}}\n'
+    )

@@ -52,7 +52,7 @@ def dump(
     StoreWriteError
         If the disk is full or refuses.
     """
-    path = _store_path(model, store, options)
+    path = store_path(model, store, options)
     if options.client is not None:
         from cnatool.dumping.cluster import dump_on_cluster
 
@@ -83,7 +83,7 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    path = _store_path(model, store, options)
+    path = store_path(model, store, options)
     if options.client is not None:
         from cnatool.dumping.cluster import preflight_on_cluster
 
@@ -91,7 +91,8 @@ def preflight(
     return estimate_here(model, data, path, options)
 
 
-def _store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
+def store_path(model: str | Path, store: str | Path | None, options: DumpOptions) -> Path:
+    """Return where the store of a dump goes."""
     path = parse_path(f"{Path(model).stem}.zarr" if store is None else store)
     if store is None and options.part_of is not None:
         path = part_path(path, *options.part_of)

@@ -131,16 +131,19 @@ class DumpOptions:
         "itself.",
     )
     mean: Sequence[float] = option(
-        PREPROCESSING, (), "Subtracted after scaling; one value, or one per channel."
+        PREPROCESSING, (), "Mean to subtract after scaling; one value, or one per channel."
     )
     std: Sequence[float] = option(
-        PREPROCESSING, (), "Divisor after subtracting the mean; one value, or one per channel."
+        PREPROCESSING,
+        (),
+        "Standard deviation to divide by after that; one value, or one per channel.",
     )
     layout: str | None = option(
         PREPROCESSING,
         None,
-        "How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc.",
-        "Written ``[FROM->]TO``; by default it follows from the shapes.",
+        "How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc; by default as the shapes "
+        "say.",
+        "Written ``[FROM->]TO``.",
     )
     keep: Kept = option(STORED, "full", "Store whole activations, or only per-sample statistics.")
     tensors: str | Sequence[str] = option(
@@ -149,7 +152,9 @@ class DumpOptions:
         "Which tensors to store: all, layers, names or globs; behind a ! what to leave out.",
         "Outputs of the model are stored unless one of these leaves them out.",
     )
-    dtype: Narrowing | None = option(STORED, None, "Narrow floating activations to this type.")
+    dtype: Narrowing | None = option(
+        STORED, None, "Narrow floating activations to this type; by default they keep their own."
+    )
     statistics: str | Sequence[str] = option(
         STORED,
         "sum",

@@ -25,7 +25,8 @@ _BUDGET = 4_000_000
 _SAMPLE_BYTES = 56
 _LEAST = 100
 _LONGEST_ID = 80
-_CURVE = 400  # points of a curve
+# Points of a curve, and windows side by side along it: more would be a scribble.
+_CURVE, _WINDOWS = 400, 50
 _MISSING = np.iinfo(np.int32).min
 
 
@@ -38,6 +39,8 @@ class SplitSamples(msgspec.Struct, frozen=True):
         Of the split.
     shown, total : int
         Samples on the page, and of the split.
+    window : int
+        Samples behind each point of the curve.
     curve : (Packed, Packed) or None
         Running means of α and β over all samples; None where there are too few.
     """
@@ -45,6 +48,7 @@ class SplitSamples(msgspec.Struct, frozen=True):
     name: str
     shown: int
     total: int
+    window: int
     curve: tuple[Packed, Packed] | None
 
 
@@ -136,7 +140,7 @@ def collect_samples(
 ) -> Samples:
     """Collect the numbers of the chosen samples."""
     splits = scored.splits
-    window = scored.convention.fields.window
+    least = scored.convention.fields.window
 
     def column(values: Iterable[NDArray[Any] | None]) -> Packed | None:
         parts = [
@@ -150,8 +154,15 @@ def collect_samples(
 
     return Samples(
         splits=tuple(
-            SplitSamples(name, len(rows[name]), len(split.alpha), _curve(split, window))
+            SplitSamples(
+                name,
+                len(rows[name]),
+                len(split.alpha),
+                window,
+                _curve(split, window),
+            )
             for name, split in splits.items()
+            for window in [max(least, len(split.alpha) // _WINDOWS)]
         ),
         id=tuple(
             shorten(printable(sample), _LONGEST_ID)

@@ -36,7 +36,17 @@ def _header_lines(result: ScoreHeader) -> Sequence[str]:
 
 
 def _splits_table(result: ScoreResult) -> Markup:
-    names = ("split", "samples", "accuracy", "loss", "α mean", "β mean", "CNA", "−1 … 1")
+    names = (
+        "split",
+        "samples",
+        "accuracy",
+        "loss",
+        "α mean",
+        "β mean",
+        "CNA",
+        "interval",
+        "−1 … 1",
+    )
     rows = [
         [
             name,
@@ -46,11 +56,12 @@ def _splits_table(result: ScoreResult) -> Markup:
             number(split.alpha.mean),
             number(split.beta.mean, split.beta_reason, 3),
             number(split.cna.value, split.cna.reason),
+            _interval(split.cna.interval),
             svg.interval(split.cna.value, split.cna.interval),
         ]
         for name, split in result.splits.items()
     ]
-    return table(names, "lrrrrrrl", rows)
+    return table(names, "lrrrrrrll", rows)
 
 
 def _pair_table(result: ScoreResult) -> Markup:
@@ -63,9 +74,12 @@ def _pair_table(result: ScoreResult) -> Markup:
     rows = []
     for name, estimate in named.items():
         bounds = estimate.interval if isinstance(estimate, ResampledEstimate) else None
-        text = "" if bounds is None else f"{number(bounds[0])} … {number(bounds[1])}"
-        rows.append([name, number(estimate.value, estimate.reason), text])
+        rows.append([name, number(estimate.value, estimate.reason), _interval(bounds)])
     return table(("train and test", "value", "interval"), "lrl", rows)
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else " … ".join(map(number, bounds))
 
 
 def _error_chart(result: ScoreResult) -> Markup:

@@ -10,6 +10,8 @@ from cnatool._util.text import count_text
 from cnatool.studying.columns import is_variant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars
 
     from cnatool.studying.landscape import Landscape
@@ -55,8 +57,15 @@ def _study(result: StudyResult, networks: polars.DataFrame | None) -> str:
         f"cnatool study of {count_text(result.networks, 'network')}{cluster}",
         [_convention(result.convention), _left_out(result.not_scored)],
         *tables,
-        notes(result.notes),
+        notes([*result.notes, *_without_interval(result)]),
     )
+
+
+def _without_interval(result: StudyResult) -> Iterator[str]:
+    """Yield the reasons why correlations have no interval."""
+    estimates = (each.pearson for each in result.correlations if each.group is None)
+    reasons = (each.interval_reason for each in estimates if each.interval_reason is not None)
+    yield from (f"no interval: {reason}" for reason in dict.fromkeys(reasons))
 
 
 def _convention(convention: object) -> str:

@@ -23,6 +23,8 @@ def describe_schemas() -> str:
     rows = []
     for name in SCHEMAS:
         schema = json.loads(schema_text(name))
-        definition = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-        rows.append(f"| [`{name}`](../schemas/{name}.schema.json) | {definition['description']} |")
+        record = schema.get("$ref", "").rpartition("/")[2]
+        # A choice between several records has a title only.
+        text = schema["$defs"][record]["description"] if record else f"{schema['title']}."
+        rows.append(f"| [`{name}`](../schemas/{name}.schema.json) | {text} |")
     return _TITLE + "\n".join(rows) + "\n"

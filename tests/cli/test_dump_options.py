@@ -14,6 +14,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(DumpOptions)}
 PYTHON_ONLY = {"observer"}
 FLATNESS = {"flatness_samples", "flatness_draws", "flatness_target"}
 COMMAND_ONLY = {"model", "data", "store", "dry_run", "json", "quiet"}
+COMMAND_ONLY |= {"config", "print_config", "progress"}
 
 
 def parameters(*names: str) -> dict[str, Any]:

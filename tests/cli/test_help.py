@@ -114,10 +114,10 @@ def test_options_stand_in_panels() -> None:
     assert headings == [
         "Arguments",
         "Stores",
-        "Output",
         "Definitions",
         "Correlations",
         "How it runs",
+        "Output",
         "Options",
     ]
     assert "Usage: cnatool study [OPTIONS] [STORE...]" in help_text("study")

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "docs" / "tools" / "site.py"
+SCRIPT = ROOT / "docs" / "tools" / "build_site.py"
 # Attributes by which a browser fetches something without being asked.
 FETCHING = {
     ("audio", "src"),

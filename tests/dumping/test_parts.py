@@ -115,6 +115,17 @@ def test_all_parts_choose_the_compression_of_a_whole_dump(here: Parts) -> None:
     assert split.array("inputs/0").codec == "none"
 
 
+def test_the_first_part_has_fewer_rows_than_the_first_block(tmp_path: Path) -> None:
+    """The sums of the first few samples compress, and those of the first block do not."""
+    here = Parts(tmp_path, 128, 16)
+    x = np.random.default_rng(3).integers(0, 256, (128, 8, 8), np.uint8)
+    x[:16] = 7
+    np.savez(tmp_path / "data/train.npz", x=x, y=np.zeros(128, np.int64))
+    whole = here.dump("whole.zarr")
+    copied = cnatool.merge(here.parts(8), tmp_path / "copied.zarr", copy=True)
+    assert tree(copied.path) == tree(whole.path)
+
+
 def test_more_parts_than_rows_can_fill(here: Parts) -> None:
     notes = Notes()
     empty = 0

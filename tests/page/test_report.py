@@ -202,6 +202,16 @@ def test_where_no_page_is_written(path: str, error: str, tmp_path: Path) -> None
     assert (tmp_path / "there.html").read_text() == "mine"
 
 
+def test_every_asset_is_in_the_page(tmp_path: Path) -> None:
+    record(tmp_path / "a.zarr")
+    cnatool.report(tmp_path / "a.zarr", tmp_path / "a.html", overrides=QUICK)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    for asset in (Path(cnatool.__file__).parent / "page/assets").iterdir():
+        content = asset.read_text("utf-8")
+        if asset.suffix in (".css", ".js"):
+            assert content in text, asset.name
+
+
 def test_colours_are_those_of_the_figures() -> None:
     styles = (Path(cnatool.__file__).parent / "page/assets/base.css").read_text("utf-8")
     first = [re.search(rf"--c{k}: (#\w+)", styles)[1].upper() for k in range(4)]  # type: ignore[index]

@@ -26,6 +26,7 @@ def test_a_score(store: Path) -> None:
         expected = (split.accuracy, split.loss, split.alpha.mean)
         assert row[:5] == [name, str(split.samples), *(f"{value:.4f}" for value in expected)]
         assert row[6] == f"{split.cna.value:.4f}"
+        assert row[7] == " … ".join(f"{bound:.4f}" for bound in split.cna.interval)
     values = {row[0]: row[1] for row in page.tables[1][1:]}
     assert values["CNA-A"] == f"{score.cna_area.value:.4f}"
     assert values["generalisation gap"] == f"{score.gap.value:.4f}"

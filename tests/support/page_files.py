@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import polars
 from PIL import Image
 
 import cnatool
+from support.buckets import Bucket, Server
 from support.networks import Builder, mlp
 
 DEMO = Path(cnatool.__file__).parent / "demo" / "data"
@@ -89,6 +93,22 @@ def make_preprocessor_config(path: str) -> None:
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(settings), encoding="utf-8")
+
+
+def fill_bucket() -> None:
+    """Put digits into the bucket of the pages, and pictures as hubs keep them; write a recipe."""
+    bucket = Bucket(Server(os.environ["AWS_ENDPOINT_URL"], Path()), "bucket")
+    bucket.upload(DEMO / "digits", "mnist")
+    images = []
+    for pixels, _ in batches_of("train", 40, 1):
+        encoded = io.BytesIO()
+        Image.fromarray(pixels[0]).resize((32, 32)).save(encoded, "PNG")
+        images.append({"bytes": encoded.getvalue(), "path": None})
+    table = io.BytesIO()
+    polars.DataFrame({"image": images, "label": [0, 1] * 20}).write_parquet(table)
+    bucket.put("cifar10/train.parquet", table.getvalue())
+    recipe = {"schema": "cnatool.preprocess/1", "colour": "grey", "resize": [8, 8]}
+    Path("recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
 
 
 def batches_of(split: str, rows: int = 64, size: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:

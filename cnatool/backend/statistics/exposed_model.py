@@ -278,8 +278,8 @@ class ExposedModel:
             if rows.shape[1] != width:
                 raise BackendError(
                     f"the shape of a tensor in a batch of {count_text(samples, 'sample')} is not "
-                    "that of the first batch: leave it out with `tensors='!NAME'`, or choose another "
-                    f"`batch_size`. ({name.removeprefix(PREFIX)} sums)"
+                    "that of the first batch: leave it out with `tensors='!NAME'`, or choose "
+                    f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
             if len(rows) != samples:
                 raise BackendError(

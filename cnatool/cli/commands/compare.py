@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import print_result, read_pairs
 from cnatool.cli.options import (
     DEFINITIONS,
@@ -20,7 +21,12 @@ from cnatool.cli.options import (
 def compare(
     store: StoreArgument,
     store2: Annotated[
-        Path, typer.Argument(metavar="STORE2", help="A store of the same network and samples.")
+        Path,
+        typer.Argument(
+            metavar="STORE2",
+            help="A store of the same network and samples.",
+            autocompletion=complete_store,
+        ),
     ],
     split: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import (
@@ -19,9 +20,14 @@ from cnatool.cli.options import (
 from cnatool.errors import UsageError
 
 
-@with_dump_options(names=("codec",))
+@with_dump_options(names=("codec",), panel=OUTPUT)
 def convert(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STORE", help="A finished store of any format.", autocompletion=complete_store
+        ),
+    ],
     target: Annotated[
         Path | None,
         typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5."),

@@ -11,6 +11,7 @@ import typer
 
 from cnatool._util.text import quote_for_shell
 from cnatool.cli.console import ConsoleObserver, print_line
+from cnatool.cli.options import OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def demo(
             "--output",
             metavar="DIR",
             help="Keep the stores in this folder; by default they are removed at the end.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from cnatool.cli.console import ConsoleObserver, note_next, print_json, print_li
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import DaskOption, DataArgument, ModelArgument, connect_client
 from cnatool.cli.parameter_names import with_options
+from cnatool.cli.shared_options import print_config as print_options
 from cnatool.dumping.options import RUN, STORE
 from cnatool.errors import UsageError
 
@@ -54,8 +56,9 @@ def dump(
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="No notes and no progress."),
+        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="Print no notes and no progress."),
     ] = False,
+    print_config: bool = False,
 ) -> None:
     """Run a model over data and store every intermediate tensor.
 
@@ -66,6 +69,9 @@ def dump(
     from cnatool.dumping.dump import preflight
     from cnatool.dumping.results import dump_result
 
+    if print_config:
+        print_options(_decide(model, data, store, options, here=client is None))
+        return
     with connect_client(client) as connected, ConsoleObserver(quiet=quiet) as observer:
         options["client"] = connected
         if dry_run:
@@ -90,3 +96,26 @@ def _check_fits(estimate: Preflight, *, printed: bool) -> None:
             print_line(with_options(line))
     if not estimate.fits:
         raise UsageError(estimate.refusal)
+
+
+def _decide(
+    model: Path, data: str | None, store: Path | None, options: dict[str, Any], *, here: bool
+) -> dict[str, Any]:
+    """Return what a dump decides where no option does, by option.
+
+    What workers decide is not known here.
+    """
+    from cnatool.dumping.dump import store_path
+    from cnatool.dumping.options import DumpOptions
+    from cnatool.dumping.plan import plan_dump
+
+    asked = DumpOptions(**options)
+    path = store_path(model, store, asked)
+    decided: dict[str, Any] = {"output": str(path)}
+    if here:
+        # A store that is there already decides nothing, unless it is resumed.
+        plan = plan_dump(model, data, path, replace(asked, overwrite=not asked.resume))
+        runtime = plan.record.runtime
+        if runtime is not None:
+            decided |= {"batch-size": runtime.batch_size, "threads": runtime.threads}
+    return decided

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnatool.cli.completion import complete_model_or_store
 from cnatool.cli.console import note, print_json
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import (
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 
 
-@with_dump_options(names=("constants", "custom_ops"))
+@with_dump_options(names=("constants", "custom_ops"), panel=_MODEL)
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL|STORE",
+            help="An ONNX file or a store.",
+            autocompletion=complete_model_or_store,
+        ),
+    ],
     input_shapes: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import ConsoleObserver, finish_study, read_pairs
 from cnatool.cli.options import (
     DEFINITIONS,
@@ -25,7 +26,9 @@ def landscape(
     stores: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STORE", help="Stores with whole activations, and folders of such stores."
+            metavar="STORE",
+            autocompletion=complete_store,
+            help="Stores with whole activations, and folders of such stores.",
         ),
     ],
     order: OrderOption = None,

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
 from cnatool.cli.options import OUTPUT, OverwriteOption, QuietOption
 
 
 def merge(
     parts: Annotated[
-        list[Path], typer.Argument(metavar="PART", help="All parts of a dump, in any order.")
+        list[Path],
+        typer.Argument(
+            metavar="PART", help="All parts of a dump, in any order.", autocompletion=complete_store
+        ),
     ],
     output: Annotated[
         Path,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_from, complete_store
 from cnatool.cli.console import ConsoleObserver, exit_incomplete, note, read_pairs
 from cnatool.cli.options import (
     CONVENTIONS,
@@ -17,7 +18,6 @@ from cnatool.cli.options import (
     SetOption,
     StrictOption,
     TestOption,
-    complete_from,
 )
 from cnatool.errors import UsageError
 
@@ -36,6 +36,7 @@ def plot(
         list[Path],
         typer.Argument(
             metavar="DIR|STORE",
+            autocompletion=complete_store,
             help="The folder of a study, a trajectory or a landscape, or stores.",
         ),
     ],
@@ -110,7 +111,7 @@ def plot(
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Width of one panel, at 96 pixels per inch.",
+            help="Width of one panel, at 96 pixels per inch; by default the figure's own.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,
@@ -118,7 +119,7 @@ def plot(
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Height of one panel, at 96 pixels per inch.",
+            help="Height of one panel, at 96 pixels per inch; by default the figure's own.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,

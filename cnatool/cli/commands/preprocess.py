@@ -16,6 +16,7 @@ from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.parsing import Command, Group
+from cnatool.cli.shared_options import with_shared_options
 from cnatool.dumping.options import DATA, PREPROCESSING, DumpOptions
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
@@ -51,7 +52,8 @@ def _group() -> None:
 
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
-@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",))
+@with_shared_options
+@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",), panel=PREPROCESSING)
 def show(
     model: ModelArgument,
     options: dict[str, Any],

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import PATIENCE, ConsoleObserver, exit_incomplete, note, read_pairs
 from cnatool.cli.options import (
     ConventionOption,
@@ -25,7 +26,9 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STUDY|STORE", help="Stores, folders of stores, and folders of studies."
+            metavar="STUDY|STORE",
+            autocompletion=complete_store,
+            help="Stores, folders of stores, and folders of studies.",
         ),
     ],
     path: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_override
 from cnatool.cli.console import (
     PATIENCE,
     ConsoleObserver,
@@ -36,6 +37,7 @@ def score(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
+            autocompletion=complete_override,
             help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.completion import complete_store
 from cnatool.cli.console import (
     ConsoleObserver,
     finish_study,
@@ -35,7 +36,10 @@ _CORRELATIONS = "Correlations"
 
 def study(
     stores: Annotated[
-        list[Path] | None, typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="STORE", help="Stores, and folders of stores.", autocompletion=complete_store
+        ),
     ] = None,
     frame: Annotated[
         Path | None,

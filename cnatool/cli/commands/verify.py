@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cnatool.cli import progress_mode
 from cnatool.cli.console import ConsoleObserver, print_line, print_lines, print_result
 from cnatool.cli.options import InputsOption, JsonOption, QuietOption, StoreArgument
 from cnatool.cli.parameter_names import with_options
@@ -40,7 +41,9 @@ def verify(
         verdict = count_text(count, "fault") if count else good
         print_line(f"{verification.store}: {verdict} ({checked})")
 
-    with ConsoleObserver(quiet=quiet or json) as observer:
+    # Beside a document, only whoever asks for events reads them.
+    hidden = quiet or (json and not progress_mode.is_json())
+    with ConsoleObserver(quiet=hidden) as observer:
         verification = verify_store(store, inputs=inputs or (), observer=observer)
     print_result(verification, print_faults, json=json)
     if verification.faults or _is_empty(verification):

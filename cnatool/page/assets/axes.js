@@ -10,7 +10,13 @@ class Plot {
     this.under = svg("svg", { "aria-hidden": "true" });
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.over = svg("svg", { "aria-hidden": "true" });
-    this.node = el("div", { class: "plot", role: "img", "aria-label": label }, this.under, this.canvas, this.over);
+    this.node = el(
+      "div",
+      { class: "plot", role: "img", "aria-label": label },
+      this.under,
+      this.canvas,
+      this.over,
+    );
   }
 
   // Measure the plot, and clear it.
@@ -37,7 +43,9 @@ class Plot {
 
   xAxis(scale, title, { format = tickText, wanted, only } = {}) {
     const { x0, x1, y0 } = this.frame;
-    const { list, step } = only ? { list: only, step: 1 } : ticks(scale.domain, wanted || Math.max(3, (x1 - x0) / 90));
+    const { list, step } = only
+      ? { list: only, step: 1 }
+      : ticks(scale.domain, wanted || Math.max(3, (x1 - x0) / 90));
     this.under.append(svg("line", { class: "axis", x1: x0, x2: x1, y1: y0, y2: y0 }));
     for (const value of list) {
       const x = scale(value);
@@ -46,7 +54,15 @@ class Plot {
         svg("text", { x, y: y0 + 17, "text-anchor": "middle", text: format(value, step) }),
       );
     }
-    this.under.append(svg("text", { class: "title", x: (x0 + x1) / 2, y: y0 + 37, "text-anchor": "middle", text: title }));
+    this.under.append(
+      svg("text", {
+        class: "title",
+        x: (x0 + x1) / 2,
+        y: y0 + 37,
+        "text-anchor": "middle",
+        text: title,
+      }),
+    );
   }
 
   yAxis(scale, title, { format = tickText, wanted } = {}) {
@@ -61,7 +77,9 @@ class Plot {
     }
     this.under.append(
       svg("text", {
-        class: "title", text: title, "text-anchor": "middle",
+        class: "title",
+        text: title,
+        "text-anchor": "middle",
         transform: `translate(13 ${(y0 + y1) / 2}) rotate(-90)`,
       }),
     );
@@ -72,7 +90,8 @@ function path(points) {
   let text = "";
   let drawing = false;
   for (const [x, y] of points) {
-    if (Number.isFinite(x) && Number.isFinite(y)) text += `${drawing ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    if (Number.isFinite(x) && Number.isFinite(y))
+      text += `${drawing ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
     drawing = Number.isFinite(x) && Number.isFinite(y);
   }
   return text;

@@ -1,6 +1,12 @@
 // The data of the page, out of blocks of JSON.
 
-const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i4: Int32Array, f4: Float32Array };
+const ARRAYS = {
+  u1: Uint8Array,
+  u2: Uint16Array,
+  u4: Uint32Array,
+  i4: Int32Array,
+  f4: Float32Array,
+};
 const MISSING = -2147483648;
 
 function readBlock(id) {
@@ -57,17 +63,18 @@ class Matrix {
 function readSamples(record) {
   const total = record.id.length;
   const split = new Uint8Array(total);
-  const starts = [];
   let start = 0;
-  record.splits.forEach((each, number) => {
-    split.fill(number, start, start + each.shown);
-    starts.push(start);
+  record.splits.forEach((each, k) => {
+    split.fill(k, start, start + each.shown);
     start += each.shown;
   });
   const label = unpack(record.label);
   const prediction = unpack(record.prediction);
   const samples = {
-    total, split, starts, label, prediction,
+    total,
+    split,
+    label,
+    prediction,
     splits: record.splits.map((each) => ({ ...each, curve: each.curve && each.curve.map(unpack) })),
     id: record.id,
     row: unpack(record.row),
@@ -81,7 +88,8 @@ function readSamples(record) {
   samples.outcome = new Uint8Array(total).fill(2);
   if (label && prediction) {
     for (let i = 0; i < total; i++) {
-      if (label[i] !== MISSING && prediction[i] !== MISSING) samples.outcome[i] = Number(label[i] === prediction[i]);
+      if (label[i] !== MISSING && prediction[i] !== MISSING)
+        samples.outcome[i] = Number(label[i] === prediction[i]);
     }
   }
   return samples;
@@ -104,20 +112,25 @@ class Pictures {
   draw(canvas, sample) {
     const { width, height, columns, sheet, sheets } = this.record;
     const place = this.places.get(sample);
-    const number = Math.floor(place / sheet);
-    if (!this.sheets.has(number)) {
+    const page = Math.floor(place / sheet);
+    if (!this.sheets.has(page)) {
       const image = new Image();
-      image.src = sheets[number];
-      this.sheets.set(number, image.decode().then(() => image));
+      image.src = sheets[page];
+      this.sheets.set(
+        page,
+        image.decode().then(() => image),
+      );
     }
     canvas.width = width;
     canvas.height = height;
     canvas.dataset.sample = sample;
     const inside = place % sheet;
-    return this.sheets.get(number).then((image) => {
+    return this.sheets.get(page).then((image) => {
       if (canvas.dataset.sample !== String(sample)) return;
       const [x, y] = [inside % columns, Math.floor(inside / columns)];
-      canvas.getContext("2d").drawImage(image, x * width, y * height, width, height, 0, 0, width, height);
+      canvas
+        .getContext("2d")
+        .drawImage(image, x * width, y * height, width, height, 0, 0, width, height);
     });
   }
 }

@@ -44,10 +44,16 @@ function toggles(label, options, value, onchange) {
   const group = el("div", { class: "switch", role: "group", "aria-label": label });
   for (const [key, text] of options) {
     const press = () => {
-      for (const other of group.children) other.setAttribute("aria-pressed", String(other === button));
+      for (const other of group.children)
+        other.setAttribute("aria-pressed", String(other === button));
       onchange(key);
     };
-    const button = el("button", { type: "button", text, "aria-pressed": String(key === value), onclick: press });
+    const button = el("button", {
+      type: "button",
+      text,
+      "aria-pressed": String(key === value),
+      onclick: press,
+    });
     group.append(button);
   }
   return group;

@@ -12,7 +12,10 @@ function number(value, digits = 4) {
   else {
     const places = digits - 1 - Math.floor(Math.log10(size || 1));
     const fixed = Math.max(0, Math.min(places, digits));
-    text = value.toLocaleString("en-US", { minimumFractionDigits: fixed, maximumFractionDigits: fixed });
+    text = value.toLocaleString("en-US", {
+      minimumFractionDigits: fixed,
+      maximumFractionDigits: fixed,
+    });
   }
   return text.replace("-", MINUS);
 }

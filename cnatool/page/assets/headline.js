@@ -2,7 +2,8 @@
 
 function headline(view) {
   const { score } = view;
-  if (!score) return section("scores", "Scores", null, reason(`There are no scores: ${view.score_reason}`));
+  if (!score)
+    return section("scores", "Scores", null, reason(`There are no scores: ${view.score_reason}`));
   const fields = score.convention.fields;
   const level = `${100 * fields.level} %`;
   const list = el("dl", { class: "score" });
@@ -10,40 +11,79 @@ function headline(view) {
     list.append(
       figure(`Accuracy, ${name}`, percent(split.accuracy, 2), [
         split.accuracy === null ? sentence(split.performance_reason || "undefined") : null,
-        split.loss === null ? split.loss_reason && sentence(split.loss_reason) : `mean loss ${number(split.loss)} nats`,
+        split.loss === null
+          ? split.loss_reason && sentence(split.loss_reason)
+          : `mean loss ${number(split.loss)} nats`,
         sampleCount(split),
       ]),
     );
   }
   if (score.gap.value !== null) {
     const text = fields.gap === "accuracy" ? percent(score.gap.value, 2) : number(score.gap.value);
-    list.append(figure("Generalisation gap", text, [fields.gap === "accuracy" ? "accuracy of train − accuracy of test" : "difference of the losses, in nats"]));
+    list.append(
+      figure("Generalisation gap", text, [
+        fields.gap === "accuracy"
+          ? "accuracy of train − accuracy of test"
+          : "difference of the losses, in nats",
+      ]),
+    );
   }
   for (const [name, split] of Object.entries(score.splits)) {
     const { cna } = split;
     list.append(
-      figure(`CNA, ${name}`, number(cna.value), [
-        cna.value === null ? sentence(cna.reason) : cna.interval ? intervalLine(cna, level) : cna.interval_reason && `no interval: ${cna.interval_reason}`,
-        cna.p_value === null ? null : `p ${cna.p_value <= cna.p_least ? "≤" : "="} ${number(cna.p_value, 2)}`,
-      ], whisker(cna, [-1, 1])),
+      figure(
+        `CNA, ${name}`,
+        number(cna.value),
+        [
+          cna.value === null
+            ? sentence(cna.reason)
+            : cna.interval
+              ? intervalLine(cna, level)
+              : cna.interval_reason && `no interval: ${cna.interval_reason}`,
+          cna.p_value === null
+            ? null
+            : `p ${cna.p_value <= cna.p_least ? "≤" : "="} ${number(cna.p_value, 2)}`,
+        ],
+        whisker(cna, [-1, 1]),
+      ),
     );
   }
   const chance = score.cna_area_by_chance;
   list.append(
-    figure("CNA-A, train to test", number(score.cna_area.value), [
-      ...estimateLines(score.cna_area, level),
-      chance.mean === null ? null : `by chance ${number(chance.mean)}, p = ${number(chance.p_value, 2)}`,
-    ], whisker(score.cna_area, null, chance.mean)),
-    figure(`Margin, ${fields.margin_split}`, number(score.margin.value), [score.margin.value === null ? sentence(score.margin.reason) : null]),
-    figure("CNA-M = margin · CNA-A", number(score.cna_margin.value), estimateLines(score.cna_margin, level), whisker(score.cna_margin, null)),
+    figure(
+      "CNA-A, train to test",
+      number(score.cna_area.value),
+      [
+        ...estimateLines(score.cna_area, level),
+        chance.mean === null
+          ? null
+          : `by chance ${number(chance.mean)}, p = ${number(chance.p_value, 2)}`,
+      ],
+      whisker(score.cna_area, null, chance.mean),
+    ),
+    figure(`Margin, ${fields.margin_split}`, number(score.margin.value), [
+      score.margin.value === null ? sentence(score.margin.reason) : null,
+    ]),
+    figure(
+      "CNA-M = margin · CNA-A",
+      number(score.cna_margin.value),
+      estimateLines(score.cna_margin, level),
+      whisker(score.cna_margin, null),
+    ),
   );
   const said = `CNA is the correlation of an input's complexity α with the network's use of its depth β. Convention ${view.convention}.`;
   return section("scores", "Scores", said, list);
 }
 
 function figure(name, value, lines, extra) {
-  return el("div", {}, el("dt", { text: name }), el("dd", { class: "big", text: value }), extra ? el("dd", {}, extra) : null,
-    ...lines.filter(Boolean).map((text) => el("dd", { class: "sub", text: plain(text) })));
+  return el(
+    "div",
+    {},
+    el("dt", { text: name }),
+    el("dd", { class: "big", text: value }),
+    extra ? el("dd", {}, extra) : null,
+    ...lines.filter(Boolean).map((text) => el("dd", { class: "sub", text: plain(text) })),
+  );
 }
 
 function estimateLines(estimate, level) {
@@ -63,14 +103,43 @@ function sampleCount(split) {
 // A number on a line, with its interval, and what chance gives as a ring.
 function whisker(estimate, domain, chance = null) {
   if (estimate.value === null) return null;
-  const values = [estimate.value, ...(estimate.interval || []), ...(chance === null ? [] : [chance])];
+  const values = [
+    estimate.value,
+    ...(estimate.interval || []),
+    ...(chance === null ? [] : [chance]),
+  ];
   const [low, high] = domain || [Math.min(0, ...values), Math.max(0, ...values) * 1.15 || 1];
   const x = (value) => 4 + (152 * (value - low)) / (high - low);
-  const icon = svg("svg", { width: 160, height: 16, viewBox: "0 0 160 16", "aria-hidden": "true" },
+  const icon = svg(
+    "svg",
+    { width: 160, height: 16, viewBox: "0 0 160 16", "aria-hidden": "true" },
     svg("line", { class: "grid", x1: 4, x2: 156, y1: 8, y2: 8, "stroke-width": 2 }),
-    svg("line", { class: "tick", x1: x(0), x2: x(0), y1: 3, y2: 13 }));
-  if (estimate.interval) icon.append(svg("line", { x1: x(estimate.interval[0]), x2: x(estimate.interval[1]), y1: 8, y2: 8, stroke: "var(--c0)", "stroke-width": 4, "stroke-linecap": "round", "stroke-opacity": 0.45 }));
-  if (chance !== null) icon.append(svg("circle", { cx: x(chance), cy: 8, r: 4, fill: "none", stroke: "var(--soft)", "stroke-width": 1.5 }));
+    svg("line", { class: "tick", x1: x(0), x2: x(0), y1: 3, y2: 13 }),
+  );
+  if (estimate.interval)
+    icon.append(
+      svg("line", {
+        x1: x(estimate.interval[0]),
+        x2: x(estimate.interval[1]),
+        y1: 8,
+        y2: 8,
+        stroke: "var(--c0)",
+        "stroke-width": 4,
+        "stroke-linecap": "round",
+        "stroke-opacity": 0.45,
+      }),
+    );
+  if (chance !== null)
+    icon.append(
+      svg("circle", {
+        cx: x(chance),
+        cy: 8,
+        r: 4,
+        fill: "none",
+        stroke: "var(--soft)",
+        "stroke-width": 1.5,
+      }),
+    );
   icon.append(svg("circle", { cx: x(estimate.value), cy: 8, r: 3.6, fill: "var(--c0)" }));
   return icon;
 }

@@ -23,16 +23,30 @@ function topBar(n) {
   const controls = el("div", { class: "controls" });
   if (views.length > 1) {
     const select = el("select", { id: "views", onchange: () => go(Number(select.value)) });
-    for (const [kind, text] of [["study", "Studies"], ["store", "Networks"]]) {
+    for (const [kind, text] of [
+      ["study", "Studies"],
+      ["store", "Networks"],
+    ]) {
       const group = el("optgroup", { label: text });
-      names.forEach((each, k) => each.kind === kind && group.append(el("option", { value: k, text: each.name })));
+      names.forEach(
+        (each, k) =>
+          each.kind === kind && group.append(el("option", { value: k, text: each.name })),
+      );
       if (group.children.length) select.append(group);
     }
     select.value = n;
     controls.append(el("label", {}, "Show", select));
   }
   controls.append(themeButton());
-  return el("div", { class: "bar" }, el("span", { class: "brand", text: document.title === names[n].name ? "cnatool" : document.title }), controls);
+  return el(
+    "div",
+    { class: "bar" },
+    el("span", {
+      class: "brand",
+      text: document.title === names[n].name ? "cnatool" : document.title,
+    }),
+    controls,
+  );
 }
 
 function go(n) {
@@ -51,4 +65,8 @@ addEventListener("hashchange", () => {
 });
 applyTheme();
 openView(fromHash());
-document.getElementById("foot").append(el("p", { text: `Made by ${document.querySelector("meta[name=generator]").content}. This file is complete: it loads nothing and sends nothing.` }));
+document.getElementById("foot").append(
+  el("p", {
+    text: `Made by ${document.querySelector("meta[name=generator]").content}. This file is complete: it loads nothing and sends nothing.`,
+  }),
+);

@@ -5,8 +5,15 @@ const BINS = 40;
 function marginsPanel(view, samples, selection) {
   const heading = el("h3", { text: "How sure the network is" });
   if (!samples.margin) {
-    const why = Object.values(view.score.splits).map((split) => split.performance_reason || split.loss_reason).find(Boolean);
-    return el("div", { class: "panel" }, heading, reason(`There are no margins: ${why || "there are no samples"}.`));
+    const why = Object.values(view.score.splits)
+      .map((split) => split.performance_reason || split.loss_reason)
+      .find(Boolean);
+    return el(
+      "div",
+      { class: "panel" },
+      heading,
+      reason(`There are no margins: ${why || "there are no samples"}.`),
+    );
   }
   const everyone = Array.from({ length: samples.total }, (_, i) => i);
   const known = everyone.filter((i) => Number.isFinite(samples.margin[i]));
@@ -22,16 +29,48 @@ function marginsPanel(view, samples, selection) {
   };
   const bySplit = samples.splits.map((_, k) => shares(known.filter((i) => samples.split[i] === k)));
   let scales = null;
-  const outline = (bins) => path([[domain[0], 0], ...[...bins].flatMap((share, b) => [[domain[0] + b * width, share], [domain[0] + (b + 1) * width, share]]), [domain[0] + BINS * width, 0]]
-    .map(([x, y]) => [scales.x(x), scales.y(Math.sqrt(y))]));
+  const edge = (b) => domain[0] + b * width;
+  const outline = (bins) =>
+    [...bins].flatMap((share, b) => {
+      const y = Math.max(plot.frame.y1 - 4, scales.y(Math.sqrt(share)));
+      return [
+        [scales.x(edge(b)), y],
+        [scales.x(edge(b + 1)), y],
+      ];
+    });
   const draw = () => {
     const frame = plot.open();
     const most = Math.max(...bySplit.flatMap((bins) => [...bins]));
-    scales = { x: makeScale([domain[0], domain[0] + BINS * width], [frame.x0, frame.x1], 0.01), y: makeScale([0, Math.sqrt(most)], [frame.y0, frame.y1], 0) };
-    plot.yAxis(scales.y, "share of samples (root scale)", { format: (value) => percentTick(value * value, value * value < 0.01 && value ? 0.001 : 0.01) });
-    plot.xAxis(scales.x, view.score.convention.fields.margin === "paper" ? "margin, in probability" : "margin, in logits");
+    scales = {
+      x: makeScale([edge(0), edge(BINS)], [frame.x0, frame.x1], 0.01),
+      y: makeScale([0, Math.sqrt(most)], [frame.y0, frame.y1], 0),
+    };
+    plot.yAxis(scales.y, "share of samples (root scale)", {
+      format: (value) => percentTick(value * value, value * value < 0.01 && value ? 0.001 : 0.01),
+    });
+    plot.xAxis(
+      scales.x,
+      view.score.convention.fields.margin === "paper"
+        ? "margin, in probability"
+        : "margin, in logits",
+    );
     const dashes = [null, "7 3", "2 3", "9 3 2 3"];
-    bySplit.forEach((bins, k) => plot.under.append(svg("path", { d: outline(bins), fill: `var(--${styles[k].colour})`, "fill-opacity": 0.1, stroke: `var(--${styles[k].colour})`, "stroke-width": 1.6, "stroke-dasharray": dashes[k % 4] })));
+    bySplit.forEach((bins, k) =>
+      plot.under.append(
+        svg("path", {
+          d: path([
+            [scales.x(edge(0)), frame.y0],
+            ...outline(bins),
+            [scales.x(edge(BINS)), frame.y0],
+          ]),
+          fill: `var(--${styles[k].colour})`,
+          "fill-opacity": 0.1,
+          stroke: `var(--${styles[k].colour})`,
+          "stroke-width": 1.6,
+          "stroke-dasharray": dashes[k % 4],
+        }),
+      ),
+    );
     mark();
   };
   const mark = () => {
@@ -39,20 +78,28 @@ function marginsPanel(view, samples, selection) {
     over.replaceChildren();
     if (selection.set) {
       const items = selection.set.filter((i) => Number.isFinite(samples.margin[i]));
-      if (items.length) over.append(svg("path", { class: "set", d: path(clipped(outlinePoints(shares(items)), frame)) }));
+      if (items.length) over.append(svg("path", { class: "set", d: path(outline(shares(items))) }));
     }
     const i = selection.current;
     if (i === null || !Number.isFinite(samples.margin[i])) return;
     const x = scales.x(samples.margin[i]);
-    over.append(svg("line", { class: "now", x1: x, x2: x, y1: frame.y1, y2: frame.y0, "stroke-width": 1.5 }));
+    over.append(
+      svg("line", { class: "now", x1: x, x2: x, y1: frame.y1, y2: frame.y0, "stroke-width": 1.5 }),
+    );
   };
-  const outlinePoints = (bins) => [...bins].flatMap((share, b) => [[domain[0] + b * width, share], [domain[0] + (b + 1) * width, share]]).map(([x, y]) => [scales.x(x), scales.y(Math.sqrt(y))]);
-  const clipped = (points, frame) => points.map(([x, y]) => [x, Math.max(frame.y1 - 4, y)]);
   selection.on("point", mark);
   selection.on("set", mark);
   onRedraw(draw);
-  const node = el("div", { class: "panel" }, heading,
-    el("p", { class: "quiet", text: "The score of the right class less that of the best other one; below 0 the prediction is wrong. Dashes: the selected samples." }),
-    el("div", { class: "controls" }, legend(styles)), plot.node);
+  const node = el(
+    "div",
+    { class: "panel" },
+    heading,
+    el("p", {
+      class: "quiet",
+      text: "The score of the right class less that of the best other one; below 0 the prediction is wrong. Dashes: the selected samples.",
+    }),
+    el("div", { class: "controls" }, legend(styles)),
+    plot.node,
+  );
   return { node, draw };
 }

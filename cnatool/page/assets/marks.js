@@ -15,8 +15,22 @@ function trace(pen, shape, x, y, r) {
     pen.moveTo(x + r, y - r);
     pen.lineTo(x - r, y + r);
   } else {
-    const corners = shape === "triangle" ? [[0, -1.25], [1.15, 0.8], [-1.15, 0.8]] : [[0, -1.35], [1.15, 0], [0, 1.35], [-1.15, 0]];
-    corners.forEach(([dx, dy], i) => (i ? pen.lineTo(x + dx * r, y + dy * r) : pen.moveTo(x + dx * r, y + dy * r)));
+    const corners =
+      shape === "triangle"
+        ? [
+            [0, -1.25],
+            [1.15, 0.8],
+            [-1.15, 0.8],
+          ]
+        : [
+            [0, -1.35],
+            [1.15, 0],
+            [0, 1.35],
+            [-1.15, 0],
+          ];
+    corners.forEach(([dx, dy], i) =>
+      i ? pen.lineTo(x + dx * r, y + dy * r) : pen.moveTo(x + dx * r, y + dy * r),
+    );
     pen.closePath();
   }
 }
@@ -24,7 +38,10 @@ function trace(pen, shape, x, y, r) {
 // The same mark as SVG, for legends.
 function markIcon({ colour: name, shape }) {
   const icon = svg("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" });
-  const style = shape === "cross" ? { stroke: `var(--${name})`, "stroke-width": 2 } : { fill: `var(--${name})` };
+  const style =
+    shape === "cross"
+      ? { stroke: `var(--${name})`, "stroke-width": 2 }
+      : { fill: `var(--${name})` };
   const shapes = {
     circle: "M4.4 0A4.4 4.4 0 1 1-4.4 0A4.4 4.4 0 1 1 4.4 0Z",
     square: "M-4-4H4V4H-4Z",
@@ -37,7 +54,11 @@ function markIcon({ colour: name, shape }) {
 }
 
 function legend(entries) {
-  return el("ul", { class: "legend" }, ...entries.map((entry) => el("li", {}, markIcon(entry), entry.text)));
+  return el(
+    "ul",
+    { class: "legend" },
+    ...entries.map((entry) => el("li", {}, markIcon(entry), entry.text)),
+  );
 }
 
 // Styles for so many categories.

@@ -15,7 +15,8 @@ function extent(values, indices = null) {
 // A scale from numbers to pixels, a little wider than the numbers.
 function makeScale(domain, range, padding = 0.04) {
   let [low, high] = domain;
-  if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+  if (low === high)
+    [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
   const room = (high - low) * padding;
   low -= room;
   high += room;
@@ -37,7 +38,10 @@ function ticks([low, high], wanted) {
 
 function tickText(value, step) {
   const size = Math.abs(value);
-  if (size >= 1e5 || (size > 0 && step < 1e-4)) return value.toExponential(step < size / 10 ? 1 : 0).replace("-", MINUS);
+  if (size >= 1e5 || (size > 0 && step < 1e-4))
+    return value.toExponential(step < size / 10 ? 1 : 0).replace("-", MINUS);
   const places = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", MINUS);
+  return value
+    .toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })
+    .replace("-", MINUS);
 }

@@ -12,7 +12,11 @@ class Scatter {
     this.plot = new Plot({ ratio, label, most: 640, least: 280 });
     this.plot.node.removeAttribute("role");
     this.pad = el("div", {
-      class: "pad", tabindex: 0, role: "application", "aria-label": label, "aria-roledescription": "scatter plot",
+      class: "pad",
+      tabindex: 0,
+      role: "application",
+      "aria-label": label,
+      "aria-roledescription": "scatter plot",
     });
     this.plot.node.append(this.pad);
     this.node = this.plot.node;
@@ -30,12 +34,15 @@ class Scatter {
     const data = (this.now = this.data());
     const { x, y, visible } = data;
     const shown = [];
-    for (let i = 0; i < x.length; i++) if (visible(i) && Number.isFinite(x[i]) && Number.isFinite(y[i])) shown.push(i);
+    for (let i = 0; i < x.length; i++)
+      if (visible(i) && Number.isFinite(x[i]) && Number.isFinite(y[i])) shown.push(i);
     this.shown = shown;
     this.orders = {};
     const [xs, ys] = [extent(x, shown), extent(y, shown)];
     if (!xs) {
-      this.plot.under.append(svg("text", { x: frame.x0, y: (frame.y0 + frame.y1) / 2, text: "no points to draw" }));
+      this.plot.under.append(
+        svg("text", { x: frame.x0, y: (frame.y0 + frame.y1) / 2, text: "no points to draw" }),
+      );
       return;
     }
     this.sx = makeScale(xs, [frame.x0, frame.x1]);
@@ -49,7 +56,8 @@ class Scatter {
       this.py[i] = this.sy(y[i]);
     }
     this.drawPoints(frame.pen, data, shown);
-    for (const { points, colour: name } of data.curves || []) this.drawCurve(frame.pen, points, name);
+    for (const { points, colour: name } of data.curves || [])
+      this.drawCurve(frame.pen, points, name);
     this.mark();
   }
 
@@ -58,7 +66,12 @@ class Scatter {
     const radius = many > 4000 ? 1.9 : many > 1200 ? 2.4 : many > 200 ? 3.2 : 5;
     const strength = many > 4000 ? 0.4 : many > 1200 ? 0.5 : many > 200 ? 0.65 : 0.85;
     const { set, members } = this.selection;
-    const layers = set ? [[0, strength * 0.2], [1, Math.min(1, strength + 0.35)]] : [[0, strength]];
+    const layers = set
+      ? [
+          [0, strength * 0.2],
+          [1, Math.min(1, strength + 0.35)],
+        ]
+      : [[0, strength]];
     for (const [member, opacity] of layers) {
       const groups = styles.map(() => []);
       for (const i of shown) if (!set || members[i] === member) groups[style(i)].push(i);
@@ -68,7 +81,8 @@ class Scatter {
         pen.fillStyle = pen.strokeStyle = colour(name);
         pen.lineWidth = 1.5;
         pen.beginPath();
-        for (const i of group) trace(pen, shape, this.px[i], this.py[i], shape === "cross" ? radius * 1.25 : radius);
+        for (const i of group)
+          trace(pen, shape, this.px[i], this.py[i], shape === "cross" ? radius * 1.25 : radius);
         if (shape === "cross") pen.stroke();
         else pen.fill();
       });
@@ -77,12 +91,17 @@ class Scatter {
   }
 
   drawCurve(pen, points, name) {
-    for (const [stroke, width] of [[colour("paper"), 4], [colour(name), 1.9]]) {
+    for (const [stroke, width] of [
+      [colour("paper"), 4],
+      [colour(name), 1.9],
+    ]) {
       pen.strokeStyle = stroke;
       pen.lineWidth = width;
       pen.lineJoin = "round";
       pen.beginPath();
-      points.forEach(([x, y], i) => (i ? pen.lineTo(this.sx(x), this.sy(y)) : pen.moveTo(this.sx(x), this.sy(y))));
+      points.forEach(([x, y], i) =>
+        i ? pen.lineTo(this.sx(x), this.sy(y)) : pen.moveTo(this.sx(x), this.sy(y)),
+      );
       pen.stroke();
     }
   }
@@ -94,14 +113,36 @@ class Scatter {
     over.replaceChildren();
     if (this.box) {
       const [x, y, u, v] = this.box;
-      over.append(svg("rect", { class: "brush", x: Math.min(x, u), y: Math.min(y, v), width: Math.abs(u - x), height: Math.abs(v - y) }));
+      over.append(
+        svg("rect", {
+          class: "brush",
+          x: Math.min(x, u),
+          y: Math.min(y, v),
+          width: Math.abs(u - x),
+          height: Math.abs(v - y),
+        }),
+      );
     }
     const i = this.selection.current;
     if (i === null || !Number.isFinite(this.px[i])) return;
     const [x, y] = [this.px[i], this.py[i]];
     over.append(
-      svg("line", { class: "zero", x1: x, x2: x, y1: y + 9, y2: frame.y0, "stroke-dasharray": "2 3" }),
-      svg("line", { class: "zero", x1: frame.x0, x2: x - 9, y1: y, y2: y, "stroke-dasharray": "2 3" }),
+      svg("line", {
+        class: "zero",
+        x1: x,
+        x2: x,
+        y1: y + 9,
+        y2: frame.y0,
+        "stroke-dasharray": "2 3",
+      }),
+      svg("line", {
+        class: "zero",
+        x1: frame.x0,
+        x2: x - 9,
+        y1: y,
+        y2: y,
+        "stroke-dasharray": "2 3",
+      }),
       svg("circle", { class: "now", cx: x, cy: y, r: 8 }),
     );
   }
@@ -119,7 +160,9 @@ class Scatter {
   inside([x, y, u, v]) {
     const [left, right] = [Math.min(x, u), Math.max(x, u)];
     const [top, bottom] = [Math.min(y, v), Math.max(y, v)];
-    return this.shown.filter((i) => this.px[i] >= left && this.px[i] <= right && this.py[i] >= top && this.py[i] <= bottom);
+    return this.shown.filter(
+      (i) => this.px[i] >= left && this.px[i] <= right && this.py[i] >= top && this.py[i] <= bottom,
+    );
   }
 
   listen() {
@@ -170,12 +213,21 @@ class Scatter {
       announce("selection cleared");
       return;
     }
-    const steps = { ArrowRight: ["x", 1], ArrowLeft: ["x", -1], ArrowUp: ["y", 1], ArrowDown: ["y", -1], Home: ["x", -Infinity], End: ["x", Infinity] };
+    const steps = {
+      ArrowRight: ["x", 1],
+      ArrowLeft: ["x", -1],
+      ArrowUp: ["y", 1],
+      ArrowDown: ["y", -1],
+      Home: ["x", -Infinity],
+      End: ["x", Infinity],
+    };
     if (!(event.key in steps) || !this.shown || !this.shown.length) return;
     event.preventDefault();
     const [axis, step] = steps[event.key];
     const values = this.now[axis];
-    const among = this.selection.set ? this.shown.filter((i) => this.selection.members[i]) : this.shown;
+    const among = this.selection.set
+      ? this.shown.filter((i) => this.selection.members[i])
+      : this.shown;
     const order = [...among].sort((a, b) => values[a] - values[b] || a - b);
     const at = order.indexOf(this.selection.pinned);
     const last = order.length - 1;

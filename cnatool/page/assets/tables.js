@@ -1,14 +1,26 @@
 // Tables that are sorted by a press on the head of a column.
 
 // `columns`: {title, value(row), text(row), left, name}; `rows`: anything.
-function sortedTable(caption, columns, rows, { pick, key, first, descending = false } = {}) {
+function sortedTable(caption, columns, rows, { pick, key, sortBy, descending = false } = {}) {
   const body = el("tbody");
   const lines = new Map();
   for (const row of rows) {
     const cells = columns.map((column) =>
-      el("td", { class: column.left ? `text ${column.name ? "name" : ""}` : null, title: column.name ? column.text(row) : null, text: column.node ? null : column.text(row) }, column.node ? column.node(row) : null),
+      el(
+        "td",
+        {
+          class: column.left ? `text ${column.name ? "name" : ""}` : null,
+          title: column.name ? column.text(row) : null,
+          text: column.node ? null : column.text(row),
+        },
+        column.node ? column.node(row) : null,
+      ),
     );
-    const line = el("tr", { class: pick ? "pick" : null, onclick: pick ? () => pick(row) : null }, ...cells);
+    const line = el(
+      "tr",
+      { class: pick ? "pick" : null, onclick: pick ? () => pick(row) : null },
+      ...cells,
+    );
     lines.set(key ? key(row) : row, line);
     body.append(line);
   }
@@ -34,12 +46,20 @@ function sortedTable(caption, columns, rows, { pick, key, first, descending = fa
       "th",
       { scope: "col", class: column.left ? "text" : null },
       el("button", {
-        type: "button", text: column.title, title: column.help,
+        type: "button",
+        text: column.title,
+        title: column.help,
         onclick: () => sort(place, sorted && sorted.place === place ? !sorted.down : !column.left),
       }),
     ),
   );
-  const table = el("table", {}, el("caption", { class: "unseen", text: caption }), el("thead", {}, el("tr", {}, ...heads)), body);
-  if (first !== undefined) sort(first, descending);
+  const table = el(
+    "table",
+    {},
+    el("caption", { class: "unseen", text: caption }),
+    el("thead", {}, el("tr", {}, ...heads)),
+    body,
+  );
+  if (sortBy !== undefined) sort(sortBy, descending);
   return { table, lines };
 }
