@@ -8,10 +8,20 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+# Threads of OpenMP spin while they wait for each other, and several processes test at once: with
+# as many threads as cores each, PyTorch spends most of its time on nothing. Tests of threads set
+# their number themselves. Before anything loads a library that reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis
 import pytest
 from support.buckets import Bucket, Server, run_server, use_bucket
 
 from cnatool.store import object_client
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.hookimpl(optionalhook=True)

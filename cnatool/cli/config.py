@@ -35,10 +35,13 @@ def read_config(path: Path, context: Any) -> dict[str, Any]:
     for depth, name in enumerate(names):
         where = f"{path}: " + "".join(f"[{'.'.join(names[:depth])}] " if depth else "")
         _check_keys(where, tables, list(parent.commands), "command")
-        tables = tables.get(name, {})
+        table = f"[{'.'.join(names[: depth + 1])}]"
+        if name not in tables:
+            raise UsageError(f"{path} has no table {table}, which has the options of this command.")
+        tables = tables[name]
         parent = parent.commands[name]
         if not isinstance(tables, dict):
-            raise UsageError(f"{path}: {name}: must be a table, [{'.'.join(names[: depth + 1])}].")
+            raise UsageError(f"{path}: {name}: must be a table, {table}.")
     parameters = {_key(parameter): parameter for parameter in _parameters(context.command)}
     where = f"{path}: [{'.'.join(names)}] "
     _check_keys(where, tables, list(parameters), "option")
@@ -111,6 +114,8 @@ def _read_value(where: str, value: Any, parameter: Any, context: Any) -> Any:
     repeatable = getattr(parameter, "multiple", False) or parameter.nargs == -1
     metavar = parameter.metavar or ""
     if repeatable and "=" in metavar and isinstance(value, dict):
+        if equals := next((key for key in value if "=" in key), None):
+            raise UsageError(f"{where}: a name cannot have an equals sign, as {equals!r} has.")
         words = [f"{key}={_word(where, text, metavar)}" for key, text in value.items()]
     elif repeatable and isinstance(value, list):
         words = [_word(where, item, metavar) for item in value]

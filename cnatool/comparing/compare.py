@@ -72,7 +72,7 @@ def compare(
     convention, overrides
         Of the scores, as of `cnatool.score`.
     tolerance : float
-        Largest relative difference that counts as the same.
+        Largest relative difference that counts as the same; 0 demands equal values.
 
     Returns
     -------
@@ -85,10 +85,10 @@ def compare(
     MetricError
         If the stores have no split in common, or one has no rows yet.
     UsageError
-        If the convention or a field does not exist, or the tolerance is not positive.
+        If the convention or a field does not exist, or the tolerance is negative.
     """
-    if not (math.isfinite(tolerance) and tolerance > 0):
-        raise UsageError(f"`tolerance={tolerance}`: it must be above 0.")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise UsageError(f"`tolerance={tolerance}`: it must be 0 or above.")
     named = Convention.named(convention, overrides)
     first, second = (
         each if isinstance(each, Store) else open_store(each) for each in (store, store2)

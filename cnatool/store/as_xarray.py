@@ -130,9 +130,11 @@ def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.D
     for variable in variables:
         for axis, size in zip(variable.spec.axes, variable.spec.shape, strict=True):
             sizes.setdefault(axis, set()).add(size)
-    dataset = xarray.Dataset(attrs={"store": str(split.path), "split": split.name})
-    for variable in variables:
-        dataset[variable.name] = _open_variable(split, variable, sizes)
+    # At once: adding one compares it with all that are there.
+    dataset = xarray.Dataset(
+        {variable.name: _open_variable(split, variable, sizes) for variable in variables},
+        attrs={"store": str(split.path), "split": split.name},
+    )
     dataset.coords[ID] = _open_coordinate(split, IDS, "origin of the sample")
     if split.record.labels:
         dataset.coords[LABEL] = _open_coordinate(split, LABELS, "label")

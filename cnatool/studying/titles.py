@@ -37,6 +37,7 @@ _SPLIT_NAMES: Mapping[str, str] = {
     "beta.std": "deviation of β",
     "accuracy": "accuracy",
     "loss": "loss in nats",
+    "samples": "samples",
 }
 _CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
 

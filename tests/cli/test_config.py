@@ -127,6 +127,8 @@ def test_one_file_has_the_options_of_several_commands(here: Path) -> None:
         ("[dmp]", "dmp: there is no such command. Did you mean dump?"),
         ("limit = 3", "limit: there is no such command. There are dump, "),
         ("dump = 3", "dump: must be a table, [dump]."),
+        ("[score]\nset = {}", " has no table [dump], "),
+        ("[dump]\ntag = {'a=b' = 'c'}", "[dump] tag: a name cannot have an equals sign, as 'a=b'"),
         ("[dump]\nresume = 'yes'", "[dump] resume: must be true or false."),
         ("[dump]\nbatch-size = 0", "[dump] batch-size: "),
         ("[dump]\nbatch-size = 1.5", "[dump] batch-size: "),

@@ -55,6 +55,8 @@ COMMANDS = {
     "layers": ["a.zarr"],
     "study": ["a.zarr"],
     "trajectory": ["a.zarr"],
+    "plot": ["a.zarr", "--figure", "alpha-beta", "-o", "figure.json"],
+    "report": ["a.zarr", "-o", "page.html", "--overwrite"],
     "compare": ["a.zarr", "a.zarr"],
     "inspect": ["a.zarr"],
 }
@@ -62,6 +64,8 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_writes_events(here: Path, command: str) -> None:
+    if command == "plot":
+        pytest.importorskip("altair", reason="altair is not installed")
     done = run(command, *COMMANDS[command], *JSON, cwd=here, code=None)
     found = events(done.stderr)
     assert (found[0]["event"], found[0]["command"]) == ("start", command)
@@ -69,7 +73,7 @@ def test_each_command_writes_events(here: Path, command: str) -> None:
     tasks: dict[str, list[tuple[int, int]]] = {}
     for event in kinds(found, "progress"):
         tasks.setdefault(event["task"], []).append((event["done"], event["total"]))
-    assert bool(tasks) == (command not in ("compare", "inspect"))
+    assert bool(tasks) == (command not in ("compare", "inspect", "plot"))
     for counts in tasks.values():
         assert counts == sorted(counts)
         assert counts[-1][0] == counts[-1][1]

@@ -60,7 +60,9 @@ def test_a_signal_while_the_command_starts_gives_one_line(
 ) -> None:
     # The interpreter starts before anything of ours can answer; this says when it can.
     script = (
-        "import os, sys, time\nfrom cnatool.cli import main, signals\n"
+        "import os, signal, sys, time\nfrom cnatool.cli import main, signals\n"
+        # The tests may run under nohup, which a command respects.
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
         "pause = float(sys.argv[1])\n"
         "handle = signals.handle\n"
         "def announce(handler):\n"

@@ -302,8 +302,18 @@ def test_errors(tmp_path: Path) -> None:
         cnatool.compare(one, two)
     with pytest.raises(MetricError, match=r"a\.zarr has no split 'valid'; it has train, test\."):
         cnatool.compare(one, two, split="valid")
-    with pytest.raises(UsageError, match=r"`tolerance=0`: it must be above 0"):
-        cnatool.compare(one, one, tolerance=0)
+    with pytest.raises(UsageError, match=r"`tolerance=-1`: it must be 0 or above"):
+        cnatool.compare(one, one, tolerance=-1)
+
+
+def test_a_tolerance_of_0_demands_equal_values(tmp_path: Path) -> None:
+    data = values()
+    one = written(tmp_path / "a.zarr", data)
+    assert cnatool.compare(one, written(tmp_path / "b.zarr", data), tolerance=0).same
+    data["test"]["fc2"][39, 3, 2, 2] = np.nextafter(data["test"]["fc2"][39, 3, 2, 2], np.float32(9))
+    found = cnatool.compare(one, written(tmp_path / "c.zarr", data), tolerance=0)
+    assert not found.same
+    assert 0 < found.largest < 1e-6
 
 
 def test_memory_does_not_grow_with_the_rows(

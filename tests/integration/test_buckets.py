@@ -87,6 +87,8 @@ def test_other_commands(bucket: Bucket, here: Path) -> None:
     assert document("compare", "compare", "local.zarr", url, cwd=here)["same"]
     run("plot", url, "--figure", "depth-profile", "-o", "figure.json", cwd=here)
     assert (here / "figure.json").is_file()
+    run("report", url, "-o", "page.html", "--set", "area_resamples=0", cwd=here)
+    assert url in (here / "page.html").read_text("utf-8")
     run("convert", url, "back.h5", cwd=here)
     assert cnatool.compare(here / "back.h5", here / "local.zarr").same
     run("convert", url, bucket / "again.zarr", "--codec", "zstd", cwd=here)
@@ -280,7 +282,8 @@ def test_an_unfinished_dump_is_no_copy(bucket: Bucket, here: Path) -> None:
     before = bucket.list()
     with pytest.raises(NotAStoreError, match="exists already, and nothing is overwritten"):
         cnatool.convert(here / "local.zarr", url)
-    assert [key for key in before if "lock" not in key] == bucket.list()
+    # A put that the killed process had sent may arrive meanwhile.
+    assert {key for key in before if "lock" not in key} <= {*bucket.list()}
 
 
 def test_writer_that_was_taken_over_does_not_advise_to_resume(bucket: Bucket, here: Path) -> None:

@@ -70,7 +70,6 @@ class Point(NamedTuple):
 
 @pytest.fixture(scope="session")
 def points(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Point]:
-    torch.set_num_threads(2)
     folder = tmp_path_factory.mktemp("mnist")
     found = {}
     for step, network in trained(STEPS, *SIZES).items():

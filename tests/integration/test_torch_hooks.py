@@ -126,7 +126,6 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    torch.set_num_threads(2)
     folder = tmp_path_factory.mktemp("hooks")
     images, labels = _data(folder / "data")
     found = {}

@@ -275,9 +275,11 @@ def test_no_width_is_too_small(opened: Any, name: str, width: int) -> None:
 
 
 def test_print_is_light_and_without_controls(opened: Any) -> None:
-    page = opened("a.html", color_scheme="dark")
+    page = opened("a.html", width=700, color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert min(background(page)) >= 250
-    assert page.locator(".controls:visible").count() == 0
-    assert page.locator("#layers table").is_visible()
+    assert page.locator(".controls button:visible, select:visible, .pad:visible").count() == 0
+    assert page.locator(".legend:visible").count() == 3
+    edge = page.locator("#layers table").bounding_box()
+    assert edge["x"] + edge["width"] <= 700

@@ -317,3 +317,18 @@ def test_raw_inputs_that_are_pictures(
     assert not isinstance(found, str)
     assert (found.height, found.width) in {(28, 28), (32, 32)}
     assert found.channels == 1 or found.order == order
+
+
+def test_a_test_split_in_another_store(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        record(tmp_path / f"{name}.zarr", rows={name: 60})
+    stores = (tmp_path / "train.zarr", tmp_path / "test.zarr")
+    cnatool.report(stores[0], tmp_path / "a.html", test=stores[1], overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
+    assert [(split["name"], split["shown"]) for split in view["samples"]["splits"]] == [
+        ("train", 60),
+        ("test", 60),
+    ]
+    assert view["score"] == json.loads(cnatool.score(*stores, overrides=QUICK).to_json())
+    with pytest.raises(cnatool.UsageError, match="`test` needs one store"):
+        cnatool.report(stores, tmp_path / "b.html", test=stores[1], overrides=QUICK)

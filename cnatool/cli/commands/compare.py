@@ -40,7 +40,7 @@ def compare(
         float,
         typer.Option(
             metavar="X",
-            help="Largest relative difference that counts as equal.",
+            help="Largest relative difference that counts as equal; 0 demands equal values.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = 1e-4,

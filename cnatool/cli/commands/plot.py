@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.completion import complete_from, complete_store
-from cnatool.cli.console import ConsoleObserver, exit_incomplete, note, read_pairs
+from cnatool.cli.console import PATIENCE, ConsoleObserver, exit_incomplete, note, read_pairs
 from cnatool.cli.options import (
     CONVENTIONS,
     DEFINITIONS,
@@ -156,26 +156,26 @@ def plot(
         raise UsageError(f"--scale {scale:g}: give a factor above 0, up to 20.")
     if path.suffix != ".json":
         import_converter()
-    observer = ConsoleObserver()
-    chart = draw(
-        source,
-        figure,
-        test=test,
-        convention=convention,
-        overrides=read_pairs("--set", overrides),
-        output=output,
-        inputs=inputs or (),
-        split=split,
-        sample=sample or (),
-        measure=measure or (),
-        by=by,
-        order=order,
-        coefficient=coefficient,
-        width=width,
-        height=height,
-        strict=strict,
-        observer=observer,
-    )
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        chart = draw(
+            source,
+            figure,
+            test=test,
+            convention=convention,
+            overrides=read_pairs("--set", overrides),
+            output=output,
+            inputs=inputs or (),
+            split=split,
+            sample=sample or (),
+            measure=measure or (),
+            by=by,
+            order=order,
+            coefficient=coefficient,
+            width=width,
+            height=height,
+            strict=strict,
+            observer=observer,
+        )
     write_picture(chart, path, scale=scale)
     note(f"wrote {path}")
     exit_incomplete(not_scored(chart))

@@ -1,6 +1,6 @@
 // The cloud of samples: use of depth β over input complexity α.
 
-function cloudPanel(view, samples, selection) {
+function cloudPanel(view, samples, pictures, selection) {
   const splitStyles = categories(samples.splits.map((split) => split.name));
   const hidden = new Set();
   let mode = "split";
@@ -119,7 +119,10 @@ function cloudPanel(view, samples, selection) {
     "div",
     { class: "panel" },
     el("h3", { text: "Every point is a sample" }),
-    el("p", { class: "quiet", text: `Shown: ${drawn.join(", ")} samples${partial}.${lines}` }),
+    el("p", {
+      class: "quiet",
+      text: `Shown: ${drawn.join(", ")} samples${partial}.${lines}${describePictures(pictures, samples)}`,
+    }),
     controls,
     scatter.node,
     el(
@@ -139,6 +142,15 @@ function cloudPanel(view, samples, selection) {
     ),
   );
   return { node, draw: update };
+}
+
+function describePictures({ record }, samples) {
+  if (!record) return "";
+  const some = record.count < samples.total;
+  const many = some ? ` ${count(record.count)} of them, chosen at random, have a picture.` : "";
+  if (!record.contrast) return many;
+  const [black, white] = record.contrast;
+  return `${many} Pictures are black at ${number(black)} and white at ${number(white)}.`;
 }
 
 // The labels, if they are few enough to tell apart.

@@ -121,6 +121,8 @@ class Pictures {
         image.decode().then(() => image),
       );
     }
+    // Few pixels are enlarged as squares, many smoothly.
+    canvas.style.imageRendering = width < 40 ? "pixelated" : "auto";
     canvas.width = width;
     canvas.height = height;
     canvas.dataset.sample = sample;

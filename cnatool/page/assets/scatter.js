@@ -30,7 +30,9 @@ class Scatter {
   }
 
   draw() {
+    const before = this.plot.frame;
     const frame = this.plot.open();
+    if (before && before.width !== frame.width) this.box = null;
     const data = (this.now = this.data());
     const { x, y, visible } = data;
     const shown = [];
@@ -188,7 +190,12 @@ class Scatter {
     const release = (event) => {
       if (!from) return;
       from = null;
-      if (this.brushing) {
+      if (this.brushing && event.type === "pointercancel") {
+        // The finger scrolls the page instead.
+        this.brushing = false;
+        this.box = null;
+        this.mark();
+      } else if (this.brushing) {
         this.brushing = false;
         const items = this.inside(this.box);
         selection.choose(items);

@@ -18,7 +18,7 @@ function showStore(view, main, top) {
   const selection = new Selection(samples.total);
   selection.pinned = first(samples);
   const drawable = samples.alpha && samples.beta;
-  const cloud = drawable ? cloudPanel(view, samples, selection) : null;
+  const cloud = drawable ? cloudPanel(view, samples, pictures, selection) : null;
   const side = el("div", {}, cardPanel(view, samples, pictures, selection));
   const explore = el("div", { class: "explore" }, cloud ? cloud.node : noCloud(view), side);
   const trio = el("div", { class: "trio" });
@@ -39,6 +39,7 @@ function showStore(view, main, top) {
   // The rest follows once the first chart is on the screen.
   requestAnimationFrame(() =>
     setTimeout(() => {
+      // A panel more is a row more here.
       const placed = [
         [profilePanel(view, samples, selection), side],
         [groupsPanel(view, samples, selection), trio],

@@ -7,6 +7,8 @@ let chosen = null;
 function applyTheme(printing = false) {
   const name = printing ? "light" : chosen || (dark.matches ? "dark" : "light");
   document.documentElement.dataset.theme = name;
+  const button = document.getElementById("theme");
+  if (button) button.textContent = otherTheme();
   for (const redraw of redraws) redraw();
 }
 
@@ -19,25 +21,23 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-function themeButton() {
-  const say = () => (document.documentElement.dataset.theme === "dark" ? "Light" : "Dark");
-  const button = el("button", {
-    type: "button",
-    id: "theme",
-    onclick: () => {
-      chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-      applyTheme();
-      button.textContent = say();
-    },
-  });
-  button.textContent = say();
-  dark.addEventListener("change", () => {
-    applyTheme();
-    button.textContent = say();
-  });
-  return button;
+function otherTheme() {
+  return document.documentElement.dataset.theme === "dark" ? "Light" : "Dark";
 }
 
+function themeButton() {
+  return el("button", {
+    type: "button",
+    id: "theme",
+    text: otherTheme(),
+    onclick: () => {
+      chosen = otherTheme().toLowerCase();
+      applyTheme();
+    },
+  });
+}
+
+dark.addEventListener("change", () => applyTheme());
 addEventListener("beforeprint", () => applyTheme(true));
 addEventListener("afterprint", () => applyTheme());
 let waiting = 0;
