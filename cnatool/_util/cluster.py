@@ -8,12 +8,19 @@ import traceback
 import uuid
 import warnings
 from collections import deque
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool._util.cluster_client import CONNECT_SECONDS, import_distributed
-from cnatool._util.cluster_workers import describe_worker, find_fault, is_silent, one_line
+from cnatool._util.cluster_workers import (
+    check_nothing,
+    describe_worker,
+    find_fault,
+    is_silent,
+    one_line,
+)
 from cnatool._util.text import count_text, time_text
 from cnatool._version import __version__
 from cnatool.errors import BackendError, CnatoolError, UsageError
@@ -104,6 +111,8 @@ class Cluster:
         Files and folders that every worker needs.
     probe : Probe, optional
         Shows that every worker writes to the same place as this process.
+    check : callable
+        Runs on every worker; raises a CnatoolError if that cannot read what it needs.
     note : callable
         Receives notes for the user.
     """
@@ -115,14 +124,16 @@ class Cluster:
         *,
         paths: Sequence[Path] = (),
         probe: Probe | None = None,
+        check: Callable[[], None] = check_nothing,
     ) -> None:
         import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
-            raise UsageError(f"`client={client!r}`: a distributed.Client that is not asynchronous.")
+            raise UsageError(f"`client={client!r}`: not a synchronous distributed.Client.")
         self._client = client
         self._note = note
         self._paths = [str(path) for path in paths]
         self._probe = probe
+        self._check_access = check
         self._usable: dict[str, bool] = {}
         self._deserted: float | None = None
         self._demand: list[Any] = []
@@ -154,7 +165,12 @@ class Cluster:
             self._probe.place()
         try:
             found = self._client.run(
-                describe_worker, self._paths, self._probe, workers=workers, on_error="return"
+                describe_worker,
+                self._paths,
+                self._probe,
+                self._check_access,
+                workers=workers,
+                on_error="return",
             )
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise _scheduler_gone(error) from None
@@ -286,7 +302,8 @@ class Cluster:
         """Receive what a task returned; None if its worker is lost."""
         try:
             outcome: _Outcome = future.result(timeout=CONNECT_SECONDS)
-        except import_distributed().KilledWorker:
+        except (import_distributed().KilledWorker, CancelledError):
+            # Who restarts the workers of a cluster cancels what runs on them.
             return None
         except CnatoolError:
             raise

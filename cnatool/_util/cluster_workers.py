@@ -6,12 +6,15 @@ import importlib.metadata
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cnatool._util.text import printable
 from cnatool._util.urls import ObjectURL, is_url, parse_path
 from cnatool._version import __version__
 from cnatool.errors import CnatoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 # Packages that have to be the same everywhere: their results differ between versions.
 _PACKAGES = ("numpy", "onnxruntime")
@@ -21,6 +24,14 @@ def absolute_path(path: str | Path) -> Path:
     """Return a path as every worker understands it; a URL of an object stays as it is."""
     located = parse_path(path)
     return located if isinstance(located, ObjectURL) else Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def name_as_given(error: CnatoolError, paths: Iterable[Path]) -> CnatoolError:
+    """Return a worker's error with some paths as the user gave them, instead of absolute ones."""
+    text = str(error.args[0])
+    for path in paths:
+        text = text.replace(str(absolute_path(path)), str(path))
+    return type(error)(text)
 
 
 class Probe(Protocol):
@@ -48,12 +59,19 @@ class WorkerDescription(NamedTuple):
     fault: str | None  # why it does not see what the client has placed
 
 
-def describe_worker(paths: list[str], probe: Probe | None) -> WorkerDescription:
+def check_nothing() -> None:
+    """Find nothing wrong."""
+
+
+def describe_worker(
+    paths: list[str], probe: Probe | None, check: Callable[[], None]
+) -> WorkerDescription:
     """Describe the process that this runs in: a worker."""
     fault = None
     try:
         if probe is not None and not probe.is_seen():
             fault = probe.fault
+        check()
     except CnatoolError as error:
         fault = f"{error} Workers take credentials from their own environment."
     return WorkerDescription(

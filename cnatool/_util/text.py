@@ -174,6 +174,19 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
+def all_text(count: int, noun: str) -> str:
+    """Write all of some things, with a noun in the singular.
+
+    Examples
+    --------
+    >>> all_text(1, "part"), all_text(2, "part"), all_text(1200, "part")
+    ('the only part', 'both parts', 'all 1,200 parts')
+    """
+    if count == 1:
+        return f"the only {noun}"
+    return f"both {noun}s" if count == 2 else f"all {count_text(count, noun)}"
+
+
 def time_text(seconds: float) -> str:
     """Format an estimated time, rounded to what an estimate can tell."""
     if seconds < 90:

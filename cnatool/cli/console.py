@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import typer
 
 from cnatool._util.text import (
+    all_text,
     count_text,
     escape,
     format_message,
@@ -83,7 +84,7 @@ def note_next(store: Store) -> None:
     """
     part = store.record.part
     if part:
-        once = f", once all {part.count} parts are there" if part.count > 1 else ""
+        once = f", once {all_text(part.count, 'part')} are there" if part.count > 1 else ""
         note(f"next{once}: cnatool merge PART… -o STORE")
         return
     every = "" if store.layers else " --set layers=all"

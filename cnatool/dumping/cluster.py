@@ -36,9 +36,11 @@ from cnatool.errors import NotAStoreError, StoreInUseError, UsageError
 from cnatool.store.format_table import format_by_name
 from cnatool.store.lock import lock_store
 from cnatool.store.merge import merge
+from cnatool.store.object_access import make_access_check
 from cnatool.store.object_lock import holds_lock
 from cnatool.store.reader import open_store
 from cnatool.store.replace import check_free
+from cnatool.store.shared_samples import describe_shared_samples
 from cnatool.store.write_errors import advise_beginning_anew, make_taken_over_error
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def dump_on_cluster(
         with _note_unfinished(store, folder, opened.survey, observer):
             folder.begin()
             _dump_parts(opened, folder, observer)
-    return _merge(store, folder, options, observer)
+    return _merge(store, folder, observer)
 
 
 def preflight_on_cluster(
@@ -143,6 +145,7 @@ def _find_folder(store: Path, options: DumpOptions) -> PartsFolder | None:
             return None
         if unfinished is not None:
             _check_settings(unfinished, options)
+            _check_unreplaced(unfinished)
         return unfinished
     check_free(store, overwrite=options.overwrite, resumes=True)
     if unfinished is not None and not (options.overwrite and _may_be_discarded(unfinished)):
@@ -172,13 +175,25 @@ def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
             )
 
 
+def _check_unreplaced(folder: PartsFolder) -> None:
+    """Refuse to replace a store that was written after the parts were begun."""
+    if not folder.settings.replaces and format_by_name(folder.store).exists(folder.store):
+        raise NotAStoreError(
+            f"{folder.store} was written after its parts in {folder.path} were begun, and they "
+            "would replace it. Rename or delete it, and continue them then."
+        )
+
+
 def _open_cluster(job: ClusterJob, options: DumpOptions, observer: Observer) -> Cluster:
-    missing = next((path for path in job.paths if not os.path.lexists(path)), None)
+    files = [path for path in job.places if not is_url(path)]
+    missing = next((path for path in files if not os.path.lexists(path)), None)
     if missing is not None:
         # A worker would say the same, after others were started.
         raise UsageError(f"{missing}: no such file or folder.")
     probe = SharedFolder.beside(job.store)
-    cluster = Cluster(options.client, observer.note, paths=job.paths, probe=probe)
+    cluster = Cluster(
+        options.client, observer.note, paths=files, probe=probe, check=make_access_check(job.places)
+    )
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     return cluster
 
@@ -212,7 +227,9 @@ def _plan_folder(opened: _OpenedDump, options: DumpOptions) -> PartsFolder:
         return opened.found
     cluster, store = opened.cluster, opened.job.store
     wanted = min(_PARTS_PER_WORKER * len(cluster.workers), max(1, opened.survey.batches))
-    settings = PartSettings(options.parts or wanted, options.threads or cluster.threads)
+    settings = PartSettings(
+        options.parts or wanted, options.threads or cluster.threads, options.overwrite
+    )
     return PartsFolder(choose_folder(store), store, settings)
 
 
@@ -333,11 +350,9 @@ def _note_unfinished(
         raise
 
 
-def _merge(store: Path, folder: PartsFolder, options: DumpOptions, observer: Observer) -> Store:
+def _merge(store: Path, folder: PartsFolder, observer: Observer) -> Store:
     """Merge all parts to the store; those of a store that it replaces are deleted."""
-    copy = _is_copied(store)
-    # Whatever is at the path is there with the user's consent, which an interrupted dump got.
-    replaces = options.overwrite or options.resume
+    copy, replaces = _is_copied(store), folder.settings.replaces
     old = list_parts(store) if replaces else []
     silent = None if not copy else observer
     merged = merge(folder.parts(), store, copy=copy, overwrite=replaces, observer=silent)
@@ -346,6 +361,8 @@ def _merge(store: Path, folder: PartsFolder, options: DumpOptions, observer: Obs
             f"{store} refers to its {count_text(folder.settings.parts, 'part')} in "
             f"{folder.path.name}: keep them, and move both together"
         )
+        for line in describe_shared_samples(merged):
+            observer.note(line)
     remove_parts(old)
     folder.finish(keep=not copy)
     return merged

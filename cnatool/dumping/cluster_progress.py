@@ -64,7 +64,7 @@ class PartObserver:
         self.began = True
         if done == rows or now - self._reported >= _REPORT_SECONDS:
             self._reported = now
-            report(self._topic, [self._ticket.text, self._ticket.part, split, done])
+            report(self._topic, [self._ticket.part, split, done])
 
 
 class ClusterProgress:
@@ -82,7 +82,7 @@ class ClusterProgress:
 
     def update(self, message: list[Any]) -> None:
         """Take over the report of a worker; runs in another thread."""
-        _, part, split, done = message
+        part, split, done = message
         self._done[part, split] = done
 
     def show(self) -> None:

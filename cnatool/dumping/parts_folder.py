@@ -15,10 +15,10 @@ from cnatool.dumping.parts import part_path
 from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.format_table import format_by_name
 from cnatool.store.lock import lock_store
-from cnatool.store.parts_folders import UNFINISHED, find_unfinished_parts, parts_folders
 from cnatool.store.reader import open_silently, open_store
 from cnatool.store.replace import count_committed_rows, discard
 from cnatool.store.small_files import delete_file, list_names, read_file, write_file
+from cnatool.store.unfinished_parts import UNFINISHED, find_unfinished_parts, parts_folders
 from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
@@ -34,10 +34,13 @@ class PartSettings(msgspec.Struct, frozen=True):
         How many there are.
     threads : int
         Threads that run the model for each.
+    replaces : bool
+        Whether the user agreed that they replace a store.
     """
 
     parts: int
     threads: int
+    replaces: bool = False
 
 
 class TakenAwayError(CnatoolError):
@@ -147,8 +150,8 @@ def find_unfinished(store: Path) -> PartsFolder | None:
         settings = msgspec.json.decode(found.settings, type=PartSettings)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise StoreDamagedError(
-            f"{found.folder / UNFINISHED} cannot be read ({error}). Restore it, or begin anew with "
-            "`overwrite=True`."
+            f"{found.folder / UNFINISHED} cannot be read ({error}). Restore it, or delete "
+            f"{found.folder} and dump anew."
         ) from None
     return PartsFolder(found.folder, store, settings)
 

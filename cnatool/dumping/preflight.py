@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
-from cnatool._util.text import bytes_text, count_text, time_text
+from cnatool._util.text import all_text, bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
 from cnatool._util.urls import is_url
 from cnatool.backend.schedule import processors
@@ -159,7 +159,7 @@ def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
     time = f"about {time_text(seconds)}; " if seconds >= _SHORT_SECONDS else ""
     return (
         f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
-        f"{count_text(cluster.threads, 'thread')}: {time}each writes about "
+        f"{count_text(cluster.threads, 'thread')}: {time}each worker writes about "
         f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
         f"of memory, all together up to {bytes_text(estimate.memory_bytes)}"
     )
@@ -167,8 +167,9 @@ def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
 
 def _describe_whole(whole: WholeEstimate) -> str:
     samples = count_text(sum(whole.samples.values()), "sample")
-    parts = f"all {whole.parts} parts" if whole.parts > 1 else "the only part"
-    text = f"{parts}: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
+    text = (
+        f"{all_text(whole.parts, 'part')}: {samples}, about {bytes_text(whole.disk_bytes)} on disk"
+    )
     if whole.total_seconds < _SHORT_SECONDS:
         return text
     return (

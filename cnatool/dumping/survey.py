@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.cluster_workers import absolute_path
-from cnatool._util.urls import is_url, parse_path
+from cnatool._util.urls import parse_path
 from cnatool.dumping.cluster_progress import PartObserver
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.plan import plan_dump
@@ -52,13 +52,13 @@ class ClusterJob:
         return cls(_absolute(model), None if data is None else _absolute(data), store, kept)
 
     @property
-    def paths(self) -> list[Path]:
-        """The files and folders that it reads."""
+    def places(self) -> list[Path]:
+        """The files, folders and URLs that it reads."""
         names = ("preprocess", "inputs_from", "initial_model")
         texts = [self.model, self.data, *(self.options.get(name) for name in names)]
         texts += [*self.options.get("splits", {}).values(), *self.options.get("custom_ops", ())]
         files = [str(text).partition(_INSIDE)[0] for text in texts if text is not None]
-        return [path for path in map(parse_path, files) if not is_url(path)]
+        return [*map(parse_path, files)]
 
 
 def _absolute(path: str | Path) -> str:

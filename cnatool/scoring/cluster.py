@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 
 from cnatool._util.cluster import Cluster, Task, describe_workers
-from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.cluster_workers import absolute_path, name_as_given
 from cnatool._util.observer import Silent
-from cnatool.errors import CnatoolError
+from cnatool.errors import CnatoolError, StoreInUseError
 from cnatool.scoring.alpha import measure_alpha
 from cnatool.scoring.beta import compute_beta, compute_slopes, finish_beta
 from cnatool.scoring.performance import Performance, measure_performance
 from cnatool.scoring.split import ScoredSplit, locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
+from cnatool.store.object_access import make_access_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split_selection import SelectedSplits
-    from cnatool.store.store import Split
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
 _PROGRESS = "ranges of rows"
@@ -52,6 +55,7 @@ class ScoreJob:
     """A score as workers see it: with absolute paths."""
 
     stores: tuple[Path, ...]
+    digests: tuple[bytes, ...]  # of what the client has read of the stores
     inputs: tuple[Path, ...]  # where raw inputs of other stores are looked for
     fields: ConventionFields
     output: ScoredOutput
@@ -79,25 +83,33 @@ def score_splits_on_cluster(
     observer: Observer,
 ) -> dict[str, ScoredSplit]:
     """Score the splits of one or two stores on the workers of a client."""
-    stores = [each.path for each in (selected.store, selected.test_store) if each is not None]
+    stores = [store.path for store in _list_stores(selected)]
     absolute = [absolute_path(path) for path in stores]
     places = tuple(map(absolute_path, inputs))
-    cluster = Cluster(client, observer.note, paths=[*absolute, *places])
+    needed = [*absolute, *places]
+    cluster = Cluster(client, observer.note, paths=needed, check=make_access_check(needed))
     observer.note(f"on a cluster of {describe_workers(cluster)}")
-    job = ScoreJob(tuple(absolute), places, fields, output, classes)
+    job = ScoreJob(tuple(absolute), _digest(selected), places, fields, output, classes)
     steps = list(_plan_steps(selected, len(cluster.workers)))
     try:
         with suggest_range(selected):
             found = _run_steps(cluster, job, steps, observer)
     except CnatoolError as error:
-        text = str(error.args[0])
-        for there, here in zip(absolute, stores, strict=True):
-            text = text.replace(str(there), str(here))
-        raise type(error)(text) from None
+        raise name_as_given(error, stores) from None
     return {
         name: _combine(split, layers, fields, {s: found[s] for s in steps if s.split == name})
         for name, (split, layers) in selected.splits.items()
     }
+
+
+def _list_stores(selected: SelectedSplits) -> list[Store]:
+    return [store for store in (selected.store, selected.test_store) if store is not None]
+
+
+def _digest(selected: SelectedSplits) -> tuple[bytes, ...]:
+    """Compute what tells whether stores are still those that were opened."""
+    records = (msgspec.json.encode(store.record) for store in _list_stores(selected))
+    return tuple(hashlib.sha256(record).digest() for record in records)
 
 
 def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
@@ -136,7 +148,7 @@ def _run_steps(
     cluster: Cluster, job: ScoreJob, steps: Sequence[_Step], observer: Observer
 ) -> dict[_Step, _Found]:
     """Run all steps on workers; raise the error that one process would come to first."""
-    tasks = {Task(str(step), partial(_arguments, job, step)): step for step in steps}
+    tasks = {Task(str(step), partial(tuple, (job, step))): step for step in steps}
     found: dict[_Step, _Found] = {}
     failed: dict[_Step, CnatoolError] = {}
     with closing(cluster.run(run_step, [*tasks])) as results:
@@ -153,15 +165,17 @@ def _run_steps(
     return found
 
 
-def _arguments(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
 def run_step(job: ScoreJob, step: _Step) -> _Found | CnatoolError:
     """Run a step on a worker; return what it found, or why it cannot be found."""
     try:
         test = job.stores[1] if len(job.stores) > 1 else None
         selected = select_splits(job.stores[0], test, job.fields, job.inputs)
+        for path, here, there in zip(job.stores, _digest(selected), job.digests, strict=True):
+            if here != there:
+                raise StoreInUseError(
+                    f"{path} was replaced or continued while it was scored. Score it again once "
+                    "nothing writes it."
+                )
         split, layers = selected.splits[step.split]
         with locate_errors(split):
             match step.kind:

@@ -9,8 +9,8 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
-from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.signature import is_hdf5
+from cnatool.store.unfinished_parts import explain_unfinished_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

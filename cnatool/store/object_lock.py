@@ -132,6 +132,8 @@ class _Lock:
     def _take_over(self, content: bytes) -> Version:
         try:
             found, version = self._objects.get(self._name)
+            if found == content:
+                return version  # the answer to its put was lost
             end = time.monotonic() + _PATIENCE
             while not _is_gone(found) and time.monotonic() < end:
                 time.sleep(1)
@@ -154,11 +156,25 @@ class _Lock:
             try:
                 with self._beating:
                     content = msgspec.json.encode(owner)
-                    self._version = self._objects.replace(self._name, content, self._version)
-            except ConflictError:
+                    try:
+                        self._version = self._objects.replace(self._name, content, self._version)
+                    except ConflictError:
+                        self._version = self._find_own()
+            except (ConflictError, MissingObjectError):
                 return
             except CnatoolError:
                 continue  # the bucket may answer again
+
+    def _find_own(self) -> Version:
+        """Return the version of the object if this process has put it; raise ConflictError if not.
+
+        The answer to a put may be lost; what follows then meets its result.
+        """
+        content, version = self._objects.get(self._name)
+        owner = _read_owner(content)
+        if owner is None or owner.token != self._owner.token:
+            raise ConflictError
+        return version
 
 
 def _describe_process() -> _Owner:
@@ -185,11 +201,18 @@ def _read_start(process: int) -> str:
     return status.rpartition(")")[2].split()[19]
 
 
+def _read_owner(content: bytes) -> _Owner | None:
+    """Read who put the object; None if it is no writer's."""
+    try:
+        return msgspec.json.decode(content, type=_Owner)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
 def _is_gone(content: bytes) -> bool:
     """Whether the process that put the object is known to have ended."""
-    try:
-        owner = msgspec.json.decode(content, type=_Owner)
-    except msgspec.DecodeError:
+    owner = _read_owner(content)
+    if owner is None:
         return False
     here = owner.machine and owner.machine == _identify_machine()
     return bool(here) and _read_start(owner.process) != owner.started

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 _PREFIX = "cnatool-shards-"
 _LOCK = "lock"
+# Seconds after which a lock that nobody holds is abandoned: a new one is not held at once.
+_NEW = 60
 
 
 class ScratchFolder:
@@ -35,9 +38,10 @@ def _remove_abandoned(path: Path) -> None:
     """Delete the folder of a lock that no process holds."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
     try:
-        with lock.acquire(timeout=0):
+        if time.time() - path.stat().st_mtime < _NEW:
+            return
+        with FileLock(path).acquire(timeout=0):
             shutil.rmtree(path.parent, ignore_errors=True)
     except (Timeout, OSError):
         pass  # in use, or another user's

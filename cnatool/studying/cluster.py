@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cnatool._util.cluster import Cluster, Task, describe_workers, make_portable
-from cnatool._util.cluster_workers import absolute_path
+from cnatool._util.cluster_workers import absolute_path, name_as_given
 from cnatool.errors import CnatoolError
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_store
+from cnatool.store.object_access import make_access_check
 from cnatool.store.reader import open_store
 from cnatool.studying.omissions import UNUSABLE
 
@@ -55,10 +56,10 @@ def score_on_cluster(
         return
     places = [absolute_path(path) for path in inputs]
     needed = [*places, *(path for pair in pairs[:1] for path in pair.absolute() if path)]
-    cluster = Cluster(client, observer.note, paths=needed)
+    cluster = Cluster(client, observer.note, paths=needed, check=make_access_check(needed))
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     tasks = {
-        Task(str(pair.path), partial(_arguments, pair.absolute(), convention, output, places)): pair
+        Task(str(pair.path), partial(tuple, (pair.absolute(), convention, output, places))): pair
         for pair in pairs
     }
     with closing(cluster.run(score_pair, [*tasks])) as results:
@@ -66,10 +67,6 @@ def score_on_cluster(
             pair = tasks[task]
             yield pair, _rename(scored, pair)
             observer.progress(_NETWORKS, done, len(pairs))
-
-
-def _arguments(*values: Any) -> tuple[Any, ...]:
-    return values
 
 
 def score_pair(
@@ -91,7 +88,4 @@ def _rename(scored: ScoreResult | Exception, pair: StorePair) -> ScoreResult | E
         return msgspec.structs.replace(scored, store=str(pair.path), test_store=test)
     if not isinstance(scored, CnatoolError):
         return scored
-    text = str(scored.args[0])
-    for there, here in zip(pair.absolute(), pair, strict=True):
-        text = text.replace(str(there), str(here))
-    return type(scored)(text)
+    return name_as_given(scored, filter(None, pair))

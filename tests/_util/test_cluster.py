@@ -98,6 +98,22 @@ def test_cluster_that_adapts_grows_from_nothing() -> None:
     assert len(workers) > 1
 
 
+def test_tasks_outlive_a_restart_of_the_workers(
+    client: Any, cluster: Cluster, notes: list[str]
+) -> None:
+    restarted: list[bool] = []
+
+    def restart() -> None:
+        if not restarted:
+            restarted.append(True)
+            client.restart()
+
+    tasks = {Task(f"task {n}", lambda n=n: (n,)): n for n in range(3)}
+    found = cluster.run(square_slowly, [*tasks], restart)
+    assert {tasks[task]: value for task, value in found} == {n: n * n for n in range(3)}
+    assert any("is lost; another goes on with it" in note for note in notes)
+
+
 def test_errors_keep_their_public_class_and_message(cluster: Cluster) -> None:
     with pytest.raises(DataError) as found:
         cluster.call(fail, 1, name="task")

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import cnatool
 from cnatool._util.cluster_client import connect
 from cnatool.dumping.parts_folder import PartSettings, PartsFolder, TakenAwayError
 from cnatool.dumping.write import describe_safe_rows
-from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
 
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
 
@@ -220,6 +221,30 @@ def test_parts_are_resumed_and_replaced(
     dumped(made, Path(store.name), client=client, overwrite=True, parts=2)
     assert files(tmp_path) == {"net.parts", "net.zarr"}
     same_rows(store, made / "one.zarr")
+
+
+@pytest.mark.usefixtures("small")
+def test_store_that_is_newer_than_the_parts_is_kept(
+    client: Any, made: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "net.zarr"
+    folder = PartsFolder(tmp_path / "net.parts", store, PartSettings(2, 1))
+    folder.begin()
+    dumped(made, store, limit=20)
+    with pytest.raises(NotAStoreError, match="was written after its parts in"):
+        dumped(made, store, client=client, resume=True)
+    assert len(cnatool.open(store).splits["train"]) == 20
+    # As a killed dump leaves it that the user let overwrite a store.
+    replace(folder, settings=PartSettings(2, 1, replaces=True)).begin()
+    dumped(made, store, client=client, resume=True)
+    same_rows(store, made / "one.zarr")
+
+
+def test_damaged_settings_of_parts_are_named(client: Any, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.parts").mkdir()
+    (tmp_path / "net.parts/unfinished.json").write_text("{")
+    with pytest.raises(StoreDamagedError, match=r"or delete .*net\.parts and dump anew"):
+        dumped(made, tmp_path / "net.zarr", client=client, overwrite=True)
 
 
 def test_estimate_is_of_each_worker_and_of_all(client: Any, made: Path, tmp_path: Path) -> None:

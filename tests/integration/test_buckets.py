@@ -282,7 +282,8 @@ def test_an_unfinished_dump_is_no_copy(bucket: Bucket, here: Path) -> None:
     before = bucket.list()
     with pytest.raises(NotAStoreError, match="exists already, and nothing is overwritten"):
         cnatool.convert(here / "local.zarr", url)
-    assert [key for key in before if "lock" not in key] == bucket.list()
+    # A put that the killed process had sent may arrive meanwhile.
+    assert {key for key in before if "lock" not in key} <= {*bucket.list()}
 
 
 def test_writer_that_was_taken_over_does_not_advise_to_resume(bucket: Bucket, here: Path) -> None:

@@ -18,7 +18,7 @@ from support.networks import mlp, saved
 from support.stores import changed_attribute, forget_checksums
 
 import cnatool
-from cnatool.errors import DataError, StoreDamagedError
+from cnatool.errors import DataError, StoreDamagedError, StoreInUseError, UsageError
 from cnatool.scoring import cluster as scoring_cluster
 from cnatool.store import chunks
 
@@ -113,8 +113,28 @@ def test_conventions_and_two_stores(client: Any, here: Path) -> None:
 
 
 def test_store_in_a_bucket(client: Any, here: Path, bucket: Bucket) -> None:
+    store = dump(bucket / "a.zarr")
+    clusters.use_bucket(client, AWS_ENDPOINT_URL="no address")
+    with pytest.raises(UsageError, match=r"^worker tcp://.* from their own environment\.$"):
+        cnatool.score(store, client=client)
     clusters.use_bucket(client)
-    same_scores(client, dump(bucket / "a.zarr"))
+    same_scores(client, store)
+
+
+def test_store_that_is_replaced_meanwhile(
+    client: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scoring_cluster.Cluster.run
+
+    def replace_first(cluster: Any, *arguments: Any) -> Any:
+        saved(mlp(seed=8), here / "net.onnx")
+        dump("a.zarr", overwrite=True)
+        return run(cluster, *arguments)
+
+    store = dump("a.zarr")
+    monkeypatch.setattr(scoring_cluster.Cluster, "run", replace_first)
+    with pytest.raises(StoreInUseError, match=r"^a\.zarr was replaced or continued while"):
+        cnatool.score(store, client=client, overrides=FAST)
 
 
 def test_rows_are_divided_at_chunks(here: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import cast
 
 import msgspec
 import pytest
@@ -14,8 +15,8 @@ from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.errors import StoreAccessError, StoreInUseError
 from cnatool.store import object_lock
 from cnatool.store.lock import lock_store
-from cnatool.store.object_lock import _describe_process, _identify_machine, _Owner
-from cnatool.store.object_store import Objects
+from cnatool.store.object_lock import _describe_process, _identify_machine, _Owner, holds_lock
+from cnatool.store.object_store import Objects, Version
 
 
 @pytest.fixture
@@ -88,6 +89,35 @@ def test_a_lock_that_was_taken_over_is_left_to_its_owner(bucket: Bucket, store: 
         bucket.put("a/.s.zarr.lock", b"of another")
         time.sleep(0.5)
     assert bucket.get("a/.s.zarr.lock") == b"of another"
+
+
+@pytest.mark.parametrize("lost", ["create", "replace"])
+def test_a_lock_outlives_a_lost_answer(
+    bucket: Bucket, store: ObjectURL, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    put = getattr(Objects, lost)
+    repeated: list[str] = []
+
+    def lose(objects: Objects, name: str, content: bytes, *version: Version) -> Version:
+        found: Version = put(objects, name, content, *version)
+        if not repeated:
+            # As the client does without an answer; the object has the new version by now.
+            repeated.append(name)
+            return cast("Version", put(objects, name, content, *version))
+        return found
+
+    def wait(_: float) -> None:
+        pytest.fail("it waits for a sign of life")
+
+    monkeypatch.setattr(Objects, lost, lose)
+    sleep = time.sleep
+    with monkeypatch.context() as patch:
+        patch.setattr(object_lock.time, "sleep", wait)
+        with lock_store(store):
+            sleep(0.5)
+            assert repeated
+            assert holds_lock(store)
+    assert bucket.list() == []
 
 
 @pytest.mark.parametrize("ignored", ["create", "replace"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +46,9 @@ _KNOWN_FILTERS = {
 
 def open_hdf5(location: Location, selection: ArraySelection) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``."""
-    location = replace(location, path=local_copy(location.path))
+    copy = local_copy(location.path)
     try:
-        with h5py.File(location.path, "r") as file:
+        with h5py.File(copy, "r") as file:
             member = file
             words = [word for word in (location.array or "").split("/") if word]
             for word in words:
@@ -65,7 +64,9 @@ def open_hdf5(location: Location, selection: ArraySelection) -> RowSource:
                 {name: dataset for name, dataset in datasets.items() if dataset is not None},
                 selection,
                 None if is_group else words[-1],
-                partial(_open_rows, location.path, "/".join(words if is_group else words[:-1])),
+                partial(
+                    _open_rows, location.path, copy, "/".join(words if is_group else words[:-1])
+                ),
             )
     except DataError:
         raise
@@ -94,7 +95,7 @@ def _open_dataset(group: Any, name: str) -> Any:
     return member if isinstance(member, h5py.Dataset) else None
 
 
-def _open_rows(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
+def _open_rows(path: Path, copy: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
     where = f"{path}, array {printable(name)!r},"
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} keeps its values in other files: copy them into this one.")
@@ -102,11 +103,11 @@ def _open_rows(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
         raise DataError(f"{where} is empty.")
     check_chunked_array(where, dataset.dtype, dataset.shape, dataset.chunks)
     if dataset.chunks is not None:
-        _check_chunks(where, dataset, path.stat().st_size)
+        _check_chunks(where, dataset, copy.stat().st_size)
     # Rows that are not in chunks follow each other in the file.
     chunk = dataset.chunks[0] if dataset.chunks else 1
     rows, *shape = dataset.shape
-    fetch = partial(_fetch, path, f"{prefix}/{name}", where)
+    fetch = partial(_fetch, copy, f"{prefix}/{name}", where)
     return SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, fetch)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -56,12 +55,12 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
     """Open the arrays of a group: the root, or what follows ``::``."""
-    location = replace(location, path=local_copy(location.path))
+    copy = local_copy(location.path)
     words = [word for word in (location.array or "").split("/") if word]
     if ".." in words:
         raise DataError(f"{location}: '..' leads out of the path in front of ::.")
     try:
-        node = zarr.open(_open_store(location), path="/".join(words), mode="r")
+        node = zarr.open(_open_store(copy, location), path="/".join(words), mode="r")
         arrays: dict[str, Any] = {}
         chosen = None
         if isinstance(node, zarr.Group):
@@ -69,7 +68,8 @@ def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
         else:
             chosen = words[-1] if words else location.path.stem
             if words:
-                group = zarr.open_group(_open_store(location), path="/".join(words[:-1]), mode="r")
+                store = _open_store(copy, location)
+                group = zarr.open_group(store, path="/".join(words[:-1]), mode="r")
                 arrays = _open_arrays(group, location)
             arrays[chosen] = node
         name = location.path.name
@@ -84,16 +84,16 @@ def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
         raise read_error(location, error, advice, problem="cannot be read as Zarr") from error
 
 
-def _open_store(location: Location) -> Any:
-    if location.path.is_dir():
-        return ZarrFolder(location.path)
-    with ZipFile(location.path) as archive:
+def _open_store(path: Path, location: Location) -> Any:
+    if path.is_dir():
+        return ZarrFolder(path)
+    with ZipFile(path) as archive:
         sizes = [member.file_size for member in archive.infolist()]
     if max(sizes, default=0) > MAX_CHUNK:
         raise DataError(
             f"{location.path} holds a member of {max(sizes)} bytes; the limit is {MAX_CHUNK}."
         )
-    return zarr.storage.ZipStore(location.path, mode="r", read_only=True)
+    return zarr.storage.ZipStore(path, mode="r", read_only=True)
 
 
 def _open_arrays(group: zarr.Group, location: Location) -> dict[str, Any]:

@@ -244,8 +244,8 @@ class HDF5Tree:
         attributes = dict(dataset.attrs)
         del root[key]
         dataset = root.create_dataset(key, shape, dtype)
-        for name, text in attributes.items():
-            _set_text(dataset.attrs, name, text.encode())
+        for name, value in attributes.items():
+            _set_text(dataset.attrs, name, _attribute_text(value) or b"")
 
     def array(self, key: str) -> HDF5Array:
         """Open an array."""

@@ -47,22 +47,22 @@ PUT_BYTES = _PUTS * SHARD_BYTES
 class ReadAhead:
     """Chunks that were read before they were asked for: of one array of a store, the last one."""
 
-    __slots__ = ("_chunks", "_key")
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._key = ""
-        self._chunks: dict[int, bytes | ChunkError] = {}
+        # Array and chunks by number, replaced together: other threads read them meanwhile.
+        self._kept: tuple[str, dict[int, bytes | ChunkError]] = "", {}
 
     def keep(self, key: str, chunks: dict[int, bytes | ChunkError]) -> None:
         """Keep chunks of an array by number, in place of all others."""
-        self._chunks, self._key = chunks, key
+        self._kept = key, chunks
 
     def take(self, key: str, numbers: range) -> dict[int, bytes | ChunkError]:
         """Return those of some chunks of an array that are kept."""
-        chunks = self._chunks
-        kept = {number: chunks[number] for number in numbers if number in chunks}
-        # Another thread may have put those of another array in their place.
-        return kept if self._key == key and self._chunks is chunks else {}
+        kept, chunks = self._kept
+        if kept != key:
+            return {}
+        return {number: chunks[number] for number in numbers if number in chunks}
 
 
 class ObjectShardReader:

@@ -30,8 +30,8 @@ from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.object_errors import ConflictError, MissingObjectError
 from cnatool.store.object_store import Objects
-from cnatool.store.parts_folders import explain_unfinished_parts
 from cnatool.store.scratch import ScratchFolder
+from cnatool.store.unfinished_parts import explain_unfinished_parts
 from cnatool.store.write_errors import make_taken_over_error
 from cnatool.store.zarr.array import ZarrArray
 from cnatool.store.zarr.metadata import (

@@ -395,5 +395,7 @@ def test_the_name_of_an_array_is_an_attribute(shape: tuple[int, ...], path: Path
     tree.commit(b"{}", "00000000")
     tree.close()
     with h5py.File(path) as root:
-        assert [dict(root[key].attrs) for key in "abc"] == [{"long_name": "/conv1/Größe"}, {}, {}]
+        # h5py gives text of a fixed length as bytes.
+        names = [{name: value.decode() for name, value in root[key].attrs.items()} for key in "abc"]
+        assert names == [{"long_name": "/conv1/Größe"}, {}, {}]
         assert root["a"].shape == (9, *shape)

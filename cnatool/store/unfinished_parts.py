@@ -1,4 +1,4 @@
-"""The folders beside a store in which a cluster dumps its parts."""
+"""Parts that a cluster dumps in a folder beside a store, until they are merged."""
 
 from __future__ import annotations
 
