@@ -166,13 +166,30 @@ def _view_stores(
 ) -> dict[Path, StoreView]:
     """Collect what the page shows of each store, by its real path; leave out unusable ones."""
     views = {}
-    names = name_stores([store.path for store in stores])
-    for store, name in zip(stores, names, strict=True):
-        with nullcontext() if len(stores) == 1 else omissions.catch(store.path):
-            views[real_path(store.path)] = view_store(
-                store, printable(name), options, pictures, observer
-            )
+    names = [printable(name) for name in name_stores([store.path for store in stores])]
+    several = len(stores) > 1
+    for done, (store, name) in enumerate(zip(stores, names, strict=True), start=1):
+        with omissions.catch(store.path) if several else nullcontext():
+            watcher = _OneOfSeveral(observer, name) if several else observer
+            views[real_path(store.path)] = view_store(store, name, options, pictures, watcher)
+        if several:
+            observer.progress("networks", done, len(stores))
     return views
+
+
+class _OneOfSeveral:
+    """Passes on the notes on one store by its name; its progress is that of all stores."""
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer = observer
+        self._name = name
+
+    def note(self, text: str) -> None:
+        """Pass on a note, with the store that it is about."""
+        self._observer.note(text if self._name in text else f"{self._name}: {text}")
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        """Ignore the progress within the store."""
 
 
 def _count_layers(store: Store, convention: Convention) -> int:

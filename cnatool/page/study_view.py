@@ -191,4 +191,10 @@ def _list_facts(study: Study) -> Iterator[tuple[str, str]]:
         yield "clusters", f"{count_text(result.clusters, 'value')} of {printable(settings.cluster)}"
     if settings.hyperparameters:
         yield "hyperparameters", ", ".join(map(printable, settings.hyperparameters))
-    yield "intervals", f"{100 * settings.level:g} %, {settings.resamples:,} resamples"
+    estimates = [row.pearson for row in result.correlations]
+    if any(estimate.interval is not None for estimate in estimates):
+        yield "intervals", f"{100 * settings.level:g} %, {settings.resamples:,} resamples"
+    else:
+        reasons = (estimate.interval_reason for estimate in estimates)
+        why = next(filter(None, reasons), "there are no correlations")
+        yield "intervals", f"none: {printable(why)}"

@@ -39,7 +39,13 @@ _SPLIT_NAMES: Mapping[str, str] = {
     "loss": "loss in nats",
     "samples": "samples",
 }
-_CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
+_CNA_FORMS: Mapping[str, str] = {
+    "pearson": "Pearson CNA",
+    "spearman": "Spearman CNA",
+    "kendall": "Kendall CNA",
+    "smoothed": "smoothed CNA",
+    "minibatches": "CNA of minibatches",
+}
 
 
 def measure_title(column: str) -> str:
@@ -49,8 +55,8 @@ def measure_title(column: str) -> str:
     split, _, rest = column.partition(".")
     if rest in _SPLIT_NAMES:
         return f"{_SPLIT_NAMES[rest]} ({printable(split)})"
-    if rest.startswith("cna.") and rest.removeprefix("cna.") in _CNA_FORMS:
-        return f"{rest.removeprefix('cna.')} CNA ({printable(split)})"
+    if (form := rest.removeprefix("cna.")) != rest and form in _CNA_FORMS:
+        return f"{_CNA_FORMS[form]} ({printable(split)})"
     return printable(column)
 
 

@@ -226,6 +226,12 @@ def test_a_study_leads_to_its_networks(opened: Any) -> None:
     page.locator("#scores").wait_for()
     assert page.locator("h1").inner_text() == name
     assert page.locator("#scores").count() == 1
+    assert page.title() == f"{name} – 1 study and 4 networks"
+    page.go_back()
+    page.locator("#correlations").wait_for()
+    assert page.title() == "study – 1 study and 4 networks"
+    page.go_forward()
+    page.locator("#scores").wait_for()
     page.locator("#views").select_option("0")
     assert page.locator("#correlations").count() == 1
 
@@ -254,6 +260,15 @@ def test_numbers_have_their_significant_digits(browser: Any) -> None:
         f"() => {{{script}; return [-1e-9, 0.1234, null].map((v) => percent(v))}}"
     )
     assert shares == ["0.0 %", "12.3 %", "–"]
+
+
+def test_p_values_are_those_of_the_command(browser: Any) -> None:
+    script = files("cnatool.page").joinpath("assets/format.js").read_text("utf-8")
+    values = [1.7e-5, 2e-6, 0.00077, 0.001, 0.0042, 0.046, 0.46, 0.5, 1.0]
+    texts = browser.new_page().evaluate(
+        f"(values) => {{{script}; return values.map(probability)}}", values
+    )
+    assert texts == [f"{value:.2g}".replace("e-0", "e−") for value in values]
 
 
 def test_light_and_dark(opened: Any) -> None:
@@ -303,11 +318,16 @@ def test_no_width_is_too_small(opened: Any, name: str, width: int) -> None:
 
 
 def test_print_is_light_and_without_controls(opened: Any) -> None:
-    page = opened("a.html", width=700, color_scheme="dark")
+    page = opened("a.html", width=1400, color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert min(background(page)) >= 250
     assert page.locator(".controls button:visible, select:visible, .pad:visible").count() == 0
     assert page.locator(".legend:visible").count() == 3
+    pages = page.locator("main").bounding_box()["width"]
+    assert 600 < pages <= 700
+    for chart in (".plot", ".net"):
+        for drawn in page.locator(f"{chart} svg, {chart} canvas").all():
+            assert abs(drawn.bounding_box()["width"] - pages) <= 1
     edge = page.locator("#layers table").bounding_box()
     assert edge["x"] + edge["width"] <= 700

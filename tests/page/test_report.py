@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.dumps import commit_often, make_data
+from support.notes import Notes
 from support.pages import HOSTILE, QUICK, Blocks, record, unpack
 from support.parts import Parts
 
@@ -165,11 +166,20 @@ def test_several_stores_and_their_study(tmp_path: Path) -> None:
     for number in range(4):
         record(tmp_path / f"stores/{number}.zarr", seed=number, tags={"width": str(number)})
     cnatool.study(tmp_path / "stores", folder=tmp_path / "study", resamples=0)
-    cnatool.report([tmp_path / "study", tmp_path / "stores"], tmp_path / "a.html", overrides=QUICK)
+    notes = Notes()
+    cnatool.report(
+        [tmp_path / "study", tmp_path / "stores"],
+        tmp_path / "a.html",
+        overrides=QUICK | {"resamples": 200},
+        observer=notes,
+    )
+    assert notes.done == [("networks", done, 4) for done in range(1, 5)]
     blocks = Blocks(tmp_path / "a.html").blocks
     study = blocks["view-0"]
     assert study["kind"] == "study"
     assert study["stores"] == [1, 2, 3, 4]
+    facts = {fact["name"]: fact["text"] for fact in study["facts"]}
+    assert facts["intervals"].startswith("none: ")
     assert [blocks[f"view-{n}"]["name"] for n in study["stores"]] == study["ids"]
     assert len([name for name in blocks if name.startswith("pictures-")]) == 1
     column = next(c for c in study["columns"] if c["name"] == "test.cna")

@@ -9,6 +9,7 @@ function cardPanel(view, samples, pictures, selection) {
   });
   const draw = () => {
     const i = selection.current;
+    card.classList.toggle("empty", i === null);
     if (i === null) {
       card.replaceChildren(
         el("p", { class: "who", text: "Point at a sample" }),

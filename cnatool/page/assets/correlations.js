@@ -15,6 +15,8 @@ function correlationsPanel(view, study, state, pick) {
       );
       return;
     }
+    const without =
+      rows.every((row) => row.pearson.interval === null) && rows[0].pearson.interval_reason;
     const estimate = (title, name) => ({
       title,
       value: (row) => row[name].value,
@@ -24,8 +26,8 @@ function correlationsPanel(view, study, state, pick) {
       {
         title: "measure",
         left: true,
-        value: (row) => study.columns.get(row.measure).title,
-        text: (row) => study.columns.get(row.measure).title,
+        value: (row) => measureText(study.columns.get(row.measure)),
+        text: (row) => measureText(study.columns.get(row.measure)),
       },
       { title: "networks", value: (row) => row.networks, text: (row) => count(row.networks) },
       {
@@ -35,11 +37,15 @@ function correlationsPanel(view, study, state, pick) {
         node: (row) => whisker(row.pearson, [-1, 1]),
       },
       estimate("Pearson", "pearson"),
-      {
-        title: "interval",
-        value: (row) => row.pearson.interval && row.pearson.interval[0],
-        text: (row) => interval(row.pearson.interval, (value) => number(value, 2)) || "–",
-      },
+      ...(without
+        ? []
+        : [
+            {
+              title: "interval",
+              value: (row) => row.pearson.interval && row.pearson.interval[0],
+              text: (row) => interval(row.pearson.interval, (value) => number(value, 2)) || "–",
+            },
+          ]),
       estimate("Spearman", "spearman"),
       estimate("Kendall τ-b", "kendall"),
     ];
@@ -48,18 +54,21 @@ function correlationsPanel(view, study, state, pick) {
       key: (row) => row.measure,
     });
     if (made.lines.has(state.x)) made.lines.get(state.x).classList.add("lit");
-    const without =
-      rows.every((row) => row.pearson.interval === null) && rows[0].pearson.interval_reason;
     holder.replaceChildren(
       el("p", {
         class: "quiet",
         text: `With ${study.columns.get(state.y).title}. Press on a measure to draw it.${without ? ` There are no intervals: ${plain(without)}.` : ""}`,
       }),
-      el("div", { class: "scroll tall" }, made.table),
+      el("div", { class: "scroll" }, made.table),
     );
   };
   draw();
   return { node: section("correlations", "What goes with generalisation", null, holder), draw };
+}
+
+// The title of a measure, and whether it is a norm or a trivial baseline.
+function measureText({ kind, title }) {
+  return kind === "measure" ? title : `${kind}: ${title}`;
 }
 
 function networksTable(view, study, selection) {
@@ -112,7 +121,11 @@ function networksTable(view, study, selection) {
   return section(
     "table",
     "Network by network",
-    "Press on a column to sort, on a row to mark the network in the chart.",
+    null,
+    el("p", {
+      class: "hint",
+      text: "Press on a column to sort, on a row to mark the network in the chart.",
+    }),
     el("div", { class: "scroll tall" }, table),
   );
 }

@@ -19,6 +19,12 @@ function number(value, digits = 4) {
   return text.replace("-", MINUS);
 }
 
+// A p-value as `cnatool score` prints it: two significant digits without zeros at the end.
+function probability(value) {
+  const text = value < 1e-4 ? value.toExponential(1).replace(".0e", "e") : value.toPrecision(2);
+  return String(text.includes("e") ? text : Number(text)).replace("-", MINUS);
+}
+
 function percent(value, digits = 1) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const text = (100 * value).toFixed(digits).replace(/^-(?=[0.]+$)/, "");

@@ -42,7 +42,7 @@ function headline(view) {
               : cna.interval_reason && `no interval: ${cna.interval_reason}`,
           cna.p_value === null
             ? null
-            : `p ${cna.p_value <= cna.p_least ? "≤" : "="} ${number(cna.p_value, 2)}`,
+            : chanceText(cna),
         ],
         whisker(cna, [-1, 1]),
       ),
@@ -57,7 +57,7 @@ function headline(view) {
         ...estimateLines(score.cna_area, level),
         chance.mean === null
           ? null
-          : `by chance ${number(chance.mean)}, p = ${number(chance.p_value, 2)}`,
+          : `by chance ${number(chance.mean)}, ${chanceText(chance)}`,
       ],
       whisker(score.cna_area, null, chance.mean),
     ),
@@ -79,7 +79,7 @@ function figure(name, value, lines, extra) {
   return el(
     "div",
     {},
-    el("dt", { text: name }),
+    el("dt", {}, ...keepWhole(name)),
     el("dd", { class: "big", text: value }),
     extra ? el("dd", {}, extra) : null,
     ...lines.filter(Boolean).map((text) => el("dd", { class: "sub", text: plain(text) })),
@@ -92,12 +92,29 @@ function estimateLines(estimate, level) {
 }
 
 function intervalLine(estimate, level) {
-  return `${level}: ${interval(estimate.interval)}`.replaceAll(" ", "\u00a0");
+  // A line may only break after the dots.
+  const text = `${level}: ${interval(estimate.interval)}`;
+  return text.replaceAll(" ", "\u00a0").replace("…\u00a0", "… ");
 }
 
 function sampleCount(split) {
   if (!split.complete) return `${count(split.samples)} of ${count(split.rows)} samples so far`;
   return count(split.samples, "sample");
+}
+
+// Words with a hyphen, such as CNA-A, stay on one line.
+function keepWhole(text) {
+  return text
+    .split(/( )/)
+    .map((word) => (word.includes("-") ? el("span", { class: "whole", text: word }) : word));
+}
+
+// A p-value; at the least that there can be, as a bound.
+function chanceText({ p_value: value, p_least: least }) {
+  return `p ${value <= least * (1 + 1e-9) ? "≤" : "="} ${probability(value)}`.replaceAll(
+    " ",
+    "\u00a0",
+  );
 }
 
 // A number on a line, with its interval, and what chance gives as a ring.

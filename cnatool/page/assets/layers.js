@@ -81,7 +81,8 @@ function layersPanel(view, selection) {
   return section(
     "layers",
     "The layers in numbers",
-    "Press on a column to sort by it.",
+    null,
+    el("p", { class: "hint", text: "Press on a column to sort by it." }),
     controls,
     holder,
   );

@@ -3,12 +3,14 @@
 const views = [];
 for (let n = 0; document.getElementById(`view-${n}`); n++) views.push(n);
 const names = views.map((n) => readBlock(`view-${n}`)).map(({ kind, name }) => ({ kind, name }));
+const heading = document.title;
 let leave = new AbortController();
 
 function openView(n) {
   leave.abort();
   leave = new AbortController();
   redraws.clear();
+  document.title = views.length > 1 ? `${names[n].name} – ${heading}` : heading;
   const main = document.getElementById("main");
   const top = document.getElementById("top");
   main.replaceChildren();
@@ -43,7 +45,7 @@ function topBar(n) {
     { class: "bar" },
     el("span", {
       class: "brand",
-      text: document.title === names[n].name ? "cnatool" : document.title,
+      text: heading === names[n].name ? "cnatool" : heading,
     }),
     controls,
   );
@@ -59,7 +61,8 @@ function fromHash() {
 }
 
 addEventListener("hashchange", () => {
-  if (!location.hash.startsWith("#view-")) return;
+  // Without a hash it is the first view, to which the reader goes back.
+  if (location.hash && !location.hash.startsWith("#view-")) return;
   openView(fromHash());
   scrollTo(0, 0);
 });

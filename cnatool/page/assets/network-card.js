@@ -9,6 +9,7 @@ function networkCard(view, study, selection, open) {
   });
   const draw = () => {
     const i = selection.current;
+    card.classList.toggle("empty", i === null && selection.set === null);
     if (i === null) {
       card.replaceChildren(
         el("p", {

@@ -14,7 +14,7 @@ function networkPanel(view, samples, selection) {
   const hint = view.layers
     ? el("p", {
         class: "hint",
-        text: "Blocks are wider the more elements a layer has. Bars sum to the mean of β, and to Pearson's CNA. Thin lines hold 90 % of samples; the black tick is the current sample's part of its β.",
+        text: "Blocks are wider the more elements a layer has. Bars sum to the mean of β, and to Pearson's CNA. Thin lines hold 90 % of samples; the bold tick is the current sample's part of its β.",
       })
     : null;
   const controls = splitToggles(splits, drawing.split, (name) => {

@@ -97,7 +97,7 @@ function profilePanel(view, samples, selection) {
     el("h3", { text: "Through the layers" }),
     el("p", {
       class: "quiet",
-      text: "Bands hold half and 90 % of all samples; black is the current sample, dashes the median of the selected. β is the slope.",
+      text: "Bands hold half and 90 % of all samples; the bold line is the current sample, dashes the median of the selected. β is the slope.",
     }),
     el(
       "div",

@@ -1,4 +1,4 @@
-// Light and dark: as the system has it, until the reader chooses.
+// Light and dark: as the system has it, until the reader chooses. On paper light, and as wide as a page.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const redraws = new Set();
@@ -7,6 +7,7 @@ let chosen = null;
 function applyTheme(printing = false) {
   const name = printing ? "light" : chosen || (dark.matches ? "dark" : "light");
   document.documentElement.dataset.theme = name;
+  document.documentElement.classList.toggle("printing", printing);
   const button = document.getElementById("theme");
   if (button) button.textContent = otherTheme();
   for (const redraw of redraws) redraw();
