@@ -105,7 +105,7 @@ def _reopen_array(reopen: Callable[[], Store], digest: str, split: str, key: str
 
 
 def _check_bounds(key: tuple[Any, ...], shape: tuple[int, ...]) -> None:
-    """Refuse an index outside an axis, which xarray would count from the other end."""
+    """Refuse an index outside an axis, which xarray does not check."""
     for axis, (part, size) in enumerate(zip(key, shape, strict=False)):
         if isinstance(part, slice):
             continue

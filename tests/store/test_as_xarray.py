@@ -107,11 +107,11 @@ def test_indices_outside_an_axis_are_errors(
     lazy = dataset["t3"]
     _, first, _ = lazy.dims
     rows = len(lazy)
-    outside = xarray.DataArray([0, -rows - 1], dims="point")
+    outside = xarray.DataArray([0, rows], dims="point")
     for selection in (
-        *({"sample": rows}, {"sample": -rows - 1}, {"sample": [0, rows]}, {first: 99}),
-        *({"sample": [0, -rows - 1]}, {"sample": [0, -rows - 1], first: [0, 1]}),
-        *({"sample": outside, first: outside}, {"sample": slice(0, 0), first: 99}),
+        *({"sample": rows}, {"sample": [0, rows]}, {first: 99}),
+        *({"sample": [0, rows], first: [0, 1]}, {"sample": slice(0, 0), first: 99}),
+        {"sample": outside, first: outside % 2},
     ):
         with pytest.raises(IndexError, match="out of bounds"):
             lazy.isel(selection).compute()
