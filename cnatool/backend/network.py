@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
@@ -81,7 +82,8 @@ class Network:
         if len(sizes) > 1:
             (size, first), (other, second), *_ = sizes.items()
             raise ModelError(
-                f"{self.graph.path}: input {first.name!r} is bound to {size} samples and "
+                f"{self.graph.path}: input {first.name!r} is bound to "
+                f"{count_text(size, 'sample')} and "
                 f"{second.name!r} to {other}. If one of them is the same for every sample, set "
                 "it with `constants={'NAME': VALUE}`."
             )

@@ -50,7 +50,8 @@ def check_sizes(
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
-            f"{graph.path}: the model is bound to batches of {bound:,} samples, and no more than "
+            f"{graph.path}: the model is bound to batches of {count_text(bound, 'sample')}, and "
+            "no more than "
             f"{_LARGEST_BATCH:,} are run at a time. Export it with a dynamic batch axis, or with a "
             "smaller batch."
         )

@@ -74,3 +74,8 @@ def describe_files(paths: Sequence[Path]) -> str:
 def row_id(paths: Sequence[Path], path: Path, row: object) -> str:
     """Return the number or key of a row, after the name of its file if there are several."""
     return str(row) if len(paths) == 1 else f"{path.name}:{row}"
+
+
+def list_sizes(paths: Iterable[Path]) -> str:
+    """List files with their sizes, a line each."""
+    return "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)

@@ -174,6 +174,14 @@ class Source(Protocol):
     def objects(self) -> tuple[SourceObject, ...]:
         """The objects in a bucket that samples are read from."""
 
+    @property
+    def outline(self) -> str:
+        """What differs between files with other samples, such as their sizes and checksums.
+
+        It is read without the samples. Empty if it would say little, and a sample anywhere is read
+        without those before it.
+        """
+
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield blocks of ``rows`` samples in order, ``limit`` samples in all.
 
@@ -206,6 +214,11 @@ class SourceDefaults:
     def objects(self) -> tuple[SourceObject, ...]:
         """No objects: samples are on a disk."""
         return ()
+
+    @property
+    def outline(self) -> str:
+        """None: a sample anywhere is read without those before it."""
+        return ""
 
 
 def row_ranges(

@@ -78,6 +78,11 @@ class SourceWrapper:
         """As in the source."""
         return self.source.objects
 
+    @property
+    def outline(self) -> str:
+        """As in the source."""
+        return self.source.outline
+
 
 @dataclass(frozen=True, slots=True)
 class RowSubset(SourceWrapper):

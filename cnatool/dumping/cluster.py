@@ -40,6 +40,7 @@ from cnatool.store.object_access import make_access_check
 from cnatool.store.object_lock import holds_lock
 from cnatool.store.reader import open_store
 from cnatool.store.replace import check_free
+from cnatool.store.shared_samples import describe_shared_samples
 from cnatool.store.write_errors import advise_beginning_anew, make_taken_over_error
 
 if TYPE_CHECKING:
@@ -360,6 +361,8 @@ def _merge(store: Path, folder: PartsFolder, observer: Observer) -> Store:
             f"{store} refers to its {count_text(folder.settings.parts, 'part')} in "
             f"{folder.path.name}: keep them, and move both together"
         )
+        for line in describe_shared_samples(merged):
+            observer.note(line)
     remove_parts(old)
     folder.finish(keep=not copy)
     return merged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,21 +13,24 @@ from cnatool._util.text import count_text
 from cnatool.data.wrappers import RowRange
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
-from cnatool.records.parts import PartRecord, describe_rows
+from cnatool.records.parts import PartRecord, SplitSketch, describe_rows
 from cnatool.store.chunks import commit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from hashlib import _Hash
     from pathlib import Path
 
     from cnatool.backend.schedule import Schedule
-    from cnatool.data.source import Source
+    from cnatool.data.source import Block, Source
     from cnatool.records.store import StoreRecord
 
 # Units of rows of each part on average, if there are enough rows.
 _UNITS = 4
-# Samples of each split that show whether two parts are of the same data.
+# Samples of each split that show whether two parts are of the same data: the first, and others.
 _FIRST_SAMPLES = 8
+_LATER_SAMPLES = 16
+_DIGITS = 16
 
 
 class PlannedPart(NamedTuple):
@@ -70,7 +74,18 @@ def plan_part(
     ranges = divide_rows(rows, number, count, unit)
     first = {name: start for name, (start, _) in ranges.items()}
     return PlannedPart(
-        PartRecord(number, count, first, {**rows}, _digest_first_samples(sources, rows)),
+        PartRecord(
+            number,
+            count,
+            first,
+            {**rows},
+            _digest_first_samples(sources, rows),
+            {
+                name: _sketch_split(source, rows[name])
+                for name, source in sources.items()
+                if not source.objects
+            },
+        ),
         {
             name: RowRange(sources[name], start, stop - start)
             for name, (start, stop) in ranges.items()
@@ -84,10 +99,38 @@ def _digest_first_samples(sources: Mapping[str, Source], rows: Mapping[str, int]
     for name, source in sources.items():
         count = min(_FIRST_SAMPLES, rows[name])
         for block in source.blocks(_FIRST_SAMPLES, count):
-            digest.update("\n".join((name, *block.ids)).encode())
-            for values in (*block.inputs, *([] if block.labels is None else [block.labels])):
-                digest.update(np.ascontiguousarray(values).data)
+            digest.update(name.encode())
+            _add_samples(digest, block)
     return digest.hexdigest()
+
+
+def _sketch_split(source: Source, rows: int) -> SplitSketch:
+    """Sketch the first ``rows`` samples of a source without reading more than a few."""
+    outline = source.outline
+    if outline:
+        return SplitSketch(outline=hashlib.sha256(outline.encode()).hexdigest())
+    chosen = choose_rows(rows)
+    digests = []
+    for row in chosen:
+        digest = hashlib.sha256()
+        for block in source.blocks(1, 1, row):
+            _add_samples(digest, block)
+        digests.append(digest.hexdigest()[:_DIGITS])
+    return SplitSketch(tuple(chosen), tuple(digests))
+
+
+def choose_rows(rows: int) -> list[int]:
+    """Choose one of as many rows in each of a few equal ranges, the same in every process."""
+    rng = random.Random(0)
+    count = min(_LATER_SAMPLES, rows)
+    return [int((i + rng.random()) * rows / count) for i in range(count)]
+
+
+def _add_samples(digest: _Hash, block: Block) -> None:
+    """Add ids, raw inputs and labels to a digest."""
+    digest.update("\n".join(("", *block.ids)).encode())
+    for values in (*block.inputs, *([] if block.labels is None else [block.labels])):
+        digest.update(np.ascontiguousarray(values).data)
 
 
 def choose_unit(rows: Sequence[int], count: int, commit: int, batch: int) -> int:

@@ -98,13 +98,15 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
 def _first_of_all(
     plan: DumpPlan, exposed: ExposedModel, first: Sequence[ProcessedBlock]
 ) -> ProcessedBlock | None:
-    """Return the first block of the whole dump; run it again for a part that begins later."""
+    """Return the first block of the whole dump; run it again for a part without all its rows."""
     part = plan.part
-    if part is None or part.number == 1 or plan.codec is not None or plan.past is not None:
+    if part is None or plan.codec is not None or plan.past is not None:
         return first[0] if first else None
     sources, rows = plan.whole
-    whole = replace(plan, sources=sources, rows=rows, shared=None)
     split = next(name for name, count in rows.items() if count)
+    if part.number == 1 and len(first[0].rows) == min(plan.schedule.block, rows[split]):
+        return first[0]
+    whole = replace(plan, sources=sources, rows=rows, shared=None)
     with closing(run_blocks(whole, exposed, split, Stages())) as blocks:
         return next(blocks, None)
 

@@ -12,6 +12,7 @@ from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.records.differences import describe_differences
 from cnatool.records.layout import IDS, LABELS, input_key
+from cnatool.records.parts import find_other_data
 from cnatool.records.store import SkippedSample, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
@@ -89,6 +90,16 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         # A store merged from parts is that of the whole dump.
         parts=msgspec.UNSET,
     )
+    if stored.part is not msgspec.UNSET and record.part is not msgspec.UNSET:
+        difference = find_other_data(stored.part, record.part)
+        if difference is not None:
+            raise DataError(
+                f"{store.path} was started with other data: {difference}. Restore the data, or "
+                f"{advise_beginning_anew(store.path)}."
+            )
+        # Older stores have no sketches.
+        part = msgspec.structs.replace(record.part, sketches=stored.part.sketches)
+        record = msgspec.structs.replace(record, part=part)
     differences = describe_differences(stored, record, "in the store", "now")
     if differences is not None:
         raise UsageError(

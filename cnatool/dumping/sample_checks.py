@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cnatool._util.text import count_text, printable
+from cnatool.store.shared_samples import SharedSamples, content_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,71 +121,3 @@ class _Count:
 
     def __str__(self) -> str:
         return f"{count_text(self.samples, 'sample')}, first {self._first}"
-
-
-# Multiplier that makes the hash of several inputs depend on their order.
-_MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
-
-
-def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int64]:
-    """Hash the raw inputs of each sample to 64 bits, within one process."""
-    # Python's own hash has a random key in each process: one of a million samples equals one of
-    # another million by chance with a probability of 5e-8, and nobody can craft such samples.
-    total = np.zeros(rows, np.int64)
-    for values in inputs:
-        total *= _MULTIPLIER
-        total += np.fromiter((hash(sample.tobytes()) for sample in values), np.int64, rows)
-    return total
-
-
-class SharedSamples:
-    """Counts the samples of a split that an earlier split holds too.
-
-    Eight bytes are kept per sample, twice that while a split is sorted, and none of ``last``, the
-    split that no other is compared with.
-    """
-
-    def __init__(self, last: str | None = None) -> None:
-        self._last = last
-        # Sorted hashes of the splits that are done, and those of the split being read.
-        self._past: dict[str, list[NDArray[np.int64]]] = {}
-        self._split = ""
-        self._blocks: list[NDArray[np.int64]] = []
-        self._rows: dict[str, int] = {}
-        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
-
-    def add(self, split: str, ids: Sequence[str], hashes: NDArray[np.int64]) -> None:
-        """Compare a block of samples with those of other splits."""
-        if split != self._split:
-            self._end_split()
-            self._split = split
-        for other, parts in self._past.items():
-            if other == split:
-                continue
-            shared = np.zeros(len(hashes), bool)
-            for part in parts:
-                places = np.searchsorted(part, hashes)
-                shared |= part[np.minimum(places, len(part) - 1)] == hashes
-            if shared.any():
-                first = str(ids[int(shared.argmax())])
-                count, known = self._counts.get((split, other), (0, first))
-                self._counts[split, other] = (count + int(shared.sum()), known)
-        if split != self._last:
-            self._blocks.append(hashes)
-        self._rows[split] = self._rows.get(split, 0) + len(hashes)
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line for each pair of splits that share samples."""
-        for (split, other), (count, first) in self._counts.items():
-            yield (
-                f"{count:,} of the {self._rows[split]:,} samples of split {split} have the raw "
-                f"input of a sample in split {other}, first {printable(first)}: their scores are "
-                "not independent"
-            )
-
-    def _end_split(self) -> None:
-        if self._blocks:
-            whole = np.concatenate(self._blocks)
-            whole.sort()
-            self._past.setdefault(self._split, []).append(whole)
-            self._blocks = []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.smoothing import curve_order, running_mean, smooth_sorted_curve
@@ -72,13 +73,13 @@ def sort_splits(
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
         if a.size < window:
             return (
-                f"a split has {a.size} sample{'' if a.size == 1 else 's'}, fewer than the window "
-                f"of {window}"
+                f"a split has {count_text(a.size, 'sample')}, fewer than the window of {window:,}"
             )
         for name, values in (("α", a), ("β", b)):
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))
             if broken:
-                return f"{name} is not finite for {broken} of {values.size} samples of a split"
+                samples = count_text(values.size, "sample")
+                return f"{name} is not finite for {broken:,} of {samples} of a split"
         if order is None:
             order = curve_order(a, b)
         splits.append((a[order], b[order]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
 from cnatool.metrics.kendall_resampling import kendall_tau
@@ -135,7 +136,7 @@ def minibatch_pearson(
         return MinibatchCna(None, None, 0, 0, columns)
     count = columns[0].size // rows
     if not count:
-        reason = f"{columns[0].size} samples do not fill a minibatch of {rows}"
+        reason = f"{count_text(columns[0].size, 'sample')} do not fill a minibatch of {rows}"
         return MinibatchCna(None, None, 0, 0, reason)
     n = columns[0].size
     permutation = np.random.default_rng([seed, n]).permutation(n) if order == "random" else None
@@ -231,10 +232,10 @@ def _check_columns(
     for name, values in zip(names, (first, second), strict=True):
         broken = n - int(np.count_nonzero(np.isfinite(values)))
         if broken:
-            return f"{name} is not finite for {broken} of {n} samples"
+            return f"{name} is not finite for {broken:,} of {count_text(n, 'sample')}"
     for name, values in zip(names, (first, second), strict=True):
         if is_constant(values):
-            return f"{name} is the same for all {n} samples"
+            return f"{name} is the same for all {count_text(n, 'sample')}"
     return first, second
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.performance import validate_labels
@@ -129,7 +130,9 @@ def margin_estimate(
     finite = np.isfinite(rows)
     if not finite.all():
         broken = len(rows) - int(np.count_nonzero(finite.all(axis=1)))
-        return Estimate.undefined(f"the outputs are not finite for {broken} of {len(rows)} samples")
+        return Estimate.undefined(
+            f"the outputs are not finite for {broken:,} of {count_text(len(rows), 'sample')}"
+        )
     return Estimate(float(_FORMS[fields.margin](rows, fields)))
 
 

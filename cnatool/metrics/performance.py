@@ -85,7 +85,7 @@ def validate_labels(
         row = int(np.argmax(outside))
         raise DataError(
             f"Sample row {first_row + row} has the label {y[row]}, and the output scores "
-            f"{classes} classes: labels go from 0 to {classes - 1}."
+            f"{classes:,} class{'es' * (classes != 1)}: labels go from 0 to {classes - 1}."
         )
     return y.astype(np.int64)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool._version import __version__
 from cnatool.errors import DataError
 from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord, TensorRecord
@@ -229,7 +230,10 @@ def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: expected numbers or booleans, got {array.dtype}.")
     if array.ndim == 0 or len(array) != rows or not rows:
-        raise DataError(f"{what}: its shape is {array.shape}, but there are {rows} samples.")
+        raise DataError(
+            f"{what}: its shape is {array.shape}, but "
+            f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}."
+        )
 
 
 def _array_records(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArrayRecord, ...]:

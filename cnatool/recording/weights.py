@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import UsageError
 from cnatool.records.weights import LayerWeights, WeightsRecord
 from cnatool.store.block_matrix import BlockMatrix
@@ -70,7 +71,8 @@ def check_units(
         if units not in ({shape[0], shape[-1]} if shape else {1}):
             has = f"has {math.prod(shape)}" if len(shape) < 2 else f"is {shape} for a sample"
             raise UsageError(
-                f"weights[{measured.name!r}] has {units} units, but tensor {layer.linear!r} {has}: "
+                f"weights[{measured.name!r}] has {count_text(units, 'unit')}, but tensor "
+                f"{layer.linear!r} {has}: "
                 "pass weights as (out, in, …)."
             )
 

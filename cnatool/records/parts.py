@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 MOST_PARTS = 100_000
 
 
+class SplitSketch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the samples of a whole split are, as far as that shows without reading them all.
+
+    Parts of one dump have the same.
+
+    Attributes
+    ----------
+    rows : tuple of int
+        A few rows from all over the split, ascending.
+    sha256 : tuple of str
+        For each of them, the first 16 hexadecimal digits of the SHA-256 of id, raw inputs and
+        label.
+    outline : str or None
+        If ``rows`` is empty, the SHA-256 of checksums or sizes of the files, in hexadecimal.
+    """
+
+    rows: tuple[int, ...] = ()
+    sha256: tuple[str, ...] = ()
+    outline: str | None = None
+
+
 class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which part of a dump a store holds.
 
@@ -31,6 +52,9 @@ class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data : str
         SHA-256 of ids, raw inputs and labels of the first few samples of all splits, in
         hexadecimal: parts of one dump have the same.
+    sketches : dict of str to SplitSketch
+        What the rest of the data is, by split; absent in older stores, and without splits that are
+        read from a bucket, of whose ``objects`` versions are known.
     """
 
     number: int
@@ -38,6 +62,7 @@ class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first: dict[str, int]
     rows: dict[str, int]
     data: str
+    sketches: dict[str, SplitSketch] | msgspec.UnsetType = msgspec.UNSET
 
     def __str__(self) -> str:
         """Return a phrase for messages."""
@@ -90,12 +115,32 @@ def describe_rows(part: PartRecord, rows: Mapping[str, int]) -> str:
     return " and ".join(ranges) or "no rows"
 
 
+def find_other_data(part: PartRecord, other: PartRecord) -> str | None:
+    """Describe where the data of two parts differ; None if that does not show."""
+    if part.data != other.data:
+        return "the first samples of their data differ"
+    if part.sketches is msgspec.UNSET or other.sketches is msgspec.UNSET:
+        return None
+    for name in part.sketches.keys() & other.sketches.keys():
+        mine, theirs = part.sketches[name], other.sketches[name]
+        if mine.outline != theirs.outline:
+            return f"the files of split {name!r} differ in size or checksum"
+        known = dict(zip(theirs.rows, theirs.sha256, strict=True))
+        for row, digest in zip(mine.rows, mine.sha256, strict=True):
+            if known.get(row, digest) != digest:
+                return f"row {row:,} of split {name!r} differs in their data"
+    return None
+
+
 def check_part(part: PartRecord, rows: Mapping[str, int]) -> Iterator[str]:
     """Find contradictions in the record of a part; ``rows`` are its own rows by split."""
     if not 1 <= part.number <= part.count <= MOST_PARTS:
         yield f"it is part {part.number} of {part.count}"
     if not SHA256.fullmatch(part.data):
         yield f"{part.data!r} is not a SHA-256"
+    for name, sketch in ({} if part.sketches is msgspec.UNSET else part.sketches).items():
+        if len(sketch.rows) != len(sketch.sha256):
+            yield f"{len(sketch.rows)} rows of split {name!r} have {len(sketch.sha256)} digests"
     if not part.first.keys() == part.rows.keys() >= rows.keys():
         yield "it is a part of a dump with other splits"
         return

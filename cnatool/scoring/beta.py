@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError
 from cnatool.metrics.beta import aggregate, slope_coefficients, slopes, sum_activations
 from cnatool.metrics.correlation import is_constant
@@ -41,7 +42,7 @@ class SplitBeta:
             return self.reason
         if self.rounding is None or is_constant(alpha):
             return None
-        return f"β is the same for all {self.values.size} samples but for rounding"
+        return f"β is the same for all {count_text(self.values.size, 'sample')} but for rounding"
 
     def no_moments(self) -> str | None:
         """Return why β has no mean or no deviation."""
@@ -50,7 +51,8 @@ class SplitBeta:
         n = self.values.size
         broken = n - int(np.count_nonzero(np.isfinite(self.values)))
         if broken or not n:
-            return f"β is not finite for {broken} of {n} samples" if n else "no samples"
+            samples = count_text(n, "sample")
+            return f"β is not finite for {broken:,} of {samples}" if n else "no samples"
         with np.errstate(over="ignore", invalid="ignore"):
             known = np.isfinite([self.values.mean(), self.values.std()]).all()
         return None if known else "β is too large for float64"
@@ -141,8 +143,8 @@ def resolve_rounding(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta
         return SplitBeta(beta)
     if abs(mean) <= bound:
         reason = (
-            f"the layers' sums give a β of 0 for all {beta.size} samples but for rounding "
-            f"(deviation {deviation:.1g}, rounding up to {bound:.1g})"
+            f"the layers' sums give a β of 0 for all {count_text(beta.size, 'sample')} but for "
+            f"rounding (deviation {deviation:.1g}, rounding up to {bound:.1g})"
         )
         return SplitBeta(np.zeros_like(beta), bound, reason)
     return SplitBeta(np.full_like(beta, mean) if deviation else beta, bound)

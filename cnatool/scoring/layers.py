@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.observer import Silent
+from cnatool._util.text import count_text
 from cnatool.errors import UsageError
 from cnatool.metrics.beta import slopes
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
@@ -248,13 +249,13 @@ def _part_reason(part: LayerPart, broken: int, n: int, undefined: str | None) ->
     if not n:
         return _NO_SAMPLES
     if broken:
-        return f"z is not finite for {broken} of {n} samples"
+        return f"z is not finite for {broken:,} of {count_text(n, 'sample')}"
     if None in (part.mean, part.std, part.beta):
         return _TOO_LARGE
     if undefined is not None:
         return f"CNA is undefined: {undefined}"
     if part.correlation is None:
-        return f"z is the same for all {n} samples but for rounding"
+        return f"z is the same for all {count_text(n, 'sample')} but for rounding"
     return _TOO_LARGE if part.cna is None else None
 
 
@@ -285,9 +286,9 @@ def _group_reason(group: GroupProfile, broken: int, no_beta: str | None) -> str 
     if not group.samples:
         return _NO_SAMPLES
     if broken:
-        return f"z is not finite for {broken} of {group.samples} samples"
+        return f"z is not finite for {broken:,} of {count_text(group.samples, 'sample')}"
     if group.alpha_mean is None:
-        return f"α is not finite for all {group.samples} samples"
+        return f"α is not finite for all {count_text(group.samples, 'sample')}"
     if None in group.z:
         return _TOO_LARGE
     return no_beta or (_TOO_LARGE if group.beta is None else None)

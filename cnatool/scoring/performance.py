@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError
 from cnatool.metrics.compact import compact
 from cnatool.metrics.margin import MarginColumns, margin_rows
@@ -82,7 +83,9 @@ def measure_performance(
         reason = str(error)
         return Performance(labels, kind, predicted, None, None, reason)
     broken = rows - int(np.count_nonzero(np.isfinite(losses)))
-    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
+    problem = None
+    if broken:
+        problem = f"the outputs are not finite for {broken:,} of {count_text(rows, 'sample')}"
     with np.errstate(over="ignore"):
         if not broken and not np.isfinite(losses.mean()):
             problem = "the losses are too large for float64"

@@ -17,7 +17,7 @@ from cnatool._util.text import count_text
 from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.differences import describe_differences
-from cnatool.records.parts import PartReference
+from cnatool.records.parts import PartReference, find_other_data
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
 from cnatool.store.format_table import format_by_name
@@ -26,6 +26,7 @@ from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.new_store import place_new_store
 from cnatool.store.reader import open_store
 from cnatool.store.references import relative_path
+from cnatool.store.shared_samples import describe_shared_samples
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ def merge(
             f"{path} refers to its {count_text(len(found), 'part')}: keep "
             f"{'it' if len(found) == 1 else 'them'}, and move all together"
         )
-    return open_store(path)
+    new_store = open_store(path)
+    for line in describe_shared_samples(new_store):
+        observer.note(line)
+    return new_store
 
 
 def _read_parts(paths: Sequence[Path]) -> tuple[list[_Part], StoreRecord]:
@@ -214,10 +218,11 @@ def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: St
 
 
 def _check_same_data(part: _Part, other: _Part) -> None:
-    if part.record.data != other.record.data:
+    difference = find_other_data(part.record, other.record)
+    if difference is not None:
         raise UsageError(
-            f"{part.path} and {other.path} are not parts of one dump: the first samples of their "
-            "data differ. Dump the one that differs again, from the data of the others."
+            f"{part.path} and {other.path} are not parts of one dump: {difference}. Dump the one "
+            "that differs again, from the data of the others."
         )
 
 

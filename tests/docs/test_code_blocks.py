@@ -88,8 +88,11 @@ class Workplace:
     def _execute(self, code: str, block: Block, names: dict[str, Any]) -> None:
         # Blank lines before the code, so that a traceback has the line of the page.
         compiled = compile("\n" * block.line + code, str(ROOT / block.page), "exec")
-        with contextlib.redirect_stdout(io.StringIO()):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
             exec(compiled, names)
+        for call, comment in re.findall(r"^(print\(.*\))  # (.+)$", code, re.MULTILINE):
+            check_comment(call, comment, printed.getvalue())
 
     def _run_command(self, command: Command, code: int) -> None:
         if command.text.startswith(_ELSEWHERE):
@@ -131,6 +134,14 @@ def check_output(command: Command, printed: str) -> None:
         assert any(is_alike(words, line) for line in lines), (
             f"the page shows what `{command.text}` does not print:\n{shown}\n\n{printed}"
         )
+
+
+def check_comment(call: str, comment: str, printed: str) -> None:
+    """Check that the comment behind a call of print is what a printed line is, or ends with."""
+    shown = comment.split()
+    assert any(is_alike(shown, line.split()[-len(shown) :]) for line in printed.splitlines()), (
+        f"the page says that `{call}` prints {comment}:\n\n{printed}"
+    )
 
 
 def is_alike(shown: list[str], printed: list[str]) -> bool:

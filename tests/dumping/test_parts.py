@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import polars as pl
 import pytest
 from campaigns.processes import Commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from support.command import document, run
 from support.dumps import commit_often
 from support.networks import Builder, saved
@@ -18,8 +24,8 @@ from support.notes import Notes
 from support.parts import TEST, TRAIN, Parts, tree
 
 import cnatool
-from cnatool.dumping.parts import choose_unit, divide_rows, part_path, part_paths
-from cnatool.errors import StoreInUseError, UsageError
+from cnatool.dumping.parts import choose_rows, choose_unit, divide_rows, part_path, part_paths
+from cnatool.errors import DataError, StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
 
 FORMS = ["zarr", "h5"]
@@ -109,6 +115,17 @@ def test_all_parts_choose_the_compression_of_a_whole_dump(here: Parts) -> None:
     assert split.array("inputs/0").codec == "none"
 
 
+def test_the_first_part_has_fewer_rows_than_the_first_block(tmp_path: Path) -> None:
+    """The sums of the first few samples compress, and those of the first block do not."""
+    here = Parts(tmp_path, 128, 16)
+    x = np.random.default_rng(3).integers(0, 256, (128, 8, 8), np.uint8)
+    x[:16] = 7
+    np.savez(tmp_path / "data/train.npz", x=x, y=np.zeros(128, np.int64))
+    whole = here.dump("whole.zarr")
+    copied = cnatool.merge(here.parts(8), tmp_path / "copied.zarr", copy=True)
+    assert tree(copied.path) == tree(whole.path)
+
+
 def test_more_parts_than_rows_can_fill(here: Parts) -> None:
     notes = Notes()
     empty = 0
@@ -162,6 +179,65 @@ def test_what_is_no_part_is_refused(part: Any, text: str, here: Parts) -> None:
     with pytest.raises(UsageError, match=text):
         here.dump("p.zarr", part=part)
     assert not (here.folder / "p.zarr").exists()
+
+
+@given(rows=st.integers(0, 10**7))
+def test_chosen_rows_are_all_over_a_split(rows: int) -> None:
+    chosen = choose_rows(rows)
+    count = min(rows, 16)
+    assert [row * count // max(1, rows) for row in chosen] == list(range(count))
+
+
+def _write(folder: Path, form: str, x: NDArray[np.float32]) -> str:
+    """Write samples in a format; return the name of what was written."""
+    frame = pl.DataFrame(x, schema=[f"c{i}" for i in range(x.shape[1])])
+    path = folder / f"d.{form}"
+    if form == "npy":
+        np.save(path, x)
+    elif form == "csv":
+        frame.write_csv(path)
+    elif form == "parquet":
+        frame.write_parquet(path, row_group_size=50)
+    elif form == "h5":
+        with h5py.File(path, "w") as file:
+            file["x"] = x
+    elif form == "tar":
+        with tarfile.open(path, "w") as archive:
+            for row, values in enumerate(x):
+                # Other values have another length of text, as images that differ have.
+                rest = json.dumps(float(values[0])).encode()
+                content = io.BytesIO()
+                np.save(content, values)
+                for name, data in (("npy", content.getvalue()), ("json", rest)):
+                    info = tarfile.TarInfo(f"{row:04}.{name}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+    return path.name
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("npy", r"row 1\d\d of split"),
+        ("parquet", r"row 1\d\d of split"),
+        ("h5", r"row 1\d\d of split"),
+        ("csv", "the files of split"),
+        ("tar", "the files of split"),
+    ],
+)
+def test_other_data_behind_the_first_samples(form: str, text: str, here: Parts) -> None:
+    x = np.random.default_rng(0).random((300, 64), np.float32)
+    data = _write(here.folder, form, x)
+    with pytest.raises(KeyboardInterrupt):
+        here.dump("p2.zarr", data=data, part=(2, 2), observer=Notes("all", 70))
+    first = here.dump("p1.zarr", data=data, part=(1, 2)).path
+    x[100:] = 0.5
+    _write(here.folder, form, x)
+    with pytest.raises(DataError, match=f"started with other data: {text}"):
+        here.dump("p2.zarr", data=data, part=(2, 2), resume=True)
+    second = here.dump("p2.zarr", data=data, part=(2, 2), overwrite=True).path
+    with pytest.raises(UsageError, match=f"are not parts of one dump: {text}"):
+        cnatool.merge([first, second], here.folder / "merged.zarr")
 
 
 def test_samples_that_may_be_skipped_cannot_be_divided(here: Parts) -> None:

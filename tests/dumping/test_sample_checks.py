@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from support.command import run
 from support.dumps import commit_often, make_data
@@ -18,66 +14,6 @@ from support.networks import mlp, saved
 from support.notes import Notes
 
 import cnatool
-from cnatool.dumping.sample_checks import SharedSamples, content_hashes
-
-# Few values, so that samples meet.
-samples = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12)
-
-
-def inputs(rows: list[tuple[int, int]]) -> tuple[Any, ...]:
-    one = np.array([a for a, _ in rows], np.uint8).reshape(-1, 1, 1).repeat(3, 1)
-    return one, np.array([b for _, b in rows], np.float32)
-
-
-@settings(max_examples=200, deadline=None)
-@given(parts=st.lists(samples, min_size=1, max_size=4), block=st.integers(1, 5))
-def test_counted_as_by_comparing_all_with_all(parts: list[Any], block: int) -> None:
-    found = SharedSamples(f"s{len(parts) - 1}")
-    for number, part in enumerate(parts):
-        for start in range(0, len(part), block):
-            rows = part[start : start + block]
-            ids = [f"{number}:{start + i}" for i in range(len(rows))]
-            found.add(f"s{number}", ids, content_hashes(inputs(rows), len(rows)))
-    expected = []
-    for number, part in enumerate(parts):
-        for other in range(number):
-            there = [i for i, row in enumerate(part) if row in parts[other]]
-            if there:
-                expected.append((f"s{number}", f"s{other}", len(there), f"{number}:{there[0]}"))
-    lines = [
-        f"{count} of the {len(parts[int(split[1:])])} samples of split {split} have the raw input "
-        f"of a sample in split {other}, first {first}: their scores are not independent"
-        for split, other, count, first in expected
-    ]
-    assert sorted(found.notes()) == sorted(lines)
-
-
-def test_nothing_is_kept_of_the_last_split() -> None:
-    rows, block = 1 << 17, 1 << 12
-    shared = SharedSamples("test")
-    tracemalloc.start()
-    try:
-        for split, first in (("train", 0), ("test", rows - 1)):
-            for start in range(first, first + rows, block):
-                contents = np.arange(start, start + block)
-                shared.add(split, [str(number) for number in contents], contents)
-        # Eight bytes of each sample of train; as much of test would be twice that.
-        assert tracemalloc.get_traced_memory()[0] < 12 * rows
-    finally:
-        tracemalloc.stop()
-    [note] = shared.notes()
-    assert note.startswith(f"1 of the {rows:,} samples of split test have the raw input")
-
-
-def test_bits_count_and_so_does_the_order_of_inputs() -> None:
-    one = np.arange(8, dtype=np.uint8).reshape(2, 4)
-    swapped = one[:, ::-1].copy()
-    [a, b] = content_hashes((one, swapped), 2)
-    [c, d] = content_hashes((swapped, one), 2)
-    assert len({int(x) for x in (a, b, c, d)}) == 4
-    zeros = np.array([0.0, -0.0], np.float32)
-    [e, f] = content_hashes((zeros,), 2)
-    assert e != f
 
 
 def dump(cwd: Path, *words: object) -> str:

@@ -91,9 +91,9 @@ def test_a_constant_has_no_correlation() -> None:
     for constant in (np.zeros(n), np.full(n, 7.7), noise):
         got = pearson(varying, constant)
         assert got.value is got.interval is None
-        assert got.reason == "β is the same for all 10000 samples"
-    assert pearson(noise, varying).reason == "α is the same for all 10000 samples"
-    assert pearson(noise, varying, ("x", "y")).reason == "x is the same for all 10000 samples"
+        assert got.reason == "β is the same for all 10,000 samples"
+    assert pearson(noise, varying).reason == "α is the same for all 10,000 samples"
+    assert pearson(noise, varying, ("x", "y")).reason == "x is the same for all 10,000 samples"
 
 
 def test_what_is_not_finite_is_counted() -> None:

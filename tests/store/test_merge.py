@@ -224,6 +224,26 @@ def test_a_part_of_other_data_is_named(what: str, here: Parts) -> None:
         cnatool.merge(paths, here.folder / "merged.zarr")
 
 
+def test_a_part_whose_later_data_differ_is_named(here: Parts) -> None:
+    """The archive has a checksum of all samples, whichever of them differ."""
+    paths = here.parts(3)
+    data = dict(np.load(here.folder / "data/test.npz"))
+    data["x"][-1] += 1
+    np.savez(here.folder / "data/test.npz", **data)
+    here.dump("p2.zarr", part=(2, 3), overwrite=True)
+    text = r"p2\.zarr and .*p1\.zarr are not parts of one dump: the files of split 'test' differ"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths, here.folder / "merged.zarr")
+
+
+def test_parts_of_an_older_version_have_no_sketches(here: Parts) -> None:
+    paths = here.parts(3)
+    for path in paths[:2]:
+        with changed_attribute(path) as about:
+            del about["part"]["sketches"]
+    assert cnatool.verify(cnatool.merge(paths, here.folder / "merged.zarr").path).faults == ()
+
+
 def test_parts_that_another_version_divided(here: Parts) -> None:
     paths = here.parts(3)
     with changed_attribute(paths[1]) as about:

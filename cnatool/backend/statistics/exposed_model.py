@@ -13,6 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from cnatool._util.names import exclusion
+from cnatool._util.text import count_text
 from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
@@ -269,21 +270,22 @@ class ExposedModel:
                 raise
             # An appended node failed: the parts that it concatenates differ in length.
             raise BackendError(
-                f"a tensor does not have one row for each of {samples} samples, as in the first "
-                "batch: leave it out with `tensors='!NAME'`, or choose another `batch_size`. "
-                f"({error})"
+                f"a tensor does not have one row for each of {count_text(samples, 'sample')}, as "
+                "in the first batch: leave it out with `tensors='!NAME'`, or choose another "
+                f"`batch_size`. ({error})"
             ) from error
         for (name, width), rows in zip(self._measures.widths.items(), values, strict=False):
             if rows.shape[1] != width:
                 raise BackendError(
-                    f"the shape of a tensor in a batch of {samples} samples is not that of the "
-                    "first batch: leave it out with `tensors='!NAME'`, or choose another "
-                    f"`batch_size`. ({name.removeprefix(PREFIX)} sums)"
+                    f"the shape of a tensor in a batch of {count_text(samples, 'sample')} is not "
+                    "that of the first batch: leave it out with `tensors='!NAME'`, or choose "
+                    f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
             if len(rows) != samples:
                 raise BackendError(
-                    f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
-                    "samples in the first batch: leave those out with `tensors='!NAME'`, or choose "
+                    f"tensors have {count_text(len(rows), 'row')} for "
+                    f"{count_text(samples, 'sample')}, and had as many as samples "
+                    "in the first batch: leave those out with `tensors='!NAME'`, or choose "
                     f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
@@ -294,7 +296,8 @@ class ExposedModel:
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
         if not axis.holds(value.shape, samples):
             raise BackendError(
-                f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
+                f"tensor {tensor.name!r} has shape {value.shape} for "
+                f"{count_text(samples, 'sample')}, and had "
                 f"{tensor.shape} a sample in the first batch. Leave it out with "
                 f"{exclusion(tensor.name)}, or choose another `batch_size`."
             )

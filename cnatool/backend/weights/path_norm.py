@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.products import multiply
+from cnatool._util.text import count_text
 from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.nodes import attributes, inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
@@ -157,7 +158,7 @@ class _Run:
                     self._tensors.pop(name, None)
         result = self._tensors[target]
         if size is not None and result.values.size != size * shape[0]:
-            raise ModelError(f"{target!r} is not of {shape[0]} samples")
+            raise ModelError(f"{target!r} is not of {count_text(shape[0], 'sample')}")
         total = float(result.values.sum()) / shape[0]
         return 0.5 * (math.log(total) + result.exponent * math.log(2)) if total else -math.inf
 

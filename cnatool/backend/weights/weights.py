@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import count_text
 from cnatool.backend.graph.constants import Constants
 from cnatool.backend.weights.fold import fold_scales, linear_operators
 from cnatool.backend.weights.matrix import linear_map
@@ -74,7 +75,8 @@ def check_initial(network: Network, initial: Network) -> None:
     if counts[0] != counts[1]:
         raise ModelError(
             f"{initial.graph.path} is no initial state of {network.graph.path}: it has "
-            f"{counts[1]} layers, and that has {counts[0]}. Export both from the same network."
+            f"{count_text(counts[1], 'layer')}, and that has {counts[0]:,}. Export both from the "
+            "same network."
         )
 
 

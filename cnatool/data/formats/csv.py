@@ -91,7 +91,7 @@ def open_csv(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT) ->
     except TABLE_ERRORS as error:
         raise table_error(path, error) from error
     skip = selection.images.skip_unreadable
-    return TableSource(parts, tuple(inputs), labels, selection.split_column, skip)
+    return TableSource(parts, tuple(inputs), labels, selection.split_column, skip, in_order=True)
 
 
 class _Table(Protocol):

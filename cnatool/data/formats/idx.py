@@ -21,6 +21,7 @@ from cnatool.data.formats.streamed_rows import (
     count_bytes,
     is_gzip,
     open_maybe_gzip,
+    read_gzip_checksum,
 )
 from cnatool.data.read_errors import read_error
 from cnatool.data.selection import SINGLE_INPUT
@@ -139,7 +140,15 @@ def _open_rows(path: Path) -> StreamedRows:
     if dims[0] == 0:
         raise DataError(f"{path} holds no samples: its header declares 0 rows.")
     opener = partial(open_maybe_gzip, path)
-    return StreamedRows(str(path), _DTYPES[start[2]], dims[0], dims[1:], 4 + 4 * axes, opener)
+    return StreamedRows(
+        str(path),
+        _DTYPES[start[2]],
+        dims[0],
+        dims[1:],
+        4 + 4 * axes,
+        opener,
+        read_gzip_checksum(path) if is_gzip(path) else "",
+    )
 
 
 def _find_labels(images: Path) -> Path | None:

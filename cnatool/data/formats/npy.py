@@ -6,6 +6,7 @@ import io
 import struct
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
@@ -119,6 +120,7 @@ def _find_member(
         )
     rows = _open_rows(where, partial(_open_member, path, member.filename), texts=texts)
     rows.check_size(member.file_size)
+    rows = replace(rows, outline=f"{member.CRC:08x}")
     return name, rows
 
 

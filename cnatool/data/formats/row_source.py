@@ -43,6 +43,10 @@ class RowReader(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of one row."""
 
+    @property
+    def outline(self) -> str:
+        """A checksum that comes with the file; empty if there is none."""
+
     def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Read consecutive row ranges.
 
@@ -76,6 +80,14 @@ class RowSource(SourceDefaults):
     def labelled(self) -> bool:
         """Whether blocks carry labels."""
         return self.labels is not None
+
+    @property
+    def outline(self) -> str:
+        """Checksums of the arrays that have one, if those of all samples do."""
+        lines = [array.outline for array in self.samples]
+        if not all(lines):
+            return ""
+        return "\n".join((*lines, "" if self.labels is None else self.labels.outline))
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -180,6 +192,11 @@ class _DerivedColumn:
     def shape(self) -> tuple[int, ...]:
         """One value."""
         return ()
+
+    @property
+    def outline(self) -> str:
+        """As in the array."""
+        return self.array.outline
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class SlicedRows:
     chunk: int  # number of rows that are stored together
     # Reads the rows from a start to a stop; raises DataError
     fetch: Callable[[int, int], NDArray[Any]]
+    outline: str = ""
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Read consecutive row ranges, each chunk once if it fits into memory."""

@@ -50,6 +50,7 @@ class StreamedRows:
     shape: tuple[int, ...]
     offset: int  # bytes before the first row
     open: Opener  # opens the binary file, as a context manager
+    outline: str = ""  # a checksum that comes with the file, if there is one
 
     @property
     def row_bytes(self) -> int:
@@ -125,6 +126,13 @@ def is_gzip(path: Path) -> bool:
     """Whether a file is compressed by gzip, by its content."""
     with path.open("rb") as file:
         return _starts_gzip(file)
+
+
+def read_gzip_checksum(path: Path) -> str:
+    """Read the checksum and the size at the end of a file that is compressed by gzip."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        return file.read().hex()
 
 
 def _starts_gzip(file: BinaryIO) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import list_names
-from cnatool.data.file_names import describe_files
+from cnatool.data.file_names import describe_files, list_sizes
 from cnatool.data.formats.table_columns import Column, LabelColumn, RowLocator
 from cnatool.data.images.batch import collect_model_arrays, decode_threads
 from cnatool.data.labels import MAX_CLASSES, check_class_count, encode_labels
@@ -102,6 +102,13 @@ class TableSource(SourceDefaults):
     labels: LabelColumn | None
     split_column: str | None = None
     skip: bool = False
+    # Whether rows are found only by reading all before them.
+    in_order: bool = False
+
+    @property
+    def outline(self) -> str:
+        """Sizes of the files, if rows are found only by reading all before them."""
+        return list_sizes(self._paths) if self.in_order else ""
 
     @property
     def name(self) -> str:

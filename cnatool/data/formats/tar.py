@@ -33,6 +33,7 @@ class Member:
     where: str  # archive and name, for messages
     key: str  # the name before and after the first dot; the latter in lower case
     field: str
+    size: int  # in bytes
     read: Callable[[], bytes]  # reads the content, until the next member is asked for
 
 
@@ -65,7 +66,7 @@ def read_members(path: Path) -> Iterator[Member]:
                         "rename it."
                     )
                 read = _reader(archive, info, where)
-                yield Member(where, name["key"], name["field"].lower(), read)
+                yield Member(where, name["key"], name["field"].lower(), info.size, read)
             _check_end(file, archive.offset)
     except DataError:
         raise

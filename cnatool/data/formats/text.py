@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cnatool.data.file_names import list_sizes
 from cnatool.data.labels import LABELS_ADVICE, encode_labels
 from cnatool.data.read_errors import read_error
 from cnatool.data.scratch_files import local_copy
@@ -93,6 +94,7 @@ class _TextSource(SourceDefaults):
     names: tuple[str, ...]
     label: str | None
     encoding: LabelEncoding | None
+    outline: str
 
     @property
     def rows(self) -> int:
@@ -175,7 +177,8 @@ def open_texts(path: Path, selection: ArraySelection) -> Source:
         )
         for name, model_input in zip(names, selection.inputs, strict=True)
     )
-    return _TextSource(path.name, specs, columns, tuple(names), label, encoding)
+    outline = list_sizes([local_copy(path)]) if suffix in (".csv", ".tsv") else ""
+    return _TextSource(path.name, specs, columns, tuple(names), label, encoding, outline)
 
 
 def _select_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class WebDataset(SourceDefaults):
     options : ImageOptions
     first : str
         The first sample, for messages.
+    outline : str
+        SHA-256 of the keys and sizes of all samples.
     """
 
     paths: tuple[Path, ...]
@@ -81,6 +84,7 @@ class WebDataset(SourceDefaults):
     encoding: LabelEncoding
     options: ImageOptions
     first: str
+    outline: str
 
     @property
     def name(self) -> str:
@@ -168,6 +172,7 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
     label: LabelField | None = None
     label_fields: set[str] = set()
     labels: set[str] = set()
+    outline = hashlib.sha256()
     for path in paths:
         count = 0
         early: set[str] = set()
@@ -182,6 +187,7 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
                     labels.add(label.read_text(sample))
             _check_contiguous(path, sample, early)
             field_counts.update(sample.fields)
+            outline.update(f"{sample.key} {sample.size}\n".encode())
             id_bytes = max(id_bytes, len(row_id(paths, path, sample.key).encode()))
             count += 1
         counts.append(count)
@@ -214,6 +220,7 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
         _encode_labels(paths[0], labels),
         selection.images,
         first.where,
+        outline.hexdigest(),
     )
 
 

@@ -40,6 +40,7 @@ class Sample:
     where: str  # archive and key, for messages
     contents: dict[str, bytes]  # by extension, of the members that are read
     fields: set[str]  # extensions of all members
+    size: int = 0  # of all members, in bytes
 
     def content(self, field: str) -> tuple[str, bytes]:
         """Return the name of a member for messages, and its content."""
@@ -93,6 +94,7 @@ def read_samples(path: Path, fields: set[str], *, whole_first: bool = False) -> 
         if member.field in sample.fields:
             raise DataError(f"{member.where} occurs twice: keep one.")
         sample.fields.add(member.field)
+        sample.size += member.size
         if member.field in fields or (whole_first and not count):
             sample.contents[member.field] = member.read()
     if sample is not None:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError, UsageError
 from cnatool.recorders.keras.operators import UNREAD, read_step
 from cnatool.recorders.layer_rule import Step
@@ -79,8 +80,8 @@ class ModelGraph:
             parts = tf.nest.flatten(arguments)
             if len(parts) != len(self._types):
                 raise DataError(
-                    f"the model is called with {len(parts)} arrays, and with {len(self._types)} in "
-                    "the first batch."
+                    f"the model is called with {count_text(len(parts), 'array')}, and with "
+                    f"{len(self._types)} in the first batch."
                 )
             flat = [
                 tf.cast(tf.convert_to_tensor(part), dtype)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError
 from cnatool.recorders.torch.arguments import array
 from cnatool.recorders.torch.statistics import device_statistics
@@ -230,7 +231,10 @@ class Taps:
                     statistics[statistic][name] = row
         for name, rows in {**activations, **self._outputs}.items():
             if len(rows) != self._rows:
-                raise DataError(f"tensor {name!r} has {len(rows)} rows for {self._rows} samples.")
+                raise DataError(
+                    f"tensor {name!r} has {count_text(len(rows), 'row')} for "
+                    f"{count_text(self._rows, 'sample')}."
+                )
         return RecordedBatch(self._outputs, activations, statistics)
 
     def _begin(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError
 from cnatool.recorders.layer_rule import Step
 from cnatool.recorders.torch.operators import read_operation
@@ -227,7 +228,8 @@ def _guesses(arguments: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
     }
     if not tensors:
         raise DataError(
-            f"there are {rows} samples, and no tensor that the network is called with has an axis "
+            f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}, and no "
+            "tensor that the network is called with has an axis "
             "as long: give the raw samples of this very call as inputs=…, each in a row."
         )
     fewer = (
