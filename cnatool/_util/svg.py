@@ -63,17 +63,21 @@ def bar(value: float | None, largest: float, *, signed: bool = False) -> Markup:
 
 
 def lines(series: Mapping[str, Points], x_title: str, y_title: str) -> Markup:
-    """Draw lines through points, one colour for each series."""
+    """Draw lines through points, one colour for each of the first series."""
     return _chart(series, x_title, y_title, joined=True)
 
 
 def scatter(series: Mapping[str, Points], x_title: str, y_title: str) -> Markup:
-    """Draw points, one colour for each series; of many, some."""
+    """Draw points, one colour for each of the first series; of many points, some."""
     return _chart(series, x_title, y_title, joined=False)
 
 
 def _chart(series: Mapping[str, Points], x_title: str, y_title: str, *, joined: bool) -> Markup:
-    shown = {name: _thin(points) for name, points in series.items() if points}
+    drawable = {name: points for name, points in series.items() if points}
+    shown = {name: _thin(drawable[name]) for name in list(drawable)[: len(COLOURS)]}
+    caption = y_title
+    if len(shown) < len(drawable):
+        caption += f", the first {len(shown)} of {len(drawable)}"
     xs = [x for points in shown.values() for x, _ in points]
     ys = [y for points in shown.values() for _, y in points]
     if len(xs) < 2:
@@ -108,7 +112,7 @@ def _chart(series: Mapping[str, Points], x_title: str, y_title: str, *, joined: 
         marks += _legend(list(shown))
     return Markup(
         f"<figure style='display:inline-block;margin:.3em 1em .3em 0'><figcaption>"
-        f"{markup(y_title)}</figcaption>{_svg(_WIDTH, _HEIGHT, marks, y_title)}</figure>"
+        f"{markup(caption)}</figcaption>{_svg(_WIDTH, _HEIGHT, marks, y_title)}</figure>"
     )
 
 
@@ -123,8 +127,9 @@ def _legend(names: Sequence[str]) -> Iterator[str]:
 
 
 def _thin(points: Points) -> Points:
+    """Return points evenly spread over a series, its last one among them."""
     step = -(-len(points) // _MOST_POINTS)
-    return points[::step]
+    return points[::-step][::-1]
 
 
 def _short(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.observer import current_subject
 from cnatool.cli.console import warn
-from cnatool.cli.parameter_names import with_options
+from cnatool.cli.parameter_names import running_context, with_options
 from cnatool.errors import StoreWarning
 
 if TYPE_CHECKING:
@@ -19,16 +19,9 @@ _NAMES = {"PIL": "Pillow", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "O
 
 
 class LibraryWarnings:
-    """Shows each kind of library warning once, with the library and the file it is about.
+    """Shows each kind of library warning once, with the library and the file it is about."""
 
-    Parameters
-    ----------
-    quiet : bool
-        Show none.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self) -> None:
         self._shown: set[tuple[type[Warning], str]] = set()
 
     def show(
@@ -41,22 +34,30 @@ class LibraryWarnings:
         line: str | None = None,
     ) -> None:
         """Take the place of `warnings.showwarning`."""
+        if _is_quiet():
+            return
         text = " ".join(str(message).split())
         if issubclass(category, StoreWarning):
             # Our own warnings name a store: each of them is shown.
-            if not self._quiet and (category, text) not in self._shown:
+            if (category, text) not in self._shown:
                 self._shown.add((category, text))
                 warn(with_options(text))
             return
         # Texts that differ only in a number are of one kind.
         kind = category, _NUMBERS.sub("", text)
-        if self._quiet or kind in self._shown:
+        if kind in self._shown:
             return
         self._shown.add(kind)
         about = current_subject()
         warn(
             with_options(f"{_library(filename)} warns{f' about {about}' if about else ''}: {text}")
         )
+
+
+def _is_quiet() -> bool:
+    """Whether the running command has ``--quiet``, from its command line or a file of options."""
+    context = running_context()
+    return context is not None and bool(context.params.get("quiet"))
 
 
 def _library(filename: str) -> str:

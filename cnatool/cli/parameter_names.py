@@ -32,8 +32,8 @@ def run_in(context: Any) -> None:
 
 
 def running_context() -> Any:
-    """Return the context of the command that runs."""
-    return _running[0]
+    """Return the context of the command that runs; None before there is one."""
+    return _running[0] if _running else None
 
 
 def with_options(text: str) -> str:

@@ -45,8 +45,7 @@ def run() -> None:
 
 def _run() -> None:
     debug = "--debug" in sys.argv[1:]
-    quiet = bool({"-q", "--quiet"} & {*sys.argv[1:]})
-    warnings.showwarning = _show_warning if debug else LibraryWarnings(quiet=quiet).show
+    warnings.showwarning = _show_warning if debug else LibraryWarnings().show
     received: list[int] = []
     try:
         try:

@@ -201,17 +201,18 @@ def view_store(
         layers_reason=layers_reason,
         network=list_steps(store.record, () if score is None else score.layers),
         samples=samples,
-        classes=_list_classes(store),
+        classes=_list_classes(store, options.test),
         pictures=key,
         pictures_reason=pictures_reason,
         notes=_merge_notes(score, layers),
     )
 
 
-def _list_classes(store: Store) -> tuple[str, ...] | None:
-    named = (split.record.classes for split in store.splits.values())
-    classes = next(filter(None, named), None)
-    return None if classes is None else tuple(map(printable, classes))
+def _list_classes(*stores: Store | None) -> tuple[str, ...] | None:
+    """Return the names of the labels; None where splits have none, or differ in them."""
+    splits = [split for store in stores if store is not None for split in store.splits.values()]
+    named = {split.record.classes for split in splits if split.record.classes}
+    return tuple(map(printable, named.pop())) if len(named) == 1 else None
 
 
 def _merge_notes(score: ScoreResult | None, layers: LayerScores | None) -> tuple[str, ...]:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from cnatool.studying.study import Study
     from cnatool.studying.trajectory import Trajectory
 
-# Runs that are drawn, and rows of a trajectory.
-_RUNS = 5
 _TEST = "test"
 
 
@@ -146,7 +144,7 @@ def _trajectory_charts(result: TrajectoryResult) -> list[Markup]:
     step = result.order or "step"
     accuracies: dict[str, list[tuple[float, float]]] = {}
     correlations: dict[str, list[tuple[float, float]]] = {}
-    for number_, run in enumerate(result.runs[:_RUNS], start=1):
+    for number_, run in enumerate(result.runs, start=1):
         name = run.name or f"run {number_}"
         for each in run.steps:
             test = each.splits.get(_TEST) or next(iter(each.splits.values()))

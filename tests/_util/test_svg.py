@@ -45,6 +45,17 @@ def test_points() -> None:
     many = svg.scatter({"a": [(i, i % 7) for i in range(100_000)]}, "x", "y")
     assert len(circles(many)) <= 300
     assert len(many) < 20_000
+    # Axes and points reach the end of a series.
+    assert circles(many)[-1][0] == 292
+    assert ">99999<" in many
+
+
+def test_series_beyond_the_colours_are_counted() -> None:
+    chart = svg.lines({str(k): [(0, k), (1, k)] for k in range(7)}, "x", "CNA")
+    assert "CNA, the first 5 of 7<" in chart
+    # The axis is that of the lines that are drawn.
+    assert ">4<" in chart
+    assert ">6<" not in chart
 
 
 def test_names_are_text() -> None:

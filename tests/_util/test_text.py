@@ -111,5 +111,5 @@ def test_a_quoted_path_is_read_by_the_shell_as_it_was(name: str) -> None:
     if name == escape(name):
         assert quoted == shlex.quote(name)
     words = ["bash", "-c", f"printf %s {quoted}"]
-    found = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout
+    found = subprocess.run(words, capture_output=True, check=True, timeout=600).stdout
     assert found == name.encode("utf-8", "surrogateescape")

@@ -57,7 +57,7 @@ def test_computed_gives_results_in_order_whatever_is_done_first() -> None:
 
 
 def test_computed_runs_as_many_at_a_time_as_there_are_workers() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=600)
     assert list(map_ordered(lambda _: together.wait() >= 0, range(9), 3)) == [True] * 9
 
 

@@ -183,7 +183,7 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
 
 def test_module_runs_as_the_command(here: Path) -> None:
     words = [sys.executable, "-m", "cnatool", "--version"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
     assert result.stdout == run("--version", cwd=here).stdout
 
 
@@ -221,7 +221,7 @@ def test_interrupted_score_says_one_line(here: Path) -> None:
         "main()\n"
     )
     words = [sys.executable, "-c", code]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=here)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=here)
     assert result.returncode == 130
     assert result.stderr == "cnatool: interrupted.\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.command import refused, run
 from support.dumps import make_data, same_arrays
 
 import cnatool
+import cnatool.store.verify
 
 # Everything but surrogates, which no UTF-8 has.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -145,6 +147,20 @@ def test_what_is_wrong_in_a_file_is_named(text: str, message: str, tmp_path: Pat
     said = refused("dump", "--config", "run.toml", cwd=tmp_path)
     assert said.startswith("cnatool: run.toml")
     assert message in said
+
+
+def test_quiet_in_a_file_silences_libraries(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*words: Any, **options: Any) -> Any:
+        warnings.warn("careful", stacklevel=1)
+        return verify(*words, **options)
+
+    verify = cnatool.store.verify.verify
+    monkeypatch.setattr(cnatool.store.verify, "verify", warn)
+    run("dump", "net.onnx", "data", "-q", cwd=here)
+    (here / "run.toml").write_text("[verify]\nstore = 'net.zarr'\nquiet = true")
+    assert "careful" in run("verify", "net.zarr", cwd=here).stderr
+    for words in (["net.zarr", "-q"], ["--config", "run.toml"]):
+        assert run("verify", *words, cwd=here).stderr == ""
 
 
 def test_a_url_in_a_file_is_refused_like_one_on_the_command_line(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(
         [COMMAND, *map(str, words)],
         capture_output=True,
-        timeout=120,
+        timeout=600,
         cwd=cwd,
         env={**os.environ, **environment},
     )
@@ -84,7 +84,7 @@ def test_a_signal_while_the_command_starts_gives_one_line(
             process.stdout.readline()
             time.sleep(delay)
             process.send_signal(number)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=600)
         answers.add((process.returncode, errors.decode()))
     early = (128 + number, f"cnatool: {WORDS[number]}.\n")
     late = "cnatool: no.zarr: no such file or folder.\n"
@@ -124,7 +124,7 @@ def test_a_signal_at_any_moment_is_one_line(here: Path, name: str) -> None:
             for _ in range(times):
                 process.send_signal(number)
                 time.sleep(0.005)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=600)
         if process.returncode == 0:
             assert printed in output.decode()
             break
@@ -168,7 +168,7 @@ cli.main()
             process.stdout.readline()
             time.sleep(0.6)
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (130, b"cnatool: interrupted.\n")
 
 
@@ -182,7 +182,7 @@ def test_streams_that_are_closed_or_full(here: Path, streams: str) -> None:
         ["verify", "s.h5"],
     ):
         shell = ["sh", "-c", f'exec "$@" {streams}', "sh", COMMAND, *words]
-        result = subprocess.run(shell, capture_output=True, timeout=120, cwd=here)
+        result = subprocess.run(shell, capture_output=True, timeout=600, cwd=here)
         assert (result.returncode, result.stderr) == (0, b"")
         assert (not result.stdout) == (">&-" in streams.replace("2>&-", ""))
     assert not cnatool.verify(here / "s.h5").faults
@@ -197,7 +197,7 @@ def test_output_that_cannot_be_written(here: Path, words: list[str]) -> None:
     assert run("dump", "net.onnx", "data.npz", "-o", "s.h5", cwd=here).returncode == 0
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
-            [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=120, cwd=here
+            [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=600, cwd=here
         )
     assert result.returncode == 3
     [said] = (line for line in result.stderr.decode().splitlines() if "cnatool: " in line)
@@ -207,7 +207,7 @@ def test_output_that_cannot_be_written(here: Path, words: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
     result = subprocess.run(
-        [COMMAND, *words], stdout=write, stderr=subprocess.PIPE, timeout=120, cwd=here
+        [COMMAND, *words], stdout=write, stderr=subprocess.PIPE, timeout=600, cwd=here
     )
     os.close(write)
     assert result.returncode == 141
@@ -386,7 +386,7 @@ def test_one_pointer_among_pictures(here: Path) -> None:
 def test_a_full_disk_behind_standard_output_has_one_message(here: Path, words: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=120, cwd=here
+            [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=600, cwd=here
         )
     assert done.stderr.decode().splitlines() == [
         "cnatool: standard output or a temporary file cannot be written: No space left on device. "

@@ -207,7 +207,7 @@ def test_files_that_are_more_than_they_seem(tmp_path: Path) -> None:
         [sys.executable, "-c", _READER, str(MORE), str(warm), *map(str, paths)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for make, line in zip(BOMBS, done.stdout.splitlines(), strict=True):

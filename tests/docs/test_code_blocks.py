@@ -107,7 +107,7 @@ class Workplace:
             printed = result.stdout + result.stderr
             assert result.returncode == code, f"{command.text}\n{printed}"
         else:
-            subprocess.run(words, check=True, timeout=60)
+            subprocess.run(words, check=True, timeout=600)
             return
         check_output(command, printed)
 

@@ -130,7 +130,7 @@ def test_interrupted_command_is_resumed_with_one_worker_less(made: Path, tmp_pat
         ) as process:
             clusters.until(lambda: safe_rows(tmp_path / "net.parts"))
             process.send_signal(signal.SIGINT)
-            _, text = process.communicate(timeout=120)
+            _, text = process.communicate(timeout=600)
         assert process.returncode == 130
         assert "net.zarr is not finished" in text
         assert "--resume" in text
@@ -151,7 +151,7 @@ def test_interrupt_of_a_terminal_ends_local_workers_quietly(made: Path, tmp_path
     ) as process:
         clusters.until((tmp_path / "net.parts").exists)
         os.killpg(process.pid, signal.SIGINT)
-        _, text = process.communicate(timeout=120)
+        _, text = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "net.zarr is not finished" in text
     assert text.endswith("cnatool: interrupted.\n")

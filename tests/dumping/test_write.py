@@ -111,7 +111,7 @@ def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here
             here.noted(process)
             time.sleep(lots.uniform(0, here.seconds[form]))
             process.send_signal(number)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=600)
         assert "Traceback" not in errors
         assert not (here.folder / f".{store}.lock").exists()
         if "next: cnatool score" not in errors:
@@ -144,7 +144,7 @@ def test_a_second_signal_ends_at_once(form: str, here: Here) -> None:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.001)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
     assert here.safe(store) >= COMMIT
     here.resumed(store)
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written(form: str, here: Here) -> None:
 def test_two_writers_at_once(form: str, here: Here) -> None:
     store = f"s.{form}"
     processes = [here.started(store, "--resume", "--batch-size", 16) for _ in range(3)]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
     codes = sorted(process.returncode for process in processes)
     # Whoever came late found it complete.
     assert codes[0] == 0

@@ -133,7 +133,7 @@ def test_of_writers_that_begin_together_one_wins(bucket: CloudBucket, here: Path
         subprocess.Popen(command(*words, "--resume"), cwd=here, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1].decode() for process in started]
+    errors = [process.communicate(timeout=600)[1].decode() for process in started]
     ended = [process.returncode for process in started]
     # The second may begin when the first has finished, and finds the store complete.
     assert 0 in ended

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from support.pages import HOSTILE, QUICK, chromium, record
@@ -226,6 +228,32 @@ def test_a_study_leads_to_its_networks(opened: Any) -> None:
     assert page.locator("#scores").count() == 1
     page.locator("#views").select_option("0")
     assert page.locator("#correlations").count() == 1
+
+
+def test_a_study_without_test_accuracy(opened: Any, here: Path) -> None:
+    for number in range(3):
+        record(here / f"train/{number}.zarr", rows={"train": 60}, seed=number)
+    cnatool.study(here / "train", folder=here / "only", resamples=0, overrides=QUICK)
+    cnatool.report(here / "only", here / "only.html", overrides=QUICK)
+    text = opened("only.html").locator("#correlations").inner_text()
+    assert "The study has no correlations with" in text
+
+
+def test_numbers_have_their_significant_digits(browser: Any) -> None:
+    script = files("cnatool.page").joinpath("assets/format.js").read_text("utf-8")
+    values = [0.0042, 0.001, 0.00015, 0.05, 0.0098765, -0.12345, 3.0, 12.5, 999.96, 2.5e7]
+    page = browser.new_page()
+    for digits in (2, 4):
+        texts = page.evaluate(
+            f"(values) => {{{script}; return values.map((v) => number(v, {digits}))}}", values
+        )
+        read = [float(text.replace("−", "-").replace(",", "")) for text in texts]
+        # Whole parts are never rounded to fewer digits than they have.
+        assert np.allclose(read, values, rtol=0.5 * 10.0 ** (1 - digits))
+    shares = page.evaluate(
+        f"() => {{{script}; return [-1e-9, 0.1234, null].map((v) => percent(v))}}"
+    )
+    assert shares == ["0.0 %", "12.3 %", "–"]
 
 
 def test_light_and_dark(opened: Any) -> None:

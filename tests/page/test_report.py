@@ -319,6 +319,16 @@ def test_raw_inputs_that_are_pictures(
     assert found.channels == 1 or found.order == order
 
 
+@pytest.mark.parametrize("names", ["abcd", "dcba", None])
+def test_labels_have_names_that_hold_for_all_splits(names: str | None, tmp_path: Path) -> None:
+    for name, classes in (("train", "abcd"), ("test", names)):
+        record(tmp_path / f"{name}.zarr", rows={name: 60}, classes=classes and list(classes))
+    stores = (tmp_path / "train.zarr", tmp_path / "test.zarr")
+    cnatool.report(stores[0], tmp_path / "a.html", test=stores[1], overrides=QUICK)
+    shown = Blocks(tmp_path / "a.html").blocks["view-0"]["classes"]
+    assert shown == (None if names == "dcba" else list("abcd"))
+
+
 def test_a_test_split_in_another_store(tmp_path: Path) -> None:
     for name in ("train", "test"):
         record(tmp_path / f"{name}.zarr", rows={name: 60})
@@ -330,5 +340,6 @@ def test_a_test_split_in_another_store(tmp_path: Path) -> None:
         ("test", 60),
     ]
     assert view["score"] == json.loads(cnatool.score(*stores, overrides=QUICK).to_json())
+    assert view["classes"] is None
     with pytest.raises(cnatool.UsageError, match="`test` needs one store"):
         cnatool.report(stores, tmp_path / "b.html", test=stores[1], overrides=QUICK)

@@ -207,7 +207,7 @@ def test_the_same_chart_gives_the_same_bytes(tmp_path: Path, ending: str) -> Non
     for seed in ("1", "2"):
         path = tmp_path / f"{seed}.{ending}"
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", code, path], check=True, env=environment, timeout=120)
+        subprocess.run([sys.executable, "-c", code, path], check=True, env=environment, timeout=600)
         pictures.append(path.read_bytes())
     assert pictures[0] == pictures[1]
 

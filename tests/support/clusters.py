@@ -109,7 +109,7 @@ def started_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[Path, list
             for _ in range(workers)
         ]
         with distributed.Client(scheduler_file=str(file)) as client:
-            client.wait_for_workers(workers, timeout=120)
+            client.wait_for_workers(workers, timeout=600)
             client.register_plugin(CommitOften())
         yield file, [process.pid for process in processes]
 

@@ -2,19 +2,18 @@
 
 const MINUS = "−";
 
-// To so many significant digits, with a true minus sign; – where there is no number.
+// To so many significant digits, whole numbers in full, with a true minus sign; – where there is no number.
 function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
   let text;
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) text = value.toExponential(digits - 2);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) text = value.toExponential(digits - 1);
   else if (Number.isInteger(value)) text = value.toLocaleString("en-US");
   else {
-    const places = digits - 1 - Math.floor(Math.log10(size || 1));
-    const fixed = Math.max(0, Math.min(places, digits));
+    const places = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
     text = value.toLocaleString("en-US", {
-      minimumFractionDigits: fixed,
-      maximumFractionDigits: fixed,
+      minimumFractionDigits: places,
+      maximumFractionDigits: places,
     });
   }
   return text.replace("-", MINUS);
@@ -22,7 +21,8 @@ function number(value, digits = 4) {
 
 function percent(value, digits = 1) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  return `${(100 * value).toFixed(digits)} %`.replace("-", MINUS);
+  const text = (100 * value).toFixed(digits).replace(/^-(?=[0.]+$)/, "");
+  return `${text} %`.replace("-", MINUS);
 }
 
 function count(value, noun) {

@@ -16,7 +16,7 @@ function groupsPanel(view, samples, selection) {
       reason(`There is no error by α: ${why || "there are no samples"}.`),
     );
   }
-  const names = Object.keys(view.score.splits);
+  const names = samples.splits.map((split) => split.name);
   const styles = categories(names);
   const plot = new Plot({
     ratio: 0.72,

@@ -5,7 +5,7 @@ function headline(view) {
   if (!score)
     return section("scores", "Scores", null, reason(`There are no scores: ${view.score_reason}`));
   const fields = score.convention.fields;
-  const level = `${100 * fields.level} %`;
+  const level = `${Number((100 * fields.level).toPrecision(12))} %`;
   const list = el("dl", { class: "score" });
   for (const [name, split] of Object.entries(score.splits)) {
     list.append(

@@ -12,7 +12,7 @@ function showStudy(view, main, top, open) {
   const selection = new Selection(view.ids.length);
   const state = {
     x: pickColumn(study, ["test.cna", "train.cna", "cna_margin", "margin"]),
-    y: view.targets[0] || study.names[0],
+    y: pickColumn(study, view.targets),
     by: view.cluster !== null && view.cluster in view.tags ? view.cluster : "",
   };
   const best = study.columns.get(state.y);

@@ -144,7 +144,7 @@ def test_it_can_be_interrupted(here: Path) -> None:
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert "cnatool: interrupted." in rest

@@ -179,7 +179,7 @@ def test_interrupted_study_goes_on(demo: Path) -> None:
         while process.poll() is None and len(list((demo / "cut").glob("scores/*.json"))) < 3:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=600)[1]
     assert process.returncode == 130
     assert "scores so far are in cut; the same command continues from there" in said
     again = run("study", "demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
