@@ -20,7 +20,7 @@ class Packed(msgspec.Struct, frozen=True):
     Attributes
     ----------
     type : str
-        Its element type: ``u1``, ``u2``, ``u4``, ``i4`` or ``f4``.
+        Its element type: ``u1``, ``u2``, ``u4``, ``i4``, ``f4`` or ``f8``.
     data : str
         Its elements.
     """

@@ -179,7 +179,7 @@ def _list_columns(frame: pl.DataFrame, result: StudyResult) -> Iterator[Column]:
             title=measure_title(column.name),
             kind=measure_kind(column.name) or "target",
             share=is_percentage(column.name, result.convention),
-            values=pack(column.fill_null(np.nan).to_numpy(), "f4"),
+            values=pack(column.fill_null(np.nan).to_numpy(), "f8"),
         )
 
 

@@ -8,6 +8,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnatool._util.names import match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, StoreInUseError, StoreWarning, UsageError
@@ -72,6 +74,7 @@ class LazyArray(BackendArray):
         return self._array.block_rows
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        _check_bounds(key.tuple, self.shape)
         support = indexing.IndexingSupport.OUTER_1VECTOR
         values: NDArray[Any] = indexing.explicit_indexing_adapter(
             key, self.shape, support, self._read
@@ -99,6 +102,16 @@ def _reopen_array(reopen: Callable[[], Store], digest: str, split: str, key: str
     if attribute_digest(store.attribute()) != digest:
         raise StoreInUseError(f"{store.path} has changed since it was opened. Open it again.")
     return LazyArray(store.splits[split], key)
+
+
+def _check_bounds(key: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    """Refuse an index outside an axis, which xarray does not check."""
+    for axis, (part, size) in enumerate(zip(key, shape, strict=False)):
+        if isinstance(part, slice):
+            continue
+        places = np.asarray(part)
+        if ((places < -size) | (places >= size)).any():
+            raise IndexError(f"index {part} is out of bounds for axis {axis} with size {size}")
 
 
 def _is_integer(part: object) -> bool:

@@ -284,7 +284,7 @@ def test_wrong_uses_are_refused(client: Any, made: Path, tmp_path: Path) -> None
         dumped(made, store, parts=2)
     with pytest.raises(UsageError, match="has no effect on a part"):
         dumped(made, store, client=client, on_error="skip")
-    with pytest.raises(UsageError, match=r"a distributed\.Client"):
+    with pytest.raises(UsageError, match=r"not a synchronous distributed\.Client"):
         dumped(made, store, client="tcp://localhost:8786")
     with pytest.raises(UsageError, match="no such file"):
         cnatool.dump(made / "none.onnx", made / "data", store, client=client)

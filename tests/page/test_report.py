@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from support.dumps import commit_often, make_data
 from support.notes import Notes
@@ -184,7 +186,20 @@ def test_several_stores_and_their_study(tmp_path: Path) -> None:
     assert len([name for name in blocks if name.startswith("pictures-")]) == 1
     column = next(c for c in study["columns"] if c["name"] == "test.cna")
     cna = [blocks[f"view-{n}"]["score"]["splits"]["test"]["cna"]["value"] for n in range(1, 5)]
-    assert np.allclose(unpack(column["values"]), cna, rtol=1e-6)
+    assert unpack(column["values"]).tolist() == cna
+
+
+def test_products_of_norms_are_not_cut(tmp_path: Path) -> None:
+    """Those of deep networks exceed what single precision holds."""
+    for number in range(3):
+        record(tmp_path / f"stores/{number}.zarr", seed=number)
+    study = cnatool.study(tmp_path / "stores", resamples=0, overrides=QUICK)
+    products = [1e30, 2e45, 3e120]
+    networks = study.networks.with_columns(pl.Series("spectral", products))
+    cnatool.report(replace(study, networks=networks), tmp_path / "a.html")
+    columns = Blocks(tmp_path / "a.html").blocks["view-0"]["columns"]
+    (values,) = [unpack(column["values"]) for column in columns if column["name"] == "spectral"]
+    assert values.tolist() == products
 
 
 def test_stores_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from cnatool.store import chunks
 
 clusters = pytest.importorskip("support.clusters", reason="Dask is not installed")
 pytestmark = clusters.IGNORED
-ROWS = 700, 90
+ROWS = 300, 90
 FAST = {"resamples": 20, "area_resamples": 20, "permutations": 20}
 
 

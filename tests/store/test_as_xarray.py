@@ -97,6 +97,28 @@ def test_indexing(dask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert groups.sizes == {"label": 2, "tensor": 6}
 
 
+def test_indices_outside_an_axis_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without Dask, which checks them itself; ids and labels are always read without it."""
+    monkeypatch.setattr("cnatool.store.as_xarray._has_dask", lambda: False)
+    write_store(tmp_path / "s.zarr")
+    dataset = cnatool.open(tmp_path / "s.zarr").splits["train"].to_xarray()
+    lazy = dataset["t3"]
+    _, first, _ = lazy.dims
+    rows = len(lazy)
+    outside = xarray.DataArray([0, rows], dims="point")
+    for selection in (
+        *({"sample": rows}, {"sample": [0, rows]}, {first: 99}),
+        *({"sample": [0, rows], first: [0, 1]}, {"sample": slice(0, 0), first: 99}),
+        {"sample": outside, first: outside % 2},
+    ):
+        with pytest.raises(IndexError, match="out of bounds"):
+            lazy.isel(selection).compute()
+    with pytest.raises(IndexError, match="out of bounds"):
+        dataset.id.isel(sample=rows).compute()
+
+
 def test_axes_of_images(tmp_path: Path) -> None:
     b = Builder()
     tensor = b.node("Relu", [b.conv("image", "conv1", 3, 4, 3)], "relu1")

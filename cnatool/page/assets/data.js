@@ -6,6 +6,7 @@ const ARRAYS = {
   u4: Uint32Array,
   i4: Int32Array,
   f4: Float32Array,
+  f8: Float64Array,
 };
 const MISSING = -2147483648;
 
