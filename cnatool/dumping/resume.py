@@ -108,7 +108,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             f"{advise_beginning_anew(store.path)}."
         )
     codecs = {each for split in store.splits.values() for each in codecs_of(split).values()}
-    if codec is not None and codecs != {codec}:
+    if codec is not None and codecs - {codec}:
         words = f"codec{'s' * (len(codecs) > 1)} {' and '.join(sorted(codecs))}"
         raise UsageError(
             f"{store.path} was started with the {words}, which `codec={codec!r}` cannot change. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,8 @@ Nothing that was committed is lost by an error: a dump, a study or a merge conti
 stopped, [as the page about the store says](store.md#what-survives-what).
 
 Search this page for words of a message. What differs from case to case is in *italics*, or … \
-where it is longer. Messages name parameters as Python does, like `inputs_from`; the command line \
-names its options instead, like `--inputs-from`.
+where it is longer, and does not count for the order. Messages name parameters as Python does, \
+like `inputs_from`; the command line names its options instead, like `--inputs-from`.
 
 """
 _SKIPPED = {"CnatoolError"}
@@ -42,7 +43,7 @@ def describe_errors() -> str:
         parts.append(f"- [`{name}`](#{name.lower()}), exit code {code}: {inspect.getdoc(each)}\n")
     for each in classes:
         bases = ", ".join(f"`{base.__name__}`" for base in each.__bases__)
-        forms = sorted(messages[each.__name__], key=str.lower)
+        forms = sorted(messages[each.__name__], key=lambda form: (_list_words(form), form))
         parts.append(
             f"\n## {each.__name__}\n\n{inspect.getdoc(each)} Exit code {each.exit_code}; derives "
             f"from {bases}.\n\n" + "".join(f"- {form}\n" for form in forms)
@@ -61,6 +62,11 @@ def _is_error(value: object) -> bool:
         and issubclass(value, errors.CnatoolError)
         and value.__name__ not in _SKIPPED
     )
+
+
+def _list_words(form: str) -> list[str]:
+    """List the words that every message of a form has, by which a reader finds it."""
+    return re.findall(r"\w+", re.sub(r"\*[^*]+\*", " ", form).lower())
 
 
 def _find_messages() -> dict[str, set[str]]:

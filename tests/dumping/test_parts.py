@@ -126,6 +126,13 @@ def test_the_first_part_has_fewer_rows_than_the_first_block(tmp_path: Path) -> N
     assert tree(copied.path) == tree(whole.path)
 
 
+@pytest.mark.parametrize("name", ["p40.zarr", "p40.h5"])
+def test_a_part_without_rows_is_resumed_with_its_codec(name: str, here: Parts) -> None:
+    for resume in (False, True):
+        store = here.dump(name, part=(40, 40), codec="gzip", resume=resume)
+        assert not sum(map(len, store.splits.values()))
+
+
 def test_more_parts_than_rows_can_fill(here: Parts) -> None:
     notes = Notes()
     empty = 0

@@ -54,3 +54,21 @@ class Selection {
     this.tell("layer");
   }
 }
+
+function clearOnEscape(selection, signal) {
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key === "Escape") selection.clear();
+    },
+    { signal },
+  );
+}
+
+// The place of the largest finite number; the first place if there is none.
+function findLargest(values) {
+  return values.reduce(
+    (best, value, i) => (Number.isFinite(value) && !(value <= values[best]) ? i : best),
+    0,
+  );
+}

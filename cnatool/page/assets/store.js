@@ -55,23 +55,13 @@ function showStore(view, main, top) {
       document.documentElement.dataset.ready = "all";
     }),
   );
-  document.addEventListener(
-    "keydown",
-    (event) => {
-      if (event.key === "Escape") selection.clear();
-    },
-    { signal: view.signal },
-  );
+  clearOnEscape(selection, view.signal);
 }
 
 // The sample to begin with: the one with the largest loss, else the most complex one.
 function first(samples) {
   const values = samples.loss || samples.alpha;
-  if (!values) return null;
-  return values.reduce(
-    (best, value, i) => (Number.isFinite(value) && !(value <= values[best]) ? i : best),
-    0,
-  );
+  return values ? findLargest(values) : null;
 }
 
 function introduce(view) {

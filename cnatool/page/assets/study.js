@@ -13,14 +13,10 @@ function showStudy(view, main, top, open) {
   const state = {
     x: pickColumn(study, ["test.cna", "train.cna", "cna_margin", "margin"]),
     y: pickColumn(study, view.targets),
-    by: view.cluster !== null && view.cluster in view.tags ? view.cluster : "",
+    by: view.cluster !== null && Object.hasOwn(view.tags, view.cluster) ? view.cluster : "",
   };
   const best = study.columns.get(state.y);
-  if (best)
-    selection.pinned = best.values.reduce(
-      (most, value, i) => (Number.isFinite(value) && !(value <= best.values[most]) ? i : most),
-      0,
-    );
+  if (best) selection.pinned = findLargest(best.values);
   const networks = networksPanel(view, study, state, selection);
   const card = networkCard(view, study, selection, open);
   const correlations = correlationsPanel(view, study, state, (measure) => {
@@ -41,13 +37,7 @@ function showStudy(view, main, top, open) {
   document.documentElement.dataset.ready = "first";
   main.append(correlations.node, networksTable(view, study, selection), aboutPanel(view));
   document.documentElement.dataset.ready = "all";
-  document.addEventListener(
-    "keydown",
-    (event) => {
-      if (event.key === "Escape") selection.clear();
-    },
-    { signal: view.signal },
-  );
+  clearOnEscape(selection, view.signal);
 }
 
 function readStudy(view) {
