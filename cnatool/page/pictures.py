@@ -134,7 +134,10 @@ def read_as_picture(array: ArrayRecord, recipe: Preprocessing | None) -> ImageEn
     """Return how a raw input encodes pictures, or why it does not."""
     shape, named = _find_shape(array.shape, recipe)
     if array.levels is not None:
-        return "the store holds only how often each level occurs in an image"
+        return (
+            "the store holds only how often each level occurs in an image; a dump with "
+            "`keep_inputs=values` has the images"
+        )
     if len(shape) not in (2, 3) or 0 in shape:
         return f"the raw inputs are of shape {list(array.shape)} a sample, which is no picture"
     if array.dtype not in _WHITE and not array.dtype.startswith("float"):

@@ -140,7 +140,7 @@ def report(
         *_view_studies(studies, shown, max_samples),
         *shown.values(),
     ]
-    notes = tuple(dict.fromkeys(note for view in views for note in list_unshown(view, pictures)))
+    notes = list_unshown(views, pictures)
     for note in notes:
         watcher.note(note)
     heading = printable(title) if title is not None else _name_page(views)

@@ -71,11 +71,13 @@ def _pair_table(result: ScoreResult) -> Markup:
         "margin γ": result.margin,
         "CNA-M": result.cna_margin,
     }
+    by_chance = result.cna_area_by_chance
     rows = []
     for name, estimate in named.items():
         bounds = estimate.interval if isinstance(estimate, ResampledEstimate) else None
-        rows.append([name, number(estimate.value, estimate.reason), _interval(bounds)])
-    return table(("train and test", "value", "interval"), "lrl", rows)
+        chance = number(by_chance.mean, by_chance.reason) if name == "CNA-A" else ""
+        rows.append([name, number(estimate.value, estimate.reason), _interval(bounds), chance])
+    return table(("train and test", "value", "interval", "by chance"), "lrlr", rows)
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:

@@ -176,6 +176,9 @@ def test_several_stores_and_their_study(tmp_path: Path) -> None:
         observer=notes,
     )
     assert notes.done == [("networks", done, 4) for done in range(1, 5)]
+    few = cnatool.report(tmp_path / "stores", tmp_path / "b.html", overrides=QUICK, max_samples=30)
+    (note,) = few.notes
+    assert note.startswith("0 and 3 more: 30 of 240 samples are shown")
     blocks = Blocks(tmp_path / "a.html").blocks
     study = blocks["view-0"]
     assert study["kind"] == "study"

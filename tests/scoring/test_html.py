@@ -29,6 +29,9 @@ def test_a_score(store: Path) -> None:
         assert row[7] == " … ".join(f"{bound:.4f}" for bound in split.cna.interval)
     values = {row[0]: row[1] for row in page.tables[1][1:]}
     assert values["CNA-A"] == f"{score.cna_area.value:.4f}"
+    by_chance = {row[0]: row[3] for row in page.tables[1][1:]}
+    assert by_chance["CNA-A"] == f"{score.cna_area_by_chance.mean:.4f}"
+    assert by_chance["CNA-M"] == ""
     assert values["generalisation gap"] == f"{score.gap.value:.4f}"
     assert f"gap {score.gap.value:.4f}" in repr(score)
     evil = msgspec.structs.replace(score, store=EVIL, notes=(EVIL,), splits={EVIL: split})

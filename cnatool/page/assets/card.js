@@ -17,7 +17,7 @@ function cardPanel(view, samples, pictures, selection) {
           class: "hint",
           text: `Here you see ${pictures.record ? "its picture, " : ""}what it is, what the network makes of it, and in each chart where it lies.`,
         }),
-        ...(pictures.record ? [] : [reason(`Samples have no pictures: ${view.pictures_reason}.`)]),
+        ...(pictures.record ? [] : [reason(`Samples have no pictures: ${plain(view.pictures_reason)}.`)]),
       );
       return;
     }

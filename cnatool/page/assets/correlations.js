@@ -29,14 +29,13 @@ function correlationsPanel(view, study, state, pick) {
         value: (row) => measureText(study.columns.get(row.measure)),
         text: (row) => measureText(study.columns.get(row.measure)),
       },
-      { title: "networks", value: (row) => row.networks, text: (row) => count(row.networks) },
+      estimate("Pearson", "pearson"),
       {
         title: "−1 … 1",
         value: (row) => row.pearson.value,
         text: () => "",
         node: (row) => whisker(row.pearson, [-1, 1]),
       },
-      estimate("Pearson", "pearson"),
       ...(without
         ? []
         : [
@@ -48,6 +47,7 @@ function correlationsPanel(view, study, state, pick) {
           ]),
       estimate("Spearman", "spearman"),
       estimate("Kendall τ-b", "kendall"),
+      { title: "networks", value: (row) => row.networks, text: (row) => count(row.networks) },
     ];
     const made = sortedTable(`Correlations with ${state.y}`, columns, rows, {
       pick: (row) => pick(row.measure),
