@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
 from typing import TYPE_CHECKING, NamedTuple
@@ -123,7 +124,8 @@ def choose_rows(rows: int) -> list[int]:
     """Choose one of as many rows in each of a few equal ranges, the same in every process."""
     rng = random.Random(0)
     count = min(_LATER_SAMPLES, rows)
-    return [int((i + rng.random()) * rows / count) for i in range(count)]
+    bounds = [-(-i * rows // count) for i in range(count + 1)] if count else []
+    return [rng.randrange(first, end) for first, end in itertools.pairwise(bounds)]
 
 
 def _add_samples(digest: _Hash, block: Block) -> None:
