@@ -113,6 +113,8 @@ class Cluster:
         Shows that every worker writes to the same place as this process.
     check : callable
         Runs on every worker; raises a CnatoolError if that cannot read what it needs.
+    again : str
+        What the user runs after a failure of the cluster.
     note : callable
         Receives notes for the user.
     """
@@ -125,6 +127,7 @@ class Cluster:
         paths: Sequence[Path] = (),
         probe: Probe | None = None,
         check: Callable[[], None] = check_nothing,
+        again: str = "the same command",
     ) -> None:
         import_distributed()
         if not hasattr(client, "submit") or getattr(client, "asynchronous", False):
@@ -134,6 +137,7 @@ class Cluster:
         self._paths = [str(path) for path in paths]
         self._probe = probe
         self._check_access = check
+        self._again = again
         self._usable: dict[str, bool] = {}
         self._deserted: float | None = None
         self._demand: list[Any] = []
@@ -157,7 +161,7 @@ class Cluster:
         try:
             return dict(self._client.nthreads())
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            raise _scheduler_gone(error) from None
+            raise self._scheduler_gone(error) from None
 
     def _check(self, workers: list[str], *, first: bool = False) -> None:
         """Check workers; the first ones have to be usable, others may be left out."""
@@ -173,7 +177,7 @@ class Cluster:
                 on_error="return",
             )
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            raise _scheduler_gone(error) from None
+            raise self._scheduler_gone(error) from None
         finally:
             if self._probe is not None:
                 self._probe.remove()
@@ -284,7 +288,7 @@ class Cluster:
         elif now - self._deserted > _DESERTED_SECONDS:
             raise BackendError(
                 f"the cluster has had no worker for {time_text(_DESERTED_SECONDS)}. Start some, "
-                "and then the same command again."
+                f"and then {self._again}."
             )
 
     def _submit(self, worker: str, function: Callable[..., Any], task: Task) -> Any:
@@ -309,7 +313,7 @@ class Cluster:
             raise
         except Exception as error:
             if self._client.status != "running":
-                raise _scheduler_gone(error) from None
+                raise self._scheduler_gone(error) from None
             if isinstance(error, OSError | TimeoutError):
                 # Its worker left before the result was fetched.
                 return None
@@ -323,6 +327,12 @@ class Cluster:
                 text, category, file, line = warning
                 warnings.warn_explicit(text, category, file, line)
         return outcome
+
+    def _scheduler_gone(self, error: Exception) -> BackendError:
+        return BackendError(
+            f"the Dask scheduler does not answer any more ({one_line(error)}). Start the cluster "
+            f"again, and then {self._again}."
+        )
 
     @contextmanager
     def receive(self, topic: str, handler: Callable[[Any], None]) -> Iterator[None]:
@@ -375,13 +385,6 @@ def _is_for_users(category: type[Warning]) -> bool:
     """Whether a warning is shown by default."""
     return not issubclass(
         category, DeprecationWarning | PendingDeprecationWarning | ImportWarning | ResourceWarning
-    )
-
-
-def _scheduler_gone(error: Exception) -> BackendError:
-    return BackendError(
-        f"the Dask scheduler does not answer any more ({one_line(error)}). Start the cluster "
-        "again, and then the same command."
     )
 
 

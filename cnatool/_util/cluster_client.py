@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # `--dask local` and `--dask local:N`.
 _LOCAL = "local"
+# What logs a lost scheduler; the second and the third have levels of their own.
+_LOGGERS = "distributed", "distributed.client", "tornado.application", "asyncio"
 # Processors of each worker of a local cluster with many.
 _WORKER_PROCESSORS = 4
 # Runs in each worker of a local cluster as it starts.
@@ -42,7 +44,8 @@ def connect(address: str) -> Iterator[Any]:
     """
     distributed = import_distributed()
     # What goes wrong becomes one message of ours.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack, warnings.catch_warnings():
         # The port of a dashboard that nobody asked for is taken.
         warnings.filterwarnings("ignore", category=UserWarning, module="distributed")
@@ -137,7 +140,8 @@ def import_distributed() -> Any:
         return importlib.import_module("distributed")
     except ImportError:
         raise UsageError(
-            "`client` needs Dask, which is not installed: pip install 'cnatool[dask]'."
+            "`client` needs Dask, which is not installed: pip install 'cnatool[dask]', or in a "
+            "clone pip install -e '.[dask]'."
         ) from None
 
 

@@ -118,6 +118,12 @@ def _detect(location: Location) -> Format:
         raise DataError(f"{location} can be read as {ways}: choose one with {options}.")
     # Class folders without images: the error of that format names what is missing.
     if location.path.is_dir() and not location.files and _list_folders(location.path):
+        if isinstance(location.path, ObjectURL):
+            raise DataError(
+                f"{location} has no samples, only folders, and none is named after a split, such "
+                "as train or test. Name the folder or file of the samples, or each split with "
+                "`splits={'NAME': PATH}`."
+            )
         return find_format("pictures")
     kind = "folder" if location.path.is_dir() else "file"
     raise DataError(

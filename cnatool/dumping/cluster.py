@@ -32,7 +32,7 @@ from cnatool.dumping.results import ClusterEstimate
 from cnatool.dumping.shared_folder import SharedFolder
 from cnatool.dumping.survey import ClusterJob, Survey, survey_dump
 from cnatool.dumping.write import describe_safe_rows
-from cnatool.errors import NotAStoreError, StoreInUseError, UsageError
+from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.format_table import format_by_name
 from cnatool.store.lock import lock_store
 from cnatool.store.merge import merge
@@ -115,7 +115,7 @@ def _open_dump(
 ) -> _OpenedDump:
     """Check what is at a path, and let a worker plan the dump; write nothing."""
     job = ClusterJob.from_options(model, data, path, options)
-    found = _find_folder(path, options)
+    found = _find_folder(path, options, observer)
     cluster = _open_cluster(job, options, observer)
     if found is not None:
         observer.note(
@@ -128,41 +128,36 @@ def _open_dump(
     return _OpenedDump(job, cluster, survey, found)
 
 
-def _find_folder(store: Path, options: DumpOptions) -> PartsFolder | None:
+def _find_folder(store: Path, options: DumpOptions, observer: Observer) -> PartsFolder | None:
     """Find the parts that are resumed, or make sure that new ones can be written."""
     unfinished = find_unfinished(store)
+    if unfinished is not None and unfinished.is_merged:
+        unfinished.finish(keep=True)
+        unfinished = None
     if options.resume:
-        if unfinished is not None and list_parts(store) == unfinished.parts():
-            # A process was killed right after it had merged them.
-            unfinished.finish(keep=True)
-            return None
-        if unfinished is None and format_by_name(store).exists(store):
-            if any(not split.record.complete for split in open_store(store).splits.values()):
-                raise UsageError(
-                    f"{store} was begun by one process. Continue it without `client`, or "
-                    f"{advise_beginning_anew(store)}."
+        if unfinished is None or unfinished.is_older:
+            _check_complete(store)
+            if unfinished is not None:
+                observer.note(
+                    f"{unfinished.path} has parts of an unfinished dump that is older than "
+                    f"{store}: delete them, or rename {store} to continue them"
                 )
             return None
-        if unfinished is not None:
-            _check_settings(unfinished, options)
-            _check_unreplaced(unfinished)
+        _check_settings(unfinished, options)
         return unfinished
     check_free(store, overwrite=options.overwrite, resumes=True)
-    if unfinished is not None and not (options.overwrite and _may_be_discarded(unfinished)):
-        raise NotAStoreError(
-            f"{unfinished.path} has parts of an unfinished {store.name}. Pass `resume=True` to "
-            f"continue them, {_advise_discarding(unfinished.path)}, or name another path."
-        )
+    if unfinished is not None:
+        unfinished.check_discardable(overwrite=options.overwrite, way="`resume=True`")
     return None
 
 
-def _may_be_discarded(folder: PartsFolder) -> bool:
-    """Whether parts may be overwritten: those in a bucket only as long as they have no rows."""
-    return not is_url(folder.path) or folder.count_safe() == 0
-
-
-def _advise_discarding(folder: Path) -> str:
-    return advise_beginning_anew(folder) if is_url(folder) else "`overwrite=True` to begin anew"
+def _check_complete(store: Path) -> None:
+    """Refuse to continue on a cluster a store that one process began."""
+    if format_by_name(store).exists(store) and not open_store(store).record.complete:
+        raise UsageError(
+            f"{store} was begun by one process. Continue it without `client`, or "
+            f"{advise_beginning_anew(store)}."
+        )
 
 
 def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
@@ -175,15 +170,6 @@ def _check_settings(folder: PartsFolder, options: DumpOptions) -> None:
             )
 
 
-def _check_unreplaced(folder: PartsFolder) -> None:
-    """Refuse to replace a store that was written after the parts were begun."""
-    if not folder.settings.replaces and format_by_name(folder.store).exists(folder.store):
-        raise NotAStoreError(
-            f"{folder.store} was written after its parts in {folder.path} were begun, and they "
-            "would replace it. Rename or delete it, and continue them then."
-        )
-
-
 def _open_cluster(job: ClusterJob, options: DumpOptions, observer: Observer) -> Cluster:
     files = [path for path in job.places if not is_url(path)]
     missing = next((path for path in files if not os.path.lexists(path)), None)
@@ -192,7 +178,12 @@ def _open_cluster(job: ClusterJob, options: DumpOptions, observer: Observer) -> 
         raise UsageError(f"{missing}: no such file or folder.")
     probe = SharedFolder.beside(job.store)
     cluster = Cluster(
-        options.client, observer.note, paths=files, probe=probe, check=make_access_check(job.places)
+        options.client,
+        observer.note,
+        paths=files,
+        probe=probe,
+        check=make_access_check(job.places),
+        again="the same command with `resume=True`",
     )
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     return cluster
@@ -342,11 +333,8 @@ def _note_unfinished(
         # Another process has taken the dump over.
         raise
     except BaseException:
-        rows = describe_safe_rows(folder.count_safe(), sum(survey.rows.values()), folder.path.name)
-        observer.note(
-            f"{store} is not finished: {rows}. The same command with `resume=True` continues from "
-            "there"
-        )
+        rows = sum(survey.rows.values())
+        observer.note(describe_safe_rows(store, folder.count_safe(), rows, folder.path.name))
         raise
 
 

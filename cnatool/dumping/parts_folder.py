@@ -19,7 +19,7 @@ from cnatool.store.reader import open_silently, open_store
 from cnatool.store.replace import count_committed_rows, discard
 from cnatool.store.small_files import delete_file, list_names, read_file, write_file
 from cnatool.store.unfinished_parts import UNFINISHED, find_unfinished_parts, parts_folders
-from cnatool.store.write_errors import report_write_errors
+from cnatool.store.write_errors import advise_beginning_anew, report_write_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +99,31 @@ class PartsFolder:
                 return None
             total += rows
         return total
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the store refers to them: a process was killed right after it merged them."""
+        return list_parts(self.store) == self.parts()
+
+    @property
+    def is_older(self) -> bool:
+        """Whether a store at the path was written after the parts were begun."""
+        return not self.settings.replaces and format_by_name(self.store).exists(self.store)
+
+    def check_discardable(self, *, overwrite: bool, way: str) -> None:
+        """Refuse to give the parts up, unless the user overwrites them.
+
+        Those in a bucket are overwritten only as long as they have no rows. ``way`` is how the user
+        continues them.
+        """
+        if overwrite and (not is_url(self.path) or self.count_safe() == 0):
+            return
+        anew = "`overwrite=True` to begin anew"
+        advice = advise_beginning_anew(self.path) if is_url(self.path) else anew
+        raise NotAStoreError(
+            f"{self.path} has parts of an unfinished {self.store.name}. Pass {way} to continue "
+            f"them, {advice}, or name another path."
+        )
 
     def issue_ticket(self, number: int) -> Ticket:
         """Grant a new attempt the right to write a part, and take it from all others."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from cnatool._util.cluster_workers import absolute_path
 from cnatool.dumping.model_record import measure_beside, measure_model
+from cnatool.dumping.parts_folder import discard_unfinished, find_unfinished
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
 from cnatool.dumping.write import describe_unfinished, write_dump
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.dumping.options import DumpOptions
+    from cnatool.dumping.parts_folder import PartsFolder
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.preflight import Preflight
     from cnatool.store.store import Store
@@ -34,6 +37,7 @@ def dump_here(
     with lock_store(path):
         _recover_replaced(path, options)
         with _note_interruption(path, options):
+            left = _find_left_parts(path, options)
             plan = plan_dump(model, data, path, options)
         if plan.past is not None and plan.is_complete:
             return _return_complete(plan, plan.past)
@@ -44,6 +48,8 @@ def dump_here(
                 for line in prepared.preflight.lines():
                     plan.observer.note(line)
                 record = measure_model(plan) if plan.past is None else plan.record
+                if left is not None:
+                    discard_unfinished(left)
                 write_dump(prepared, record, weights)
             if options.verbose:
                 plan.observer.note(str(prepared.compression))
@@ -55,9 +61,19 @@ def estimate_here(
     model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
 ) -> Preflight:
     """Estimate a dump in this process; parameters and errors as of `cnatool.preflight`."""
+    _find_left_parts(path, options)
     plan = plan_dump(model, data, path, options)
     with prepare_dump(plan, announce=False) as prepared:
         return prepared.preflight
+
+
+def _find_left_parts(path: Path, options: DumpOptions) -> PartsFolder | None:
+    """Find the parts that a cluster left and this dump overwrites; refuse to ignore others."""
+    found = None if options.part_of is not None else find_unfinished(absolute_path(path))
+    if found is None or found.is_merged or (found.is_older and not options.overwrite):
+        return None
+    found.check_discardable(overwrite=options.overwrite, way="`client` and `resume=True`")
+    return found
 
 
 def _recover_replaced(path: Path, options: DumpOptions) -> None:

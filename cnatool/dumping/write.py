@@ -10,14 +10,17 @@ import msgspec
 
 from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
-from cnatool.errors import StoreInUseError
+from cnatool.errors import CnatoolError, StoreInUseError
+from cnatool.records.differences import describe_differences
 from cnatool.records.store import SkippedSample
+from cnatool.store.reader import open_silently
 from cnatool.store.replace import ReplacedStore, count_committed_rows, discard
 from cnatool.store.write_errors import report_write_errors
 from cnatool.store.writer import SplitWriter, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from cnatool.dumping.model_record import MeasuredWeights
     from cnatool.dumping.plan import DumpPlan
@@ -38,6 +41,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
     """
     plan, observer = prepared.plan, prepared.plan.observer
     if plan.starts_anew:
+        _note_other_model(plan)
         with report_write_errors(plan.path, 0):
             discard(plan.path)
     replaced = None if plan.past is not None else ReplacedStore(plan.path)
@@ -65,6 +69,19 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
         observer.note(line)
 
 
+def _note_other_model(plan: DumpPlan) -> None:
+    """Note that a store without rows, which is begun anew, was begun for another model."""
+    try:
+        begun = open_silently(plan.path).record.model
+    except CnatoolError:
+        return
+    if begun is not None and describe_differences(begun, plan.record.model, "", ""):
+        plan.observer.note(
+            f"{plan.path} was begun for another model ({printable(begun.name)}) and has no rows: "
+            "it is replaced"
+        )
+
+
 def _keep_or_restore(plan: DumpPlan, replaced: ReplacedStore) -> str:
     """Keep the replaced store beside an unfinished one, or restore it; return a note about it."""
     if count_committed_rows(plan.path) != 0:
@@ -81,18 +98,21 @@ def _keep_or_restore(plan: DumpPlan, replaced: ReplacedStore) -> str:
 
 def describe_unfinished(plan: DumpPlan) -> str:
     """Describe how much of an interrupted dump is in its store."""
-    rows = describe_safe_rows(count_committed_rows(plan.path), sum(plan.rows.values()), "it")
-    return (
-        f"{plan.path} is not finished: {rows}. The same command with `resume=True` continues from "
-        "there"
-    )
+    safe = count_committed_rows(plan.path)
+    return describe_safe_rows(plan.path, safe, sum(plan.rows.values()), "it")
 
 
-def describe_safe_rows(safe: int | None, rows: int, where: str) -> str:
-    """Describe how many of all rows are safe, which is None if that cannot be read now."""
+def describe_safe_rows(store: Path, safe: int | None, rows: int, where: str) -> str:
+    """Describe how much of a dump is safe, in rows; None if they cannot be counted now."""
     if safe is None:
-        return f"how many of {count_text(rows, 'row')} are safe in {where} cannot be read now"
-    return f"{safe:,} of {count_text(rows, 'row')} are safe in {where}"
+        return (
+            f"{store} is not finished, and {where} cannot be read now to count the rows that are "
+            "safe. Once it can be, the same command with `resume=True` continues after them"
+        )
+    return (
+        f"{store} is not finished: {safe:,} of {count_text(rows, 'row')} are safe in {where}. The "
+        "same command with `resume=True` continues from there"
+    )
 
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:

@@ -12,6 +12,8 @@ from cnatool.records.run import FileRecord, ModelRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cnatool.records.store import SourceObject, StoreRecord
+
 # Differences that a message lists.
 _LISTED = 3
 
@@ -36,12 +38,11 @@ def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any
     if first == second:
         return
     if isinstance(first, msgspec.Struct) and type(first) is type(second):
-        for name in first.__struct_fields__:
-            # The file of a model may have been renamed.
-            if name == "name" and isinstance(first, ModelRecord | FileRecord):
-                continue
-            word = f"{where} {name.replace('_', ' ')}"
-            yield from _differences(word, getattr(first, name), getattr(second, name))
+        fields = list(_field_differences(where, first, second))
+        if fields and isinstance(first, ModelRecord) and _title(first) != _title(second):
+            yield where, first, second
+        else:
+            yield from fields
     elif isinstance(first, dict) and list(first) == list(second):
         for key, value in first.items():
             yield from _differences(f"{where} {key!r}", value, second[key])
@@ -50,6 +51,29 @@ def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any
             yield from _differences(f"{where} {_title(part)!r}", part, other)
     else:
         yield where, first, second
+
+
+def _field_differences(
+    where: str, first: msgspec.Struct, second: msgspec.Struct
+) -> Iterator[tuple[str, Any, Any]]:
+    """Find the fields of two records that differ: models first, from which others follow."""
+    for name in sorted(
+        first.__struct_fields__, key=lambda name: not isinstance(getattr(first, name), ModelRecord)
+    ):
+        # The file of a model may have been renamed.
+        if name != "name" or not isinstance(first, ModelRecord | FileRecord):
+            word = f"{where} {name.replace('_', ' ')}"
+            yield from _differences(word, getattr(first, name), getattr(second, name))
+
+
+def find_replaced_object(first: StoreRecord, second: StoreRecord) -> str | None:
+    """Return the URL of an object of the data that was replaced between two dumps, if any."""
+    objects: dict[str, SourceObject] = {}
+    for split in (*first.splits.values(), *second.splits.values()):
+        for each in split.objects or ():
+            if objects.setdefault(each.url, each) != each:
+                return each.url
+    return None
 
 
 def _list_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:

@@ -16,7 +16,7 @@ from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import count_text
 from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
-from cnatool.records.differences import describe_differences
+from cnatool.records.differences import describe_differences, find_replaced_object
 from cnatool.records.parts import PartReference, find_other_data
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
@@ -205,6 +205,11 @@ def _comparable(record: StoreRecord) -> StoreRecord:
 def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: StoreRecord) -> None:
     differences = describe_differences(other_plan, plan, f"in {other}", f"in {part.path}")
     if differences is not None:
+        if (url := find_replaced_object(other_plan, plan)) is not None:
+            raise UsageError(
+                f"{url} was replaced between {other} and {part.path}. Dump the parts again that "
+                "were made from the old one."
+            )
         advice = ""
         if plan.runtime is not None and other_plan.runtime is not None:
             if plan.runtime.threads != other_plan.runtime.threads:

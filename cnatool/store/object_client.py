@@ -29,7 +29,7 @@ def connect(scheme: str, bucket: str) -> Any:
     except ImportError:
         raise UsageError(
             f"{where}: objects in a bucket need the package obstore. Install it with "
-            "`pip install 'cnatool[cloud]'`."
+            "`pip install 'cnatool[cloud]'`, or in a clone `pip install -e '.[cloud]'`."
         ) from None
     cloud = CLOUDS[scheme]
     cloud.check_environment(where)

@@ -38,6 +38,18 @@ def client() -> Iterator[Any]:
         yield client
 
 
+def test_lost_scheduler_is_one_message() -> None:
+    class Lost:
+        def submit(self) -> None:
+            """Do nothing."""
+
+        def nthreads(self) -> None:
+            raise OSError("gone")
+
+    with pytest.raises(BackendError, match=r"any more \(gone\)\. .* and then it with more\.$"):
+        Cluster(Lost(), print, again="it with more")
+
+
 @pytest.fixture
 def notes() -> list[str]:
     return []

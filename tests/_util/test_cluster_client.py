@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.server
 import json
+import logging
 import os
 import socket
 import threading
@@ -125,3 +126,12 @@ def test_scheduler_is_found_by_its_address_and_a_worker_is_none(
                 assert other.submit(os.getpid).result() != os.getpid()
         (worker,) = client.nthreads()
         assert "no Dask scheduler answers there (it is a Worker)" in refuse(worker)
+
+
+def test_libraries_log_no_lost_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "distributed", "distributed.client", "tornado.application", "asyncio"
+    for name in names:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.WARNING)
+    with pytest.raises(UsageError), connect("none.json"):
+        pass
+    assert not any(logging.getLogger(name).isEnabledFor(logging.ERROR) for name in names)

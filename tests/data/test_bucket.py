@@ -308,3 +308,12 @@ def test_models_in_a_bucket(bucket: Bucket, here: Path) -> None:
     assert "is in a file of its own, 'w', which is read from a disk only" in message
     assert "Name the .onnx object or the store in it" in refused("inspect", bucket / "m", cwd=here)
     assert "no such object" in refused("inspect", bucket / "m/x.onnx", cwd=here)
+
+
+def test_folder_of_folders_in_a_bucket_is_no_folder_of_images(bucket: Bucket, here: Path) -> None:
+    for name in ("csv", "npz"):
+        bucket.put(f"d/{name}/train.csv", b"a,b\n1,2\n")
+    message = refused("dump", "net.onnx", bucket / "d", cwd=here)
+    assert (
+        f"{bucket / 'd'} has no samples, only folders, and none is named after a split" in message
+    )

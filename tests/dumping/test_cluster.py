@@ -229,11 +229,18 @@ def test_store_that_is_newer_than_the_parts_is_kept(
 ) -> None:
     store = tmp_path / "net.zarr"
     folder = PartsFolder(tmp_path / "net.parts", store, PartSettings(2, 1))
-    folder.begin()
     dumped(made, store, limit=20)
-    with pytest.raises(NotAStoreError, match="was written after its parts in"):
-        dumped(made, store, client=client, resume=True)
+    folder.begin()
+    observer = clusters.Killer([], [])
+    with pytest.raises(UsageError, match="was started by another dump"):
+        dumped(made, store, client=client, resume=True, observer=observer)
+    assert any("is older than" in text and "to continue them" in text for text in observer.notes)
+    observer = clusters.Killer([], [])
+    dumped(made, store, client=client, resume=True, limit=20, observer=observer)
+    assert any("nothing left to do" in text for text in observer.notes)
+    assert any(f"{folder.path} has parts" in text for text in observer.notes)
     assert len(cnatool.open(store).splits["train"]) == 20
+    assert folder.path.exists()
     # As a killed dump leaves it that the user let overwrite a store.
     replace(folder, settings=PartSettings(2, 1, replaces=True)).begin()
     dumped(made, store, client=client, resume=True)
@@ -307,6 +314,10 @@ def test_rows_that_cannot_be_counted_are_not_said_to_be_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = PartsFolder(tmp_path / "net.parts", tmp_path / "net.zarr", PartSettings(3, 1))
-    assert describe_safe_rows(folder.count_safe(), 9, "it") == "0 of 9 rows are safe in it"
+    assert "0 of 9 rows are safe in it" in describe_safe_rows(
+        folder.store, folder.count_safe(), 9, "it"
+    )
     monkeypatch.setattr("cnatool.dumping.parts_folder.count_committed_rows", lambda _: None)
-    assert "cannot be read now" in describe_safe_rows(folder.count_safe(), 9, "it")
+    text = describe_safe_rows(folder.store, folder.count_safe(), 9, "it")
+    assert "it cannot be read now" in text
+    assert "continues after them" in text

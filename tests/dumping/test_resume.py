@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from support.dumps import commit_often, files, make_data, same_arrays
@@ -19,7 +20,7 @@ from cnatool.dumping import plan as planning
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
 from cnatool.store import lock
 from cnatool.store.hdf5 import journal
-from cnatool.store.writer import SplitWriter
+from cnatool.store.writer import SplitWriter, StoreWriter
 from cnatool.store.zarr import shard as shards
 
 TRAIN, TEST = 333, 150
@@ -517,7 +518,7 @@ def test_norms_of_weights_are_kept_and_their_last_digits_not_compared(
     assert begun is not None
     assert begun.layers[0].distance is not None
     other = saved(mlp(seed=6), here.folder / "other.onnx")
-    text = "initial files 'initial.onnx' sha256 .* in the store and .* now"
+    text = r"one: initial initial\.onnx in the store and other\.onnx now\."
     here.refused(UsageError, text, store=name, initial_model=other)
     here.refused(UsageError, "initial initial.onnx in the store and none now", store=name)
     # Another build of the linear algebra would give other digits: the store's own stay.
@@ -538,3 +539,16 @@ def test_a_journal_of_the_last_commit_goes(here: Here, monkeypatch: pytest.Monke
     assert cnatool.verify(here.folder / "s.h5").faults == ()
     assert len(whole.splits["train"].outputs()[:]) == TRAIN
     (here.folder / "s.h5").unlink()
+
+
+def test_store_without_rows_that_another_model_began_is_replaced(here: Here) -> None:
+    path = here.folder / "s.zarr"
+    record = here.dump("old.zarr").record
+
+    begun = msgspec.structs.replace(record.model, name="mlp.onnx", producer="another")
+    StoreWriter(path, msgspec.structs.replace(record, splits={}, model=begun))
+    for expected in (True, False):
+        notes = Notes()
+        here.dump("s.zarr", notes, resume=True)
+        said = f"{path} was begun for another model (mlp.onnx) and has no rows: it is replaced"
+        assert (said in notes.texts) is expected

@@ -45,3 +45,15 @@ def test_a_copy_goes_to_a_bucket(bucket: Bucket, here: Parts) -> None:
     copied = cnatool.merge(here.parts(3), bucket / "copied.zarr", copy=True)
     assert cnatool.verify(copied.path).faults == ()
     assert cnatool.score(copied.path).splits == cnatool.score(whole.path).splits
+
+
+def test_object_of_the_data_was_replaced_between_two_parts(bucket: Bucket, here: Parts) -> None:
+    model, data = here.folder / "net.onnx", here.folder / "data"
+    paths = [here.folder / f"{number}.zarr" for number in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        for name, rows in (("train", "train"), ("test", ("test", "train")[number - 1])):
+            bucket.put(f"d/{name}.npz", (data / f"{rows}.npz").read_bytes())
+        cnatool.dump(model, bucket / "d", path, part=(number, 2), batch_size=16, limit=100)
+    text = r"/d/test\.npz was replaced between .*/1\.zarr and .*/2\.zarr\. Dump the parts again"
+    with pytest.raises(UsageError, match=text):
+        cnatool.merge(paths, here.folder / "merged.zarr")

@@ -42,3 +42,17 @@ def test_absent_values_are_none() -> None:
     assert describe_differences(Record(), Record(3), "here", "there") == (
         "part none here and 3 there"
     )
+
+
+def test_another_model_is_named_first_and_by_its_file() -> None:
+    class Record(msgspec.Struct, frozen=True):
+        tensors: tuple[str, ...]
+        model: ModelRecord
+
+    other = msgspec.structs.replace(MODEL, name="mlp.onnx", outputs=("z",))
+    text = describe_differences(Record(("a",), MODEL), Record(("b",), other), "in s", "now")
+    assert text == "model net.onnx in s and mlp.onnx now; tensors a in s and b now"
+    # Two files of one name are told apart by what is in them.
+    other = msgspec.structs.replace(MODEL, producer="keras")
+    text = describe_differences(Record((), MODEL), Record((), other), "in s", "now")
+    assert text == "model producer pytorch in s and keras now"

@@ -176,7 +176,7 @@ def test_a_part_given_twice_is_named(here: Parts) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"model": "other.onnx"}, r"model files .* in .*p1\.zarr and .* in .*p2\.zarr"),
+        ({"model": "other.onnx"}, r"model net\.onnx in .*p1\.zarr and other\.onnx in .*p2\.zarr"),
         (
             {"batch_size": 32},
             r"runtime batch size 16 in .*p1\.zarr and 32 in .*p2.*the same `batch_size`",

@@ -143,7 +143,10 @@ def test_a_bucket_that_does_not_exist(bucket: Bucket, tmp_path: Path) -> None:
 
 def test_a_store_that_does_not_exist(bucket: Bucket, tmp_path: Path) -> None:
     message = refused_quietly("score", bucket / "none.zarr", cwd=tmp_path)
-    assert f"{bucket / 'none.zarr'} is not a cnatool store" in message
+    assert f"{bucket / 'none.zarr'}: no such store." in message
+    bucket.put("other.zarr/x", b"")
+    message = refused_quietly("score", bucket / "other.zarr", cwd=tmp_path)
+    assert f"{bucket / 'other.zarr'} is not a cnatool store" in message
 
 
 def test_nothing_is_overwritten(bucket: Bucket, tmp_path: Path) -> None:

@@ -120,9 +120,7 @@ class ObjectTree:
             content, version = Objects(url).get(_METADATA)
         except MissingObjectError:
             raise NotAStoreError(
-                explain_unfinished_parts(url)
-                or f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA "
-                f"-o {url.scheme}://BUCKET/STORE.zarr` creates a store."
+                explain_unfinished_parts(url) or _explain_missing_root(url)
             ) from None
         try:
             tree = cls(url, parse_group(content), version)
@@ -344,6 +342,15 @@ class ObjectTree:
             version = None
         if version != self._version:
             raise make_taken_over_error(self.path)
+
+
+def _explain_missing_root(url: ObjectURL) -> str:
+    if not ObjectTree.exists(url):
+        return f"{url}: no such store."
+    return (
+        f"{url} is not a cnatool store: there is no zarr.json. `cnatool dump MODEL DATA "
+        f"-o {url.scheme}://BUCKET/STORE.zarr` creates a store."
+    )
 
 
 def _url(path: Path) -> ObjectURL:
