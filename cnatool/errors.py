@@ -8,6 +8,7 @@
     ├── ModelError         an unusable model file                            exit code 2
     ├── NotAStoreError     a path without a store, or one already taken      exit code 2
     ├── MetricError        a measure that the store does not allow           exit code 2
+    │   └── MissingSplitError  a split that the store does not have, a KeyError
     ├── StoreDamagedError  a damaged store                                   exit code 3
     │   └── StoreVersionError  a store of another version of cnatool         exit code 2
     ├── StoreInUseError    a store that another process is writing           exit code 3
@@ -38,7 +39,8 @@ class CnatoolError(Exception):
         """Return the message with hidden characters escaped, no longer than a terminal shows."""
         from cnatool._util.text import format_message
 
-        return format_message(super().__str__())
+        # Not the method of KeyError, which puts the message in quotes.
+        return format_message(Exception.__str__(self))
 
 
 class UsageError(CnatoolError, ValueError):
@@ -59,6 +61,10 @@ class NotAStoreError(CnatoolError, ValueError):
 
 class MetricError(CnatoolError, ValueError):
     """A measure that cannot be computed from the store."""
+
+
+class MissingSplitError(MetricError, KeyError):
+    """A split that the store does not have."""
 
 
 class StoreDamagedError(CnatoolError, OSError):

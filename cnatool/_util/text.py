@@ -149,6 +149,15 @@ def list_names(names: Iterable[object]) -> str:
     return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"
 
 
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known name that is closest to another, or with all of them."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    return f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
+
+
 def bytes_text(size: float) -> str:
     """Format a number of bytes to three digits."""
     for unit in ("B", "kB", "MB", "GB"):

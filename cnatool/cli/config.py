@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnatool._util.text import suggest_name
 from cnatool.cli.urls import refuse_urls
+from cnatool.cli.value_errors import value_error_text
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ def _check_keys(where: str, table: Mapping[str, Any], known: Sequence[str], kind
         if key in known:
             continue
         spelled = str(key).strip("-").replace("_", "-")
-        near = get_close_matches(spelled, known, 1)
-        advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}."
+        advice = suggest_name(spelled, known)
         raise UsageError(f"{where}{key}: there is no such {kind}. {advice}")
 
 
@@ -128,7 +128,7 @@ def _read_value(where: str, value: Any, parameter: Any, context: Any) -> Any:
         message = getattr(error, "message", None)
         if message is None:
             raise
-        raise UsageError(f"{where}: {message.removeprefix('Value error, ')}") from None
+        raise UsageError(f"{where}: {value_error_text(message)}") from None
     return read
 
 

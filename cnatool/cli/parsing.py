@@ -12,6 +12,7 @@ from cnatool._util.spelling import spell_parameters
 from cnatool.cli.console import print_error_lines, start_events
 from cnatool.cli.options import OUTPUT
 from cnatool.cli.parameter_names import run_in, with_options
+from cnatool.cli.value_errors import value_error_text
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def _exit_on_usage_error(error: Exception) -> None:
         return
     message = getattr(error, "message", None)
     if isinstance(message, str):
-        # What checks the values begins so where a choice is unknown.
-        error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
+        error.message = value_error_text(message)  # type: ignore[attr-defined]
     text = io.StringIO()
     show(file=text)
     print_error_lines(text.getvalue())

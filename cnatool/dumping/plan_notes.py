@@ -45,8 +45,13 @@ def describe_stored(
 ) -> list[str]:
     """Describe what is stored and which values need care, in lines."""
     tensors, layers = len(record.tensors), len(record.layers)
+    levels = (
+        "; of each image, how often each level occurs, which suffices for α "
+        "(`keep_inputs='values'` stores the images, if all have one size)"
+    )
+    counted = any(array.levels is not None for array in record.inputs)
     lines = [
-        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}",
+        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
         *summarise_skipped(record.skipped),
     ]
     if not record.outputs:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
+from cnatool._util.text import suggest_name
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Convention(msgspec.Struct, frozen=True):
         for field, value in overrides.items():
             if field not in types:
                 raise UsageError(
-                    f"`overrides`: no field {field!r} in a convention; choose {_or(types)}."
+                    f"`overrides`: no field {field!r} in a convention. {suggest_name(field, types)}"
                 )
             text = value if isinstance(value, str) else field_text(value)
             typed[field] = _parse(field, text.strip(), types[field])

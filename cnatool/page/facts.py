@@ -98,10 +98,11 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 def _content_text(record: StoreRecord) -> str:
     whole = sum(tensor.stored is not None for tensor in record.tensors)
-    texts = [count_text(len(record.tensors), "tensor"), f"{whole:,} of them whole"]
+    kept = "all" if whole == len(record.tensors) else f"{whole:,}"
+    texts = [f"{count_text(len(record.tensors), 'tensor')}, {kept} of them whole"]
     if record.statistics:
-        texts.append(f"{', '.join(record.statistics)} of each sample and tensor")
-    for left_out, why in ((record.skipped, "could not be stored"), (record.unselected, "left out")):
-        if left_out:
-            texts.append(f"{len(left_out):,} {why}")
-    return ", ".join(texts)
+        texts.append(f"of each, the {list_names(record.statistics)} for every sample")
+    for missing, why in ((record.skipped, "could not be stored"), (record.unselected, "left out")):
+        if missing:
+            texts.append(f"{count_text(len(missing), 'other tensor')} {why}")
+    return "; ".join(texts)

@@ -171,7 +171,8 @@ def view_store(
             store, options.test, options.convention, output=options.output, observer=observer
         )
     except (DataError, MetricError) as error:
-        score_reason = layers_reason = pictures_reason = str(error)
+        score_reason = str(error)
+        layers_reason = pictures_reason = "there are no scores."
         observer.note(score_reason)
     if scored is not None:
         score = scored.result(observer)

@@ -8,7 +8,7 @@ import msgspec
 
 from cnatool._util.documents import Document
 from cnatool._util.html import shown_by
-from cnatool._util.text import number_text
+from cnatool._util.text import count_text, number_text
 from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
@@ -208,6 +208,10 @@ class SplitResult(msgspec.Struct, frozen=True):
     alpha_groups: tuple[AlphaGroup, ...]
     loss_reason: str | None = None
 
+    def __repr__(self) -> str:
+        numbers = f"accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"
+        return f"<scores of {count_text(self.samples, 'sample')}: {numbers}>"
+
 
 class BaselinesResult(msgspec.Struct, frozen=True):
     """Measures from the norms of the weights, which others are compared with (paper Fig. 8-9).
@@ -282,6 +286,9 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     pac_bayes_mag_orig: Baseline
     pac_bayes_mag_from_zero: Baseline
 
+    def __repr__(self) -> str:
+        return f"<measures from the weights of {count_text(self.layers, 'linear operator')}>"
+
 
 class ScoreResult(ScoreHeader, frozen=True):
     """The result of `cnatool score`.
@@ -330,7 +337,9 @@ class ScoreResult(ScoreHeader, frozen=True):
         splits = (
             f"CNA {number_text(split.cna.value)} on {name}" for name, split in self.splits.items()
         )
-        pair = f"CNA-A {number_text(self.cna_area.value)}, gap {number_text(self.gap.value)}"
+        area, chance = self.cna_area.value, self.cna_area_by_chance.mean
+        by_chance = "" if chance is None else f" ({number_text(chance)} by chance)"
+        pair = f"CNA-A {number_text(area)}{by_chance}, gap {number_text(self.gap.value)}"
         return f"<cnatool score of {self.store!r}: {', '.join(splits)}; {pair}>"
 
     _repr_html_ = shown_by("cnatool.scoring.html", "score_html")

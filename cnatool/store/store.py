@@ -23,6 +23,7 @@ from cnatool.records.layout import (
 )
 from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
 from cnatool.store.parts import PartedTree
+from cnatool.store.split_names import SplitsByName
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ class Split:
             )
         end = self.record.committed[-1][1] if self.record.committed else 0
         identity = self._store.identity
-        return StoredArray(array, committed, self._store.path, checksums, end, identity)
+        return StoredArray(array, committed, self._store.path, checksums, end, identity, spec.name)
 
 
 def _compute_fingerprint(split: Split) -> str:
@@ -308,7 +309,7 @@ class Store:
     record : StoreRecord
         Its attribute, as typed records.
     splits : mapping of str to Split
-        Its splits, in the order of dumping.
+        Its splits, in the order of dumping; the KeyError of another name lists them.
     identity : Identity
         Identity of the file or folder when it was opened.
     reopen : callable
@@ -331,7 +332,8 @@ class Store:
         self._tree = tree
         self._find_inputs = find_inputs
         self._referred: dict[str, Split] = {}
-        self.splits: Mapping[str, Split] = {name: Split(self, name) for name in record.splits}
+        splits = {name: Split(self, name) for name in record.splits}
+        self.splits: Mapping[str, Split] = SplitsByName(path, splits)
         self._tensors = {tensor.name: tensor for tensor in record.tensors}
         self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}
 

@@ -50,6 +50,8 @@ class StoredArray:
         End of the committed rows. ``ranges`` may cover fewer if another store uses the array.
     identity : Identity
         Identity of the store when it was opened.
+    name : str or None
+        Name of the tensor, input or output in the network; None for other arrays.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class StoredArray:
         "_chunk",
         "_end",
         "_identity",
+        "_name",
         "_path",
         "_ranges",
         "dtype",
@@ -72,7 +75,9 @@ class StoredArray:
         checksums: ChunkChecksums | None,
         end: int,
         identity: Identity,
+        name: str | None = None,
     ) -> None:
+        self._name = name
         self._identity = identity
         self._array = array
         self._ranges = ranges
@@ -109,7 +114,8 @@ class StoredArray:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<{self._array.key} {self.shape} {self.dtype}>"
+        name = "" if self._name is None else f" {self._name!r}"
+        return f"<{self._array.key}{name} {self.shape} {self.dtype}>"
 
     def __getitem__(self, index: Index) -> Any:
         return index_rows(RowReader(self.shape, self.dtype, self._read, self.block_rows), index)

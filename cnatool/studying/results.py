@@ -277,7 +277,9 @@ class StudyResult(Document, frozen=True):
 
     def __repr__(self) -> str:
         networks = count_text(self.networks, "network")
-        return f"<cnatool study of {networks}: {count_text(len(self.correlations), 'correlation')}>"
+        measures = {each.measure for each in self.correlations}
+        targets = " and ".join(self.settings.targets)
+        return f"<cnatool study of {networks}: {count_text(len(measures), 'measure')} of {targets}>"
 
     _repr_html_ = shown_by("cnatool.studying.html", "study_result_html")
 

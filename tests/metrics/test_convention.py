@@ -105,13 +105,15 @@ def test_an_unknown_name_lists_the_conventions() -> None:
 
 def test_an_unknown_field_lists_the_fields() -> None:
     with pytest.raises(UsageError) as caught:
-        Convention.named("paper", {"bin": "3"})
+        Convention.named("paper", {"colour": "3"})
     text = str(caught.value)
     assert text.startswith(
-        "`overrides`: no field 'bin' in a convention; choose alpha, codec, bins, range, "
+        "`overrides`: no field 'colour' in a convention. There are alpha, codec, bins, range, "
     )
-    assert text.endswith("margin_batch or gap.")
+    assert text.endswith("margin_batch, gap.")
     assert all(field in text for field in PAPER)
+    with pytest.raises(UsageError, match=r"no field 'bin' in a convention\. Did you mean bins\?$"):
+        Convention.named("paper", {"bin": "3"})
 
 
 @pytest.mark.parametrize(

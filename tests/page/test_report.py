@@ -326,6 +326,12 @@ def test_raw_inputs_that_are_no_pictures(shape: tuple[int, ...], dtype: str, rea
     assert reason in found
 
 
+def test_counts_of_levels_are_no_pictures() -> None:
+    found = read_as_picture(ArrayRecord("x", "uint32", (257,), "uint8"), None)
+    assert isinstance(found, str)
+    assert "`keep_inputs=values`" in found
+
+
 @pytest.mark.parametrize(
     ("shape", "layout", "target", "order"),
     [

@@ -33,7 +33,12 @@ def test_a_score(store: Path) -> None:
     assert by_chance["CNA-A"] == f"{score.cna_area_by_chance.mean:.4f}"
     assert by_chance["CNA-M"] == ""
     assert values["generalisation gap"] == f"{score.gap.value:.4f}"
-    assert f"gap {score.gap.value:.4f}" in repr(score)
+    chance = f"{score.cna_area_by_chance.mean:.4f}"
+    assert [row[3] for row in page.tables[1][1:]] == ["", chance, "", ""]
+    assert f"({chance} by chance), gap {score.gap.value:.4f}" in repr(score)
+    shown_split = f"accuracy {split.accuracy:.4f}, CNA {split.cna.value:.4f}"
+    assert repr(split) == f"<scores of {split.samples} samples: {shown_split}>"
+    assert len(repr(score.baselines)) < 100
     evil = msgspec.structs.replace(score, store=EVIL, notes=(EVIL,), splits={EVIL: split})
     assert shown(evil).text.count(EVIL) >= 3
 

@@ -30,6 +30,9 @@ def test_a_store_and_its_splits(tmp_path: Path) -> None:
         array = eval(f"split{expression}", {"split": split})  # the table says how to read it
         assert " × ".join(map(str, array.shape)) == shape
         assert array.dtype == ("O" if dtype == "str" else dtype)
+    for tensor in store.tensors:
+        if tensor.stored is not None:
+            assert repr(tensor.name) in repr(split.activations(tensor.name))
 
 
 def test_names_are_text_and_nothing_is_read(

@@ -44,6 +44,8 @@ def test_a_study(stores: list[Path]) -> None:
     assert "test.accuracy by " in page.text
     assert " by " not in shown(study.result).text.replace("tag that they share", "")
     assert repr(study) == repr(study.result)
+    assert repr(study).startswith("<cnatool study of 4 networks: ")
+    assert repr(study).endswith(" measures of test.accuracy and gap>")
     evil = msgspec.structs.replace(study.result, notes=(EVIL,))
     assert EVIL in shown(evil).text
 

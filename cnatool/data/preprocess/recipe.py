@@ -6,14 +6,13 @@ Besides its own format, a file may be a configuration from a model hub: see
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from cnatool._util.text import one_line, printable
+from cnatool._util.text import one_line, printable, suggest_name
 from cnatool.data.preprocess.apply import PreprocessOptions
 from cnatool.data.preprocess.hub_timm import convert_timm, is_timm
 from cnatool.data.preprocess.hub_transformers import convert_transformers, is_transformers
@@ -177,10 +176,8 @@ def _parse(raw: dict[str, Any]) -> Recipe:
         )
     unknown = next((name for name in raw if name not in _FIELDS), None)
     if unknown is not None:
-        near = difflib.get_close_matches(unknown, _FIELDS, 1)
         raise UsageError(
-            f"there is no field {printable(unknown)[:100]}: "
-            + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(_FIELDS)}.")
+            f"there is no field {printable(unknown)[:100]}. {suggest_name(unknown, _FIELDS)}"
         )
     return _convert(raw)
 

@@ -130,7 +130,8 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
         alphas = []
         for kept in ("values", "levels"):
             words = ("x.npz", "--keep-inputs", kept, "-o", f"{kept}.zarr", "--overwrite")
-            run("dump", "net.onnx", *words, cwd=here)
+            said = run("dump", "net.onnx", *words, cwd=here).stderr
+            assert ("--keep-inputs values" in said) == (kept == "levels")
             split = cnatool.open(here / f"{kept}.zarr").splits["all"]
             assert split.holds_levels() == (kept == "levels")
             counted = [np.bincount(one.ravel(), minlength=256) for one in x]

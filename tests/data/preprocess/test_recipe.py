@@ -141,10 +141,10 @@ def test_one_value_to_pad_with_is_that_of_every_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"resiz": 3}, "there is no field resiz: did you mean resize"),
-        ({"interpolate": 3}, "there is no field interpolate: did you mean interpolation"),
-        ({"dtype": "x"}, "there is no field dtype: "),
-        ({"\x1b[31m": 1}, r"there is no field '\\x1b\[31m': choose from schema, colour, resize"),
+        ({"resiz": 3}, "there is no field resiz. Did you mean resize"),
+        ({"interpolate": 3}, "there is no field interpolate. Did you mean interpolation"),
+        ({"dtype": "x"}, "there is no field dtype. There are"),
+        ({"\x1b[31m": 1}, r"there is no field '\\x1b\[31m'. There are schema, colour, resize"),
         ({"resize": "224"}, "resize: expected int | array | null, got str"),
         ({"resize": [224]}, "resize: expected array of length 2, got 1"),
         ({"resize": 224.5}, "resize: expected int | array | null, got float"),
