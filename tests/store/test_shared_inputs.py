@@ -20,6 +20,7 @@ from PIL import Image
 from support.command import run
 from support.dumps import commit_often, make_data
 from support.networks import mlp, saved
+from support.notes import Notes
 from support.stores import changed_attribute, forget_checksums
 
 import cnatool
@@ -107,7 +108,9 @@ def test_every_form_of_input(tmp_path: Path) -> None:
         (tmp_path / f"data/{split}/a/010.png").write_bytes(b"no picture")
     options: dict[str, Any] = {"resize": (8, 8), "on_error": "skip"}
     words = (tmp_path / "net.onnx", tmp_path / "data")
-    own = cnatool.dump(*words, tmp_path / "own.zarr", **options)
+    notes = Notes()
+    own = cnatool.dump(*words, tmp_path / "own.zarr", observer=notes, **options)
+    assert any("counts of their levels" in text for text in notes.texts)
     store = cnatool.dump(*words, tmp_path / "s.h5", inputs_from=own.path, **options)
     assert store.splits["train"].record.inputs_from is not None
     assert len(store.splits["train"]) == 29
@@ -400,11 +403,11 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
         later(here, f"stores/{number}.zarr")
         later(here, f"own/{number}.zarr", None)
     read = []
-    measure = scored_inputs._measure_alpha
+    measure = scored_inputs.measure_alpha
     monkeypatch.setattr(scored_inputs, "_LATEST", {})
     monkeypatch.setattr(
         scored_inputs,
-        "_measure_alpha",
+        "measure_alpha",
         lambda split, *rest: read.append(split) or measure(split, *rest),
     )
     columns = ["path", "id"]
