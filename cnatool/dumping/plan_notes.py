@@ -51,11 +51,6 @@ def describe_stored(
     ]
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
-    if any(array.levels for array in record.inputs):
-        lines.append(
-            "images are stored as counts of their levels, which suffice for α: "
-            "`keep_inputs=values` stores images of one size whole"
-        )
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(
