@@ -400,11 +400,11 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
         later(here, f"stores/{number}.zarr")
         later(here, f"own/{number}.zarr", None)
     read = []
-    measure = scored_inputs._measure_alpha
+    measure = scored_inputs.measure_alpha
     monkeypatch.setattr(scored_inputs, "_LATEST", {})
     monkeypatch.setattr(
         scored_inputs,
-        "_measure_alpha",
+        "measure_alpha",
         lambda split, *rest: read.append(split) or measure(split, *rest),
     )
     columns = ["path", "id"]

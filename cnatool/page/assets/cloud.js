@@ -110,7 +110,7 @@ function cloudPanel(view, samples, pictures, selection) {
     ...new Set(samples.splits.filter((split) => split.curve).map((split) => count(split.window))),
   ];
   const lines = windows.length
-    ? ` Lines are running means of ${windows.join(" and ")} samples each, over all.`
+    ? ` Lines are running means over ${windows.join(" and ")} samples, computed from all of them.`
     : "";
   const partial = samples.splits.some((split) => split.shown < split.total)
     ? ", chosen at random"

@@ -23,7 +23,7 @@ function headline(view) {
     list.append(
       figure("Generalisation gap", text, [
         fields.gap === "accuracy"
-          ? "accuracy of train − accuracy of test"
+          ? "accuracy of train − accuracy of test, in percentage points"
           : "difference of the losses, in nats",
       ]),
     );
