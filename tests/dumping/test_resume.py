@@ -21,6 +21,7 @@ from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageEr
 from cnatool.store import lock
 from cnatool.store.hdf5 import journal
 from cnatool.store.writer import SplitWriter, StoreWriter
+from cnatool.store.zarr import metadata
 from cnatool.store.zarr import shard as shards
 
 TRAIN, TEST = 333, 150
@@ -112,6 +113,7 @@ def test_every_kind_of_dump(name: str, options: dict[str, Any], here: Here) -> N
 
 def test_many_shards(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row that is missing may be the first of a shard, or not."""
+    assert metadata.MOST_CHUNKS == shards.MOST_CHUNKS  # its own copy, made before the next line
     monkeypatch.setattr(shards, "MOST_CHUNKS", 3)
     saved(residual_convnet(), here.folder / "net.onnx")
     whole = here.whole("s.zarr")

@@ -23,7 +23,7 @@ import cnatool.store.zarr.metadata
 from cnatool.dumping.preflight import Preflight
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.lock import lock_store
-from cnatool.store.zarr import shard
+from cnatool.store.zarr import metadata, shard
 
 FORMS = ["zarr", "h5"]
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
@@ -48,6 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
 def test_a_copy_is_byte_for_byte_the_store_of_one_process(
     options: dict[str, Any], count: int, here: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert metadata.MOST_CHUNKS == shard.MOST_CHUNKS  # its own copy, made before the next line
     monkeypatch.setattr(shard, "MOST_CHUNKS", 3)
     whole = here.dump("whole.zarr", **options)
     paths = here.parts(count, **options)
