@@ -68,7 +68,7 @@ def _model_text(model: ModelRecord) -> str:
 
 def _split_text(split: Split) -> str:
     record = split.record
-    rows = f"{len(split):,} samples"
+    rows = count_text(len(split), "sample")
     if not record.complete:
         rows = f"{len(split):,} of {record.rows:,} samples so far"
     elif record.available is not None and record.available > record.rows:

@@ -140,6 +140,7 @@ def collect_samples(
 ) -> Samples:
     """Collect the numbers of the chosen samples."""
     splits = scored.splits
+    measured = [split.performance for split in splits.values()]
     least = scored.convention.fields.window
 
     def column(values: Iterable[NDArray[Any] | None]) -> Packed | None:
@@ -170,16 +171,14 @@ def collect_samples(
             for sample in split.split.ids[rows[name]]
         ),
         row=pack(np.concatenate(list(rows.values())), "u4"),
-        label=_pack_classes([split.labels for split in splits.values()], rows),
-        prediction=_pack_classes([split.predictions for split in splits.values()], rows),
+        label=_pack_classes([each.labels for each in measured], rows),
+        prediction=_pack_classes([each.predictions for each in measured], rows),
         alpha=column(split.alpha for split in splits.values()),
         beta=column(
             None if split.split_beta.reason is not None else split.beta for split in splits.values()
         ),
-        loss=column(split.losses for split in splits.values()),
-        margin=column(
-            None if split.margins is None else split.margins[:, 0] for split in splits.values()
-        ),
+        loss=column(each.losses for each in measured),
+        margin=column(None if each.margins is None else each.margins[:, 0] for each in measured),
         z=None if z is None else quantise(z),
     )
 

@@ -205,4 +205,4 @@ def _combine(
     whole = {step.kind: value for step, value in found.items()}
     with locate_errors(split):
         beta = whole.get("beta") or finish_beta(split, layers, fields, slopes)
-    return ScoredSplit(split, alpha, beta, *whole["performance"])
+    return ScoredSplit(split, alpha, beta, whole["performance"])

@@ -167,9 +167,8 @@ def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]
     by_class = [
         name
         for name, scored in splits.items()
-        if scored.labels is not None
-        and len(scored.labels) >= convention.cna_batch
-        and lie_in_blocks(scored.labels)
+        for labels in [scored.performance.labels]
+        if labels is not None and len(labels) >= convention.cna_batch and lie_in_blocks(labels)
     ]
     if by_class and convention.cna_order == "rows":
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Performance(NamedTuple):
     """What a network does with the samples of a split, each array of n rows.
 
     ``margins`` holds the columns that the convention's form of γ needs; the first is the margin.
-    ``performance_reason`` explains why there is neither accuracy nor loss, ``scores_reason`` why
+    ``reason`` explains why there is neither accuracy nor loss, ``scores_reason`` why
     there is no loss and no margin beside an accuracy.
     """
 
@@ -42,8 +43,20 @@ class Performance(NamedTuple):
     predictions: Integers | None
     losses: NDArray[np.float64] | None
     margins: NDArray[np.float64] | None
-    performance_reason: str | None
+    reason: str | None
     scores_reason: str | None = None
+
+    def accuracy(self) -> Fraction | None:
+        """Return the exact share of right predictions; None where undefined."""
+        if self.predictions is None or self.labels is None or self.reason is not None:
+            return None
+        return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
+
+    def loss(self) -> float | None:
+        """Return the mean cross-entropy in nats; None where undefined."""
+        if self.losses is None or self.reason is not None:
+            return None
+        return float(self.losses.mean())
 
 
 def measure_performance(

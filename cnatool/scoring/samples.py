@@ -49,14 +49,15 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
     finite = pl.when(cs.float().is_finite()).then(cs.float())
     for name, split in splits.items():
         beta = split.beta if split.split_beta.reason is None else None
-        margins = None if split.margins is None else split.margins[:, 0]
+        performance = split.performance
+        margins = None if performance.margins is None else performance.margins[:, 0]
         for start, ids in split.split.ids.blocks():
             rows = slice(start, start + len(ids))
             columns = {
                 "split": [name] * len(ids),
                 "id": [str(value) for value in ids],
-                "label": _column_part(split.labels, rows, np.int64),
-                "prediction": _column_part(split.predictions, rows, np.int64),
+                "label": _column_part(performance.labels, rows, np.int64),
+                "prediction": _column_part(performance.predictions, rows, np.int64),
                 "alpha": _column_part(split.alpha, rows, np.float64),
                 "beta": _column_part(beta, rows, np.float64),
                 "margin": _column_part(margins, rows, np.float64),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +25,7 @@ from cnatool.metrics.ranks import rank_pair
 from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
-from cnatool.scoring.performance import measure_performance
+from cnatool.scoring.performance import Performance, measure_performance
 from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.compact import Integers
     from cnatool.metrics.convention import ConventionFields
-    from cnatool.metrics.performance import OutputKind
     from cnatool.metrics.ranks import RankedPair, Ranks
     from cnatool.scoring.beta import SplitBeta
     from cnatool.scoring.labels import ClassMapping
@@ -50,21 +47,12 @@ _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """Per-sample numbers of a split, each of n rows.
-
-    Those from ``labels`` on are explained by `Performance`.
-    """
+    """Per-sample numbers of a split, each of n rows."""
 
     split: Split
     alpha: NDArray[np.float64]
     split_beta: SplitBeta
-    labels: Integers | None
-    kind: OutputKind | None
-    predictions: Integers | None
-    losses: NDArray[np.float64] | None
-    margins: NDArray[np.float64] | None
-    performance_reason: str | None
-    scores_reason: str | None = None
+    performance: Performance
 
     @property
     def beta(self) -> NDArray[np.float64]:
@@ -76,26 +64,10 @@ class ScoredSplit:
         """Ranks of α and β."""
         return rank_pair(self.alpha, self.beta)
 
-    def exact_accuracy(self) -> Fraction | None:
-        """Return the share of right predictions; None where undefined."""
-        if self.predictions is None or self.labels is None or self.performance_reason is not None:
-            return None
-        return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
-
-    def accuracy(self) -> float | None:
-        """Return the share of right predictions, rounded once; None where undefined."""
-        exact = self.exact_accuracy()
-        return None if exact is None else float(exact)
-
-    def loss(self) -> float | None:
-        """Return the mean cross-entropy in nats; None where undefined."""
-        if self.losses is None or self.performance_reason is not None:
-            return None
-        return float(self.losses.mean())
-
     def result(self, fields: ConventionFields, stream: int, observer: Observer) -> SplitResult:
         """Compute the scores of the split; random draws come from the stream of this number."""
-        alpha, beta = self.alpha, self.beta
+        alpha, beta, performance = self.alpha, self.beta, self.performance
+        accuracy = performance.accuracy()
         no_cna = self.split_beta.no_cna(alpha)
         correlation = cna(
             alpha,
@@ -113,11 +85,11 @@ class ScoredSplit:
             complete=self.split.record.complete,
             rows=self.split.record.rows,
             skipped=len(self.split.record.skipped),
-            accuracy=self.accuracy(),
-            loss=self.loss(),
-            performance_reason=self.performance_reason,
-            loss_reason=self.scores_reason if self.performance_reason is None else None,
-            outputs=self.kind,
+            accuracy=None if accuracy is None else float(accuracy),
+            loss=performance.loss(),
+            performance_reason=performance.reason,
+            loss_reason=performance.scores_reason if performance.reason is None else None,
+            outputs=performance.kind,
             alpha=_distribution(alpha),
             beta=_distribution(beta if self.split_beta.reason is None else beta[:0]),
             beta_reason=self.split_beta.no_moments(),
@@ -144,8 +116,10 @@ class ScoredSplit:
     def _alpha_groups(self, count: int, ranks: Ranks) -> Iterator[AlphaGroup]:
         groups = quantile_groups(self.alpha, count, ranks)
         order = np.argsort(groups, kind="stable")
-        defined = self.performance_reason is None
-        wrong = None if self.predictions is None else self.predictions != self.labels
+        performance = self.performance
+        defined = performance.reason is None
+        predictions = performance.predictions
+        wrong = None if predictions is None else predictions != performance.labels
         for rows in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
             alpha = _distribution(self.alpha[rows])
             yield AlphaGroup(
@@ -154,7 +128,7 @@ class ScoredSplit:
                 alpha_mean=alpha.mean,
                 alpha_max=alpha.max,
                 error=_mean(wrong, rows) if defined else None,
-                loss=_mean(self.losses, rows) if defined else None,
+                loss=_mean(performance.losses, rows) if defined else None,
             )
 
 
@@ -171,7 +145,7 @@ def score_split(
         alpha = compute_alpha(split, fields, observer)
         beta = compute_beta(split, layers, fields)
         performance = measure_performance(split, fields, output, classes)
-    return ScoredSplit(split, alpha, beta, *performance)
+    return ScoredSplit(split, alpha, beta, performance)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.area import Curve
     from cnatool.metrics.convention import ConventionFields, Gap
     from cnatool.metrics.performance import OutputKind
+    from cnatool.scoring.performance import Performance
     from cnatool.scoring.split import ScoredSplit
 
 TRAIN, TEST = "train", "test"
@@ -121,24 +122,21 @@ def _cut(curves: tuple[Curve, Curve], fields: ConventionFields) -> _Stretched | 
 
 
 def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
-    performance, distance = _GAPS[form]
-    first, second = performance(train), performance(test)
+    mean, distance = _GAPS[form]
+    first, second = mean(train.performance), mean(test.performance)
     if first is None or second is None:
         missing = [name for name, value in ((TRAIN, first), (TEST, second)) if value is None]
-        without = train if first is None else test
-        reason = without.performance_reason or without.scores_reason
+        without = (train if first is None else test).performance
+        reason = without.reason or without.scores_reason
         return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
     return Estimate(distance(first, second))
 
 
 # Accuracies are subtracted as fractions and rounded once: equal gaps are the same float64 number,
 # a tie for rank correlations.
-_GAPS: Mapping[Gap, tuple[Callable[[ScoredSplit], Any], Callable[[Any, Any], float]]] = {
-    "accuracy": (
-        lambda split: split.exact_accuracy(),
-        lambda train, test: float(train - test),
-    ),
-    "loss": (lambda split: split.loss(), lambda train, test: abs(train - test)),
+_GAPS: Mapping[Gap, tuple[Callable[[Performance], Any], Callable[[Any, Any], float]]] = {
+    "accuracy": (lambda measured: measured.accuracy(), lambda train, test: float(train - test)),
+    "loss": (lambda measured: measured.loss(), lambda train, test: abs(train - test)),
 }
 
 
@@ -146,9 +144,10 @@ def _margin(splits: Mapping[str, ScoredSplit], fields: ConventionFields) -> Esti
     split = splits.get(fields.margin_split)
     if split is None:
         return Estimate.undefined(f"no split called {fields.margin_split}")
-    if split.margins is None or split.kind is None:
-        return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
-    return margin_estimate(split.margins, split.kind, fields)
+    measured = split.performance
+    if measured.margins is None or measured.kind is None:
+        return Estimate.undefined(measured.reason or measured.scores_reason or "no outputs")
+    return margin_estimate(measured.margins, measured.kind, fields)
 
 
 def _product(margin: Estimate, area: Estimate) -> Estimate:
@@ -177,6 +176,7 @@ def _add_intervals(
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
     of = {TRAIN: train, TEST: test}[fields.margin_split]
+    measured = of.performance
     progress = partial(observer.progress, "interval of CNA-A")
     if stretched is None:
         values = resample_areas(
@@ -185,8 +185,8 @@ def _add_intervals(
             form=fields.area,
             window=fields.window,
             points=fields.points,
-            margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
-            margin=partial(_margin_value, of.kind, fields),
+            margins=np.empty((len(of.alpha), 0)) if measured.margins is None else measured.margins,
+            margin=partial(_margin_value, measured.kind, fields),
             margin_of_second=of is test,
             resamples=fields.area_resamples,
             seed=fields.resample_seed,
@@ -201,8 +201,8 @@ def _add_intervals(
             progress=progress,
         )
         margins = np.full_like(areas, np.nan)
-        if product.value is not None and of.margins is not None and of.kind is not None:
-            margins = resample_margins(of.margins, of.kind, fields, areas.size)
+        if product.value is not None and measured.margins is not None and measured.kind is not None:
+            margins = resample_margins(measured.margins, measured.kind, fields, areas.size)
         values = ResampledAreas(areas, areas * margins)
     return (
         add_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.clouds import CloudBucket, free_port, run_azure, run_google
+from support.clouds import CloudBucket, run_azure, run_google
 from support.command import document, refused, run
 from support.dumps import command, commit_often, make_data
+from support.servers import free_port
 
 import cnatool
 from cnatool._util.urls import ObjectURL
@@ -176,7 +177,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, **values: str | None) -> Iterat
 def test_what_is_refused(bucket: CloudBucket, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = bucket / "s.zarr"
     message = refused("score", url, cwd=here)
-    assert f"{url} is not a cnatool store" in message
+    assert f"{url}: no such store" in message
     message = refused("convert", "s.zarr", f"{bucket.scheme}://no-such/s.zarr", cwd=here)
     assert f"there is no {'container' if bucket.scheme == 'az' else 'bucket'} no-such" in message
     endpoint = {"az": "AZURE_STORAGE_ENDPOINT", "gs": "GOOGLE_BASE_URL"}[bucket.scheme]

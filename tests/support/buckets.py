@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +14,10 @@ from xml.etree import ElementTree
 import pytest
 
 from cnatool.store import object_client
+from support.servers import free_port, run_process
 
 SECRETS = ("AKIATESTIDENTITY0001", "secret/Of+The=Bucket0002", "token-Of-The-Session-0003")
 _REASON = "a server of S3 for tests: pip install 'cnatool[cloud-test]'"
-_START = 60
 # Without any, the server takes a request for that of a stranger; it checks no signatures.
 _HEADERS = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=TEST/20260101/us-east-1/s3/aws4_request",
@@ -121,25 +118,10 @@ def run_server(folder: Path) -> Iterator[Server]:
     """Run the server; skip the test where it is not installed."""
     if not all(map(importlib.util.find_spec, ("obstore", "moto", "flask", "flask_cors"))):
         pytest.skip(_REASON)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = folder / "requests.log"
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with log.open("wb") as file, subprocess.Popen(words, stdout=file, stderr=file) as process:
-        try:
-            end = time.monotonic() + _START
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < end, "the server does not start"
-                    time.sleep(0.1)
-            yield Server(f"http://127.0.0.1:{port}", log)
-        finally:
-            process.kill()
+    port, log = free_port(), folder / "requests.log"
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    with run_process(words, port, log):
+        yield Server(f"http://127.0.0.1:{port}", log)
 
 
 def use_bucket(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:

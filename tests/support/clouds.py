@@ -15,12 +15,9 @@ import http.client
 import importlib.util
 import json
 import shutil
-import socket
-import subprocess
 import threading
-import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,13 +27,13 @@ from urllib.parse import unquote, urlencode
 import pytest
 
 from cnatool.store import object_client
+from support.servers import free_port, run_process
 
 # The account that every Azurite has; its key is published.
 ACCOUNT = "devstoreaccount1"
 ACCOUNT_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-_START = 60
 _EDGE = "edge-of-a-part"
 
 
@@ -83,33 +80,6 @@ class CloudBucket:
         return object_client.connect(self.scheme, self.name)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _run(words: Sequence[object], port: int, log: Path) -> Iterator[None]:
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(list(map(str, words)), stdout=file, stderr=file) as process,
-    ):
-        try:
-            end = time.monotonic() + _START
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < end, "the server does not start"
-                    time.sleep(0.1)
-            yield
-        finally:
-            process.kill()
-
-
 @contextmanager
 def run_azure(folder: Path) -> Iterator[CloudBucket]:
     """Run Azurite with a container; skip the test where it is not installed."""
@@ -119,7 +89,7 @@ def run_azure(folder: Path) -> Iterator[CloudBucket]:
     port = free_port()
     url = f"http://127.0.0.1:{port}/{ACCOUNT}"
     words = ["--blobHost", "127.0.0.1", "--blobPort", port, "--inMemoryPersistence"]
-    with _run([program, *words, "--skipApiVersionCheck"], port, folder / "azure.log"):
+    with run_process([program, *words, "--skipApiVersionCheck"], port, folder / "azure.log"):
         _make_container(url, "container")
         yield CloudBucket(
             "az",
@@ -162,9 +132,10 @@ def run_google(folder: Path) -> Iterator[CloudBucket]:
     # The package leaves that to its own start.
     copy.chmod(0o700)
     port = free_port()
-    words = ["-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory"]
+    words = [copy, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory"]
+    words += ["-public-host", f"127.0.0.1:{port}"]
     with (
-        _run([copy, *words, "-public-host", f"127.0.0.1:{port}"], port, folder / "google.log"),
+        run_process(words, port, folder / "google.log"),
         _translate_puts(port) as url,
     ):
         body = json.dumps({"name": "bucket"}).encode()

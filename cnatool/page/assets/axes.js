@@ -65,6 +65,14 @@ class Plot {
     );
   }
 
+  // Mark where the current sample lies along the horizontal axis.
+  markAt(x) {
+    const { y0, y1 } = this.frame;
+    this.over.append(
+      svg("line", { class: "now", x1: x, x2: x, y1, y2: y0, "stroke-width": 1.5 }),
+    );
+  }
+
   yAxis(scale, title, { format = tickText, wanted } = {}) {
     const { x0, x1, y0, y1 } = this.frame;
     const { list, step } = ticks(scale.domain, wanted || Math.max(3, (y0 - y1) / 60));

@@ -93,10 +93,7 @@ function groupsPanel(view, samples, selection) {
     }
     const i = selection.current;
     if (i === null || !samples.alpha) return;
-    const x = Math.max(frame.x0, Math.min(frame.x1, scales.x(samples.alpha[i])));
-    over.append(
-      svg("line", { class: "now", x1: x, x2: x, y1: frame.y1, y2: frame.y0, "stroke-width": 1.5 }),
-    );
+    plot.markAt(Math.max(frame.x0, Math.min(frame.x1, scales.x(samples.alpha[i]))));
   };
   selection.on("point", mark);
   selection.on("set", mark);

@@ -74,7 +74,7 @@ function marginsPanel(view, samples, selection) {
     mark();
   };
   const mark = () => {
-    const { over, frame } = plot;
+    const { over } = plot;
     over.replaceChildren();
     if (selection.set) {
       const items = selection.set.filter((i) => Number.isFinite(samples.margin[i]));
@@ -82,10 +82,7 @@ function marginsPanel(view, samples, selection) {
     }
     const i = selection.current;
     if (i === null || !Number.isFinite(samples.margin[i])) return;
-    const x = scales.x(samples.margin[i]);
-    over.append(
-      svg("line", { class: "now", x1: x, x2: x, y1: frame.y1, y2: frame.y0, "stroke-width": 1.5 }),
-    );
+    plot.markAt(scales.x(samples.margin[i]));
   };
   selection.on("point", mark);
   selection.on("set", mark);
