@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
@@ -166,6 +168,7 @@ class Network:
                 onnx_type=tensor.onnx_type,
                 merged=tensor.merged,
                 varies=tensor.varies,
+                index=tensor.index or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)
         ]
@@ -199,7 +202,7 @@ class ProbedNetwork:
     # Tensors whose values differ from run to run, with the operator that makes them differ
     random: dict[str, str]
     run: RunOptions  # how ONNX Runtime ran it, and is to run it
-    # Those of ``skipped`` whose rows count something in the data, such as detections
+    # Tensors whose rows are not samples but found in them, such as detections
     counted: frozenset[str]
     one_runs: bool  # A run of one sample succeeded
 

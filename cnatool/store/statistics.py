@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.records.ragged import Ragged
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Statistic
+    from cnatool.records.ragged import Rows
 
 
 def _as_float(rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -30,17 +33,37 @@ _STATISTICS: Mapping[Statistic, Callable[[NDArray[Any]], NDArray[np.float64]]] =
 }
 
 
+# How those of the parts of a row make that of the row: by addition where it is not said.
+_JOINED: Mapping[Statistic, np.ufunc] = {"min": np.minimum, "max": np.maximum}
+
+
 def row_statistics(
-    values: NDArray[Any], names: Sequence[Statistic]
+    values: Rows, names: Sequence[Statistic]
 ) -> dict[Statistic, NDArray[np.float64]]:
     """Compute statistics over the elements of each row of an array, (n, …); (n,) each.
 
     Of rows without elements, the minimum is ∞ and the maximum −∞.
     """
+    if isinstance(values, Ragged):
+        parts = row_statistics(values.values, names)
+        return {name: _join_parts(name, part, values.offsets) for name, part in parts.items()}
     rows = values.reshape(len(values), int(np.prod(values.shape[1:])))
     # Values that are not finite are results like others, without a warning.
     with np.errstate(invalid="ignore", over="ignore"):
         return {name: _STATISTICS[name](rows) for name in names}
+
+
+def _join_parts(
+    name: Statistic, parts: NDArray[np.float64], offsets: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Join the statistics of the parts of rows, (total,), into those of rows, (n,)."""
+    join = _JOINED.get(name, np.add)
+    joined = np.full(len(offsets) - 1, {"min": np.inf, "max": -np.inf}.get(name, 0.0))
+    filled = np.flatnonzero(np.diff(offsets))
+    if len(filled):
+        with np.errstate(invalid="ignore", over="ignore"):
+            joined[filled] = join.reduceat(parts, offsets[filled])
+    return joined
 
 
 def magnitude(abs_sums: NDArray[np.float64]) -> float | None:

@@ -16,6 +16,7 @@ from cnatool._util.names import exclusion
 from cnatool._util.text import count_text
 from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
+from cnatool.backend.probe.row_index import clear_columns, read_places
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import (
@@ -25,6 +26,7 @@ from cnatool.backend.statistics.channel_sums import (
 )
 from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
+from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
 
 
@@ -42,8 +45,8 @@ if TYPE_CHECKING:
 class Results:
     """The results of one run, sample axis first everywhere."""
 
-    outputs: tuple[NDArray[Any], ...]  # the model's outputs, (n, …) each
-    activations: dict[int, NDArray[Any]]  # tensors kept whole, by number, (n, …) each
+    outputs: tuple[Rows, ...]  # the model's outputs, (n, …) each
+    activations: dict[int, Rows]  # tensors kept whole, by number, (n, …) each
     # Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
@@ -54,7 +57,7 @@ class _Batch:
     """The results of one batch of n samples, sample axis first everywhere."""
 
     samples: int
-    whole: list[NDArray[Any]]  # outputs and tensors kept whole
+    whole: list[Rows]  # outputs and tensors kept whole
     # Of the tensors that are measured inside the graph: what the model returned, unless it reached
     # beyond float32 and the statistics were computed anew
     sums: list[NDArray[Any]]
@@ -106,20 +109,24 @@ class ExposedModel:
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
-        self._varying = [tensor for tensor in tensors if tensor.varies]
+        # Rows such as detections, which are divided among samples here.
+        self._divided = [tensor for tensor in tensors if tensor.index]
+        self._varying = [tensor for tensor in tensors if tensor.varies and not tensor.index]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
+        measured_here = [*self._divided, *rounded]
         self._fetched = [
             *self._outputs,
             *self._whole,
-            *(tensor for tensor in rounded if tensor.name not in names),
+            *(tensor for tensor in measured_here if tensor.name not in names),
         ]
-        names.update(tensor.name for tensor in rounded)
+        names.update(tensor.name for tensor in measured_here)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
-        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
-        read = dict.fromkeys(tensor.name for tensor in self._fetched)
+        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
+        self._indices = list(dict.fromkeys(t.index.tensor for t in self._fetched if t.index))
+        read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *self._indices])
         cast_inside = [tensor.name for tensor in self._inside if needs_cast(types[tensor.name])]
         exposed = make_readable(graph.model, [*read, *cast_inside], types)
         cast = exposed.casts
@@ -152,8 +159,8 @@ class ExposedModel:
             [tensor.name for tensor in self._varying],
         )
         counted = [] if self._measures.counted is None else [self._measures.counted]
-        fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
-        self._names = [*self._measures.widths, *counted, *fetched]
+        self._read = list(read)
+        self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
@@ -195,29 +202,31 @@ class ExposedModel:
             and not (self._sums_input and any_nearly_constant(feeds[self._fed]))
         )
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
-        counts = None
-        if measures.counted is not None:
-            counts = self._element_counts(rest.pop(0), samples)
+        sizes = rest.pop(0) if measures.counted is not None else np.empty(0)
+        fetched = dict(zip(self._read, rest, strict=True))
         whole = [
-            self._samples_first(tensor, value, samples)
-            for tensor, value in zip(self._fetched, rest, strict=True)
+            self._divide(tensor, fetched, samples)
+            if tensor.index
+            else self._samples_first(tensor, fetched[tensor.name], samples)
+            for tensor in self._fetched
         ]
         kept = len(self._outputs) + len(self._whole)
         measured = {
-            tensor.number: row_statistics(value, self._statistics)
-            for tensor, value in zip(self._fetched[kept:], whole[kept:], strict=True)
+            tensor.number: row_statistics(rows, self._statistics)
+            for tensor, rows in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
+        counts = None
+        if self._varying or self._divided:
+            counts = self._element_counts(sizes, samples, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
-    def _kept_tensors(
-        self, whole: Sequence[NDArray[Any]]
-    ) -> Iterator[tuple[TensorRecord, NDArray[Any]]]:
+    def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""
         yield from ((t, whole[t.output]) for t in self._tensors if t.output is not None)
         yield from zip(self._whole, whole[len(self._outputs) :], strict=True)
 
     def _join(
-        self, runs: Sequence[_Batch], whole: Sequence[NDArray[Any]]
+        self, runs: Sequence[_Batch], whole: Sequence[Rows]
     ) -> dict[str, NDArray[np.float64]]:
         """Join the statistics of batches; (n, T) each."""
         samples = sum(run.samples for run in runs)
@@ -238,14 +247,14 @@ class ExposedModel:
                 np.concatenate(parts, out=joined[name][:, number])
         counts = [run.counts for run in runs if run.counts is not None]
         if counts:
-            joined["count"] = _concatenate(counts)
+            joined["count"] = np.concatenate(counts)
         return joined
 
     def _read_sums(self, runs: Sequence[_Batch]) -> Mapping[str, NDArray[np.float64]]:
         """Read what was measured inside the graph: of all batches at once, which costs less."""
         if all(run.exact is None for run in runs):
             parts = zip(*(run.sums for run in runs), strict=True)
-            return self._measures.read([_concatenate(part) for part in parts])
+            return self._measures.read([np.concatenate(part) for part in parts])
         each = [self._measures.read(run.sums) if run.exact is None else run.exact for run in runs]
         return {name: np.concatenate([rows[name] for rows in each]) for name in self._statistics}
 
@@ -256,11 +265,21 @@ class ExposedModel:
                 self._exact = self._make_exact()
             return self._exact
 
-    def _element_counts(self, sizes: NDArray[Any], samples: int) -> NDArray[np.float64]:
-        """Count the elements of each sample, (n, T), from ``sizes`` of the whole batch."""
+    def _element_counts(
+        self, sizes: NDArray[Any], samples: int, fetched: Sequence[Rows]
+    ) -> NDArray[np.float64]:
+        """Count the elements of each sample, (n, T).
+
+        ``sizes`` are those of tensors in the whole batch, ``fetched`` the rows of the others.
+        """
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        counts[[tensor.number for tensor in self._varying]] = sizes / samples
-        return np.repeat(counts[None], samples, axis=0)
+        if self._varying:
+            counts[[tensor.number for tensor in self._varying]] = sizes / samples
+        counts = np.repeat(counts[None], samples, axis=0)
+        for tensor, rows in zip(self._fetched, fetched, strict=True):
+            if isinstance(rows, Ragged):
+                counts[:, tensor.number] = rows.counts
+        return counts
 
     def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:
@@ -289,6 +308,28 @@ class ExposedModel:
                     f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
+
+    def _divide(
+        self, tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples: int
+    ) -> Ragged:
+        """Divide rows such as detections among the samples that they are of."""
+        rows, index = fetched[tensor.name], tensor.index
+        assert index, "only rows with an index are divided"
+        places = read_places(fetched[index.tensor], index.column, samples)
+        if places is None or len(places) != len(rows):
+            raise BackendError(
+                f"{index.tensor!r} does not say of which of {count_text(samples, 'sample')} each "
+                f"row of tensor {tensor.name!r} is, as it did in the first batch. Leave it out "
+                f"with {exclusion(tensor.name)}, or use `batch_size=1`."
+            )
+        if rows.shape[1:] != tensor.shape[1:]:
+            raise BackendError(
+                f"tensor {tensor.name!r} has rows of shape {rows.shape[1:]}, and had "
+                f"{tensor.shape[1:]} in the first batch. Leave it out with "
+                f"{exclusion(tensor.name)}."
+            )
+        rows = clear_columns(rows, index.places)[np.argsort(places, kind="stable")]
+        return Ragged.from_lengths(rows, np.bincount(places, minlength=samples))
 
     def _samples_first(
         self, tensor: TensorRecord, value: NDArray[Any], samples: int
@@ -333,5 +374,10 @@ def _fixed_shapes(
     }
 
 
-def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _concatenate(parts: Sequence[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    if ragged:
+        return Ragged.concatenate(ragged)
+    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
