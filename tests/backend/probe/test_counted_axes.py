@@ -237,7 +237,9 @@ def test_dump_and_score_leave_layers_of_detections_out(kind: str, tmp_path: Path
     assert [layer.name for layer in result.layers] == ["body1", "body2"]
     if kind in INDEXED:
         # What is found in each sample alone, by the reference evaluator.
-        alone = [ReferenceEvaluator(model).run(["head2"], {"x": x[i : i + 1]})[0] for i in range(40)]
+        alone = [
+            ReferenceEvaluator(model).run(["head2"], {"x": x[i : i + 1]})[0] for i in range(40)
+        ]
         column = store.tensor("head2").number
         split = store.splits["all"]
         sums = split.statistics("sum")[:, column]
