@@ -15,6 +15,7 @@ from cnatool.metrics.performance import (
     one_unit_scores,
     predictions,
 )
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +76,8 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
-    blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
+    arrays = [as_plain(split.outputs(left[0])) for split in splits]
+    blocks = (block for array in arrays for _, block in array.blocks())
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
 
