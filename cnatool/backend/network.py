@@ -168,6 +168,7 @@ class Network:
                 onnx_type=tensor.onnx_type,
                 merged=tensor.merged,
                 varies=tensor.varies,
+                ragged_axis=msgspec.UNSET if tensor.varying_axis is None else tensor.varying_axis,
                 index=tensor.index or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
@@ -124,12 +123,9 @@ class Ragged:
             start, stop, step = index.indices(len(self))
             if step == 1:
                 return self._slice(start, max(start, stop))
-        elif not isinstance(index, bool):
-            try:
-                return self._sample(operator.index(index))  # type: ignore[arg-type]
-            except TypeError:
-                pass
-        rows = np.arange(len(self))[index]
+        elif isinstance(index, int | np.integer):
+            return self._sample(int(index))
+        rows: NDArray[np.intp] = np.arange(len(self))[as_index(index)]
         pieces = [self.values[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         values = np.concatenate(pieces) if pieces else self.values[:0]
         return Ragged.from_lengths(values, self.lengths[rows], self.axis)
@@ -144,6 +140,14 @@ class Ragged:
         row %= len(self)
         values = self.values[self.offsets[row] : self.offsets[row + 1]]
         return np.moveaxis(values, 0, self.axis)
+
+
+def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
+    """Return an index of rows as NumPy takes it; of an empty list, the type is float."""
+    if isinstance(index, slice):
+        return index
+    rows = np.asarray(index)
+    return rows if rows.size else rows.astype(np.intp)
 
 
 # The rows of any array of a split.

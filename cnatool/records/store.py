@@ -30,17 +30,22 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the stored array.
     shape : tuple of int
-        Shape for one sample.
+        Shape for one sample; of the first samples, on average, at ``ragged_axis``.
     levels : str or None
         If not null, the array contains, instead of the raw input of this element type, how often
         each of its values occurs, value 0 first, followed by the CRC-32 of the resized image:
         ``shape`` is (257,). So images of any size fit one array, and their entropy is known.
+    ragged_axis : int
+        The axis of ``shape`` along which samples differ in length: in place of one array there are
+        ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     levels: Literal["uint8"] | None = None
+    # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RowIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +83,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the arrays that the runtime returns.
     shape : tuple of int
-        Shape of one sample, without the sample axis; in the first batch if it ``varies``.
+        Shape of one sample, without the sample axis; in the first batch if it ``varies``, on
+        average at ``ragged_axis``.
     batch_axis : int or None
         The sample axis in the graph; in the store it is always the first. Null if the tensor has no
         sample axis: all of it belongs to one sample, on which the model ran alone, or an ``index``
@@ -98,8 +104,10 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         If the graph merges the sample axis N with another axis of length T into one of N·T, the
         order of the two, outer first. ``shape`` has T at ``batch_axis``.
     varies : bool
-        The shape depends on the data: only statistics are stored, and ``statistics/count`` has the
-        number of elements of each sample.
+        The shape depends on the data: ``statistics/count`` has the number of elements of each
+        sample, and whole arrays are stored only with a ``ragged_axis``.
+    ragged_axis : int
+        As of `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
     index : RowIndex
         For rows such as detections, what says which sample each is of; absent for other tensors.
     """
@@ -118,6 +126,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merged: Merged | None = None
     varies: bool = False
     # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -280,8 +289,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs_from : InputsReference or None
         The store that contains the raw inputs, row for row; null if they are in this store.
     checksums : dict of str to ChunkChecksums, or None
-        Checksums of each array of the split by its key, such as ``activations/3``; null, or without
-        an array, if they were not computed.
+        Checksums of each array of the split by its key, such as ``activations/3`` or
+        ``activations/3/values``; null, or without an array, if they were not computed.
     objects : tuple of SourceObject
         The objects that the samples are read from; absent if these are not in a bucket.
     """

@@ -16,6 +16,8 @@ from cnatool.metrics.performance import (
     one_unit_scores,
     predictions,
 )
+from cnatool.records.layout import ragged_axis
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,7 +85,9 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         return _output(store.record, left, (None, "the store has no splits"))
     if not _are_one_head(store.record, left):
         return _output(store.record, left, (None, _ambiguity_text(store.record, left)))
-    blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
+    blocks = (
+        block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks()
+    )
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
 
@@ -151,6 +155,7 @@ def _likely_outputs(record: StoreRecord, largest: int | None = None) -> list[int
     """List the likeliest outputs, where ``largest`` is the largest label, if there are labels."""
     outputs, depths = record.outputs, _head_depths(record)
     evidence: list[Callable[[ArrayRecord], bool]] = [
+        lambda output: ragged_axis(output) is None,
         lambda output: np.dtype(output.dtype).kind == "f",
         lambda output: output.name in depths,
         lambda output: len(_classes(output.shape)) < 2,
@@ -209,6 +214,11 @@ def _find_kind(
     """
     output = record.outputs[number]
     shape = _classes(output.shape)
+    if ragged_axis(output) is not None:
+        return None, (
+            f"output {output.name!r} varies in length from sample to sample: it does not hold one "
+            "score per class"
+        )
     if np.dtype(output.dtype).kind != "f":
         return None, (
             f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"

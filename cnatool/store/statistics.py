@@ -32,9 +32,11 @@ _STATISTICS: Mapping[Statistic, Callable[[NDArray[Any]], NDArray[np.float64]]] =
     "max": lambda rows: _as_float(rows).max(axis=1, initial=-np.inf),
 }
 
-
-# How those of the parts of a row make that of the row: by addition where it is not said.
-_JOINED: Mapping[Statistic, np.ufunc] = {"min": np.minimum, "max": np.maximum}
+# How statistics of the pieces of a row combine, and that of no piece; others are added.
+_COMBINED: Mapping[Statistic, tuple[np.ufunc, float]] = {
+    "min": (np.minimum, np.inf),
+    "max": (np.maximum, -np.inf),
+}
 
 
 def row_statistics(
@@ -45,25 +47,25 @@ def row_statistics(
     Of rows without elements, the minimum is ∞ and the maximum −∞.
     """
     if isinstance(values, Ragged):
-        parts = row_statistics(values.values, names)
-        return {name: _join_parts(name, part, values.offsets) for name, part in parts.items()}
+        pieces = row_statistics(values.values, names)
+        return {name: _combine(name, pieces[name], values.offsets) for name in names}
     rows = values.reshape(len(values), int(np.prod(values.shape[1:])))
     # Values that are not finite are results like others, without a warning.
     with np.errstate(invalid="ignore", over="ignore"):
         return {name: _STATISTICS[name](rows) for name in names}
 
 
-def _join_parts(
-    name: Statistic, parts: NDArray[np.float64], offsets: NDArray[np.int64]
+def _combine(
+    name: Statistic, pieces: NDArray[np.float64], offsets: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Join the statistics of the parts of rows, (total,), into those of rows, (n,)."""
-    join = _JOINED.get(name, np.add)
-    joined = np.full(len(offsets) - 1, {"min": np.inf, "max": -np.inf}.get(name, 0.0))
-    filled = np.flatnonzero(np.diff(offsets))
-    if len(filled):
+    """Combine a statistic of pieces of rows to that of the rows that begin at some offsets."""
+    combine, none = _COMBINED.get(name, (np.add, 0.0))
+    combined = np.full(len(offsets) - 1, none)
+    filled = np.diff(offsets) > 0
+    if filled.any():
         with np.errstate(invalid="ignore", over="ignore"):
-            joined[filled] = join.reduceat(parts, offsets[filled])
-    return joined
+            combined[filled] = combine.reduceat(pieces, offsets[:-1][filled])
+    return combined
 
 
 def magnitude(abs_sums: NDArray[np.float64]) -> float | None:

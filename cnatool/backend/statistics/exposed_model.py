@@ -26,6 +26,7 @@ from cnatool.backend.statistics.channel_sums import (
 )
 from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
+from cnatool.records.layout import ragged_axis
 from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
@@ -111,7 +112,6 @@ class ExposedModel:
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
         # Rows such as detections, which are divided among samples here.
         self._divided = [tensor for tensor in tensors if tensor.index]
-        self._varying = [tensor for tensor in tensors if tensor.varies and not tensor.index]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
@@ -124,6 +124,8 @@ class ExposedModel:
         names.update(tensor.name for tensor in measured_here)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
+        self._varying = [tensor for tensor in self._inside if tensor.varies]
+        self._counts = any(tensor.varies for tensor in tensors)
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
         self._indices = list(dict.fromkeys(t.index.tensor for t in self._fetched if t.index))
         read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *self._indices])
@@ -215,9 +217,7 @@ class ExposedModel:
             tensor.number: row_statistics(rows, self._statistics)
             for tensor, rows in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
-        counts = None
-        if self._varying or self._divided:
-            counts = self._element_counts(sizes, samples, whole)
+        counts = self._element_counts(sizes, samples, whole) if self._counts else None
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
@@ -276,7 +276,9 @@ class ExposedModel:
         if self._varying:
             counts[[tensor.number for tensor in self._varying]] = sizes / samples
         counts = np.repeat(counts[None], samples, axis=0)
-        for tensor, rows in zip(self._fetched, fetched, strict=True):
+        kept = zip(self._fetched[len(self._outputs) :], fetched[len(self._outputs) :], strict=True)
+        own = ((t, fetched[t.output]) for t in self._tensors if t.output is not None)
+        for tensor, rows in (*kept, *own):
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
         return counts
@@ -331,9 +333,7 @@ class ExposedModel:
         rows = clear_columns(rows, index.places)[np.argsort(places, kind="stable")]
         return Ragged.from_lengths(rows, np.bincount(places, minlength=samples))
 
-    def _samples_first(
-        self, tensor: TensorRecord, value: NDArray[Any], samples: int
-    ) -> NDArray[Any]:
+    def _samples_first(self, tensor: TensorRecord, value: NDArray[Any], samples: int) -> Rows:
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
         if not axis.holds(value.shape, samples):
             raise BackendError(
@@ -343,6 +343,14 @@ class ExposedModel:
                 f"{exclusion(tensor.name)}, or choose another `batch_size`."
             )
         value = axis.samples_first(value)
+        along = ragged_axis(tensor)
+        if along is not None and value.ndim == len(tensor.shape) + 1:
+            value = np.moveaxis(value, along + 1, 1)
+            rest = [size for place, size in enumerate(tensor.shape) if place != along]
+            if list(value.shape[2:]) == rest:
+                lengths = np.full(samples, value.shape[1])
+                return Ragged.from_lengths(value.reshape(lengths.sum(), *rest), lengths, along)
+            value = np.moveaxis(value, 1, along + 1)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
