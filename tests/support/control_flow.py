@@ -25,7 +25,9 @@ class Flow:
         return self.name
 
 
-def parse(text: str, *, opset: int = 17, functions: str = "", **weights: np.ndarray) -> onnx.ModelProto:
+def parse(
+    text: str, *, opset: int = 17, functions: str = "", **weights: np.ndarray
+) -> onnx.ModelProto:
     """Make a model from its text, with weights as initializers of the main graph."""
     head = f'<ir_version: 8, opset_import: ["":{opset}, "local":1]>'
     model = onnx.parser.parse_model(f"{head}\n{text}\n{functions}")
@@ -75,7 +77,12 @@ def if_different_shapes() -> Flow:
       z = If (cond) <
         then_branch = wide () => (float[1,k] a) { a = MatMul(x, w) },
         else_branch = narrow () => (float[1,k] a)
-          { outer = Transpose(x)  square = MatMul(outer, x)  s = ReduceMax<axes=[0], keepdims=1>(square)  a = Neg(s) }
+          {
+            outer = Transpose(x)
+            square = MatMul(outer, x)
+            s = ReduceMax<axes=[0], keepdims=1>(square)
+            a = Neg(s)
+          }
       >
       axes = Constant<value = int64[1] {1}>()
       y = ReduceSum<keepdims=0>(z, axes)
@@ -106,7 +113,7 @@ def nested() -> Flow:
                 then_branch = do (  ) => (float[n,3] a) { b = MatMul(inner, w)  a = Tanh(b) },
                 else_branch = leave () => (float[n,3] a) { a = Sub(inner, slice) }
               >
-              result = Mul(half, inner)
+              result = Sub(half, inner)
             }
           >
           shown = Relu(after)
@@ -162,7 +169,7 @@ def growing() -> Flow:
 
 
 def decoder() -> Flow:
-    """Greedy decoding until a token ends it: by its condition, after a number of steps or at once."""
+    """Greedy decoding, which its condition ends at a certain token, or the number of steps."""
     text = """
     g (float[1,4] x) => (float[1,5] y) {
       limit = Constant<value = int64 {6}>()
