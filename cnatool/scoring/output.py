@@ -85,9 +85,7 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         return _output(store.record, left, (None, "the store has no splits"))
     if not _are_one_head(store.record, left):
         return _output(store.record, left, (None, _ambiguity_text(store.record, left)))
-    blocks = (
-        block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks()
-    )
+    blocks = (block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks())
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
 

@@ -183,12 +183,12 @@ def single(threshold: float = 0.5) -> onnx.ModelProto:
     )
 
 
-def fixed_number() -> onnx.ModelProto:
+def fixed_number(rows: int = 4) -> onnx.ModelProto:
     """As many rows for every sample, the best first, and how many of them count."""
     b = Builder(1)
     heads(b)
     b.node("ReduceMax", ["scores"], "best", axes=[1], keepdims=0)
-    b.constant("k", np.array([4]))
+    b.constant("k", np.array([rows]))
     b.nodes.append(helper.make_node("TopK", ["best", "k"], ["detection_scores", "order"], axis=1))
     b.node("Unsqueeze", ["order", b.constant("axis", np.array([2]))], "column")
     b.node("Expand", ["column", b.constant("four", np.array([1, 1, 4]))], "index")
@@ -200,8 +200,8 @@ def fixed_number() -> onnx.ModelProto:
         b,
         {
             "num_detections": (F, ["n"]),
-            "detection_boxes": (F, ["n", 4, 4]),
-            "detection_scores": (F, ["n", 4]),
+            "detection_boxes": (F, ["n", rows, 4]),
+            "detection_scores": (F, ["n", rows]),
         },
     )
 
