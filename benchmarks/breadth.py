@@ -27,6 +27,16 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "breadth.parquet"
 # What makes every row, whatever its source.
 _PACKAGES = ("cnatool", "onnx", "onnxruntime")
+# What a dump imports when it needs it: once here, rather than in the process of every network.
+_PRELOADED = (
+    "cnatool.data.formats.npy",
+    "cnatool.dumping.prepare",
+    "cnatool.dumping.process",
+    "cnatool.dumping.write",
+    "cnatool.store.zarr.array",
+    "cnatool.store.zarr.object_shards",
+    "cnatool.store.zarr.tree",
+)
 
 
 def list_sources() -> list[str]:
@@ -53,6 +63,8 @@ def main() -> None:
     results = Results(options.results)
     for path in options.add:
         results.add(Results(path).rows.values())
+    for name in _PRELOADED:
+        importlib.import_module(name)
     limits = Limits(options.seconds, options.megabytes)
     try:
         for case, versions in _list_cases(options.sources, results, options):

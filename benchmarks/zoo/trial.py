@@ -35,7 +35,7 @@ _OF_HALF_SUMS = 2e-3
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What was found of the tensors of one store."""
 
     equal: set[str] = field(default_factory=set)
@@ -64,14 +64,14 @@ def judge(built: BuiltModel, row: Row, folder: Path, record: Callable[[str], Non
     """Dump a model, recompute its tensors, and complete the row."""
     record("dump")
     try:
-        full, sums = (_dump(built, folder, keep) for keep in ("full", "statistics"))
+        full, sums = (dump_samples(built, folder, keep) for keep in ("full", "statistics"))
     except CnatoolError as error:
         return _refused(built, row, str(error))
     except Exception as error:
         return replace(row, message=_one_line(error))
     record("comparison")
     graph = load_graph(built.path)
-    tally = _compare(built, graph, full, sums)
+    tally = compare(built, graph, full, sums)
     skipped = full.record.skipped
     open_ = tally.unchecked or tally.disputed
     return replace(
@@ -93,7 +93,8 @@ def judge(built: BuiltModel, row: Row, folder: Path, record: Callable[[str], Non
     )
 
 
-def _dump(built: BuiltModel, folder: Path, keep: Any) -> Store:
+def dump_samples(built: BuiltModel, folder: Path, keep: Any) -> Store:
+    """Dump a model over its samples, whole tensors or statistics alone."""
     arrays = {f"x{number}": values for number, values in enumerate(built.samples.values())}
     np.savez(folder / "samples.npz", **arrays)
     floats = any(values.dtype.kind == "f" for values in built.samples.values())
@@ -133,9 +134,9 @@ def _refused(built: BuiltModel, row: Row, message: str) -> Row:
     return replace(row, outcome="refused", message=_one_line(message))
 
 
-def _compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> _Tally:
+def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
     """Compare every stored tensor, run by run as the runtime saw the samples."""
-    tally = _Tally()
+    tally = Tally()
     split = full.splits[_SPLIT]
     whole = {t.name: split.activations(t.name)[:] for t in full.tensors if not t.varies}
     rows = len(next(iter(built.samples.values())))
@@ -179,7 +180,7 @@ def _compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> _Tall
 
 
 def _compare_sums(
-    full: Store, sums: Store, whole: Arrays, totals: Mapping[str, float], tally: _Tally
+    full: Store, sums: Store, whole: Arrays, totals: Mapping[str, float], tally: Tally
 ) -> None:
     """Compare the sums of both dumps with whole values, or with what was recomputed in all."""
     for store in (full, sums):
