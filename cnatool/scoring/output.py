@@ -66,7 +66,8 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
 
     Likely are outputs of floats, of these the ones that a last layer leads to, of these the ones
     with one score per class, of these the ones with a score for every label, of these the deepest,
-    as long as one is left. Where several layers lead to those that are left, none is chosen.
+    as long as one is left; then the first. Where no layer leads to those that are left, and they
+    are several, none is chosen.
     """
     outputs = store.record.outputs
     if name is not None:
@@ -83,7 +84,7 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
-    if not _are_one_head(store.record, left):
+    if _is_ambiguous(store.record, left):
         return _output(store.record, left, (None, _ambiguity_text(store.record, left)))
     blocks = (block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks())
     operator = splits[0].output_operator(left[0])
@@ -99,7 +100,7 @@ def select_dumped_output(
     left = _likely_outputs(record)
     if not left:
         return _output(record, left, (None, explain_missing_output(record)))
-    if not _are_one_head(record, left):
+    if _is_ambiguous(record, left):
         return _output(record, left, (None, _ambiguity_text(record, left)))
     kind = _find_kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
@@ -111,7 +112,7 @@ def count_classes(record: StoreRecord, largest: int) -> tuple[str, int] | None:
     ``largest`` is the largest label.
     """
     left = _likely_outputs(record, largest)
-    if not left or not _are_one_head(record, left):
+    if not left or _is_ambiguous(record, left):
         return None
     output = record.outputs[left[0]]
     shape = _classes(output.shape)
@@ -181,10 +182,10 @@ def _led_to(layer: LayerRecord) -> set[str]:
     return own.union(layer.leads_to)
 
 
-def _are_one_head(record: StoreRecord, numbers: Sequence[int]) -> bool:
-    """Whether outputs are forms of the same scores, such as logits and their softmax."""
-    names = {record.outputs[number].name for number in numbers}
-    return len(names) < 2 or any(names <= _led_to(layer) for layer in record.layers)
+def _is_ambiguous(record: StoreRecord, numbers: Sequence[int]) -> bool:
+    """Whether nothing tells which of several outputs holds class scores: no layer leads to any."""
+    depths = _head_depths(record)
+    return len(numbers) > 1 and not any(record.outputs[n].name in depths for n in numbers)
 
 
 def _ambiguity_text(record: StoreRecord, numbers: Sequence[int]) -> str:
