@@ -130,7 +130,7 @@ class ExposedModel:
             for tensor in self._inside
             if needs_cast(types[tensor.name]) and tensor.name not in graph.inner
         ]
-        exposed = make_readable(graph.model, [*read, *cast_inside], types)
+        exposed = make_readable(graph.model, [*read, *cast_inside], types, graph.inner)
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
@@ -359,6 +359,7 @@ def _fixed_shapes(
         and tensor.merged is None
         and not tensor.varies
         and tensor.name not in graph.data_shaped
+        and tensor.name not in graph.inner
         and math.prod(tensor.shape) > 0
     }
 
