@@ -156,8 +156,7 @@ class ExposedModel:
                 )
             )
         self._sums_input = any(
-            isinstance(each, MeasuredTensor) and each.sum and each.sum.elements
-            for each in measured
+            isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
         )
         self._measures = append_statistics(
             exposed.model,

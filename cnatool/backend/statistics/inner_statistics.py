@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from cnatool.backend.graph.nodes import PREFIX, first_output
+from cnatool.backend.graph.nodes import PREFIX, attributes, first_output
 from cnatool.backend.graph.outputs import needs_cast
 from cnatool.backend.statistics.loop_results import add_stacked, add_state, name_results
 from cnatool.backend.statistics.reductions import (
@@ -140,15 +140,15 @@ class _MeasuredBody:
         for body in tensor.bodies:
             bodies = inner.inside.setdefault(body.node, {})
             if body.attribute not in bodies:
-                attributes = inner.node(body.node).attribute
-                graph = next(a.g for a in attributes if a.name == body.attribute)
+                graph: onnx.GraphProto = attributes(inner.node(body.node))[body.attribute]
                 bodies[body.attribute] = _MeasuredBody(graph)
             inner = bodies[body.attribute]
         inner.tensors.append((number, tensor))
 
     def node(self, result: str) -> onnx.NodeProto:
         """Return the node with this first result."""
-        return next(node for node in self.graph.node if first_output(node) == result)
+        nodes: list[onnx.NodeProto] = list(self.graph.node)
+        return next(node for node in nodes if first_output(node) == result)
 
 
 class _EmptyRows:
@@ -226,9 +226,7 @@ class _Gathering:
     ) -> Iterator[Row]:
         tensor = inner.tensor
         if inner.is_cast:
-            tensor = replace(
-                tensor, name=nodes.add("Cast", [tensor.name], to=TensorProto.FLOAT)
-            )
+            tensor = replace(tensor, name=nodes.add("Cast", [tensor.name], to=TensorProto.FLOAT))
         for place, statistic in enumerate(self.statistics):
             if _EXTREMES.get(statistic, "Add") == self.operator:
                 column = place * self.stride + number

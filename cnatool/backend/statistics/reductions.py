@@ -81,12 +81,15 @@ class ReductionNodes:
 
     def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
         """Add a statistic of a tensor in float64, (n, 1)."""
-        name = self.add("Cast", [self._split_samples(tensor)], to=TensorProto.DOUBLE)
         if tensor.batch_axis is None:
-            axes = list(range(len(tensor.shape)))
+            # However many axes it has: of a branch that the first samples did not take, nothing
+            # but the name is known.
+            name, axes = self.reshape(tensor.name, [-1]), [0]
         else:
+            name = self._split_samples(tensor)
             sample_axis = tensor.batch_axis + (tensor.merged == "TN")
             axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
+        name = self.add("Cast", [name], to=TensorProto.DOUBLE)
         if statistic not in EXTREMES:
             name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
         operator = EXTREMES.get(statistic, "ReduceSum")
@@ -175,20 +178,19 @@ class ReductionNodes:
 
 
 def measure_tensor(nodes: ReductionNodes, tensor: MeasuredTensor, statistic: Statistic) -> str:
-    """Add a statistic of a tensor in float64, (n, 1), from sums in float32 where these are exact
-    enough."""
+    """Add a statistic in float64, (n, 1), from float32 sums where these are exact enough."""
     shape = tensor.shape
-    is_plain = tensor.merged is None and tensor.batch_axis != len(shape)
-    if statistic in ALWAYS_EXACT or not tensor.in_parts or not is_plain:
+    last = len(shape) - (tensor.batch_axis is None)
+    is_plain = tensor.in_parts and tensor.merged is None and tensor.batch_axis != last
+    if statistic in ALWAYS_EXACT or not is_plain:
         return nodes.reduce(tensor, statistic)
     name = nodes.apply_elementwise(tensor.name, statistic, TensorProto.FLOAT)
     if len(shape) == 3 and tensor.batch_axis == 0 and statistic != "nonzero_count":
-        name, scale = nodes.average_planes(name, shape)
-        parts = replace(tensor, name=name, shape=(len(scale), 1, 1)) 
-        size = nodes.constant(f"size {scale[0]}", scale[:1])
-        return nodes.add("Mul", [nodes.reduce(parts, "sum"), size])
+        name, sizes = nodes.average_planes(name, shape)
+        means = replace(tensor, name=name, shape=(len(sizes), 1, 1))
+        size = nodes.constant(f"{sizes[0]:.0f} elements", sizes[:1])
+        return nodes.add("Mul", [nodes.reduce(means, "sum"), size])
     if shape[-1] > LONGEST_SUM:
         return nodes.reduce(tensor, statistic)
-    last = len(shape) - (tensor.batch_axis is None)
     rows = nodes.reduce_axes("ReduceSum", name, [last])
     return nodes.reduce(replace(tensor, name=rows, shape=shape[:-1]), "sum")
