@@ -174,10 +174,9 @@ class Constants:
     def _inner_initializers(self, names: Collection[str]) -> Iterator[onnx.TensorProto]:
         """Yield the initializers of subgraphs under their names outside."""
         for name in names:
-            tensor = self.graph.constants.get(name)
-            if tensor is not None and name != tensor.name and name not in self.graph.producer:
+            if self.graph.lies_inside(name) and name not in self.graph.producer:
                 renamed = onnx.TensorProto()
-                renamed.CopyFrom(tensor)
+                renamed.CopyFrom(self.graph.constants[name])
                 renamed.name = name
                 yield renamed
 

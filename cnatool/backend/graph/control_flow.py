@@ -46,6 +46,7 @@ class InnerTensor:
     # ``tensor(…)``, as ONNX Runtime writes types; empty where it is not known
     kind: str = ""
     rank: int | None = None  # its number of axes in the subgraph; None where it is not known
+    is_state: bool = False  # it is a statistic that a BatchNormalization updates in training mode
     obstacle: str = ""  # why it cannot be handed out; empty where it can
     # What a branch that does not run gives in its place, a tensor of the main graph; a tensor
     # without elements where there is none

@@ -226,9 +226,12 @@ class _Flattening:
         flat.constants.update((inside[tensor.name], tensor) for tensor in graph.initializer)
         types = self._types.get(tuple((body.node, body.attribute) for body in bodies), {})
         for node in graph.node:
-            for own in filter(None, node.output):
+            for place, own in enumerate(node.output):
+                if not own:
+                    continue
                 kind, rank = types.get(own, UNKNOWN_TYPE)
-                tensor = InnerTensor(inside[own], own, bodies, kind, rank)
+                is_state = node.op_type == "BatchNormalization" and place > 0
+                tensor = InnerTensor(inside[own], own, bodies, kind, rank, is_state)
                 flat.inner[tensor.name] = replace(tensor, obstacle=_find_obstacle(tensor))
         self.add_nodes(graph, inside, f"{outer.prefix}{body.attribute}/", bodies)
         return [inside.get(output.name, output.name) for output in graph.output]

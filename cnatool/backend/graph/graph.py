@@ -75,6 +75,11 @@ class Graph:
         """Version of the default operator set."""
         return next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
+    def lies_inside(self, tensor: str) -> bool:
+        """Whether a subgraph computes a tensor or has it as a constant."""
+        constant = None if tensor in self.producer else self.constants.get(tensor)
+        return tensor in self.inner or (constant is not None and constant.name != tensor)
+
     def loops(self, tensor: str) -> int:
         """How many Loops and Scans surround what computes a tensor."""
         return self.inner[tensor].loops if tensor in self.inner else 0

@@ -83,9 +83,10 @@ def add_outputs(
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    hand_out(copy, (inner[name] for name in dict.fromkeys(names) if name in inner))
     declared = {output.name for output in copy.graph.output}
-    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph)])
+    states = [name for name, tensor in inner.items() if tensor.is_state and not tensor.obstacle]
+    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph), *states])
+    hand_out(copy, (inner[name] for name in wanted if name in inner))
     copy.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in wanted if name not in declared
     )

@@ -62,7 +62,9 @@ def probe_in_parts(
     None for an exception to what this serves, and for a small model whose operators do not show
     that samples are independent: `probe` describes it.
     """
-    if graph.data_shaped or graph.inner or find_random_tensors(graph) or find_opaque_tensors(graph):
+    if not graph.dynamic.isdisjoint(graph.inner):
+        return None
+    if graph.data_shaped or find_random_tensors(graph) or find_opaque_tensors(graph):
         return None
     if any(map(overwrites_weights, graph.nodes)):
         return None

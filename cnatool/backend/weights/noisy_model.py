@@ -61,7 +61,7 @@ class Weights:
                     f"the weights of layer {number + 1} ({operator.weights!r}) are codes of the "
                     f"quantised operator {operator.node.op_type}, which takes no noise"
                 )
-            if name in graph.inner or graph.constants[name].name != name:
+            if graph.lies_inside(name):
                 raise ModelError(
                     f"the weights of layer {number + 1} ({operator.weights!r}) lie inside an If, "
                     "Loop or Scan, where they take no noise"
