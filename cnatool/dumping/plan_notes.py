@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
+    from cnatool.records.run import BranchName
     from cnatool.records.store import StoreRecord
 
 
@@ -40,6 +41,18 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
     return f"split {name}: {count} of {source.name}, {labels}"
 
 
+def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
+    """Describe in a line the branches that replaced Ifs."""
+    if branches:
+        name, branch = next(iter(branches.items()))
+        yield (
+            f"If {name!r} takes its {branch} for every sample, and is replaced by it"
+            if len(branches) == 1
+            else f"{len(branches)} Ifs, first {name!r}, take the same branch for every sample, and "
+            "are replaced by it"
+        )
+
+
 def describe_stored(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
@@ -54,6 +67,8 @@ def describe_stored(
         f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
         *summarise_skipped(record.skipped),
     ]
+    if record.runtime is not None:
+        lines += describe_branches(record.runtime.branches)
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
