@@ -53,5 +53,5 @@ def test_every_inner_tensor(make: Callable[[], Flow], tmp_path: Path) -> None:
     names = compare_with_literal(full, flow)
     assert compare_with_literal(thin, flow) == names
     made = {name for values in evaluate_alone(flow) for name in values if "/" in name}
-    print(sorted(made-set(names)))
+    print(sorted(made - set(names)))
     assert {s.name for s in full.record.skipped if "/" in s.name}.isdisjoint(names)

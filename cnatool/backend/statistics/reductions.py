@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.appended_nodes import AppendedNodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,22 +61,10 @@ class MeasuredTensor:
         return not self.exact and bool(self.shape) and self.shape[-1] <= longest
 
 
-@dataclass(slots=True)
-class ReductionNodes:
-    """Nodes to be appended to a model, each added by a method that returns its result's name."""
+class ReductionNodes(AppendedNodes):
+    """Nodes that reduce tensors."""
 
-    opset: int
-    # Begins the names of results; one of its own for each graph that nodes are appended to.
-    prefix: str = PREFIX
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    # For the main graph; those inside its nodes read them there.
-    constants: dict[str, TensorProto] = field(default_factory=dict)
-
-    def add(self, operator: str, inputs: list[str], output: str | None = None, **kw: Any) -> str:
-        """Add a node with one result."""
-        output = output or f"{self.prefix}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **kw))
-        return output
+    __slots__ = ()
 
     def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
         """Add a statistic of a tensor in float64, (n, 1)."""
@@ -155,26 +142,6 @@ class ReductionNodes:
     def columns(self, name: str, width: int) -> str:
         """Add the same numbers as (n, width)."""
         return self.reshape(name, [-1, width])
-
-    def reshape(self, name: str, shape: Sequence[int]) -> str:
-        """Add the same numbers in another shape."""
-        return self.add("Reshape", [name, self._integers(np.array(shape))])
-
-    def reduce_axes(self, operator: str, name: str, axes: list[int]) -> str:
-        """Add a reduction over axes, which are left out of the result."""
-        # Of sums the axes became an input with opset 13, of the others with 18.
-        if self.opset < (13 if operator == "ReduceSum" else 18):
-            return self.add(operator, [name], axes=axes, keepdims=0)
-        return self.add(operator, [name, self._integers(np.array(axes))], keepdims=0)
-
-    def _integers(self, value: NDArray[np.int64]) -> str:
-        return self.constant(f"constant {value.tolist()}", value)
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add a constant; one name stands for one value."""
-        name = PREFIX + name
-        self.constants.setdefault(name, numpy_helper.from_array(value, name))
-        return name
 
 
 def measure_tensor(nodes: ReductionNodes, tensor: MeasuredTensor, statistic: Statistic) -> str:

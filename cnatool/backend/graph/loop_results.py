@@ -17,7 +17,7 @@ def add_state(
     values: tuple[onnx.ValueInfoProto, onnx.ValueInfoProto],
     result: str,
 ) -> None:
-    """Add a state to a loop, of which the body reads the first of ``values`` and makes the second."""
+    """Add a state to a loop; its body reads the first of ``values`` and makes the second."""
     before, after = values
     if node.op_type == "Loop":
         # A number of iterations and a condition come first, either of which may be left out.
