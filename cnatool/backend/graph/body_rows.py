@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from cnatool.backend.graph.appended_nodes import AppendedNodes
 from cnatool.backend.graph.loop_results import add_stacked, add_state, name_results
-from cnatool.backend.graph.nodes import attributes, first_output
+from cnatool.backend.graph.nodes import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,15 +86,16 @@ def gather_rows(
     graph: onnx.GraphProto,
     items: Iterable[tuple[Sequence[Body], Item]],
     measure: Callable[[Item, Nodes, bool], Iterator[Row]],
-    operator: str,
+    operator: Callable[[int], str],
     along: SampledLoop | None,
     samples: Samples,
 ) -> list[Row]:
     """Make bodies return the rows of the items in them, combined by Add, Min or Max.
 
     ``measure`` adds the rows of an item to the nodes of its body; it is told whether these are rows
-    of one sample. ``along`` is the loop whose iterations are samples, if there is one. Appended to
-    the graph itself are ``nodes``.
+    of one sample. ``operator`` combines the rows of a node that so many bodies surround. ``along``
+    is the loop whose iterations are samples, if there is one. Appended to the graph itself are
+    ``nodes``.
     """
     tree: _Tree[Item] = _Tree(graph)
     for bodies, item in items:
@@ -108,7 +109,7 @@ class _Tree(Generic[Item]):
 
     graph: onnx.GraphProto
     items: list[Item] = field(default_factory=list)
-    # By the first result of a node, and the attribute that holds the body
+    # By a result of a node, and the attribute that holds the body
     inside: dict[str, dict[str, _Tree[Item]]] = field(default_factory=dict)
 
     def add(self, path: Sequence[Body], item: Item) -> None:
@@ -123,15 +124,15 @@ class _Tree(Generic[Item]):
         bodies[body.attribute].add(rest, item)
 
     def node(self, result: str) -> onnx.NodeProto:
-        """Return the node with this first result."""
+        """Return the node with this result, in front of which others may have been added."""
         nodes: list[onnx.NodeProto] = list(self.graph.node)
-        return next(node for node in nodes if first_output(node) == result)
+        return next(node for node in nodes if result in node.output)
 
 
 @dataclass(frozen=True, slots=True)
 class _Gathering(Generic[Item, Nodes]):
     measure: Callable[[Item, Nodes, bool], Iterator[Row]]
-    operator: str
+    operator: Callable[[int], str]
     along: SampledLoop | None
     samples: Samples
 
@@ -161,7 +162,7 @@ class _Gathering(Generic[Item, Nodes]):
         return self.along is not None and level > self.along.level
 
     def _empty_row(self, width: int, level: int) -> str:
-        return self.samples.empty_row(self.operator, width, one=self._is_one(level))
+        return self.samples.empty_row(self.operator(level), width, one=self._is_one(level))
 
     def _return_from_branch(
         self, node: onnx.NodeProto, attribute: str, row: Row, level: int, nodes: Nodes
@@ -186,22 +187,25 @@ class _Gathering(Generic[Item, Nodes]):
         width, result = len(row.columns), nodes.unique("loop")
         if self.along is not None and self.along.level == level:
             add_stacked(node, body, _declare(row.name, width), result)
-            return Row(self._split_samples(result, width, self.along, nodes), row.columns)
+            name = _split_samples(result, width, self.along, _REDUCE[self.operator(level)], nodes)
+            return Row(name, row.columns)
         before, after = f"{result} before", f"{result} after"
-        combine = helper.make_node(self.operator, [before, row.name], [after], name=after)
+        combine = helper.make_node(self.operator(level), [before, row.name], [after], name=after)
         body.node.append(combine)
         values = _declare(before, width), _declare(after, width)
         add_state(node, body, self._empty_row(width, level), values, result)
         return Row(result, row.columns)
 
-    def _split_samples(self, name: str, width: int, along: SampledLoop, nodes: Nodes) -> str:
-        """Add the rows of samples, from those of iterations, (iterations, 1, width)."""
-        if along.factor == 1:
-            return nodes.reshape(name, [-1, width])
-        outer = along.merged == "NT"
-        shape = [-1, along.factor, width] if outer else [along.factor, -1, width]
-        split = nodes.reshape(name, shape)
-        return nodes.reduce_axes(_REDUCE[self.operator], split, [1 if outer else 0])
+
+def _split_samples(
+    name: str, width: int, along: SampledLoop, reduction: str, nodes: AppendedNodes
+) -> str:
+    """Add the rows of samples, from those of iterations, (iterations, 1, width)."""
+    if along.factor == 1:
+        return nodes.reshape(name, [-1, width])
+    outer = along.merged == "NT"
+    shape = [-1, along.factor, width] if outer else [along.factor, -1, width]
+    return nodes.reduce_axes(reduction, nodes.reshape(name, shape), [1 if outer else 0])
 
 
 def _declare(name: str, width: int) -> onnx.ValueInfoProto:

@@ -20,6 +20,7 @@ from cnatool.backend.probe.axis_search import (
     find_scaled_axis,
     take_merged_order,
 )
+from cnatool.backend.probe.changing_tensors import probe_changing
 from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
 from cnatool.backend.probe.dependence import (
     Regrouped,
@@ -28,7 +29,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
-from cnatool.backend.probe.iterations import find_unstackable
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
@@ -39,7 +40,7 @@ from cnatool.backend.probe.repeatability import (
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
-from cnatool.records.skipped import CHANGING, counted_reason, unknown_axis_reason
+from cnatool.records.skipped import counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -51,38 +52,6 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import Merged
-
-
-@dataclass(frozen=True, slots=True)
-class ProbedTensor:
-    """A tensor as a probe describes it."""
-
-    name: str  # name in the graph, and the operator that makes it
-    operator: str
-    onnx_type: str  # element type in the graph, as ONNX names it
-    dtype: np.dtype[Any]  # element type of the arrays that are read
-    shape: tuple[int, ...]  # shape for one sample, the sample axis left out
-    # Where the sample axis is; None for a tensor that is one sample, and has none
-    batch_axis: int | None
-    # Whether the graph merges the sample axis with another, and which of the two is outer
-    merged: Merged | None = None
-    varies: bool = False  # the rest of the shape depends on the data
-    # A sample's values are the same whatever samples are beside it, apart from random ones
-    independent: bool = True
-    # The operator whose random numbers make its values differ from run to run
-    random: str | None = None
-
-    @property
-    def axis(self) -> SampleAxis:
-        """Where its samples are."""
-        return SampleAxis.of(self.shape, self.batch_axis, self.merged)
-
-    @property
-    def is_summed_in_parts(self) -> bool:
-        """Whether its sums may be added up from sums of its parts, and lose digits."""
-        plain = self.dtype == np.float32 and self.batch_axis == 0
-        return plain and self.merged is None and not self.varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +93,15 @@ def probe(
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
-    groups = [np.arange(i, i + 1) for i in range(len(samples))]
-    if bound != 1:
-        groups = [np.arange(len(samples))]
-    changing = find_unstackable(graph, types, samples, groups, run)
-    skipped += [SkippedTensor(name, graph.operator(name), CHANGING) for name in changing]
-    names = [name for name in types if name not in known and name not in changing]
+    wanted = {name: kind for name, kind in types.items() if name not in known}
+    changing = probe_changing(graph, wanted, samples, bound, run)
+    skipped += changing.skipped
+    names = [name for name in wanted if name not in changing.names]
     first = samples.first(bound or len(samples))
     if not names:
-        return Probe([], skipped, first, {}, run)
+        return Probe(changing.tensors, skipped, first, {}, run)
     exposed = make_readable(graph.model, names, types, graph.inner)
-    if exposed.casts or known or changing:
+    if exposed.casts or known or changing.names:
         session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
@@ -155,6 +122,8 @@ def probe(
         for name in findings.axes
         if name not in findings.no_samples
     ]
+    order = {name: place for place, name in enumerate(types)}
+    tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
     skipped += findings.skipped
     skipped += [
         _skip_counted(graph, name, runs.large[name])
@@ -285,10 +254,17 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
             findings.skipped.append(SkippedTensor(name, operator, axis))
         else:
             findings.axes[name] = axis
-            # Where each sample has a run of its own, the runs themselves have shown it.
+            # Samples to come may take another branch, or other numbers of iterations.
+            decided = (
+                bool(runs.graph.inner)
+                and name in runs.graph.data_shaped
+                and (bool(counting) or name in runs.graph.inner)
+            )
+            # Where each sample has a run of its own, the runs themselves have shown the rest.
             rest = axis.samples_first(first).shape[1:]
             same = rest == axis.samples_first(runs.small[name]).shape[1:]
-            if not same or len(runs.shapes(name)) > 1 or (counting and not runs.single):
+            differing = not same or len(runs.shapes(name)) > 1
+            if differing or decided or (counting and not runs.single):
                 findings.varying.add(name)
     return findings
 

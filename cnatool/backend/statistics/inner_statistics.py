@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
     from cnatool.backend.graph.control_flow import Body, InnerTensor
+    from cnatool.backend.probe.probed_tensor import ProbedTensor
     from cnatool.records.choices import Statistic
     from cnatool.records.store import TensorRecord
 
@@ -37,7 +38,9 @@ class InnerMeasure:
     is_counted: bool  # the number of its elements is wanted
 
 
-def measure_inner(tensor: TensorRecord, inner: InnerTensor, *, exact: bool) -> InnerMeasure:
+def measure_inner(
+    tensor: TensorRecord | ProbedTensor, inner: InnerTensor, *, exact: bool
+) -> InnerMeasure:
     """Describe how a tensor is measured in its body, from its record, with axes of iterations."""
     samples, merged = None, tensor.merged
     loops, axis = inner.loops, tensor.batch_axis
@@ -95,8 +98,14 @@ def append_inner_statistics(
                 if tensor.samples == along
             ]
             measure = partial(_measure, samples, chosen, counted)
-            rows += gather_rows(nodes, graph, items, measure, operator, along, samples)
+            rows += gather_rows(
+                nodes, graph, items, measure, partial(_keep, operator), along, samples
+            )
     return rows
+
+
+def _keep(operator: str, _: int) -> str:
+    return operator
 
 
 def _measure(
