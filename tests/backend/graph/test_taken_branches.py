@@ -44,7 +44,7 @@ def values(graph: Graph, names: list[str], feeds: dict[str, np.ndarray]) -> list
 
 
 def ifs(graph: Graph) -> int:
-    return sum(node.op_type == "If" for node in graph.every_node())
+    return sum(node.op_type == "If" for node in graph.nodes)
 
 
 def taken(inlined: InlinedGraph) -> dict[str, str]:
@@ -319,7 +319,7 @@ def test_a_body_may_use_the_names_of_another_one(tmp_path: Path) -> None:
         "outer/then_branch/gate": "then_branch",
         "outer/else_branch/gate": "then_branch",
     }
-    names = [node.output[0] for node in inlined.graph.every_node()]
+    names = [node.output[0] for node in inlined.graph.nodes]
     assert names.count("gate/then_branch/y") == 2
     for rows in (SAMPLES, -SAMPLES):
         check_equal(graph, inlined.graph, {"x": rows})
