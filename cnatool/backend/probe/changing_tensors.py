@@ -95,6 +95,17 @@ def probe_changing(
     return changing
 
 
+def find_grown_states(graph: Graph, changing: frozenset[str]) -> set[str]:
+    """Find the results of loops that grow with each iteration, where data decide how many."""
+    return {
+        name
+        for name, body in graph.results.items()
+        if body.repeats
+        and name in graph.data_shaped
+        and not changing.isdisjoint(graph.producer[name].input)
+    }
+
+
 def _find_axis(shapes: Sequence[IteratedShape], count: int, *, single: bool) -> SampleAxis | str:
     """Find the sample axis in shapes with all samples and without the last, or of one each."""
     if any(_NO_AXIS in shape.least for shape in shapes) or len({len(s.most) for s in shapes}) > 1:

@@ -20,7 +20,7 @@ from cnatool.backend.probe.axis_search import (
     find_scaled_axis,
     take_merged_order,
 )
-from cnatool.backend.probe.changing_tensors import probe_changing
+from cnatool.backend.probe.changing_tensors import find_grown_states, probe_changing
 from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
 from cnatool.backend.probe.dependence import (
     Regrouped,
@@ -108,7 +108,7 @@ def probe(
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = _Runs(graph, samples, bound, run_rows)
-    findings = _search_axes(runs, names)
+    findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     runs.drop_comparisons()
     one_runs = _compare_groups(runs, findings)
     changes = _repeat(runs, findings)
@@ -228,8 +228,8 @@ class _Findings:
     skipped: list[SkippedTensor] = field(default_factory=list)
 
 
-def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
-    """Find the sample axis of each tensor."""
+def _search_axes(runs: _Runs, names: Iterable[str], grown: Collection[str]) -> _Findings:
+    """Find the sample axis of each tensor; the shapes of ``grown`` depend on the data."""
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
@@ -254,19 +254,25 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
             findings.skipped.append(SkippedTensor(name, operator, axis))
         else:
             findings.axes[name] = axis
-            # Samples to come may take another branch, or other numbers of iterations.
-            decided = (
-                bool(runs.graph.inner)
-                and name in runs.graph.data_shaped
-                and (bool(counting) or name in runs.graph.inner)
-            )
             # Where each sample has a run of its own, the runs themselves have shown the rest.
             rest = axis.samples_first(first).shape[1:]
             same = rest == axis.samples_first(runs.small[name]).shape[1:]
             differing = not same or len(runs.shapes(name)) > 1
+            decided = name in grown or _is_decided(runs, name)
             if differing or decided or (counting and not runs.single):
                 findings.varying.add(name)
     return findings
+
+
+def _is_decided(runs: _Runs, name: str) -> bool:
+    """Whether data decide about a branch or a number of iterations that make a tensor's shape.
+
+    Samples to come may decide otherwise than the first ones, however much these are alike.
+    """
+    graph = runs.graph
+    if name not in graph.data_shaped or not graph.inner:
+        return False
+    return name in graph.inner or bool(runs.counted.get(name))
 
 
 def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
