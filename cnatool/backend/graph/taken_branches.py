@@ -1,7 +1,6 @@
 """Ifs whose condition is the same for every sample, replaced by the branch that they take.
 
-What lies in a branch cannot be exposed; in the graph around it, it can. A tensor is then named
-after the place where it lay: ``NODE/then_branch/TENSOR``.
+A tensor of the branch keeps the name that says where it lay: ``NODE/then_branch/TENSOR``.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def take_branches(
     ``shapes`` are those of one sample, by input. A condition is known if neither the number of
     samples nor their values enter it.
     """
-    if not any(node.op_type == "If" for node in graph.every_node()):
+    if not any(node.op_type == "If" for node in graph.nodes):
         return InlinedGraph(graph, ())
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)

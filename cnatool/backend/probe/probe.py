@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.outputs import element_type, list_exposable, make_readable
 from cnatool.backend.probe.axis_search import (
     find_changed_axis,
@@ -17,6 +18,7 @@ from cnatool.backend.probe.axis_search import (
     find_scaled_axis,
     take_merged_order,
 )
+from cnatool.backend.probe.changing_tensors import find_grown_states, probe_changing
 from cnatool.backend.probe.dependence import (
     Regrouped,
     depends_on_others,
@@ -24,6 +26,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
@@ -35,7 +38,7 @@ from cnatool.backend.probe.row_index import FOREIGN, RowEvidence, read_places
 from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.records.skipped import counted_reason, not_numeric_reason, unknown_axis_reason
+from cnatool.records.skipped import counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -47,42 +50,7 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import Merged, RowIndex
-
-
-@dataclass(frozen=True, slots=True)
-class ProbedTensor:
-    """A tensor as a probe describes it."""
-
-    name: str  # name in the graph, and the operator that makes it
-    operator: str
-    onnx_type: str  # element type in the graph, as ONNX names it
-    dtype: np.dtype[Any]  # element type of the arrays that are read
-    shape: tuple[int, ...]  # shape for one sample, the sample axis left out
-    # Where the sample axis is; None for a tensor that is one sample, and has none
-    batch_axis: int | None
-    # Whether the graph merges the sample axis with another, and which of the two is outer
-    merged: Merged | None = None
-    varies: bool = False  # the rest of the shape depends on the data
-    # The axis of ``shape`` that varies; None if none does, or several
-    varying_axis: int | None = None
-    # What says which sample each row is of, in place of a sample axis
-    index: RowIndex | None = None
-    # A sample's values are the same whatever samples are beside it, apart from random ones
-    independent: bool = True
-    # The operator whose random numbers make its values differ from run to run
-    random: str | None = None
-
-    @property
-    def axis(self) -> SampleAxis:
-        """Where its samples are."""
-        return SampleAxis.of(self.shape, self.batch_axis, self.merged)
-
-    @property
-    def is_summed_in_parts(self) -> bool:
-        """Whether its sums may be added up from sums of its parts, and lose digits."""
-        plain = self.dtype == np.float32 and self.batch_axis == 0
-        return plain and self.merged is None and not self.varies
+    from cnatool.records.store import RowIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +92,22 @@ def probe(
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
-    names = [name for name in types if name not in known]
+    wanted = {name: kind for name, kind in types.items() if name not in known}
+    changing = probe_changing(graph, wanted, samples, bound, run)
+    skipped += changing.skipped
+    names = [name for name in wanted if name not in changing.names]
     first = samples.first(bound or len(samples))
     if not names:
-        return Probe([], skipped, first, {}, run)
-    exposed = make_readable(graph.model, names, types)
-    if exposed.casts or known:
+        return Probe(changing.tensors, skipped, first, {}, run)
+    exposed = make_readable(graph.model, names, types, graph.inner)
+    if exposed.casts or known or changing.names:
         session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = ProbeRuns(graph, samples, bound, run_rows)
-    findings = _search_axes(runs, names)
+    findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()
     one_runs = _compare_groups(runs, findings, evidence)
@@ -154,6 +125,8 @@ def probe(
             tensors.append(_describe_rows(runs, name, types[name], indices[name]))
         elif name in findings.axes and name not in findings.no_samples:
             tensors.append(_describe_tensor(runs, findings, changes, name, types[name]))
+    order = {name: place for place, name in enumerate(types)}
+    tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
     for name in evidence.empty & findings.no_samples:
         findings.reasons[name] = counted_reason(runs.large[name].shape, empty=True)
     skipped += [
@@ -202,8 +175,8 @@ class _Findings:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def _search_axes(runs: ProbeRuns, names: Iterable[str]) -> _Findings:
-    """Find the sample axis of each tensor."""
+def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) -> _Findings:
+    """Find the sample axis of each tensor; the shapes of ``grown`` depend on the data."""
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
@@ -227,7 +200,8 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str]) -> _Findings:
             findings.reasons[name] = axis
         else:
             findings.axes[name] = axis
-            if varying := _find_varying_axes(runs, name, axis):
+            varying = _find_varying_axes(runs, name, axis)
+            if varying or name in grown or _is_decided(runs, name):
                 findings.varying[name] = varying
             if axis.axis is None and 0 in runs.surely_counted.get(name, ()):
                 findings.counted.add(name)
@@ -246,6 +220,17 @@ def _find_varying_axes(runs: ProbeRuns, name: str, axis: SampleAxis) -> frozense
     if axis.axis is None or axis.merged is not None:
         return frozenset(axes - {axis.axis})
     return frozenset(k - (k > axis.axis) for k in axes if k != axis.axis)
+
+
+def _is_decided(runs: ProbeRuns, name: str) -> bool:
+    """Whether data decide about a branch or a number of iterations that make a tensor's shape.
+
+    Samples to come may decide otherwise than the first ones, however much these are alike.
+    """
+    graph = runs.graph
+    if name not in graph.data_shaped or not graph.inner:
+        return False
+    return name in graph.inner or bool(runs.counted.get(name))
 
 
 def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) -> RowEvidence:
@@ -282,9 +267,10 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     counting = runs.counted.get(name, frozenset())
     axis: SampleAxis | str
     if runs.single:
-        if 0 in runs.surely_counted.get(name, ()):
-            return SampleAxis(None)
         axis = find_only_axis({_without(shape, counting) for shape in runs.shapes(name)})
+        column = axis == SampleAxis(1) and first.ndim == 2 and name not in runs.graph.inner
+        if column and 0 in runs.surely_counted.get(name, ()):
+            return SampleAxis(None)  # one number for each row of detections
     elif runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
@@ -386,23 +372,8 @@ def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
-    session = Session(make_readable(graph.model, names).model, graph, run)
+    session = Session(make_readable(graph.model, names, inner=graph.inner).model, graph, run)
     types = session.types
     reasons = {name: find_unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
     return {name: types[name] for name, text in reasons.items() if not text}, skipped, session
-
-
-def find_unreadable(kind: str) -> str | None:
-    """Describe why values of an ONNX type cannot be stored as an array; None where they can."""
-    for start, word in (
-        ("seq", "a sequence"),
-        ("map", "a map"),
-        ("optional", "optional"),
-        ("sparse", "a sparse tensor"),
-        ("tensor(string", "strings"),
-        ("tensor(complex", "complex numbers"),
-    ):
-        if kind.startswith(start):
-            return not_numeric_reason(word)
-    return None

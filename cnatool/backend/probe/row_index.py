@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.probe.closeness import same_values
-from cnatool.backend.probe.operator_shapes import COUNTING
 from cnatool.records.store import RowIndex
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 64
 
 
+# The values of the inputs decide how many rows there are.
+_COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 # Stands for a sample that is none of the first run.
 FOREIGN = -1
 
@@ -140,7 +141,7 @@ def _find_sources(graph: Graph, names: Sequence[str]) -> dict[str, frozenset[str
     for node in graph.nodes:
         before = [sources[name] for name in node.input if name in sources]
         for name in counted.intersection(node.output):
-            own = [] if before and node.op_type not in COUNTING else [frozenset({name})]
+            own = [] if before and node.op_type not in _COUNTING else [frozenset({name})]
             sources[name] = frozenset[str]().union(*before, *own)
     return sources
 

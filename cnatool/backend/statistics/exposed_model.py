@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 from cnatool._util.names import exclusion
 from cnatool._util.text import count_text
-from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.row_index import clear_columns, read_places
 from cnatool.backend.probe.sample_axis import SampleAxis
@@ -24,7 +25,9 @@ from cnatool.backend.statistics.channel_sums import (
     any_nearly_constant,
     find_rearranged,
 )
-from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
+from cnatool.backend.statistics.graph_nodes import append_statistics
+from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
+from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.errors import BackendError
 from cnatool.records.layout import ragged_axis
 from cnatool.records.ragged import Ragged
@@ -124,19 +127,28 @@ class ExposedModel:
         names.update(tensor.name for tensor in measured_here)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
-        self._varying = [tensor for tensor in self._inside if tensor.varies]
-        self._counts = any(tensor.varies for tensor in tensors)
+        # Bodies return the number of elements by sample; of others that of the batch tells.
+        self._varying = [t for t in self._inside if t.varies and t.name not in graph.inner]
+        self._is_counted = any(tensor.varies for tensor in tensors)
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
-        self._indices = list(dict.fromkeys(t.index.tensor for t in self._fetched if t.index))
-        read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *self._indices])
-        cast_inside = [tensor.name for tensor in self._inside if needs_cast(types[tensor.name])]
-        exposed = make_readable(graph.model, [*read, *cast_inside], types)
+        indices = [tensor.index.tensor for tensor in self._fetched if tensor.index]
+        read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *indices])
+        cast_inside = [
+            tensor.name
+            for tensor in self._inside
+            if needs_cast(types[tensor.name]) and tensor.name not in graph.inner
+        ]
+        exposed = make_readable(graph.model, [*read, *cast_inside], types, graph.inner)
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
         channel_sums = ChannelSums(graph, shapes)
-        measured = []
+        measured: list[MeasuredTensor | InnerMeasure] = []
         for tensor in self._inside:
+            if tensor.name in graph.inner:
+                is_exact = run.provider != CPU or tensor.name in exact
+                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
+                continue
             in_parts = tensor.name in shapes and tensor.name not in exact
             name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
             shape = shapes.get(name, tensor.shape)
@@ -151,14 +163,17 @@ class ExposedModel:
                     sum=channel_sums.find(name) if planes else None,
                 )
             )
-        self._sums_input = any(each.sum and each.sum.elements for each in measured)
+        self._sums_input = any(
+            isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
+        )
         self._measures = append_statistics(
             exposed.model,
             measured,
             statistics,
             shapes,
             graph.opset,
-            [tensor.name for tensor in self._varying],
+            fed,
+            [cast.get(tensor.name, tensor.name) for tensor in self._varying],
         )
         counted = [] if self._measures.counted is None else [self._measures.counted]
         self._read = list(read)
@@ -204,7 +219,8 @@ class ExposedModel:
             and not (self._sums_input and any_nearly_constant(feeds[self._fed]))
         )
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
-        sizes = rest.pop(0) if measures.counted is not None else np.empty(0)
+        sizes = None if measures.counted is None else rest.pop(0)
+        inner = measures.read_inner_counts(sums)
         fetched = dict(zip(self._read, rest, strict=True))
         whole = [
             self._divide(tensor, fetched, samples)
@@ -217,7 +233,9 @@ class ExposedModel:
             tensor.number: row_statistics(rows, self._statistics)
             for tensor, rows in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
-        counts = self._element_counts(sizes, samples, whole) if self._counts else None
+        counts = None
+        if self._is_counted:
+            counts = self._element_counts(samples, sizes, inner, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
@@ -266,19 +284,27 @@ class ExposedModel:
             return self._exact
 
     def _element_counts(
-        self, sizes: NDArray[Any], samples: int, fetched: Sequence[Rows]
+        self,
+        samples: int,
+        sizes: NDArray[Any] | None,
+        inner: Mapping[int, NDArray[np.float64]],
+        whole: Sequence[Rows],
     ) -> NDArray[np.float64]:
         """Count the elements of each sample, (n, T).
 
-        ``sizes`` are those of tensors in the whole batch, ``fetched`` the rows of the others.
+        Of the tensors that vary, ``sizes`` are those of the whole batch, and ``inner`` those of
+        samples by place among the tensors that are measured in the graph; ``whole`` are the rows of
+        those that are fetched.
         """
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        if self._varying:
+        if sizes is not None:
             counts[[tensor.number for tensor in self._varying]] = sizes / samples
         counts = np.repeat(counts[None], samples, axis=0)
-        kept = zip(self._fetched[len(self._outputs) :], fetched[len(self._outputs) :], strict=True)
-        own = ((t, fetched[t.output]) for t in self._tensors if t.output is not None)
-        for tensor, rows in (*kept, *own):
+        for place, numbers in inner.items():
+            counts[:, self._inside[place].number] = numbers
+        of_outputs = ((t, whole[t.output]) for t in self._tensors if t.output is not None)
+        count = len(self._outputs)
+        for tensor, rows in (*of_outputs, *zip(self._fetched[count:], whole[count:], strict=True)):
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
         return counts
@@ -378,6 +404,7 @@ def _fixed_shapes(
         and tensor.merged is None
         and not tensor.varies
         and tensor.name not in graph.data_shaped
+        and tensor.name not in graph.inner
         and math.prod(tensor.shape) > 0
     }
 
