@@ -32,6 +32,17 @@ def inner_name(label: str, attribute: str, name: str) -> str:
     return f"{label}/{attribute}/{name}"
 
 
+def walk_graphs(
+    graph: onnx.GraphProto, prefix: str = ""
+) -> Iterator[tuple[onnx.GraphProto, str]]:
+    """Yield a graph and all subgraphs, each with the prefix of its names outside."""
+    yield graph, prefix
+    for label, node in zip(label_nodes(graph.node), graph.node, strict=True):
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from walk_graphs(inner, inner_name(prefix + label, attribute.name, ""))
+
+
 def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield the names of all tensors of a graph, and of its subgraphs."""
     yield from own_names(graph)

@@ -1,0 +1,177 @@
+"""Outputs that nodes can give and the model does not ask for, such as the states of an LSTM.
+
+They are asked for without a change of any other tensor: a node that would compute its results in
+another way then, in digits that differ, stays, and a copy of it gives the output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import onnx
+from onnx import helper
+
+from cnatool.backend.graph.graph import analyse_graph
+from cnatool.backend.graph.inner_names import label_nodes, tensor_names, walk_graphs
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.records.skipped import INSIDE_OPERATOR, NOT_ASKED
+from cnatool.records.store import SkippedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cnatool.backend.graph.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalOutput:
+    """An output that a type of operator offers."""
+
+    place: int  # among the outputs of a node
+    name: str  # what it is
+    # An attribute that makes the operator give it
+    setting: tuple[str, int] | None = None
+    # Whether a copy of the node gives it, because its other results would change in their digits
+    apart: bool = False
+    typed: bool = False  # whether the runtime does not infer its element type, which is float
+
+
+_STATES = (OptionalOutput(0, "hidden_states"), OptionalOutput(1, "final_hidden_state"))
+_LSTM = (*_STATES, OptionalOutput(2, "final_cell_state"))
+_SCORES = "attention_scores"  # before the softmax, scaled and masked
+_PROBABILITIES = "attention_probabilities"  # after it
+_MICROSOFT = "com.microsoft"
+# By domain and type of the operator.
+_OFFERED: Mapping[tuple[str, str], tuple[OptionalOutput, ...]] = {
+    ("", "LSTM"): _LSTM,
+    ("", "GRU"): _STATES,
+    ("", "RNN"): _STATES,
+    (_MICROSOFT, "DynamicQuantizeLSTM"): _LSTM,
+    ("", "Attention"): (
+        OptionalOutput(3, _PROBABILITIES, ("qk_matmul_output_mode", 3), apart=True),
+    ),
+    (_MICROSOFT, "GroupQueryAttention"): (
+        OptionalOutput(3, _PROBABILITIES, ("qk_output", 2), apart=True),
+    ),
+    (_MICROSOFT, "MultiHeadAttention"): (OptionalOutput(3, _SCORES, apart=True, typed=True),),
+    (_MICROSOFT, "DecoderMaskedMultiHeadAttention"): (
+        OptionalOutput(3, _SCORES, ("output_qk", 1), apart=True, typed=True),
+    ),
+    (_MICROSOFT, "SkipLayerNormalization"): (OptionalOutput(3, "residual_sum"),),
+    (_MICROSOFT, "SkipSimplifiedLayerNormalization"): (OptionalOutput(3, "residual_sum"),),
+    (_MICROSOFT, "EmbedLayerNormalization"): (OptionalOutput(2, "embedding_sum"),),
+}
+_INSIDE_ATTENTION = ("attention_probabilities",)
+_INSIDE_LSTM = ("gates", "cell_states")
+# What operators compute and do not return, by domain and type.
+_INSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("", "LSTM"): _INSIDE_LSTM,
+    ("", "GRU"): ("gates",),
+    ("", "RNN"): ("preactivations",),
+    (_MICROSOFT, "DynamicQuantizeLSTM"): _INSIDE_LSTM,
+    **{
+        (_MICROSOFT, operator): _INSIDE_ATTENTION
+        for operator in (
+            "Attention",
+            "DecoderAttention",
+            "DecoderMaskedSelfAttention",
+            "LongformerAttention",
+            "PackedAttention",
+            "PackedMultiHeadAttention",
+            "PagedAttention",
+            "QAttention",
+            "SparseAttention",
+        )
+    },
+    (_MICROSOFT, "FusedConv"): ("preactivation",),
+    (_MICROSOFT, "FusedGemm"): ("preactivation",),
+}
+
+
+class AskedGraph(NamedTuple):
+    """A graph whose nodes give every output, and the names of those that they did not give."""
+
+    graph: Graph
+    names: frozenset[str]
+
+
+def ask_outputs(graph: Graph) -> AskedGraph:
+    """Ask the nodes of a graph for every output that they offer.
+
+    An output of a node that is called ``lstm`` is named, for instance, ``lstm/hidden_states``.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    used = set(tensor_names(model.graph))
+    names: list[str] = []
+    for inside, prefix in walk_graphs(model.graph):
+        nodes = []
+        for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
+            for output in _find_missing(node):
+                own = f"{label}/{output.name}"
+                while own in used:
+                    own += "~"
+                used.add(own)
+                giver = _copy(node, label) if output.apart else node
+                if output.apart:
+                    nodes.append(giver)
+                _ask(giver, output, own)
+                if output.typed:
+                    kind = onnx.TensorProto.FLOAT
+                    inside.value_info.append(helper.make_tensor_value_info(own, kind, None))
+                names.append(prefix + own)
+        inside.node.extend(nodes)
+    if not names:
+        return AskedGraph(graph, frozenset())
+    asked = analyse_graph(graph.path, graph.files, model, graph.weights)
+    return AskedGraph(asked, frozenset(names))
+
+
+def list_unseen(graph: Graph) -> Iterator[SkippedTensor]:
+    """List what nodes offer and the model does not ask for, and what they keep to themselves."""
+    if not any(_kind(node) in _OFFERED or _kind(node) in _INSIDE for node in graph.every_node()):
+        return
+    asked = {node.name for node in graph.every_node() if node.name.startswith(PREFIX)}
+    for inside, prefix in walk_graphs(graph.model.graph):
+        for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
+            if label in asked:
+                continue
+            missing = () if f"{PREFIX}{label}" in asked else _find_missing(node)
+            for output in missing:
+                yield SkippedTensor(f"{prefix}{label}/{output.name}", node.op_type, NOT_ASKED)
+            for name in _INSIDE.get(_kind(node), ()):
+                yield SkippedTensor(f"{prefix}{label}/{name}", node.op_type, INSIDE_OPERATOR)
+
+
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
+def _find_missing(node: onnx.NodeProto) -> list[OptionalOutput]:
+    """List the outputs that a node offers and does not give."""
+    return [
+        output
+        for output in _OFFERED.get(_kind(node), ())
+        if len(node.output) <= output.place or not node.output[output.place]
+    ]
+
+
+def _copy(node: onnx.NodeProto, label: str) -> onnx.NodeProto:
+    """Copy a node, whose only result is one that nothing reads."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.name = f"{PREFIX}{label}"
+    copy.output[:] = [f"{PREFIX}{label}"]
+    return copy
+
+
+def _ask(node: onnx.NodeProto, output: OptionalOutput, name: str) -> None:
+    """Ask a node for an output."""
+    node.output.extend([""] * (output.place + 1 - len(node.output)))
+    node.output[output.place] = name
+    if output.setting is not None:
+        key, value = output.setting
+        kept = [attribute for attribute in node.attribute if attribute.name != key]
+        node.ClearField("attribute")
+        node.attribute.extend([*kept, helper.make_attribute(key, value)])
