@@ -89,12 +89,12 @@ def _select_names(
     return set(names)
 
 
-def _nothing_text(
-    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
-) -> str:
+def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:
     path = network.graph.path
     if probed and INNER in patterns and not network.asked:
-        return f"{path}: the model asks for all that its nodes offer, so `tensors='inner'` is empty."
+        return (
+            f"{path}: the model asks for all that its nodes offer, so `tensors='inner'` is empty."
+        )
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:

@@ -54,7 +54,9 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
     """
     skipped = list(skipped)
     kinds = Counter(map(skip_kind, skipped))
-    without = [_count(kinds[kind], words) for kind, words in _WITHOUT_SAMPLES.items() if kinds[kind]]
+    without = [
+        _count(kinds[kind], words) for kind, words in _WITHOUT_SAMPLES.items() if kinds[kind]
+    ]
     if without:
         yield f"not counted: {', '.join(without)}, which hold no values of samples"
     lost = Counter(_words(tensor) for tensor in skipped if is_lost(tensor))

@@ -36,6 +36,8 @@ CONSTANT = "constant"
 SHAPE_ARITHMETIC = "depends on an input's shape alone"
 INSIDE_OPERATOR = "inside the operator, which does not return it"
 NOT_ASKED = "offered by the operator, and left out by the model: `tensors='inner'` stores it"
+ITERATION = "depends on the iteration or an input's shape alone"
+CHANGING = "its shape changes from one iteration to the next"
 _NO_AXIS = "no sample axis"
 _NO_SINGLE_AXIS = "no one sample axis"
 _COUNTED = "its rows count"
@@ -54,7 +56,7 @@ def skip_kind(tensor: SkippedTensor) -> SkipKind:
         return "random"
     if reason == CONSTANT:
         return "constant"
-    if reason == SHAPE_ARITHMETIC:
+    if reason in (SHAPE_ARITHMETIC, ITERATION):
         return "shape arithmetic"
     if reason.startswith((_NO_AXIS, _NO_SINGLE_AXIS)):
         return "no sample axis"
@@ -75,9 +77,9 @@ def unknown_axis_reason(operator: str, shape: tuple[int, ...]) -> str:
     return f"random ({operator}), so its sample axis is unknown: shape {shape}"
 
 
-def subgraph_reason(operator: str) -> str:
-    """Describe a tensor inside an operator such as If or Loop."""
-    return f"{_INSIDE}{operator}: cannot be an output of the graph"
+def subgraph_reason(operator: str, why: str) -> str:
+    """Describe a tensor inside an operator such as If or Loop that cannot be handed out."""
+    return f"{_INSIDE}{operator}: {why}"
 
 
 def find_subgraph_operator(reason: str) -> str:

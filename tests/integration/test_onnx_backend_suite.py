@@ -241,8 +241,10 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(make_readable(graph.model, names).model, graph, run).types
-        exposed = make_readable(graph.model, names, types)
+        types = Session(
+            make_readable(graph.model, names, inner=graph.inner).model, graph, run
+        ).types
+        exposed = make_readable(graph.model, names, types, graph.inner)
         values = Session(exposed.model, graph, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
@@ -268,7 +270,7 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
             tally.tensors["equal"] += 1
         else:
             if bare is None:
-                model = add_outputs(graph.model, names)
+                model = add_outputs(graph.model, names, graph.inner)
                 bare = dict(
                     zip(names, _runtime_values(model, names, case.feeds) or values, strict=True)
                 )
@@ -382,7 +384,8 @@ def _dump(case: Case, free: bool, folder: Path, tally: Tally) -> None:
         if text is None:
             tally.tensors["equal"] += 1
             continue
-        exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
+        types = {tensor.name: tensor.onnx_type or ""}
+        exposed = make_readable(graph.model, [tensor.name], types, graph.inner)
         bare = _runtime_values(exposed.model, list(exposed.outputs), feeds)
         if bare is not None:
             own = bare[0].astype(value.dtype)
@@ -403,7 +406,7 @@ def _runs(path: Path, name: str, samples: np.ndarray, *, free: bool) -> bool:
     """Say whether ONNX Runtime by itself gives every tensor for what a dump feeds."""
     graph = load_graph(path)
     names, _ = list_exposable(graph)
-    model = add_outputs(graph.model, names)
+    model = add_outputs(graph.model, names, graph.inner)
     counts = (5, 3, 2) if free else (len(samples),)
     return all(
         _runtime_values(model, names, {name: samples[:n]}, optimised=True) is not None

@@ -32,9 +32,7 @@ def inner_name(label: str, attribute: str, name: str) -> str:
     return f"{label}/{attribute}/{name}"
 
 
-def walk_graphs(
-    graph: onnx.GraphProto, prefix: str = ""
-) -> Iterator[tuple[onnx.GraphProto, str]]:
+def walk_graphs(graph: onnx.GraphProto, prefix: str = "") -> Iterator[tuple[onnx.GraphProto, str]]:
     """Yield a graph and all subgraphs, each with the prefix of its names outside."""
     yield graph, prefix
     for label, node in zip(label_nodes(graph.node), graph.node, strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.branches import find_shortcut_layers
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
-from cnatool.backend.graph.nodes import operator_set
+from cnatool.backend.graph.nodes import first_output, operator_set
 from cnatool.backend.graph.preactivation_walk import passes, readers, walk
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.records.store import LayerRecord, Role
@@ -99,13 +99,8 @@ class _Nodes:
         self.graph = graph
         self.linear: dict[str, LinearOperator] = {}
         self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
-        reads: dict[str, list[str]] = {}
-        # A node also reads what its subgraphs take from outside.
-        for name, consumers in graph.consumers.items():
-            for node in consumers:
-                reads.setdefault(_key(node), []).append(name)
         for node in graph.nodes:
-            self.reads.append((node, reads.get(_key(node), [])))
+            self.reads.append((node, list(filter(None, node.input))))
             operator = linear_operator(graph, node)
             if operator is not None:
                 self.linear[operator.result] = operator
@@ -116,7 +111,7 @@ class _Nodes:
         for node, reads in self.reads:
             before = [lengths[name] for name in reads if name in lengths]
             if before:
-                length = max(before) + (_key(node) in self.linear)
+                length = max(before) + (first_output(node) in self.linear)
                 lengths.update({name: length for name in node.output if name})
         return lengths
 
@@ -127,10 +122,6 @@ class _Nodes:
             if not ancestors.isdisjoint(node.output):
                 ancestors.update(reads)
         return ancestors
-
-
-def _key(node: onnx.NodeProto) -> str:
-    return next((name for name in node.output if name), "")
 
 
 def _tail(graph: Graph, operator: LinearOperator) -> set[str]:

@@ -130,9 +130,9 @@ def ask_outputs(graph: Graph) -> AskedGraph:
 
 def list_unseen(graph: Graph) -> Iterator[SkippedTensor]:
     """List what nodes offer and the model does not ask for, and what they keep to themselves."""
-    if not any(_kind(node) in _OFFERED or _kind(node) in _INSIDE for node in graph.every_node()):
+    if not any(_kind(node) in _OFFERED or _kind(node) in _INSIDE for node in graph.nodes):
         return
-    asked = {node.name for node in graph.every_node() if node.name.startswith(PREFIX)}
+    asked = {node.name for node in graph.nodes if node.name.startswith(PREFIX)}
     for inside, prefix in walk_graphs(graph.model.graph):
         for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
             if label in asked:

@@ -57,7 +57,7 @@ def take_branches(
     ``shapes`` are those of one sample, by input. A condition is known if neither the number of
     samples nor their values enter it.
     """
-    if not any(node.op_type == "If" for node in graph.every_node()):
+    if not any(node.op_type == "If" for node in graph.nodes):
         return InlinedGraph(graph, ())
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)

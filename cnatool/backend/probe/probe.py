@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.outputs import element_type, list_exposable, make_readable
 from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.backend.probe.axis_search import (
@@ -27,6 +28,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.iterations import find_unstackable
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
@@ -37,7 +39,7 @@ from cnatool.backend.probe.repeatability import (
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
-from cnatool.records.skipped import counted_reason, not_numeric_reason, unknown_axis_reason
+from cnatool.records.skipped import CHANGING, counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -122,12 +124,17 @@ def probe(
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
-    names = [name for name in types if name not in known]
+    groups = [np.arange(i, i + 1) for i in range(len(samples))]
+    if bound != 1:
+        groups = [np.arange(len(samples))]
+    changing = find_unstackable(graph, types, samples, groups, run)
+    skipped += [SkippedTensor(name, graph.operator(name), CHANGING) for name in changing]
+    names = [name for name in types if name not in known and name not in changing]
     first = samples.first(bound or len(samples))
     if not names:
         return Probe([], skipped, first, {}, run)
-    exposed = make_readable(graph.model, names, types)
-    if exposed.casts or known:
+    exposed = make_readable(graph.model, names, types, graph.inner)
+    if exposed.casts or known or changing:
         session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
@@ -373,7 +380,7 @@ def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
-    session = Session(make_readable(graph.model, names).model, graph, run)
+    session = Session(make_readable(graph.model, names, inner=graph.inner).model, graph, run)
     types = session.types
     reasons = {name: find_unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
@@ -382,18 +389,3 @@ def read_types(
 
 def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: np.shape(value) for name, value in values.items() if value is not None}
-
-
-def find_unreadable(kind: str) -> str | None:
-    """Describe why values of an ONNX type cannot be stored as an array; None where they can."""
-    for start, word in (
-        ("seq", "a sequence"),
-        ("map", "a map"),
-        ("optional", "optional"),
-        ("sparse", "a sparse tensor"),
-        ("tensor(string", "strings"),
-        ("tensor(complex", "complex numbers"),
-    ):
-        if kind.startswith(start):
-            return not_numeric_reason(word)
-    return None

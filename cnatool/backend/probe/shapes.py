@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
-from cnatool.backend.graph.outputs import PREFIX, array_dtype, element_type, list_exposable
+from cnatool.backend.graph.control_flow import hand_out
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import array_dtype, element_type, list_exposable
 from cnatool.backend.probe.axis_search import find_only_axis, find_scaled_axis
 from cnatool.backend.probe.probe import (
     Probe,
@@ -86,6 +88,7 @@ def _shape_runs(
     # The runtime would believe shapes that are declared here.
     del model.graph.value_info[:]
     del model.graph.output[:]
+    hand_out(model, (graph.inner[name] for name in names if name in graph.inner))
     outputs = [f"{PREFIX}shape {name}" for name in names]
     model.graph.node.extend(
         helper.make_node("Shape", [name], [output], name=output)

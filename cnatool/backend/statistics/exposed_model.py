@@ -14,7 +14,9 @@ from onnx import TensorProto
 
 from cnatool._util.names import exclusion
 from cnatool._util.text import count_text
-from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
+from cnatool.backend.graph.control_flow import hand_out
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
@@ -121,7 +123,15 @@ class ExposedModel:
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
         read = dict.fromkeys(tensor.name for tensor in self._fetched)
         cast_inside = [tensor.name for tensor in self._inside if needs_cast(types[tensor.name])]
-        exposed = make_readable(graph.model, [*read, *cast_inside], types)
+        exposed = make_readable(graph.model, [*read, *cast_inside], types, graph.inner)
+        hand_out(
+            exposed.model,
+            (
+                graph.inner[tensor.name]
+                for tensor in self._inside
+                if tensor.name in graph.inner and tensor.name not in cast_inside
+            ),
+        )
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
@@ -329,6 +339,7 @@ def _fixed_shapes(
         and tensor.merged is None
         and not tensor.varies
         and tensor.name not in graph.data_shaped
+        and tensor.name not in graph.inner
         and math.prod(tensor.shape) > 0
     }
 

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cnatool._util.products import multiply
-from cnatool.backend.graph.outputs import PREFIX
+from cnatool.backend.graph.nodes import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
