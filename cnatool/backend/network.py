@@ -49,7 +49,7 @@ class Network:
     layers: LayerTable
     inputs: tuple[ModelInput, ...]
     branches: tuple[TakenBranch, ...] = ()  # those that replaced an If
-    asked: frozenset[str] = frozenset()  # outputs that its nodes offer and the file leaves out
+    inner: frozenset[str] = frozenset()  # states and attention scores, once they are asked for
 
     @property
     def optimization(self) -> str:
@@ -153,9 +153,9 @@ class Network:
         return Network(graph, find_layers(graph), self.inputs, branches)
 
     def ask_outputs(self) -> Network:
-        """Ask each node for the outputs that it offers and the model leaves out."""
-        graph, asked = ask_outputs(self.graph)
-        return replace(self, graph=graph, asked=asked)
+        """Ask each node for the states and attention scores that it offers."""
+        graph, inner = ask_outputs(self.graph)
+        return replace(self, graph=graph, inner=inner)
 
     def probe(
         self,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnatool.records.store import TensorRecord
 
 
-# The word for outputs of nodes that the model leaves out.
+# The word for states and attention scores, also those that the model leaves out.
 INNER = "inner"
 
 
@@ -78,7 +78,7 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    groups = {"all": every, "layers": layers, INNER: network.asked.intersection(every)}
+    groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
     names, unmatched = match_names(every, patterns, groups)
     if unmatched:
         path = network.graph.path
@@ -91,10 +91,8 @@ def _select_names(
 
 def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:
     path = network.graph.path
-    if probed and INNER in patterns and not network.asked:
-        return (
-            f"{path}: the model asks for all that its nodes offer, so `tensors='inner'` is empty."
-        )
+    if probed and INNER in patterns and not network.inner:
+        return f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:

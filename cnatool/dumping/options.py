@@ -150,7 +150,7 @@ class DumpOptions:
         STORED,
         "all",
         "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; inner "
-        "adds states and attention scores that nodes offer and the model leaves out.",
+        "for states and attention scores, also those that the model leaves out.",
         "Outputs of the model are stored unless one of these leaves them out.",
     )
     dtype: Narrowing | None = option(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from cnatool._util.text import count_text
 from cnatool.records.skipped import SkipKind, find_subgraph_operator, skip_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cnatool.records.store import SkippedTensor
 
@@ -54,9 +53,7 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
     """
     skipped = list(skipped)
     kinds = Counter(map(skip_kind, skipped))
-    without = [
-        _count(kinds[kind], words) for kind, words in _WITHOUT_SAMPLES.items() if kinds[kind]
-    ]
+    without = [_count(kinds[kind], text) for kind, text in _WITHOUT_SAMPLES.items() if kinds[kind]]
     if without:
         yield f"not counted: {', '.join(without)}, which hold no values of samples"
     lost = Counter(_words(tensor) for tensor in skipped if is_lost(tensor))

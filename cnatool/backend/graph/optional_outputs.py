@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from cnatool.backend.graph.graph import analyse_graph
-from cnatool.backend.graph.inner_names import label_nodes, tensor_names, walk_graphs
+from cnatool.backend.graph.inner_names import label_nodes, walk_graphs
 from cnatool.backend.graph.nodes import PREFIX
 from cnatool.records.skipped import INSIDE_OPERATOR, NOT_ASKED
 from cnatool.records.store import SkippedTensor
@@ -90,42 +90,39 @@ _INSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 class AskedGraph(NamedTuple):
-    """A graph whose nodes give every output, and the names of those that they did not give."""
+    """A graph whose nodes give every output that they offer, and the names of these outputs."""
 
     graph: Graph
     names: frozenset[str]
 
 
 def ask_outputs(graph: Graph) -> AskedGraph:
-    """Ask the nodes of a graph for every output that they offer.
+    """Ask the nodes of a graph for every output that they offer and do not give.
 
     An output of a node that is called ``lstm`` is named, for instance, ``lstm/hidden_states``.
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
-    used = set(tensor_names(model.graph))
-    names: list[str] = []
-    for inside, prefix in walk_graphs(model.graph):
-        nodes = []
-        for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
-            for output in _find_missing(node):
-                own = f"{label}/{output.name}"
-                while own in used:
-                    own += "~"
-                used.add(own)
-                giver = _copy(node, label) if output.apart else node
-                if output.apart:
-                    nodes.append(giver)
-                _ask(giver, output, own)
-                if output.typed:
-                    kind = onnx.TensorProto.FLOAT
-                    inside.value_info.append(helper.make_tensor_value_info(own, kind, None))
-                names.append(prefix + own)
-        inside.node.extend(nodes)
-    if not names:
-        return AskedGraph(graph, frozenset())
-    asked = analyse_graph(graph.path, graph.files, model, graph.weights)
-    return AskedGraph(asked, frozenset(names))
+    names: set[str] = set()
+    is_changed = False
+    for inside, prefix, used in walk_graphs(model.graph):
+        copies: list[tuple[int, onnx.NodeProto]] = []
+        for number, label in enumerate(label_nodes(inside.node)):
+            node = inside.node[number]
+            for output in _OFFERED.get(_kind(node), ()):
+                own = _result(node, output.place)
+                if not own:
+                    own, is_changed = used.add_unused(f"{label}/{output.name}"), True
+                    if output.apart:
+                        node = _copy(node, label)
+                        copies.append((number, node))
+                    _ask(inside, node, output, own)
+                names.add(prefix + own)
+        for number, copy in reversed(copies):
+            inside.node.insert(number + 1, copy)
+    if is_changed:
+        graph = analyse_graph(graph.path, graph.files, model, graph.weights)
+    return AskedGraph(graph, frozenset(names))
 
 
 def list_unseen(graph: Graph) -> Iterator[SkippedTensor]:
@@ -133,7 +130,7 @@ def list_unseen(graph: Graph) -> Iterator[SkippedTensor]:
     if not any(_kind(node) in _OFFERED or _kind(node) in _INSIDE for node in graph.nodes):
         return
     asked = {node.name for node in graph.nodes if node.name.startswith(PREFIX)}
-    for inside, prefix in walk_graphs(graph.model.graph):
+    for inside, prefix, _ in walk_graphs(graph.model.graph):
         for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
             if label in asked:
                 continue
@@ -148,26 +145,29 @@ def _kind(node: onnx.NodeProto) -> tuple[str, str]:
     return "" if node.domain == "ai.onnx" else node.domain, node.op_type
 
 
+def _result(node: onnx.NodeProto, place: int) -> str:
+    """Return the name of an output; empty where the node does not give it."""
+    name: str = node.output[place] if place < len(node.output) else ""
+    return name
+
+
 def _find_missing(node: onnx.NodeProto) -> list[OptionalOutput]:
     """List the outputs that a node offers and does not give."""
-    return [
-        output
-        for output in _OFFERED.get(_kind(node), ())
-        if len(node.output) <= output.place or not node.output[output.place]
-    ]
+    offered = _OFFERED.get(_kind(node), ())
+    return [output for output in offered if not _result(node, output.place)]
 
 
 def _copy(node: onnx.NodeProto, label: str) -> onnx.NodeProto:
-    """Copy a node, whose only result is one that nothing reads."""
+    """Copy a node, with results that nothing reads; the runtime may write to all of them."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     copy.name = f"{PREFIX}{label}"
-    copy.output[:] = [f"{PREFIX}{label}"]
+    copy.output[:] = [name and f"{PREFIX}{label} {place}" for place, name in enumerate(node.output)]
     return copy
 
 
-def _ask(node: onnx.NodeProto, output: OptionalOutput, name: str) -> None:
-    """Ask a node for an output."""
+def _ask(graph: onnx.GraphProto, node: onnx.NodeProto, output: OptionalOutput, name: str) -> None:
+    """Ask a node of a graph for an output."""
     node.output.extend([""] * (output.place + 1 - len(node.output)))
     node.output[output.place] = name
     if output.setting is not None:
@@ -175,3 +175,6 @@ def _ask(node: onnx.NodeProto, output: OptionalOutput, name: str) -> None:
         kept = [attribute for attribute in node.attribute if attribute.name != key]
         node.ClearField("attribute")
         node.attribute.extend([*kept, helper.make_attribute(key, value)])
+    if output.typed:
+        kind = onnx.TensorProto.FLOAT
+        graph.value_info.append(helper.make_tensor_value_info(name, kind, None))
