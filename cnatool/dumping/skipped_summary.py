@@ -31,6 +31,7 @@ _NOT_NUMERIC: Final[Mapping[str, _Words]] = {
 _OTHERS: Final[Mapping[SkipKind, str]] = {
     "no sample axis": "without a sample axis",
     "counted": "of what is found in the data",
+    "changing": "of another shape in each iteration",
     "not numeric": "not numeric",
     "other": "for another reason",
 }
@@ -63,10 +64,11 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
             f"{lost.total()} of {count_text(others + lost.total(), 'tensor')} cannot be stored by "
             f"sample: {texts} (`inspect(skipped=True)` lists them)"
         )
-    if kinds["not asked for"]:
+    offered = kinds["not asked for"]
+    if offered:
         yield (
-            f"nodes offer {count_text(kinds['not asked for'], 'output')} that the model leaves "
-            "out, such as states or attention scores: `tensors='inner'` stores them"
+            f"nodes offer {count_text(offered, 'output')} that the model leaves out, such as "
+            "states or attention scores (`tensors='inner'`)"
         )
 
 

@@ -14,6 +14,7 @@ SkipKind = Literal[
     "no sample axis",
     "counted",
     "in a subgraph",
+    "changing",
     "in an operator",
     "not asked for",
     "not numeric",
@@ -35,7 +36,7 @@ RANDOM_OPERATORS = frozenset(
 CONSTANT = "constant"
 SHAPE_ARITHMETIC = "depends on an input's shape alone"
 INSIDE_OPERATOR = "inside the operator, which does not return it"
-NOT_ASKED = "offered by the operator, and left out by the model: `tensors='inner'` stores it"
+NOT_ASKED = "offered by the operator and left out by the model: `tensors='inner'` stores it"
 ITERATION = "depends on the iteration or an input's shape alone"
 CHANGING = "its shape changes from one iteration to the next"
 _NO_AXIS = "no sample axis"
@@ -60,6 +61,8 @@ def skip_kind(tensor: SkippedTensor) -> SkipKind:
         return "shape arithmetic"
     if reason.startswith((_NO_AXIS, _NO_SINGLE_AXIS)):
         return "no sample axis"
+    if reason == CHANGING:
+        return "changing"
     if reason.startswith(_COUNTED):
         return "counted"
     if reason.startswith(_INSIDE):

@@ -8,7 +8,6 @@ operator's own type, behind its bodies, makes each of its results.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from onnx import helper
 
 from cnatool.backend.graph.control_flow import Body, InnerTensor
 from cnatool.backend.graph.element_types import UNKNOWN_TYPE, find_element_types, find_unreadable
+from cnatool.backend.graph.inner_names import inner_name, label_nodes, own_names, tensor_names
 from cnatool.backend.graph.nodes import attributes, first_output, subgraphs
 from cnatool.records.skipped import subgraph_reason
 
@@ -60,7 +60,7 @@ class _Outer:
 
     node: onnx.NodeProto
     scope: Mapping[str, str]  # the new names of tensors in the subgraphs around it
-    prefix: str  # of the names of what is inside it
+    label: str  # its own, behind those of the nodes and subgraphs around it
     bodies: tuple[Body, ...]  # the subgraphs around it
 
     @property
@@ -88,7 +88,7 @@ class _Flattening:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.flat = FlatNodes()
         self._types = find_element_types(model)
-        self._taken = set(_names(model.graph))
+        self._taken = set(tensor_names(model.graph))
         self._opset = next(
             (o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1
         )
@@ -101,11 +101,9 @@ class _Flattening:
         bodies: tuple[Body, ...],
     ) -> None:
         """Add the nodes of a graph; ``scope`` has the new names of tensors in subgraphs."""
-        labels = Counter(node.name for node in graph.node)
-        for node in graph.node:
+        for label, node in zip(label_nodes(graph.node), graph.node, strict=True):
             if any(True for _ in subgraphs(node)):
-                label = node.name if labels[node.name] == 1 and node.name else first_output(node)
-                self._add_outer(_Outer(node, scope, f"{prefix}{label}/", bodies))
+                self._add_outer(_Outer(node, scope, prefix + label, bodies))
             elif bodies:
                 copy = onnx.NodeProto()
                 copy.CopyFrom(node)
@@ -188,8 +186,8 @@ class _Flattening:
 
     def _scope(self, graph: onnx.GraphProto, outer: _Outer, attribute: str) -> dict[str, str]:
         """Name the tensors of a subgraph, which may hide others of the same name around it."""
-        prefix = f"{outer.prefix}{attribute}/"
-        own = {name: self._unique(prefix + name) for name in dict.fromkeys(_own_names(graph))}
+        names = dict.fromkeys(own_names(graph))
+        own = {name: self._unique(inner_name(outer.label, attribute, name)) for name in names}
         return {**outer.scope, **own}
 
     def _add_states(
@@ -233,7 +231,7 @@ class _Flattening:
                 is_state = node.op_type == "BatchNormalization" and place > 0
                 tensor = InnerTensor(inside[own], own, bodies, kind, rank, is_state)
                 flat.inner[tensor.name] = replace(tensor, obstacle=_find_obstacle(tensor))
-        self.add_nodes(graph, inside, f"{outer.prefix}{body.attribute}/", bodies)
+        self.add_nodes(graph, inside, inner_name(outer.label, body.attribute, ""), bodies)
         return [inside.get(output.name, output.name) for output in graph.output]
 
     def _add_input(self, name: str, reads: Sequence[str], axis: int | None = None) -> None:
@@ -274,19 +272,3 @@ def _find_obstacle(tensor: InnerTensor) -> str:
     if "Scan" in operators and "If" in operators and not tensor.rank:
         return subgraph_reason("If", "one number, in a Scan")
     return ""
-
-
-def _own_names(graph: onnx.GraphProto) -> Iterable[str]:
-    """Yield the names that a graph gives to tensors."""
-    yield from (value.name for value in graph.input)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (tensor.values.name for tensor in graph.sparse_initializer)
-    yield from (name for node in graph.node for name in node.output if name)
-
-
-def _names(graph: onnx.GraphProto) -> Iterable[str]:
-    """Yield the names of all tensors in a graph and its subgraphs."""
-    yield from _own_names(graph)
-    for node in graph.node:
-        for inner in subgraphs(node):
-            yield from _names(inner)

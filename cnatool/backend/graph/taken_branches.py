@@ -1,7 +1,6 @@
 """Ifs whose condition is the same for every sample, replaced by the branch that they take.
 
-What lies in a branch cannot be exposed; in the graph around it, it can. A tensor is then named
-after the place where it lay: ``NODE/then_branch/TENSOR``.
+A tensor of the branch keeps the name that says where it lay: ``NODE/then_branch/TENSOR``.
 """
 
 from __future__ import annotations
