@@ -73,7 +73,7 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
 
 
 def _words(tensor: SkippedTensor) -> _Words:
-    """Say of a tensor that cannot be stored what it is, or where it lies."""
+    """Describe what a tensor that cannot be stored is, or where it lies."""
     kind = skip_kind(tensor)
     if kind in ("in a subgraph", "in an operator"):
         text = f"inside {find_subgraph_operator(tensor.reason) or tensor.operator}"
