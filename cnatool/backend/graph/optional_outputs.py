@@ -41,6 +41,8 @@ _STATES = (OptionalOutput(0, "hidden_states"), OptionalOutput(1, "final_hidden_s
 _LSTM = (*_STATES, OptionalOutput(2, "final_cell_state"))
 _SCORES = "attention_scores"  # before the softmax, scaled and masked
 _PROBABILITIES = "attention_probabilities"  # after it
+# Begins the names of copies and of their results that nothing reads.
+_COPY = f"{PREFIX}copy of "
 _MICROSOFT = "com.microsoft"
 # By domain and type of the operator.
 _OFFERED: Mapping[tuple[str, str], tuple[OptionalOutput, ...]] = {
@@ -129,16 +131,21 @@ def list_unseen(graph: Graph) -> Iterator[SkippedTensor]:
     """List what nodes offer and the model does not ask for, and what they keep to themselves."""
     if not any(_kind(node) in _OFFERED or _kind(node) in _INSIDE for node in graph.nodes):
         return
-    asked = {node.name for node in graph.nodes if node.name.startswith(PREFIX)}
+    asked = {node.name for node in graph.nodes if node.name.startswith(_COPY)}
     for inside, prefix, _ in walk_graphs(graph.model.graph):
         for label, node in zip(label_nodes(inside.node), inside.node, strict=True):
             if label in asked:
                 continue
-            missing = () if f"{PREFIX}{label}" in asked else _find_missing(node)
+            missing = () if _COPY + label in asked else _find_missing(node)
             for output in missing:
                 yield SkippedTensor(f"{prefix}{label}/{output.name}", node.op_type, NOT_ASKED)
             for name in _INSIDE.get(_kind(node), ()):
                 yield SkippedTensor(f"{prefix}{label}/{name}", node.op_type, INSIDE_OPERATOR)
+
+
+def is_unread(node: onnx.NodeProto, name: str) -> bool:
+    """Whether a node is a copy that gives an output, and a tensor another one of its results."""
+    return node.name.startswith(_COPY) and name.startswith(_COPY) and _kind(node) in _OFFERED
 
 
 def _kind(node: onnx.NodeProto) -> tuple[str, str]:
@@ -161,8 +168,8 @@ def _copy(node: onnx.NodeProto, label: str) -> onnx.NodeProto:
     """Copy a node, with results that nothing reads; the runtime may write to all of them."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    copy.name = f"{PREFIX}{label}"
-    copy.output[:] = [name and f"{PREFIX}{label} {place}" for place, name in enumerate(node.output)]
+    copy.name = _COPY + label
+    copy.output[:] = [name and f"{copy.name} {place}" for place, name in enumerate(node.output)]
     return copy
 
 
