@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import LayerRecord, TensorRecord
     from cnatool.store.store import Split, Store
 
 
@@ -257,6 +257,19 @@ def _check_resumed(plan: DumpPlan, past: Store) -> None:
         plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
 
 
+def _describe_layers(network: Network, probed: ProbedNetwork) -> tuple[LayerRecord, ...]:
+    """Describe the layers of a network, and which have a row for each sample."""
+    inside = {tensor.name for tensor in probed.skipped if network.graph.lies_inside(tensor.name)}
+    apart = inside | probed.counted
+    return tuple(
+        msgspec.structs.replace(
+            layer,
+            per_sample=layer.per_sample and apart.isdisjoint((layer.linear, layer.preactivation)),
+        )
+        for layer in network.layers.layers
+    )
+
+
 def _describe_store(
     options: DumpOptions,
     source: Source,
@@ -277,12 +290,7 @@ def _describe_store(
         inputs=tuple(map(_input_record, source.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=tensors,
-        layers=tuple(
-            msgspec.structs.replace(
-                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
-            )
-            for layer in network.layers.layers
-        ),
+        layers=_describe_layers(network, probed),
         statistics=(*options.computed_statistics, *counted),
         splits={},
         skipped=tuple(probed.skipped),

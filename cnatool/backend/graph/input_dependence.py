@@ -73,6 +73,15 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
+    def find_conditional(self) -> set[str]:
+        """Find the tensors in branches whose condition depends on the values of an input."""
+        return {
+            name
+            for name, tensor in self._flat.inner.items()
+            for body in tensor.bodies
+            if body.operator == "If" and any(map(self._varies, body.controls))
+        }
+
     def _size(self) -> int:
         sets = (self.dynamic, self.data_shaped, self._dependent, self._iterated, self._counts)
         return sum(map(len, sets))

@@ -22,7 +22,8 @@ from cnatool.backend.graph.parts import cut_graph
 from cnatool.backend.graph.random_operators import find_opaque_tensors, find_random_tensors
 from cnatool.backend.probe.axis_search import find_scaled_axis
 from cnatool.backend.probe.dependence import Regrouped, depends_on_others, lies_along
-from cnatool.backend.probe.probe import Probe, ProbedTensor
+from cnatool.backend.probe.probe import Probe
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.probe.separate_samples import separates_samples
