@@ -31,7 +31,6 @@ _NOT_NUMERIC: Final[Mapping[str, _Words]] = {
 _OTHERS: Final[Mapping[SkipKind, str]] = {
     "no sample axis": "without a sample axis",
     "counted": "of what is found in the data",
-    "changing": "of another shape in each iteration",
     "not numeric": "not numeric",
     "other": "for another reason",
 }

@@ -14,7 +14,6 @@ SkipKind = Literal[
     "no sample axis",
     "counted",
     "in a subgraph",
-    "changing",
     "in an operator",
     "not asked for",
     "not numeric",
@@ -62,8 +61,6 @@ def skip_kind(tensor: SkippedTensor) -> SkipKind:
         return "shape arithmetic"
     if reason.startswith((_NO_AXIS, _NO_SINGLE_AXIS)):
         return "no sample axis"
-    if reason == CHANGING:
-        return "changing"
     if reason.startswith(_COUNTED):
         return "counted"
     if reason.startswith(_INSIDE):
