@@ -38,7 +38,7 @@ from cnatool.backend.probe.row_index import FOREIGN, RowEvidence, read_places
 from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.records.skipped import counted_reason, unknown_axis_reason
+from cnatool.records.skipped import NEVER, NOT_ALWAYS, counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ def probe(
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()
+    if not runs.single:
+        # A condition, or a number of iterations, is that of a whole batch.
+        findings.mixed.update(graph.decided.intersection(findings.axes))
     one_runs = _compare_groups(runs, findings, evidence)
     changes = _repeat(runs, findings)
     if changes.state:
@@ -185,12 +188,9 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
             continue
         axis = _find_axis(runs, findings, name)
         if isinstance(axis, SampleAxis):
-            rows_hold = runs.single or all(
-                axis.holds(shapes[name], len(runs.other_rows)) for shapes in runs.provoked
-            )
-            is_counted = axis.axis in counting or not rows_hold
+            is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
-            is_counted = bool(counting) and name not in runs.random
+            is_counted = bool(counting) and axis != NOT_ALWAYS and name not in runs.random
         if is_counted:
             findings.no_samples.add(name)
             findings.reasons[name] = counted_reason(first.shape)
@@ -212,7 +212,8 @@ def _find_varying_axes(runs: ProbeRuns, name: str, axis: SampleAxis) -> frozense
     """Find the axes of a tensor's shape for one sample whose length depends on the data."""
     # Where each sample has a run of its own, the runs show what is not sure.
     counted = (runs.surely_counted if runs.single else runs.counted).get(name, frozenset())
-    shapes = {runs.large[name].shape, runs.small[name].shape, *runs.shapes(name)}
+    pair = (runs.large[name].shape, runs.small[name].shape)
+    shapes = {*runs.shapes(name), *(shape for shape in pair if not runs.is_absent(name, shape))}
     axes = set(counted)
     for sizes in zip(*(enumerate(shape) for shape in shapes), strict=True):
         if len(set(sizes)) > 1:
@@ -220,6 +221,14 @@ def _find_varying_axes(runs: ProbeRuns, name: str, axis: SampleAxis) -> frozense
     if axis.axis is None or axis.merged is not None:
         return frozenset(axes - {axis.axis})
     return frozenset(k - (k > axis.axis) for k in axes if k != axis.axis)
+
+
+def _rows_hold(runs: ProbeRuns, name: str, axis: SampleAxis) -> bool:
+    """Whether an axis is as long as there are samples whatever values these have."""
+    shapes = (shapes[name] for shapes in runs.provoked)
+    return runs.single or all(
+        axis.holds(shape, len(runs.other_rows)) or runs.is_absent(name, shape) for shape in shapes
+    )
 
 
 def _is_decided(runs: ProbeRuns, name: str) -> bool:
@@ -267,11 +276,17 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     counting = runs.counted.get(name, frozenset())
     axis: SampleAxis | str
     if runs.single:
-        axis = find_only_axis({_without(shape, counting) for shape in runs.shapes(name)})
+        shapes = {_without(shape, counting) for shape in runs.shapes(name)}
+        if not shapes:
+            return _axis_of_absent(runs, name)
+        axis = find_only_axis(shapes)
         column = axis == SampleAxis(1) and first.ndim == 2 and name not in runs.graph.inner
         if column and 0 in runs.surely_counted.get(name, ()):
             return SampleAxis(None)  # one number for each row of detections
-    elif runs.fixed:
+        return axis
+    if any(runs.is_absent(name, value.shape) for value in (first, other)):
+        return NOT_ALWAYS
+    if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
             exchanged = {place: values[name] for place, values in runs.exchanged.items()}
@@ -291,6 +306,11 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     return find_merged_axis(first, rolled, axis, before)
 
 
+def _axis_of_absent(runs: ProbeRuns, name: str) -> SampleAxis | str:
+    """Find the sample axis of a tensor that no run computes: whatever it is, it is a sample's."""
+    return NEVER if runs.graph.inner[name].rank is None else SampleAxis(None)
+
+
 def _compare_groups(runs: ProbeRuns, findings: _Findings, evidence: RowEvidence) -> bool:
     """Compare samples with what they are in other groups; whether one sample alone was run."""
     one_runs = runs.single
@@ -303,6 +323,8 @@ def _compare_groups(runs: ProbeRuns, findings: _Findings, evidence: RowEvidence)
         if evidence and not runs.fixed:
             evidence.add(group.rows, group.values)
         for name, axis in findings.axes.items():
+            if runs.is_absent(name, np.shape(group.values[name])):
+                continue
             if not lies_along(name, axis, runs.large[name].ndim, group):
                 findings.no_samples.add(name)
                 findings.reasons[name] = counted_reason(runs.large[name].shape)
@@ -332,7 +354,7 @@ def _describe_tensor(
         operator=runs.graph.operator(name),
         onnx_type=element_type(onnx_type),
         dtype=value.dtype,
-        shape=axis.samples_first(value).shape[1:],
+        shape=axis.rest(runs.shape(name)),
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,

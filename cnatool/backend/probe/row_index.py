@@ -66,7 +66,7 @@ class RowEvidence:
     @property
     def empty(self) -> set[str]:
         """Tensors that have no row in any run."""
-        return {n for n in self._names if not any(len(run.values[n]) for run in self._runs)}
+        return {n for n in self._names if not any(run.values[n].size for run in self._runs)}
 
     def find(self) -> dict[str, RowIndex]:
         """Find the tensors whose rows are those of samples, and the index of each."""

@@ -1,4 +1,4 @@
-"""The runs of a probe: the same samples in different numbers, groups and orders."""
+"""The runs of a probe, and what they return for each tensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, pro
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
 
@@ -39,8 +39,8 @@ class ProbeRuns:
         self.first_rows = self.rows[:1] if self.single else self.rows
         self.large = run(self.first_rows)
         self._single_shapes = [
-            read_shapes(self.large),
-            *(read_shapes(run(self.rows[i : i + 1])) for i in range(1, self.count * self.single)),
+            _shapes(self.large),
+            *(_shapes(run(self.rows[i : i + 1])) for i in range(1, self.count * self.single)),
         ]
         if self.single:
             self.other_rows = self.rows[:1]
@@ -49,10 +49,10 @@ class ProbeRuns:
         self.small = self.large if self.single else run(self.other_rows)
         self.random = find_random_tensors(graph)
         fed = samples.feeds(self.first_rows)
-        shapes = read_shapes(fed) | read_shapes(self.large)
-        self.counted = find_counted_axes(graph, shapes)
-        self.surely_counted = find_counted_axes(graph, shapes, guess=False)
         self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
+        computed = {name: self.shape(name) for name in _shapes(self.large)}
+        self.counted = find_counted_axes(graph, _shapes(fed) | computed)
+        self.surely_counted = find_counted_axes(graph, _shapes(fed) | computed, guess=False)
 
     @cached_property
     def rolled(self) -> dict[str, Any]:
@@ -81,10 +81,23 @@ class ProbeRuns:
             with suppress(BackendError):
                 yield self.run(self.rows, Samples(values, self._samples.constants))
 
-    def shapes(self, name: str) -> set[tuple[int, ...]]:
-        """Return the shapes that a tensor had in runs of single samples."""
+    def is_absent(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether a shape is that of a run that does not compute the tensor."""
+        return name in self.graph.inner and self.graph.inner[name].is_absent(shape)
+
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
+        """List the shapes that a tensor had in runs of single samples that compute it."""
         runs = (*self._single_shapes, *(self.provoked if self.single else ()))
-        return {shapes[name] for shapes in runs if name in shapes}
+        shapes = (shapes[name] for shapes in runs if name in shapes)
+        return [shape for shape in shapes if not self.is_absent(name, shape)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor in the first run that computes it."""
+        inner = self.graph.inner.get(name)
+        rank = np.ndim(self.large[name])
+        if inner is not None and inner.rank is not None:
+            rank = inner.loops + inner.rank
+        return next(iter(self.shapes(name)), (0,) * rank)
 
     def drop_comparisons(self) -> None:
         """Free the memory of what only the search for sample axes needs."""
@@ -93,6 +106,5 @@ class ProbeRuns:
             self.__dict__.pop(name, None)
 
 
-def read_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of tensors that a run returned."""
+def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: np.shape(value) for name, value in values.items() if value is not None}
