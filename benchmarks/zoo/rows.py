@@ -16,7 +16,7 @@ Outcome = Literal[
     "failed",  # anything else: another error, a crash, too much time or memory
     "runtime",  # ONNX Runtime does not run the model
     "exporter",  # no model file came about
-    "no samples",  # no input takes samples
+    "no samples",  # no input takes samples, or no result has a row for each
 ]
 Key = tuple[str, str, str]
 
