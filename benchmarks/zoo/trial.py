@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from zoo.recompute import recompute
 from zoo.rows import Outcome, Row
 
 BATCH = 2
+_FOLDER = re.compile(r"/\S*/breadth-\S*/work/")
 _SPLIT = "all"
 _NOT_INTERESTING = ("constant", "shape arithmetic")
 # What a dump says of a model whose results have no row for each sample, such as an ArgMax over all.
@@ -277,6 +279,7 @@ def _equals_framework(built: BuiltModel, full: Store) -> bool | None:
 
 
 def _one_line(error: object) -> str:
-    text = " ".join(str(error).split()) or "no message"
+    # Without the folder, which has another name in each run.
+    text = _FOLDER.sub("", " ".join(str(error).split())) or "no message"
     name = "" if isinstance(error, str | CnatoolError) else f"{type(error).__name__}: "
     return f"{name}{text}"[:300]
