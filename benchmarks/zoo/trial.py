@@ -90,7 +90,7 @@ def _complete(row: Row, built: BuiltModel, full: Store, sums: Store) -> Row:
         row,
         outcome="different" if tally.different else "unchecked" if open_ else "equal",
         message="; ".join(f"{name}: {text}" for name, text in [*tally.different.items()][:3]),
-        operators=sum(1 for _ in graph.every_node()),
+        operators=len(graph.nodes),
         tensors=len(full.tensors),
         equal=len(tally.equal),
         sums=len(tally.sums),
@@ -222,7 +222,7 @@ def _is_disputed(
     graph: Graph, name: str, feeds: dict[str, NDArray[Any]], got: NDArray[Any]
 ) -> bool:
     """Whether ONNX Runtime, without the package and its optimisations, computes what is stored."""
-    exposed = make_readable(graph.model, [name], {name: got.dtype.name})
+    exposed = make_readable(graph.model, [name], {name: got.dtype.name}, graph.inner)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -144,8 +144,10 @@ def _expose(case: SuiteCase, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(make_readable(graph.model, names).model, graph, run).types
-        exposed = make_readable(graph.model, names, types)
+        types = Session(
+            make_readable(graph.model, names, inner=graph.inner).model, graph, run
+        ).types
+        exposed = make_readable(graph.model, names, types, graph.inner)
         values = Session(exposed.model, graph, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
@@ -171,7 +173,7 @@ def _expose(case: SuiteCase, folder: Path, tally: Tally) -> None:
             tally.tensors["equal"] += 1
         else:
             if bare is None:
-                model = add_outputs(graph.model, names)
+                model = add_outputs(graph.model, names, graph.inner)
                 bare = dict(zip(names, run_bare(model, names, case.feeds) or values, strict=True))
             if difference(value, bare[name], rtol=case.rtol, atol=case.atol) is None:
                 tally.tensors["otherwise computed by the runtime itself"] += 1
@@ -255,7 +257,8 @@ def _dump(case: SuiteCase, free: bool, folder: Path, tally: Tally) -> None:
         if text is None:
             tally.tensors["equal"] += 1
             continue
-        exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
+        types = {tensor.name: tensor.onnx_type or ""}
+        exposed = make_readable(graph.model, [tensor.name], types, graph.inner)
         bare = run_bare(exposed.model, list(exposed.outputs), feeds)
         if bare is not None:
             own = bare[0].astype(value.dtype)
@@ -276,7 +279,7 @@ def _runs(path: Path, name: str, samples: np.ndarray, *, free: bool) -> bool:
     """Say whether ONNX Runtime by itself gives every tensor for what a dump feeds."""
     graph = load_graph(path)
     names, _ = list_exposable(graph)
-    model = add_outputs(graph.model, names)
+    model = add_outputs(graph.model, names, graph.inner)
     counts = (5, 3, 2) if free else (len(samples),)
     return all(
         run_bare(model, names, {name: samples[:n]}, optimised=True) is not None for n in counts
