@@ -28,7 +28,7 @@ from cnatool.backend.select import select_outputs, select_tensors
 from cnatool.backend.session import RunOptions, Session
 from cnatool.backend.statistics.channel_sums import ChannelSums
 from cnatool.backend.statistics.checked import build_exposed_model
-from cnatool.backend.statistics.graph_nodes import MeasuredTensor
+from cnatool.backend.statistics.reductions import MeasuredTensor
 
 RUN = RunOptions(threads=1)
 # Title, network, shape of a sample, batch, and batches of one measurement.

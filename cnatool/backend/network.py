@@ -9,7 +9,9 @@ from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
+from cnatool.backend.graph.taken_branches import join_branches, take_branches
 from cnatool.backend.inputs import ModelInput
+from cnatool.backend.probe.branch_check import check_branches
 from cnatool.backend.probe.free_batch import BATCH, free_batch
 from cnatool.backend.probe.in_parts import probe_in_parts
 from cnatool.backend.probe.probe import probe
@@ -21,7 +23,7 @@ from cnatool.records.store import TensorRecord
 from cnatool.store.object_path import open_bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.graph.layers import LayerTable
-    from cnatool.backend.inputs import Samples
+    from cnatool.backend.graph.taken_branches import TakenBranch
+    from cnatool.backend.inputs import ConstantInput, Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.run import BranchName
     from cnatool.records.store import SkippedTensor
 
 
@@ -43,6 +47,7 @@ class Network:
     graph: Graph
     layers: LayerTable
     inputs: tuple[ModelInput, ...]
+    branches: tuple[TakenBranch, ...] = ()  # those that replaced an If
 
     @property
     def optimization(self) -> str:
@@ -67,6 +72,11 @@ class Network:
             inputs=tuple(model_input.name for model_input in self.inputs),
             outputs=self.graph.output_names,
         )
+
+    @property
+    def branch_record(self) -> dict[str, BranchName]:
+        """The branches that replaced Ifs, by the If, for the store."""
+        return {branch.node: branch.branch for branch in self.branches}
 
     def fixed_batch(self, fed: Collection[str]) -> int | None:
         """Return the number of samples that inputs are bound to; None where it is free."""
@@ -123,7 +133,22 @@ class Network:
             else model_input
             for model_input in self.inputs
         )
-        return Network(graph, self.layers, inputs)
+        return replace(self, graph=graph, inputs=inputs)
+
+    def take_branches(
+        self,
+        constants: Iterable[ConstantInput] = (),
+        shapes: Mapping[str, Sequence[int | None]] | None = None,
+    ) -> Network:
+        """Replace each If that takes the same branch for every sample by that branch.
+
+        ``shapes`` are those of one sample, by input.
+        """
+        graph, taken = take_branches(self.graph, constants, shapes)
+        if not taken:
+            return self
+        branches = join_branches(self.branches, taken)
+        return Network(graph, find_layers(graph), self.inputs, branches)
 
     def probe(
         self,
@@ -140,6 +165,8 @@ class Network:
         ``statistics`` of the probe's values are for comparison later. With ``shapes_only`` no
         values are read where shapes are enough: there are no statistics, and ``mixed`` is empty.
         """
+        if self.branches:
+            check_branches(self.graph, self.branches, samples.first(bound or len(samples)), run)
         if shapes_only:
             result = probe_shapes(self.graph, samples, bound=bound, run=run)
         else:
@@ -215,7 +242,8 @@ def open_network(file: str | Path) -> Network:
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")
-    return Network(graph, find_layers(graph), tuple(_model_input(value) for value in graph.inputs))
+    inputs = tuple(_model_input(value) for value in graph.inputs)
+    return Network(graph, find_layers(graph), inputs).take_branches()
 
 
 def _model_input(value: onnx.ValueInfoProto) -> ModelInput:

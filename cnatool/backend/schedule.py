@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph.graph import KNOWN_DOMAINS
+from cnatool.backend.graph.input_dependence import KNOWN_DOMAINS
 from cnatool.backend.graph.random_operators import draws_random
 from cnatool.backend.io_binding import BATCHES_IN_FLIGHT, DEVICE_PROVIDERS
 from cnatool.backend.session import CPU
@@ -88,7 +88,7 @@ def schedule_runs(
     batch = bound or batch or choose_batch_size(network.graph, tensors, provider, held_bytes)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
-    stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
+    stateful = any(_keeps_state(node, network.graph) for node in network.graph.nodes)
     if not on_cpu and provider not in DEVICE_PROVIDERS:
         return Schedule(block, batch, 1, threads, stateful)
     if on_cpu:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool.backend.batch_sizes import probe_network
@@ -64,6 +65,7 @@ class ModelInspection:
             layers=tuple(self.network.layers.layers),
             skipped=tuple(self.skipped),
             unselected=(),
+            branches=self.network.branch_record or msgspec.UNSET,
         )
 
 
@@ -99,9 +101,9 @@ def inspect_model(
                 f"{network.graph.path}: input {target.name!r} takes {count}{shape}, and no more "
                 f"than {_MOST:,} numbers are tried. Export the model for smaller inputs."
             )
-    fixed = make_constants(
-        network.inputs, constants, {target.name: shape for target, shape in sizes.items()}
-    )
+    sample_shapes = {target.name: shape for target, shape in sizes.items()}
+    fixed = make_constants(network.inputs, constants, sample_shapes)
+    network = network.take_branches(fixed, sample_shapes)
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)

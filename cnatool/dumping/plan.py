@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import LayerRecord, TensorRecord
     from cnatool.store.store import Split, Store
 
 
@@ -125,6 +125,7 @@ class DumpPlan:
 class DumpInputs(NamedTuple):
     """The data of each split, and how they feed the model."""
 
+    network: Network  # without the Ifs that take the same branch for every sample
     sources: dict[str, Source]
     feed: Feed
 
@@ -140,7 +141,7 @@ def plan_dump(
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
     network = open_network(model)
-    sources, feed = open_inputs(network, data, options, note)
+    network, sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
     for line in describe_inputs(sources, feed, rows):
@@ -173,7 +174,7 @@ def plan_dump(
     )
     if before is not None and not options.threads:
         schedule = replace(schedule, threads=before.threads)
-    initial = _open_initial_model(options.initial_model, network)
+    initial = _open_initial_model(options.initial_model, network, feed)
     record = _describe_store(
         options, first, feed, network, probed, tensors, outputs, schedule, initial
     )
@@ -228,7 +229,12 @@ def open_inputs(
     selection = select_arrays(network, options.inputs or {}, constants)
     sources = open_sources(data, options, selection, recipe, note)
     first = next(iter(sources.values()))
-    return DumpInputs(sources, Feed.plan(network, first, selection, recipe, constants))
+    feed = Feed.plan(network, first, selection, recipe, constants)
+    inlined = network.take_branches(feed.constants, feed.shapes)
+    if inlined is not network:
+        # What a model does to its input first may have been in a branch.
+        feed = Feed.plan(inlined, first, selection, recipe, constants)
+    return DumpInputs(inlined, sources, feed)
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
@@ -247,6 +253,19 @@ def _check_resumed(plan: DumpPlan, past: Store) -> None:
     if not plan.is_complete:
         committed = sum(map(len, past.splits.values()))
         plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
+
+
+def _describe_layers(network: Network, probed: ProbedNetwork) -> tuple[LayerRecord, ...]:
+    """Describe the layers of a network, and which have a row for each sample."""
+    inside = {tensor.name for tensor in probed.skipped if network.graph.lies_inside(tensor.name)}
+    apart = inside | probed.counted
+    return tuple(
+        msgspec.structs.replace(
+            layer,
+            per_sample=layer.per_sample and apart.isdisjoint((layer.linear, layer.preactivation)),
+        )
+        for layer in network.layers.layers
+    )
 
 
 def _describe_store(
@@ -269,12 +288,7 @@ def _describe_store(
         inputs=tuple(map(_input_record, source.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=tensors,
-        layers=tuple(
-            msgspec.structs.replace(
-                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
-            )
-            for layer in network.layers.layers
-        ),
+        layers=_describe_layers(network, probed),
         statistics=(*options.computed_statistics, *counted),
         splits={},
         skipped=tuple(probed.skipped),
@@ -289,6 +303,7 @@ def _describe_store(
             batch_size=schedule.batch,
             threads=schedule.threads,
             provider_options=numeric_options(probed.run.provider),
+            branches=network.branch_record,
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
@@ -317,11 +332,11 @@ def _add_splits(plan: DumpPlan) -> StoreRecord:
     return msgspec.structs.replace(plan.record, splits=splits)
 
 
-def _open_initial_model(path: str | Path | None, network: Network) -> Network | None:
+def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -> Network | None:
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path)
+    initial = open_network(path).take_branches(feed.constants, feed.shapes)
     check_initial(network, initial)
     return initial
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
-    from cnatool.records.store import StoreRecord
+    from cnatool.records.run import BranchName
+    from cnatool.records.store import LayerRecord, StoreRecord
 
 
 def describe_inputs(
@@ -40,6 +41,42 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
     return f"split {name}: {count} of {source.name}, {labels}"
 
 
+def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
+    """Describe in a line the branches that replaced Ifs."""
+    if branches:
+        name, branch = next(iter(branches.items()))
+        yield (
+            f"If {name!r} takes its {branch} for every sample, and is replaced by it"
+            if len(branches) == 1
+            else f"{len(branches)} Ifs, first {name!r}, take the same branch for every sample, and "
+            "are replaced by it"
+        )
+
+
+def _describe_left_out(record: StoreRecord, probed: ProbedNetwork) -> Iterator[str]:
+    """Describe the layers that scores leave out, in a line for each reason."""
+    apart = [layer for layer in record.layers if not layer.per_sample]
+    skipped = {tensor.name for tensor in record.skipped}
+    by_reason: dict[str, list[LayerRecord]] = {}
+    for layer in apart:
+        names = {layer.linear, layer.preactivation}
+        if not names.isdisjoint(probed.counted):
+            reason = (
+                "applied to what is found in the samples, such as detections, instead of samples"
+            )
+        elif not names.isdisjoint(skipped):
+            reason = "inside an If, Loop or Scan, without a row for each sample"
+        else:
+            reason = "in a branch that only some samples take"
+        by_reason.setdefault(reason, []).append(layer)
+    for reason, layers in by_reason.items():
+        one = len(layers) == 1
+        yield (
+            f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, "
+            f"{'is' if one else 'are'} {reason}: scores leave {'it' if one else 'them'} out"
+        )
+
+
 def describe_stored(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
@@ -54,6 +91,8 @@ def describe_stored(
         f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
         *summarise_skipped(record.skipped),
     ]
+    if record.runtime is not None:
+        lines += describe_branches(record.runtime.branches)
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
@@ -62,13 +101,7 @@ def describe_stored(
             f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
-    apart = [layer for layer in record.layers if not layer.per_sample]
-    if apart:
-        lines.append(
-            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
-            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
-            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
-        )
+    lines += _describe_left_out(record, probed)
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "

@@ -9,7 +9,13 @@ import msgspec
 from cnatool._util.documents import Document
 from cnatool.dumping.skipped_summary import needs_no_storing
 from cnatool.records.parts import PartRecord, PartReference
-from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
+from cnatool.records.run import (
+    BranchName,
+    ConstantRecord,
+    ModelRecord,
+    Preprocessing,
+    RuntimeRecord,
+)
 from cnatool.records.store import (
     LayerRecord,
     SkippedTensor,
@@ -273,6 +279,9 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
         Which part of a dump a store holds; absent unless it is one.
     parts : tuple of PartReference
         The stores that hold the rows of a merged one; absent for others.
+    branches : dict of str to {"then_branch", "else_branch"}
+        The branch that replaces an If of a model because every sample takes it, by name of the If;
+        absent if there are none, and for a store, whose ``runtime`` names them.
     """
 
     schema: Literal["cnatool.inspect/1"]
@@ -291,6 +300,7 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     unselected: tuple[UnselectedTensor, ...]
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+    branches: dict[str, BranchName] | msgspec.UnsetType = msgspec.UNSET
 
 
 def store_inspection(store: Store) -> InspectionResult:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from cnatool.records.image_transform import Geometry
+
+BranchName = Literal["then_branch", "else_branch"]
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +95,9 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         Threads per operator; 0 if the runtime chooses.
     provider_options : dict of str to str
         Options of the provider that change numbers; absent if there are none.
+    branches : dict of str to {"then_branch", "else_branch"}
+        The branch that replaced an If because every sample takes it, by name of the If; absent if
+        there are none.
     """
 
     name: str
@@ -100,6 +107,7 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     batch_size: int
     threads: int
     provider_options: dict[str, str] = {}
+    branches: dict[str, BranchName] = {}
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

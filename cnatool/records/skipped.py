@@ -32,6 +32,9 @@ RANDOM_OPERATORS = frozenset(
 )
 CONSTANT = "constant"
 SHAPE_ARITHMETIC = "depends on an input's shape alone"
+ITERATION = "depends on the iteration or an input's shape alone"
+CHANGING_RANK = "its number of axes changes from one iteration to the next"
+CHANGING_UNKNOWN = "its shape changes from one iteration to the next, so its sample axis is unknown"
 _NO_AXIS = "no sample axis"
 _NO_SINGLE_AXIS = "no one sample axis"
 _COUNTED = "its rows count"
@@ -46,7 +49,7 @@ def skip_kind(tensor: SkippedTensor) -> SkipKind:
         return "random"
     if reason == CONSTANT:
         return "constant"
-    if reason == SHAPE_ARITHMETIC:
+    if reason in (SHAPE_ARITHMETIC, ITERATION):
         return "shape arithmetic"
     if reason.startswith((_NO_AXIS, _NO_SINGLE_AXIS)):
         return "no sample axis"
@@ -67,9 +70,9 @@ def unknown_axis_reason(operator: str, shape: tuple[int, ...]) -> str:
     return f"random ({operator}), so its sample axis is unknown: shape {shape}"
 
 
-def subgraph_reason(operator: str) -> str:
-    """Describe a tensor inside an operator such as If or Loop."""
-    return f"{_INSIDE}{operator}: cannot be an output of the graph"
+def subgraph_reason(operator: str, why: str) -> str:
+    """Describe a tensor inside an operator such as If or Loop that cannot be handed out."""
+    return f"{_INSIDE}{operator}: {why}"
 
 
 def counted_reason(shape: tuple[int, ...]) -> str:

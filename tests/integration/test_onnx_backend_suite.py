@@ -18,10 +18,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import helper, numpy_helper
-from support.reference import as_in_graph, difference, every_value
+from onnx import numpy_helper
+from support.reference import difference, every_value
+from zoo.equality import as_in_graph
+from zoo.onnx_suite import (
+    DATA,
+    KINDS,
+    SuiteCase,
+    free_samples,
+    keep_one_input,
+    read_case,
+    run_bare,
+)
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
@@ -35,8 +44,6 @@ loader = pytest.importorskip(
 )
 
 ALL = os.environ.get("CNATOOL_ALL_ONNX") == "1"
-DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 # Of each kind one model in so many, by default. A prime, so that families of variants, which come
 # in pairs and fours, are all met.
 STEPS = {"node": 13, "simple": 1, "pytorch-converted": 5, "pytorch-operator": 2}
@@ -53,18 +60,6 @@ RANDOM = {
 VARYING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 LIGHT = ("light_densenet121", "light_resnet50", "light_shufflenet", "light_squeezenet")
 LONGEST_MESSAGE = 700
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A model, what to feed, and what its outputs should be."""
-
-    name: str
-    model: onnx.ModelProto
-    feeds: dict[str, Any]
-    outputs: dict[str, Any]
-    rtol: float
-    atol: float
 
 
 @dataclass(slots=True)
@@ -96,82 +91,7 @@ def _cases(kind: str) -> tuple[Any, ...]:
         warnings.simplefilter("ignore")
         found = sorted(loader.load_model_tests(kind=kind), key=lambda case: case.name)
         found = found[:: 1 if ALL else STEPS[kind]]
-        return tuple(case for case in map(_read, found) if case is not None)
-
-
-@cache
-def _newest() -> tuple[int, int]:
-    """Give the newest versions of the format and of the operators that the runtime takes."""
-    versions = range(onnx.defs.onnx_opset_version(), 16, -1)
-    for version in versions:
-        node = helper.make_node("Relu", ["x"], ["y"])
-        values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
-        graph = helper.make_graph([node], "newest", values[:1], values[1:])
-        for ir_version in range(onnx.IR_VERSION, 7, -1):
-            model = helper.make_model(graph, ir_version=ir_version)
-            model.opset_import[0].version = version
-            if _runtime_values(model, ["y"], {"x": np.zeros(1, np.float32)}) is not None:
-                return ir_version, version
-    raise AssertionError("ONNX Runtime takes no model at all")
-
-
-def _read(case: Any) -> Case | None:
-    """Give a test case with its first data set; None where it has no data."""
-    if case.model_dir is None:
-        model, data = case.model, case.data_sets[0]
-        given, expected = ([_loaded(value) for value in values] for values in data)
-    else:
-        folder = Path(case.model_dir)
-        model = onnx.load(folder / "model.onnx")
-        given, expected = (
-            list(_from_files(folder, part, kinds))
-            for part, kinds in (("input", model.graph.input), ("output", model.graph.output))
-        )
-    # Most models made for operators to come use those of today alone.
-    ir_version, opset = _newest()
-    model.ir_version = min(model.ir_version, ir_version)
-    for imported in model.opset_import:
-        if imported.domain == "":
-            imported.version = min(imported.version, opset)
-    held = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in held]
-    if len(given) != len(inputs):
-        return None
-    outputs = [value.name for value in model.graph.output]
-    half = any(isinstance(v, np.ndarray) and v.dtype == np.float16 for v in given)
-    return Case(
-        name=case.name,
-        model=model,
-        feeds=dict(zip(inputs, given, strict=True)),
-        outputs=dict(zip(outputs, expected, strict=False)),
-        rtol=max(case.rtol, 1e-3),
-        # One step of a half-precision number below 4; the runtime may keep more digits in between.
-        atol=2e-3 if half else max(case.atol, 1e-5),
-    )
-
-
-def _loaded(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return np.asarray(value)
-    if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value)
-    if isinstance(value, onnx.SequenceProto):
-        return numpy_helper.to_list(value)
-    if isinstance(value, onnx.OptionalProto):
-        return numpy_helper.to_optional(value)
-    return value
-
-
-def _from_files(folder: Path, part: str, values: Any) -> Iterator[Any]:
-    files = sorted(folder.glob(f"test_data_set_0/{part}_*.pb"))
-    for i in range(len(files)):
-        kind = values[i].type.WhichOneof("value")
-        proto = {
-            "sequence_type": onnx.SequenceProto,
-            "optional_type": onnx.OptionalProto,
-        }.get(kind, onnx.TensorProto)()
-        proto.ParseFromString((folder / f"test_data_set_0/{part}_{i}.pb").read_bytes())
-        yield _loaded(proto)
+        return tuple(case for case in map(read_case, found) if case is not None)
 
 
 def _comparable(value: Any, expected: Any) -> tuple[Any, Any]:
@@ -187,23 +107,6 @@ def _truth(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
         return every_value(model, feeds)
     except Exception:  # anything that NumPy code can raise
         return {}
-
-
-def _runtime_values(
-    model: onnx.ModelProto, names: list[str], feeds: dict[str, Any], *, optimised: bool = False
-) -> Any:
-    """Run a model without the package; None where it does not run."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return session.run(names, feeds)
-    except Exception:  # one class a status code, all straight below Exception
-        return None
 
 
 def _after_random(model: onnx.ModelProto) -> set[str]:
@@ -227,7 +130,7 @@ def _message_fault(error: CnatoolError) -> str | None:
     return None
 
 
-def _expose(case: Case, folder: Path, tally: Tally) -> None:
+def _expose(case: SuiteCase, folder: Path, tally: Tally) -> None:
     """Run one model with every tensor exposed and compare each."""
     path = folder / "model.onnx"
     onnx.save(case.model, path)
@@ -241,14 +144,16 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(make_readable(graph.model, names).model, graph, run).types
-        exposed = make_readable(graph.model, names, types)
+        types = Session(
+            make_readable(graph.model, names, inner=graph.inner).model, graph, run
+        ).types
+        exposed = make_readable(graph.model, names, types, graph.inner)
         values = Session(exposed.model, graph, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
             tally.failed.append(f"{case.name}: {fault}")
         outputs = [value.name for value in case.model.graph.output]
-        if _runtime_values(case.model, outputs, case.feeds, optimised=True) is not None:
+        if run_bare(case.model, outputs, case.feeds, optimised=True) is not None:
             tally.models["refused though the runtime runs it"] += 1
             tally.failed.append(f"{case.name}: {type(error).__name__}: {error}")
         else:
@@ -268,10 +173,8 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
             tally.tensors["equal"] += 1
         else:
             if bare is None:
-                model = add_outputs(graph.model, names)
-                bare = dict(
-                    zip(names, _runtime_values(model, names, case.feeds) or values, strict=True)
-                )
+                model = add_outputs(graph.model, names, graph.inner)
+                bare = dict(zip(names, run_bare(model, names, case.feeds) or values, strict=True))
             if difference(value, bare[name], rtol=case.rtol, atol=case.atol) is None:
                 tally.tensors["otherwise computed by the runtime itself"] += 1
                 print(f"{case.name}: {name} ({graph.operator(name)}): {text}")  # noqa: T201
@@ -290,46 +193,18 @@ def test_every_tensor_is_exposed(kind: str, tmp_path: Path, record_property: Any
     tally.report(f"{kind}, exposed", record_property, done="run", models=60, equal=60)
 
 
-def _with_one_input(case: Case, *, free: bool) -> tuple[onnx.ModelProto, str, np.ndarray] | None:
-    """Turn a case into a model of one input that takes samples, the other inputs into weights."""
-    tensors = {v.name for v in case.model.graph.input if v.type.HasField("tensor_type")}
-    fit = [
-        name
-        for name, value in case.feeds.items()
-        if isinstance(value, np.ndarray)
-        and name in tensors
-        and value.dtype.kind in "fiub"
-        and value.ndim
-        and value.size
-    ]
-    if not fit or not all(isinstance(value, np.ndarray) for value in case.feeds.values()):
-        return None
-    chosen = next((name for name in fit if case.feeds[name].dtype.kind == "f"), fit[0])
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    del model.graph.input[:]
-    for value in case.model.graph.input:
-        if value.name == chosen or value.name not in case.feeds:
-            model.graph.input.append(value)
-        else:
-            weight = numpy_helper.from_array(case.feeds[value.name], value.name)
-            model.graph.initializer.append(weight)
-    samples = case.feeds[chosen]
-    if free:
-        rows = np.arange(5) % len(samples)
-        noise = np.random.default_rng(0).uniform(0.9, 1, (5, *samples.shape[1:]))
-        samples = samples[rows]
-        if samples.dtype.kind == "f":
-            samples = (samples * noise).astype(samples.dtype)
-        shapes = next(v for v in model.graph.input if v.name == chosen).type.tensor_type.shape
-        shapes.dim[0].dim_param = "samples"
-        del model.graph.value_info[:]
-        for value in model.graph.output:
-            value.type.tensor_type.ClearField("shape")
-    return model, chosen, samples
+def _with_one_input(
+    case: SuiteCase, *, free: bool
+) -> tuple[onnx.ModelProto, str, np.ndarray] | None:
+    """Turn a case into a model of one input that takes samples, of any number if it is free."""
+    made = keep_one_input(case)
+    if made is None or not free:
+        return made
+    model, chosen, samples = made
+    return model, chosen, free_samples(model, chosen, samples, count=5)
 
 
-def _dump(case: Case, free: bool, folder: Path, tally: Tally) -> None:
+def _dump(case: SuiteCase, free: bool, folder: Path, tally: Tally) -> None:
     """Dump one model over its own data and compare what is stored."""
     made = _with_one_input(case, free=free)
     if made is None:
@@ -382,8 +257,9 @@ def _dump(case: Case, free: bool, folder: Path, tally: Tally) -> None:
         if text is None:
             tally.tensors["equal"] += 1
             continue
-        exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
-        bare = _runtime_values(exposed.model, list(exposed.outputs), feeds)
+        types = {tensor.name: tensor.onnx_type or ""}
+        exposed = make_readable(graph.model, [tensor.name], types, graph.inner)
+        bare = run_bare(exposed.model, list(exposed.outputs), feeds)
         if bare is not None:
             own = bare[0].astype(value.dtype)
             text = difference(value, own, rtol=case.rtol, atol=case.atol)
@@ -403,11 +279,10 @@ def _runs(path: Path, name: str, samples: np.ndarray, *, free: bool) -> bool:
     """Say whether ONNX Runtime by itself gives every tensor for what a dump feeds."""
     graph = load_graph(path)
     names, _ = list_exposable(graph)
-    model = add_outputs(graph.model, names)
+    model = add_outputs(graph.model, names, graph.inner)
     counts = (5, 3, 2) if free else (len(samples),)
     return all(
-        _runtime_values(model, names, {name: samples[:n]}, optimised=True) is not None
-        for n in counts
+        run_bare(model, names, {name: samples[:n]}, optimised=True) is not None for n in counts
     )
 
 

@@ -13,7 +13,8 @@ import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from support.reference import as_in_graph, difference, every_value
+from support.reference import difference, every_value
+from zoo.equality import as_in_graph
 
 import cnatool
 

@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from cnatool.records.store import TensorRecord
-
 
 def every_value(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
     """Give every tensor of the main graph by name, inputs and initializers included."""
@@ -52,15 +50,3 @@ def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-
             return None
         worst = np.abs(got - expected)[~close]
     return f"{np.sum(~close)} of {expected.size} elements differ, by up to {np.max(worst):.3g}"
-
-
-def as_in_graph(value: np.ndarray, tensor: TensorRecord) -> np.ndarray:
-    """Bring a stored tensor, samples first, into the shape that it has in the graph."""
-    axis = tensor.batch_axis
-    if axis is None:
-        return value[0]
-    if tensor.merged is None:
-        return np.moveaxis(value, 0, axis)
-    # The sample axis and another one are a single axis there; either may be the outer one.
-    value = np.moveaxis(value, 0, axis if tensor.merged == "NT" else axis + 1)
-    return value.reshape(*value.shape[:axis], -1, *value.shape[axis + 2 :])

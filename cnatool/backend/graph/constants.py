@@ -12,12 +12,13 @@ from onnx import numpy_helper
 from cnatool._util.local_paths import real_path
 from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.inline_weights import lies_apart
-from cnatool.backend.graph.nodes import attributes
+from cnatool.backend.graph.nodes import attributes, captured_names, first_output
 from cnatool.backend.session import RunOptions, Session
 from cnatool.backend.tensor_sizes import check_constants
 from cnatool.errors import CnatoolError, ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -170,20 +171,38 @@ class Constants:
         )
         return next((kind for kind in declared if kind), int(onnx.TensorProto.FLOAT))
 
+    def _inner_initializers(self, names: Collection[str]) -> Iterator[onnx.TensorProto]:
+        """Yield the initializers of subgraphs under their names outside."""
+        for name in names:
+            if self.graph.lies_inside(name) and name not in self.graph.producer:
+                renamed = onnx.TensorProto()
+                renamed.CopyFrom(self.graph.constants[name])
+                renamed.name = name
+                yield renamed
+
     def _compute(self, name: str) -> NDArray[Any]:
         """Compute a constant with the runtime, without the rest of the graph."""
         whole = self.graph.model
         needed = {name}
         nodes: list[onnx.NodeProto] = []
-        for node in reversed(whole.graph.node):
-            if needed.intersection(node.output):
+        # Nodes with subgraphs as they are, and not what stands for them.
+        main = {result: node for node in whole.graph.node for result in node.output}
+        taken: set[str] = set()
+        for flat in reversed(self.graph.nodes):
+            node = main.get(first_output(flat), flat)
+            if needed.intersection(node.output) and first_output(node) not in taken:
+                taken.add(first_output(node))
                 if node.op_type == "CastLike" and not self.has(node.input[1]):
                     # It takes only the type of its second input, on which no constant depends.
                     kind = self._type_of(node.input[1])
                     node = onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)
-                needed.update(node.input)
+                captured = tuple(captured_names(node))
+                if not all(map(self.has, captured)):
+                    raise ModelError(f"{node.op_type}, which computes it, depends on the input")
+                needed.update((*node.input, *captured))
                 nodes.insert(0, node)
         initializers = [t for t in whole.graph.initializer if t.name in needed]
+        initializers += self._inner_initializers(needed)
         double = any(t.data_type == onnx.TensorProto.DOUBLE for t in initializers)
         kind = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
         result = "cnatool_constant"

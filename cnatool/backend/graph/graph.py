@@ -10,66 +10,35 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from cnatool._util.local_paths import check_local
+from cnatool.backend.graph.flat_nodes import flatten
 from cnatool.backend.graph.inline_weights import lies_apart
+from cnatool.backend.graph.input_dependence import InputDependence
 from cnatool.backend.graph.model_file import list_external_files, read_model
 from cnatool.backend.graph.model_formats import folder_text
 from cnatool.backend.graph.nodes import (
     captured_names,
     constant_value,
-    inner_nodes,
-    operator_set,
     overwrites_weights,
+    subgraphs,
 )
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.graph.control_flow import Body, InnerTensor
     from cnatool.backend.graph.model_file import ModelFile
 
 # Version of the default operators where a model declares none: one that every runtime knows.
 _OPSET = 17
-# Nothing is known of the operators of other domains.
-KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
-# Their results depend on an input's shape, never on its values.
-_SHAPE_OPERATORS = frozenset({"Shape", "Size"})
-# The values of an input decide how many elements their results have.
-_DATA_SHAPED = operator_set(
-    "Compress If Loop NonMaxSuppression NonZero Scan SequenceAt StringSplit Unique"
-)
-# The same holds for these where the input at this place, the shape, depends on values.
-_SHAPE_INPUT = {
-    "AffineGrid": 1,
-    "BlackmanWindow": 0,
-    "CenterCropPad": 1,
-    "Col2Im": 1,
-    "ConstantOfShape": 0,
-    "DFT": 1,
-    "Expand": 1,
-    "HammingWindow": 0,
-    "HannWindow": 0,
-    "MaxUnpool": 2,
-    "OneHot": 1,
-    "Pad": 1,
-    "Range": 0,
-    "Reshape": 1,
-    "Resize": 2,
-    "Slice": 1,
-    "Split": 1,
-    "Squeeze": 1,
-    "Tile": 1,
-    "TopK": 1,
-    "Unsqueeze": 1,
-    "Upsample": 1,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The main graph of a model."""
+    """The main graph of a model, and what lies inside its nodes."""
 
     path: Path  # the model's file
     files: tuple[ModelFile, ...]  # that file and the files of external weights
@@ -78,28 +47,25 @@ class Graph:
     inputs: tuple[onnx.ValueInfoProto, ...]
     # Large initializers of the file, by name
     weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    # In execution order, with those of subgraphs, as `flatten` makes them
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    # Tensors that nodes in subgraphs compute, by name
+    inner: Mapping[str, InnerTensor] = field(default_factory=dict)
+    # The results of nodes with subgraphs, and the subgraph that decides about their shape
+    results: Mapping[str, Body] = field(default_factory=dict)
     # Initializers and the values of Constant nodes, unread, by name
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     # The node that computes each tensor
     producer: dict[str, onnx.NodeProto] = field(default_factory=dict)
-    # The nodes that read each tensor, one entry per use; a node with a subgraph also reads what the
-    # subgraph takes from outside
+    # The nodes that read each tensor, one entry per use
     consumers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()  # tensors whose values depend on the values of an input
-    shape_arithmetic: frozenset[str] = frozenset()  # tensors that depend on an input's shape alone
+    # Tensors that depend on an input's shape or on the iteration of a loop alone
+    shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
-
-    @property
-    def nodes(self) -> list[onnx.NodeProto]:
-        """Nodes in execution order."""
-        return list(self.model.graph.node)
-
-    def every_node(self) -> Iterator[onnx.NodeProto]:
-        """Yield the nodes, and those of their subgraphs."""
-        for node in self.nodes:
-            yield node
-            yield from inner_nodes(node)
+    # Tensors in branches whose condition depends on the values of an input
+    conditional: frozenset[str] = frozenset()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -110,6 +76,19 @@ class Graph:
     def opset(self) -> int:
         """Version of the default operator set."""
         return next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+    def lies_inside(self, tensor: str) -> bool:
+        """Whether a subgraph computes a tensor or has it as a constant."""
+        constant = None if tensor in self.producer else self.constants.get(tensor)
+        return tensor in self.inner or (constant is not None and constant.name != tensor)
+
+    def bodies(self, tensor: str) -> tuple[Body, ...]:
+        """Return the subgraphs around what computes a tensor, the outermost first."""
+        return self.inner[tensor].bodies if tensor in self.inner else ()
+
+    def loops(self, tensor: str) -> int:
+        """How many Loops and Scans surround what computes a tensor."""
+        return self.inner[tensor].loops if tensor in self.inner else 0
 
     def operator(self, tensor: str) -> str:
         """Type of the operator that computes a tensor; ``Input`` for a graph input."""
@@ -135,7 +114,7 @@ def load_graph(path: Path) -> Graph:
             raise ModelError(
                 f"{path}: the model's local functions cannot be inlined: {text}"
             ) from error
-    for node in model.graph.node:
+    for node in _every_node(model.graph):
         if not any(node.output):
             raise ModelError(
                 f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
@@ -148,10 +127,18 @@ def load_graph(path: Path) -> Graph:
     return analyse_graph(path, files, model, weights)
 
 
+def _every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from _every_node(inner)
+
+
 def _put_back_overwritten(graph: onnx.GraphProto, weights: dict[str, NDArray[Any]]) -> None:
     """Put weights that a node overwrites back into the model, of which each session has a copy."""
-    nodes = (node for outer in graph.node for node in (outer, *inner_nodes(outer)))
-    written = {name for node in nodes if overwrites_weights(node) for name in node.input}
+    nodes = filter(overwrites_weights, _every_node(graph))
+    written = {name for node in nodes for name in node.input}
     for tensor in graph.initializer:
         if lies_apart(tensor) and tensor.name in written:
             tensor.CopyFrom(numpy_helper.from_array(weights.pop(tensor.name), tensor.name))
@@ -162,12 +149,7 @@ def _import_domains(model: onnx.ModelProto) -> None:
     imported = {"" if opset.domain == "ai.onnx" else opset.domain for opset in model.opset_import}
     if "" not in imported:
         model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
-    used = {
-        node.domain
-        for outer in model.graph.node
-        for node in (outer, *inner_nodes(outer))
-        if node.domain != "ai.onnx"
-    }
+    used = {node.domain for node in _every_node(model.graph) if node.domain != "ai.onnx"}
     for domain in sorted(used - imported - {""}):
         model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
 
@@ -175,8 +157,11 @@ def _import_domains(model: onnx.ModelProto) -> None:
 def _sort_nodes(graph: onnx.GraphProto) -> bool:
     """Sort nodes into execution order, which ONNX demands and the runtime does not.
 
-    Return False for a graph with a cycle.
+    Return False for a graph with a cycle, or with one in a subgraph.
     """
+    inner_graphs = (inner for node in graph.node for inner in subgraphs(node))
+    if not all(map(_sort_nodes, inner_graphs)):
+        return False
     nodes = list(graph.node)
     made = {name for node in nodes for name in node.output if name}
     reads = [made.intersection((*node.input, *captured_names(node))) for node in nodes]
@@ -209,69 +194,33 @@ def analyse_graph(
 ) -> Graph:
     """Analyse the main graph of a model that is already in memory."""
     initializers = {tensor.name for tensor in model.graph.initializer}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
     inputs = tuple(value for value in model.graph.input if value.name not in initializers)
+    flat = flatten(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer} | flat.constants
     producer: dict[str, onnx.NodeProto] = {}
     consumers: dict[str, list[onnx.NodeProto]] = {}
-    dynamic = {value.name for value in inputs}
-    shape_arithmetic: set[str] = set()
-    data_shaped: set[str] = set()
-    # Arithmetic on shapes that hold such a number of elements.
-    counts: set[str] = set()
-    for node in model.graph.node:
-        reads = [name for name in (*node.input, *captured_names(node)) if name]
-        for name in reads:
+    for node in flat.nodes:
+        for name in filter(None, node.input):
             consumers.setdefault(name, []).append(node)
-        writes = [name for name in node.output if name]
-        producer.update(dict.fromkeys(writes, node))
+        producer.update(dict.fromkeys(filter(None, node.output), node))
         if node.op_type == "Constant" and (value := constant_value(node)) is not None:
             constants.setdefault(node.output[0], value)
-        # It takes only the type of its second input.
-        values = reads[:1] if node.op_type == "CastLike" else reads
-        if any(name in dynamic for name in values) and node.op_type not in _SHAPE_OPERATORS:
-            dynamic.update(writes)
-        elif any(name in dynamic or name in shape_arithmetic for name in values):
-            shape_arithmetic.update(writes)
-        depends = bool(writes) and (writes[0] in dynamic or writes[0] in shape_arithmetic)
-        if depends and _is_data_shaped(node, dynamic, counts, data_shaped):
-            data_shaped.update(writes)
-        if writes and writes[0] in shape_arithmetic and _counts(node, reads, counts, data_shaped):
-            counts.update(writes)
+    dependence = InputDependence(flat, (value.name for value in inputs))
     return Graph(
         path=path,
         files=files,
         model=model,
         inputs=inputs,
         weights=weights,
+        nodes=flat.nodes,
+        inner=flat.inner,
+        results=flat.results,
         constants=constants,
         producer=producer,
         consumers=consumers,
-        dynamic=frozenset(dynamic),
-        shape_arithmetic=frozenset(shape_arithmetic),
-        data_shaped=frozenset(data_shaped),
+        dynamic=frozenset(dependence.dynamic),
+        shape_arithmetic=frozenset(dependence.shape_arithmetic),
+        data_shaped=frozenset(dependence.data_shaped),
+        conditional=frozenset(dependence.find_conditional()),
     )
-
-
-def _is_data_shaped(
-    node: onnx.NodeProto, dynamic: set[str], counts: set[str], data_shaped: set[str]
-) -> bool:
-    if node.op_type in _SHAPE_OPERATORS:
-        return False
-    varying = node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED
-    if varying and any(name in dynamic for name in (*node.input, *captured_names(node))):
-        return True
-    if any(name in data_shaped for name in node.input):
-        return True
-    place = _SHAPE_INPUT.get(node.op_type)
-    return place is not None and any(
-        name in dynamic or name in counts for name in node.input[place:]
-    )
-
-
-def _counts(
-    node: onnx.NodeProto, reads: Sequence[str], counts: set[str], data_shaped: set[str]
-) -> bool:
-    if node.op_type in _SHAPE_OPERATORS:
-        return any(name in data_shaped for name in reads)
-    return any(name in counts for name in reads)

@@ -94,6 +94,23 @@ def lies_apart(tensor: onnx.TensorProto) -> bool:
     return any(e.key == "location" and e.value == _LOCATION for e in tensor.external_data)
 
 
+def take_values(tensor: onnx.TensorProto) -> NDArray[Any] | None:
+    """Take the values of an initializer out of it if they are large; otherwise return None."""
+    data = tensor.raw_data
+    if len(data) < _LARGE:
+        return None
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        values = np.frombuffer(data, dtype.newbyteorder("<")).reshape(tensor.dims)
+    except (KeyError, TypeError, ValueError):  # of another kind, or damaged
+        return None
+    if dtype.isbuiltin != 1 or dtype.kind not in "fiub":
+        return None
+    tensor.ClearField("raw_data")
+    tensor.MergeFromString(_MARK)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
 def _large_tensors(
     view: memoryview, graph: _Field
 ) -> Iterator[tuple[_Field, str, _Field, NDArray[Any]]]:

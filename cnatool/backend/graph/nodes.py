@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# Prefix of the names of tensors and constants that are added to a graph.
+PREFIX = "cnatool::"
+
+
 def operator_set(names: str) -> frozenset[str]:
     """Make a set of operators from their names, with spaces between them."""
     return frozenset(names.split())
@@ -28,6 +32,11 @@ def input_name(node: onnx.NodeProto, number: int) -> str:
     """Return the name of an input; empty where the node does not have it."""
     name: str = node.input[number] if number < len(node.input) else ""
     return name
+
+
+def first_output(node: onnx.NodeProto) -> str:
+    """Return the name of the first result that a node has; empty for a node without any."""
+    return next((name for name in node.output if name), "")
 
 
 def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -56,14 +65,6 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yield the graphs inside a node, such as the branches of an If."""
     for attribute in node.attribute:
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
-
-
-def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a node's subgraphs, and of theirs."""
-    for graph in subgraphs(node):
-        for inner in graph.node:
-            yield inner
-            yield from inner_nodes(inner)
 
 
 def captured_names(node: onnx.NodeProto) -> Iterator[str]:

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from cnatool.backend.graph.nodes import inner_nodes
+from cnatool.backend.graph.control_flow import hand_out
+from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
+from cnatool.backend.graph.nodes import PREFIX
 from cnatool.backend.graph.random_operators import find_random_tensors
-from cnatool.records.skipped import CONSTANT, SHAPE_ARITHMETIC, random_reason, subgraph_reason
+from cnatool.records.skipped import CONSTANT, ITERATION, SHAPE_ARITHMETIC, random_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cnatool.backend.graph.control_flow import InnerTensor
     from cnatool.backend.graph.graph import Graph
 
-# Prefix of the names of tensors and constants that are added to a graph.
-PREFIX = "cnatool::"
 # Element types that NumPy has no arrays for, and the smallest one that holds all their values.
 _CASTS = {
     "bfloat16": onnx.TensorProto.FLOAT,
@@ -43,23 +44,14 @@ def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     skipped: list[SkippedTensor] = []
     random = find_random_tensors(graph)
     for node in graph.nodes:
-        for name in node.output:
-            if not name:
-                continue
-            if name in graph.dynamic:
-                names.append(name)
-            elif name in graph.shape_arithmetic:
-                skipped.append(SkippedTensor(name, node.op_type, SHAPE_ARITHMETIC))
-            elif name in random:
-                reason = random_reason(random[name])
+        if node.op_type == SUBGRAPH_INPUT:
+            continue
+        for name in filter(None, node.output):
+            reason = _reason(graph, name, random)
+            if reason:
                 skipped.append(SkippedTensor(name, node.op_type, reason))
             else:
-                skipped.append(SkippedTensor(name, node.op_type, CONSTANT))
-        for inner in inner_nodes(node):
-            reason = subgraph_reason(node.op_type)
-            skipped.extend(
-                SkippedTensor(name, inner.op_type, reason) for name in inner.output if name
-            )
+                names.append(name)
     computed = {name for node in graph.nodes for name in node.output}
     inputs = {value.name for value in graph.inputs}
     for name in dict.fromkeys(graph.output_names):
@@ -70,15 +62,31 @@ def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     return names, skipped
 
 
-def add_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Copy a model with more outputs.
+def _reason(graph: Graph, name: str, random: Mapping[str, str]) -> str:
+    """Describe why a tensor cannot be exposed; empty where it can."""
+    inner = graph.inner.get(name)
+    if name in graph.dynamic:
+        return "" if inner is None else inner.obstacle
+    if name in graph.shape_arithmetic:
+        return ITERATION if inner is not None and inner.loops else SHAPE_ARITHMETIC
+    return random_reason(random[name]) if name in random else CONSTANT
+
+
+def add_outputs(
+    model: onnx.ModelProto,
+    names: Sequence[str],
+    inner: Mapping[str, InnerTensor] = MappingProxyType({}),
+) -> onnx.ModelProto:
+    """Copy a model with more outputs; ``inner`` are those of its tensors that lie in subgraphs.
 
     Outputs are added by name alone: the runtime infers type and shape, and refuses wrong ones.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     declared = {output.name for output in copy.graph.output}
-    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph)])
+    states = [name for name, tensor in inner.items() if tensor.is_state and not tensor.obstacle]
+    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph), *states])
+    hand_out(copy, (inner[name] for name in wanted if name in inner))
     copy.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in wanted if name not in declared
     )
@@ -114,16 +122,20 @@ class ReadableModel:
 
 
 def make_readable(
-    model: onnx.ModelProto, names: Sequence[str], types: Mapping[str, str] = MappingProxyType({})
+    model: onnx.ModelProto,
+    names: Sequence[str],
+    types: Mapping[str, str] = MappingProxyType({}),
+    inner: Mapping[str, InnerTensor] = MappingProxyType({}),
 ) -> ReadableModel:
     """Make tensors outputs of a model, through a Cast where NumPy has no arrays of their type.
 
     ``types`` are element types such as ``bfloat16`` or ``tensor(bfloat16)``, by name; a tensor
-    without one is not cast.
+    without one is not cast. ``inner`` are the model's tensors that lie in subgraphs.
     """
     kinds = {name: element_type(types.get(name, "")) for name in names}
     casts = {name: f"{PREFIX}cast {name}" for name in names if needs_cast(kinds[name])}
-    copy = add_outputs(model, [casts.get(name, name) for name in names])
+    copy = add_outputs(model, [casts.get(name, name) for name in names], inner)
+    hand_out(copy, (inner[name] for name in casts if name in inner))
     copy.graph.node.extend(
         onnx.helper.make_node("Cast", [name], [cast], name=cast, to=_CASTS[kinds[name]])
         for name, cast in casts.items()

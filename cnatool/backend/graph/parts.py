@@ -54,7 +54,7 @@ def cut_graph(graph: Graph, sizes: Mapping[str, int], most: int) -> list[Part]:
     groups: list[list[onnx.NodeProto]] = [[]]
     constant: list[onnx.NodeProto] = []
     taken = 0
-    for node in graph.nodes:
+    for node in graph.model.graph.node:
         if not _depends(node, graph):
             constant.append(node)
             continue

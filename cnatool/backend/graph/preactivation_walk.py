@@ -42,6 +42,9 @@ _MOMENTS = (
         "Add Cast CastLike Expand Identity Mul Neg Pow Reshape Sqrt Squeeze Sub Transpose Unsqueeze"
     )
 )
+_PRODUCTS = frozenset({"Einsum", "FusedMatMul", "MatMul"})
+# Of single numbers they make a single number.
+_ELEMENTWISE = operator_set("Add Cast CastLike Div Identity Mul Neg Pow Reciprocal Sqrt Sub")
 # More nodes than any such normalisation has.
 _MOST_MOMENT_NODES = 24
 FLOATS = frozenset(
@@ -85,8 +88,8 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
         if step in _ADDITIONS and _addend_shape(graph, after) == ():
             # one number for all units, such as that of a hard sigmoid
             break
-        cut = reshaped and own and not codes and step in ("Div", "Mul")
-        if cut and _is_by_one_number(graph, after):
+        scaled = reshaped and not codes and step in ("Div", "Mul")
+        if scaled and _is_by_one_number(graph, after) and (own or _enters_product(graph, after)):
             # the temperature of an attention, after its heads were split off
             break
         tensor = after
@@ -142,6 +145,8 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
 def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
     """Return the next operator and the tensor it leads to; None where the walk ends."""
     nodes = readers(graph, tensor)
+    if any(graph.bodies(node.output[0]) != graph.bodies(tensor) for node in nodes):
+        return None  # a branch or a loop may read it never, or again and again
     if len(nodes) == 1:
         node = nodes[0]
         return (node.op_type, node.output[0]) if passes(graph, node, tensor) else None
@@ -164,10 +169,30 @@ def _is_scale(graph: Graph, tensor: str) -> bool:
 def _is_by_one_number(graph: Graph, product: str) -> bool:
     """Whether a tensor is the product of another with one number."""
     constants = [name for name in graph.producer[product].input if name not in graph.dynamic]
-    shapes = [constant_shape(graph, name) for name in constants]
-    return any(
-        name in graph.shape_arithmetic if shape is None else math.prod(shape) == 1
-        for name, shape in zip(constants, shapes, strict=True)
+    return any(_is_one_number(graph, name) for name in constants)
+
+
+def _is_one_number(graph: Graph, constant: str) -> bool:
+    """Whether a constant has a single element; computed ones are known for a few operators."""
+    shape = constant_shape(graph, constant)
+    if shape is not None:
+        return math.prod(shape) == 1
+    if constant in graph.shape_arithmetic:
+        return True
+    node = graph.producer.get(constant)
+    return (
+        node is not None
+        and node.op_type in _ELEMENTWISE
+        and all(_is_one_number(graph, name) for name in node.input)
+    )
+
+
+def _enters_product(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor, perhaps in another shape, is a factor of a product of two activations."""
+    while len(nodes := readers(graph, tensor)) == 1 and nodes[0].op_type in SHAPE_CHANGES:
+        tensor = nodes[0].output[0]
+    return len(nodes) == 1 and (
+        nodes[0].op_type in _PRODUCTS and all(name in graph.dynamic for name in nodes[0].input[:2])
     )
 
 
@@ -185,7 +210,10 @@ def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
     if shape is None or operator.node.op_type == "Einsum" or sum(n > 1 for n in shape) <= 1:
         return True
     weights = constant_shape(graph, operator.weights)
-    return weights is not None and math.prod(shape) == weights[-1]
+    if weights is None:
+        return False
+    # A product of several matrices has as many biases as these have columns.
+    return math.prod(shape) == math.prod(weights[:-2]) * weights[-1]
 
 
 def _find_normalized(graph: Graph, tensor: str) -> str | None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnx import numpy_helper
 
-from cnatool.backend.graph.graph import KNOWN_DOMAINS
-from cnatool.backend.graph.nodes import captured_names, inner_nodes
+from cnatool.backend.graph.input_dependence import KNOWN_DOMAINS
 from cnatool.records.skipped import RANDOM_OPERATORS
 
 if TYPE_CHECKING:
@@ -48,14 +47,17 @@ def find_opaque_tensors(graph: Graph) -> dict[str, str]:
 
 def _downstream(graph: Graph, starts: Callable[[onnx.NodeProto], bool]) -> dict[str, str]:
     downstream: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op_type in _SHAPES:
-            continue
-        origins = [inner.op_type for inner in (node, *inner_nodes(node)) if starts(inner)]
-        # A …Like operator reads only the shape of its input, and is random whatever that holds.
-        origins += [
-            downstream[name] for name in (*node.input, *captured_names(node)) if name in downstream
-        ]
-        if origins:
-            downstream.update((name, origins[0]) for name in node.output if name)
+    before = -1
+    while before < (before := len(downstream)):
+        for node in graph.nodes:
+            if node.op_type in _SHAPES:
+                continue
+            # A …Like operator reads only the shape of its input, and is random whatever that holds.
+            origins = [node.op_type] if starts(node) else []
+            origins += [downstream[name] for name in node.input if name in downstream]
+            if origins:
+                for name in filter(None, node.output):
+                    downstream.setdefault(name, origins[0])
+        if not graph.results:
+            break  # without loops, nothing is read before it is computed
     return downstream

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.nodes import inner_nodes
-from cnatool.backend.probe.counted_lengths import ALL, NONE, Axes, CountedLengths
+from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
+from cnatool.backend.probe.counted_lengths import ALL, NONE, Axes
 from cnatool.backend.probe.operator_shapes import (
     BROADCAST,
     CONVOLVING,
-    COUNTING,
     REDUCING,
     SAME,
     UNARY,
     pair_reshaped_axes,
 )
+from cnatool.backend.probe.subgraph_axes import SubgraphAxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,24 +22,26 @@ if TYPE_CHECKING:
     import onnx
 
 
-class CountedRules(CountedLengths):
+class CountedRules(SubgraphAxes):
     """Finds the counted axes of each tensor, one node after another."""
 
-    def add(self, node: onnx.NodeProto, captures: Sequence[str] = ()) -> None:
+    def add(self, node: onnx.NodeProto) -> None:
         """Find the counted axes of a node's results."""
         if node.op_type == "Constant":
             return
         self._count(node)
-        for name, axes in zip(node.output, self._result_axes(node, captures), strict=False):
+        for name, axes in zip(node.output, self._result_axes(node), strict=False):
             rank = len(self._shapes[name]) if name in self._shapes else len(ALL)
             if name and (kept := frozenset(axis for axis in axes if 0 <= axis < rank)):
-                self.axes[name] = kept
+                self.axes[name] = kept | self.axes.get(name, NONE)
 
-    def _result_axes(self, node: onnx.NodeProto, captures: Sequence[str]) -> list[Axes]:
+    def _result_axes(self, node: onnx.NodeProto) -> list[Axes]:
         """Return the counted axes of each of a node's results."""
         results = len(node.output)
-        if node.op_type in ("If", "Loop", "Scan"):
-            return [self._nested(node, captures, place) for place in range(results)]
+        if node.op_type == SUBGRAPH_INPUT:
+            return [self._subgraph_input(node)]
+        if (body := self._graph.results.get(node.output[0])) is not None:
+            return [self._subgraph_result(node, body)]
         if node.domain in ("", "ai.onnx") and node.op_type in _RULES:
             axes = _RULES[node.op_type](self, node)
             return axes if isinstance(axes, list) else [axes] * results
@@ -326,20 +328,6 @@ class CountedRules(CountedLengths):
         whole |= frozenset({1}) if time in counted and last else NONE
         whole |= frozenset({0 if last else 2}) if batch in counted else NONE
         return [whole, state, state]
-
-    # Subgraphs.
-
-    def _nested(self, node: onnx.NodeProto, captures: Sequence[str], place: int) -> Axes:
-        """Judge a result of a subgraph by its operators: one that counts makes all axes count."""
-        outer = any(self.axes.get(name) for name in (*node.input, *captures) if name)
-        inner = any(nested.op_type in COUNTING for nested in inner_nodes(node))
-        if outer or inner:
-            return ALL
-        trips = node.op_type == "Loop" and any(
-            self._value_counts(name) for name in node.input[:2] if name
-        )
-        carried = len(node.input) - 2
-        return frozenset({0}) if trips and place >= carried else NONE
 
 
 _RULES: Mapping[str, Callable[[CountedRules, onnx.NodeProto], Axes | list[Axes]]] = {

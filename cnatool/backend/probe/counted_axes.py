@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.nodes import captured_names
 from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.errors import BackendError
@@ -34,10 +33,17 @@ def find_counted_axes(
     """
     if not graph.data_shaped:
         return {}
-    rules = CountedRules(graph, shapes)
-    for node in graph.nodes:
-        rules.add(node, tuple(captured_names(node)))
-    return {name: axes for name, axes in rules.axes.items() if axes}
+    inside = {name: shape[graph.loops(name) :] for name, shape in shapes.items()}
+    rules = CountedRules(graph, inside)
+    before: dict[str, frozenset[int]] | None = None
+    while rules.axes != before:
+        before = dict(rules.axes)
+        for node in graph.nodes:
+            rules.add(node)
+        if not graph.results:
+            break  # without loops, nothing is read before it is computed
+    names = rules.axes.keys() | graph.inner.keys()
+    return {name: axes for name in names if (axes := rules.outer_axes(name))}
 
 
 def provoke_shapes(

@@ -82,7 +82,8 @@ class CountedLengths:
         else:
             return
         if places or any(counts):
-            self._counts.update((name, places) for name in node.output if name)
+            for name in filter(None, node.output):
+                self._counts[name] = places | self._counts.get(name, NONE)
 
     def _shape_counts(self, node: onnx.NodeProto) -> Axes:
         start, end = self._int(node, "start", 0), self._int(node, "end", len(ALL))

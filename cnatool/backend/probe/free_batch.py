@@ -44,7 +44,7 @@ def free_batch(
         result = probe(freed, samples, bound=None, run=run)
         read = [tensor.name for tensor in result.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in result.tensors}
-        exposed = make_readable(graph.model, read, types)
+        exposed = make_readable(graph.model, read, types, graph.inner)
         session = Session(exposed.model, graph, result.run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))

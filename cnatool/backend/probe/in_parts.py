@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.nodes import overwrites_weights
 from cnatool.backend.graph.outputs import element_type, list_exposable, needs_cast
 from cnatool.backend.graph.parts import cut_graph
 from cnatool.backend.graph.random_operators import find_opaque_tensors, find_random_tensors
 from cnatool.backend.probe.axis_search import find_scaled_axis
 from cnatool.backend.probe.dependence import Regrouped, depends_on_others, lies_along
-from cnatool.backend.probe.probe import Probe, ProbedTensor, find_unreadable
+from cnatool.backend.probe.probe import Probe
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.probe.separate_samples import separates_samples
@@ -61,9 +63,11 @@ def probe_in_parts(
     None for an exception to what this serves, and for a small model whose operators do not show
     that samples are independent: `probe` describes it.
     """
+    if not graph.dynamic.isdisjoint(graph.inner):
+        return None
     if graph.data_shaped or find_random_tensors(graph) or find_opaque_tensors(graph):
         return None
-    if any(map(overwrites_weights, graph.every_node())):
+    if any(map(overwrites_weights, graph.nodes)):
         return None
     inputs = {name: value.shape for name, value in samples.feeds().items()}
     tensors = list(infer_sizes(graph.model, inputs))

@@ -37,8 +37,6 @@ BROADCAST = UNARY | operator_set(
 )
 # One axis or all are reduced away; Reduce… are more of them.
 REDUCING = frozenset({"ArgMax", "ArgMin"})
-# The values of the inputs decide how many elements there are.
-COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 
 
 def pair_reshaped_axes(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.outputs import element_type, list_exposable, make_readable
 from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.backend.probe.axis_search import (
@@ -19,6 +20,7 @@ from cnatool.backend.probe.axis_search import (
     find_scaled_axis,
     take_merged_order,
 )
+from cnatool.backend.probe.changing_tensors import find_grown_states, probe_changing
 from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
 from cnatool.backend.probe.dependence import (
     Regrouped,
@@ -27,6 +29,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
@@ -37,7 +40,7 @@ from cnatool.backend.probe.repeatability import (
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
-from cnatool.records.skipped import counted_reason, not_numeric_reason, unknown_axis_reason
+from cnatool.records.skipped import counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -49,38 +52,6 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import Merged
-
-
-@dataclass(frozen=True, slots=True)
-class ProbedTensor:
-    """A tensor as a probe describes it."""
-
-    name: str  # name in the graph, and the operator that makes it
-    operator: str
-    onnx_type: str  # element type in the graph, as ONNX names it
-    dtype: np.dtype[Any]  # element type of the arrays that are read
-    shape: tuple[int, ...]  # shape for one sample, the sample axis left out
-    # Where the sample axis is; None for a tensor that is one sample, and has none
-    batch_axis: int | None
-    # Whether the graph merges the sample axis with another, and which of the two is outer
-    merged: Merged | None = None
-    varies: bool = False  # the rest of the shape depends on the data
-    # A sample's values are the same whatever samples are beside it, apart from random ones
-    independent: bool = True
-    # The operator whose random numbers make its values differ from run to run
-    random: str | None = None
-
-    @property
-    def axis(self) -> SampleAxis:
-        """Where its samples are."""
-        return SampleAxis.of(self.shape, self.batch_axis, self.merged)
-
-    @property
-    def is_summed_in_parts(self) -> bool:
-        """Whether its sums may be added up from sums of its parts, and lose digits."""
-        plain = self.dtype == np.float32 and self.batch_axis == 0
-        return plain and self.merged is None and not self.varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +93,22 @@ def probe(
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
-    names = [name for name in types if name not in known]
+    wanted = {name: kind for name, kind in types.items() if name not in known}
+    changing = probe_changing(graph, wanted, samples, bound, run)
+    skipped += changing.skipped
+    names = [name for name in wanted if name not in changing.names]
     first = samples.first(bound or len(samples))
     if not names:
-        return Probe([], skipped, first, {}, run)
-    exposed = make_readable(graph.model, names, types)
-    if exposed.casts or known:
+        return Probe(changing.tensors, skipped, first, {}, run)
+    exposed = make_readable(graph.model, names, types, graph.inner)
+    if exposed.casts or known or changing.names:
         session = Session(exposed.model, graph, run)
 
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = _Runs(graph, samples, bound, run_rows)
-    findings = _search_axes(runs, names)
+    findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     runs.drop_comparisons()
     one_runs = _compare_groups(runs, findings)
     changes = _repeat(runs, findings)
@@ -148,6 +122,8 @@ def probe(
         for name in findings.axes
         if name not in findings.no_samples
     ]
+    order = {name: place for place, name in enumerate(types)}
+    tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
     skipped += findings.skipped
     skipped += [
         _skip_counted(graph, name, runs.large[name])
@@ -252,8 +228,8 @@ class _Findings:
     skipped: list[SkippedTensor] = field(default_factory=list)
 
 
-def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
-    """Find the sample axis of each tensor."""
+def _search_axes(runs: _Runs, names: Iterable[str], grown: Collection[str]) -> _Findings:
+    """Find the sample axis of each tensor; the shapes of ``grown`` depend on the data."""
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
@@ -278,12 +254,25 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
             findings.skipped.append(SkippedTensor(name, operator, axis))
         else:
             findings.axes[name] = axis
-            # Where each sample has a run of its own, the runs themselves have shown it.
+            # Where each sample has a run of its own, the runs themselves have shown the rest.
             rest = axis.samples_first(first).shape[1:]
             same = rest == axis.samples_first(runs.small[name]).shape[1:]
-            if not same or len(runs.shapes(name)) > 1 or (counting and not runs.single):
+            differing = not same or len(runs.shapes(name)) > 1
+            decided = name in grown or _is_decided(runs, name)
+            if differing or decided or (counting and not runs.single):
                 findings.varying.add(name)
     return findings
+
+
+def _is_decided(runs: _Runs, name: str) -> bool:
+    """Whether data decide about a branch or a number of iterations that make a tensor's shape.
+
+    Samples to come may decide otherwise than the first ones, however much these are alike.
+    """
+    graph = runs.graph
+    if name not in graph.data_shaped or not graph.inner:
+        return False
+    return name in graph.inner or bool(runs.counted.get(name))
 
 
 def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
@@ -373,7 +362,7 @@ def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
-    session = Session(make_readable(graph.model, names).model, graph, run)
+    session = Session(make_readable(graph.model, names, inner=graph.inner).model, graph, run)
     types = session.types
     reasons = {name: find_unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
@@ -382,18 +371,3 @@ def read_types(
 
 def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: np.shape(value) for name, value in values.items() if value is not None}
-
-
-def find_unreadable(kind: str) -> str | None:
-    """Describe why values of an ONNX type cannot be stored as an array; None where they can."""
-    for start, word in (
-        ("seq", "a sequence"),
-        ("map", "a map"),
-        ("optional", "optional"),
-        ("sparse", "a sparse tensor"),
-        ("tensor(string", "strings"),
-        ("tensor(complex", "complex numbers"),
-    ):
-        if kind.startswith(start):
-            return not_numeric_reason(word)
-    return None

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
-from cnatool.backend.graph.outputs import PREFIX, array_dtype, element_type, list_exposable
+from cnatool.backend.graph.control_flow import hand_out
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import array_dtype, element_type, list_exposable
 from cnatool.backend.probe.axis_search import find_only_axis, find_scaled_axis
-from cnatool.backend.probe.probe import (
-    Probe,
-    ProbedTensor,
-    probe,
-    read_types,
-)
+from cnatool.backend.probe.probe import Probe, probe, read_types
+from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 
@@ -45,13 +43,16 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     if bound is not None and bound > 1:
         return probe(graph, samples, bound=bound, run=run)
     types, *_ = read_types(graph, list_exposable(graph)[0], run)
-    read_shapes = _shape_runs(graph, list(types), run)
+    # Shapes in loops may change from one iteration to the next.
+    names = [name for name in types if not graph.loops(name)]
+    read_shapes = _shape_runs(graph, names, run)
     if bound == 1:
         runs = [read_shapes(samples, slice(i, i + 1)) for i in range(len(samples))]
     else:
         runs = [read_shapes(samples, slice(count)) for count in (len(samples), len(samples) - 1)]
     known: dict[str, ProbedTensor] = {}
-    for name, kind in types.items():
+    for name in names:
+        kind = types[name]
         seen = [shapes[name] for shapes in runs]
         if bound == 1:
             axis = find_only_axis(seen)
@@ -69,7 +70,8 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
             dtype=array_dtype(kind),
             shape=tuple(rows[0]),
             batch_axis=axis.axis,
-            varies=any(row != rows[0] for row in rows),
+            varies=any(row != rows[0] for row in rows)
+            or (name in graph.inner and name in graph.data_shaped),
         )
     rest = probe(graph, samples, bound=bound, run=run, known=known)
     order = {name: place for place, name in enumerate(types)}
@@ -86,6 +88,7 @@ def _shape_runs(
     # The runtime would believe shapes that are declared here.
     del model.graph.value_info[:]
     del model.graph.output[:]
+    hand_out(model, (graph.inner[name] for name in names if name in graph.inner))
     outputs = [f"{PREFIX}shape {name}" for name in names]
     model.graph.node.extend(
         helper.make_node("Shape", [name], [output], name=output)

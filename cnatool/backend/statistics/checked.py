@@ -54,7 +54,7 @@ def build_exposed_model(
     count = len(samples)
     feeds = samples.feeds(np.arange(count))
     results = model.run([feeds], count).statistics
-    if any(map(overwrites_weights, network.graph.every_node())):
+    if any(map(overwrites_weights, network.graph.nodes)):
         again = model.run([feeds], count).statistics
         for tensor in tensors:
             if tensor.name not in probed.random and not all(

@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 from cnatool._util.names import exclusion
 from cnatool._util.text import count_text
-from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
@@ -23,7 +24,9 @@ from cnatool.backend.statistics.channel_sums import (
     any_nearly_constant,
     find_rearranged,
 )
-from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
+from cnatool.backend.statistics.graph_nodes import append_statistics
+from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
+from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.errors import BackendError
 from cnatool.store.statistics import row_statistics
 
@@ -106,7 +109,8 @@ class ExposedModel:
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
-        self._varying = [tensor for tensor in tensors if tensor.varies]
+        # Bodies return the number of elements by sample; of others that of the batch tells.
+        self._varying = [t for t in tensors if t.varies and t.name not in graph.inner]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
@@ -116,18 +120,27 @@ class ExposedModel:
             *(tensor for tensor in rounded if tensor.name not in names),
         ]
         names.update(tensor.name for tensor in rounded)
+        self._is_counted = any(tensor.varies for tensor in tensors)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
         read = dict.fromkeys(tensor.name for tensor in self._fetched)
-        cast_inside = [tensor.name for tensor in self._inside if needs_cast(types[tensor.name])]
-        exposed = make_readable(graph.model, [*read, *cast_inside], types)
+        cast_inside = [
+            tensor.name
+            for tensor in self._inside
+            if needs_cast(types[tensor.name]) and tensor.name not in graph.inner
+        ]
+        exposed = make_readable(graph.model, [*read, *cast_inside], types, graph.inner)
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
         channel_sums = ChannelSums(graph, shapes)
-        measured = []
+        measured: list[MeasuredTensor | InnerMeasure] = []
         for tensor in self._inside:
+            if tensor.name in graph.inner:
+                is_exact = run.provider != CPU or tensor.name in exact
+                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
+                continue
             in_parts = tensor.name in shapes and tensor.name not in exact
             name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
             shape = shapes.get(name, tensor.shape)
@@ -142,14 +155,17 @@ class ExposedModel:
                     sum=channel_sums.find(name) if planes else None,
                 )
             )
-        self._sums_input = any(each.sum and each.sum.elements for each in measured)
+        self._sums_input = any(
+            isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
+        )
         self._measures = append_statistics(
             exposed.model,
             measured,
             statistics,
             shapes,
             graph.opset,
-            [tensor.name for tensor in self._varying],
+            fed,
+            [cast.get(tensor.name, tensor.name) for tensor in self._varying],
         )
         counted = [] if self._measures.counted is None else [self._measures.counted]
         fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
@@ -195,9 +211,9 @@ class ExposedModel:
             and not (self._sums_input and any_nearly_constant(feeds[self._fed]))
         )
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
-        counts = None
-        if measures.counted is not None:
-            counts = self._element_counts(rest.pop(0), samples)
+        sizes = None if measures.counted is None else rest.pop(0)
+        inner = measures.read_inner_counts(sums)
+        counts = self._element_counts(samples, sizes, inner) if self._is_counted else None
         whole = [
             self._samples_first(tensor, value, samples)
             for tensor, value in zip(self._fetched, rest, strict=True)
@@ -256,11 +272,24 @@ class ExposedModel:
                 self._exact = self._make_exact()
             return self._exact
 
-    def _element_counts(self, sizes: NDArray[Any], samples: int) -> NDArray[np.float64]:
-        """Count the elements of each sample, (n, T), from ``sizes`` of the whole batch."""
+    def _element_counts(
+        self,
+        samples: int,
+        sizes: NDArray[Any] | None,
+        inner: Mapping[int, NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Count the elements of each sample, (n, T).
+
+        Of the tensors that vary, ``sizes`` are those of the whole batch, and ``inner`` those of
+        samples by place among the tensors that are measured in the graph.
+        """
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        counts[[tensor.number for tensor in self._varying]] = sizes / samples
-        return np.repeat(counts[None], samples, axis=0)
+        if sizes is not None:
+            counts[[tensor.number for tensor in self._varying]] = sizes / samples
+        counts = np.repeat(counts[None], samples, axis=0)
+        for place, numbers in inner.items():
+            counts[:, self._inside[place].number] = numbers
+        return counts
 
     def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:
@@ -329,6 +358,7 @@ def _fixed_shapes(
         and tensor.merged is None
         and not tensor.varies
         and tensor.name not in graph.data_shaped
+        and tensor.name not in graph.inner
         and math.prod(tensor.shape) > 0
     }
 

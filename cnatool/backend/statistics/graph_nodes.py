@@ -8,70 +8,32 @@ either takes with inference alone.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from cnatool._util.products import multiply
-from cnatool.backend.graph.outputs import PREFIX
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.statistics.inner_statistics import InnerMeasure, append_inner_statistics
+from cnatool.backend.statistics.reductions import ALWAYS_EXACT, LARGEST_PLANE, ReductionNodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.statistics.channel_sums import ChannelSum
+    from cnatool.backend.statistics.reductions import MeasuredTensor
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import Merged
 
 _EXACT = f"{PREFIX}exact"
 _PARTIAL = f"{PREFIX}partial"
+_INNER = f"{PREFIX}inner"
 _COUNTS = f"{PREFIX}counts"
-# float32 sums of more numbers, one after another, drift: by 3e-5 for equal numbers on a plane of
-# 112 by 112. Rows first, then their sums, and those in float64 where the plane is large, keep the
-# error below 5e-6 for the widest plane, and below 1e-6 for most.
-_LONGEST_SUM = 1024
-_LARGEST_PLANE = 1 << 15
-_WIDEST_PLANE = 512
 # Channels in a block of that layout: 8 or 16.
 _BLOCK = 16
-# What is done to each element before the sum.
-_ELEMENTWISE: Final[Mapping[Statistic, str]] = {
-    "abs_sum": "Abs",
-    "positive_sum": "Relu",
-    "square_sum": "Mul",
-    "nonzero_count": "Cast",
-}
-_EXTREMES: Final[Mapping[Statistic, str]] = {"min": "ReduceMin", "max": "ReduceMax"}
-# Squares leave the range of float32 long before the values do.
-_ALWAYS_EXACT: Final = frozenset({*_EXTREMES, "square_sum"})
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredTensor:
-    """A tensor whose statistics are computed in the graph; attributes as of a TensorRecord.
-
-    ``exact`` asks for float64 throughout.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    batch_axis: int | None
-    merged: Merged | None
-    exact: bool
-    # What its sum is computed from, where that is not the tensor itself.
-    sum: ChannelSum | None = None
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether sums in float32 parts are good enough for it, and faster."""
-        # Most numbers in one float32 sum, by the number of axes.
-        longest = {1: _LONGEST_SUM, 3: _WIDEST_PLANE}.get(len(self.shape), math.inf)
-        return not self.exact and bool(self.shape) and self.shape[-1] <= longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +58,16 @@ class Measures:
     # One for each statistic and tensor: what is added to every sample.
     _constants: NDArray[np.float64]
     _partial: list[_PartialSums]
+    # Columns of the tensors in bodies; behind the statistics come numbers of elements.
+    _inner: list[int]
+    # Those of them that sums in float32 are part of, by their places.
+    _inner_partial: list[int]
 
     def in_range(self, values: Sequence[NDArray[Any]]) -> bool:
         """Whether all partial sums are finite and far below the largest float32; as of `read`."""
         outputs = dict(zip(self.widths, values, strict=True))
+        if self._inner_partial and not np.isfinite(outputs[_INNER][:, self._inner_partial]).all():
+            return False
         if _PARTIAL not in outputs:
             return True
         # The square of a number beyond 1e19 is infinite. An operator overflows on inputs that are
@@ -114,6 +82,9 @@ class Measures:
         columns = np.tile(self._constants, (len(values[0]), 1))
         if self._exact:
             columns[:, self._exact] = outputs[_EXACT]
+        places = [place for place, column in enumerate(self._inner) if column < columns.shape[1]]
+        if places:
+            columns[:, [self._inner[place] for place in places]] = outputs[_INNER][:, places]
         # A value that is not finite is a result like any other, and no reason for a warning.
         with np.errstate(invalid="ignore"):
             for part in self._partial:
@@ -122,21 +93,32 @@ class Measures:
         by_statistic = np.split(columns, len(self.statistics), axis=1)
         return dict(zip(self.statistics, by_statistic, strict=True))
 
+    def read_inner_counts(self, values: Sequence[NDArray[Any]]) -> dict[int, NDArray[np.float64]]:
+        """Return the numbers of elements, (n,) each, of tensors in bodies whose shape varies."""
+        numbers = dict(zip(self.widths, values, strict=True)).get(_INNER)
+        counts, behind = {}, len(self._constants)
+        for place, column in enumerate(self._inner):
+            if column >= behind and numbers is not None:
+                counts[column - behind] = numbers[:, place]
+        return counts
+
 
 def append_statistics(
     model: onnx.ModelProto,
-    tensors: Sequence[MeasuredTensor],
+    tensors: Sequence[MeasuredTensor | InnerMeasure],
     statistics: Sequence[Statistic],
     shapes: Mapping[str, tuple[int, ...]],
     opset: int,
+    fed: str,
     counted: Sequence[str] = (),
 ) -> Measures:
     """Make a model return statistics of each tensor over one sample's elements.
 
     ``shapes`` are those of the tensors that channel sums name. Of the tensors in ``counted``,
-    whose shape varies, the model returns the number of elements as well.
+    whose shape varies, the model returns the number of elements as well. ``fed`` is an input with
+    samples first.
     """
-    nodes = _Nodes(opset)
+    nodes = ReductionNodes(opset)
     exact: dict[int, str] = {}
     constants = np.zeros(len(statistics) * len(tensors))
     # By tensor (C, H, W): the weights of its channel sums in each column.
@@ -148,7 +130,9 @@ def append_statistics(
     for number, statistic in enumerate(statistics):
         for place, tensor in enumerate(tensors):
             column = number * len(tensors) + place
-            if statistic in _ALWAYS_EXACT or not tensor.in_parts:
+            if isinstance(tensor, InnerMeasure):
+                continue
+            if statistic in ALWAYS_EXACT or not tensor.in_parts:
                 exact[column] = nodes.reduce(tensor, statistic)
                 continue
             if statistic == "sum" and tensor.sum is not None:
@@ -174,17 +158,21 @@ def append_statistics(
         averages, scale = nodes.average_planes(name, shapes[name])
         stacked = np.stack(list(by_column.values()), axis=-1)
         weights = np.repeat(stacked * scale[0], len(scale) // len(stacked), axis=0)
-        if channels % _BLOCK == 0 and height * width <= _LARGEST_PLANE:
+        if channels % _BLOCK == 0 and height * width <= LARGEST_PLANE:
             joined.add(averages, weights, list(by_column))
         else:
             parts.add(nodes.columns(averages, len(scale)), weights, list(by_column))
     if joined.names:
         whole = nodes.add("Concat", joined.names, axis=1)
         parts.join(nodes.columns(whole, joined.width), joined)
+    bodies = {p: each for p, each in enumerate(tensors) if isinstance(each, InnerMeasure)}
+    rows = append_inner_statistics(nodes, model.graph, bodies, statistics, len(tensors), fed)
+    inner = [column for row in rows for column in row.columns]
     widths = {}
     for output, results, size in (
         (_EXACT, list(exact.values()), len(exact)),
         (_PARTIAL, parts.names, parts.width),
+        (_INNER, [row.name for row in rows], len(inner)),
     ):
         if results:
             widths[nodes.add("Concat", results, output, axis=1)] = size
@@ -201,6 +189,14 @@ def append_statistics(
         _exact=list(exact),
         _constants=constants,
         _partial=parts.sums,
+        _inner=inner,
+        _inner_partial=[
+            place
+            for place, column in enumerate(inner)
+            if column < len(constants)
+            and statistics[column // len(tensors)] not in ALWAYS_EXACT
+            and bodies[column % len(tensors)].tensor.in_parts
+        ],
     )
 
 
@@ -225,106 +221,3 @@ class _Parts:
             for part in others.sums
         ]
         self.width += others.width
-
-
-@dataclass(slots=True)
-class _Nodes:
-    """Nodes to be appended to a model, each added by a method that returns its result's name."""
-
-    opset: int
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, TensorProto] = field(default_factory=dict)
-
-    def add(self, operator: str, inputs: list[str], output: str | None = None, **kw: Any) -> str:
-        output = output or f"{PREFIX}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **kw))
-        return output
-
-    def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
-        """Add a statistic of a tensor in float64, (n, 1)."""
-        name = self.add("Cast", [self._split_samples(tensor)], to=TensorProto.DOUBLE)
-        if tensor.batch_axis is None:
-            axes = list(range(len(tensor.shape)))
-        else:
-            sample_axis = tensor.batch_axis + (tensor.merged == "TN")
-            axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
-        if statistic not in _EXTREMES:
-            name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
-        operator = _EXTREMES.get(statistic, "ReduceSum")
-        return self.columns(self._reduce(operator, name, axes) if axes else name, 1)
-
-    def sum_rows(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
-        """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1).
-
-        A sample with one axis is one row.
-        """
-        count = math.prod(shape[:-1])
-        rows = self._reduce("ReduceSum", name, [len(shape)])
-        return self.columns(rows, count), np.ones((count, 1))
-
-    def weigh_elements(self, name: str, weights: NDArray[np.float64]) -> str:
-        """Add sums of each sample's elements, (n, sums), with the weights (elements, sums)."""
-        # Sums with a weight beyond float32 are not finite, and recomputed like others.
-        with np.errstate(over="ignore"):
-            narrow = weights.astype(np.float32)
-        matrix = self._constant(f"weights of {name}", narrow)
-        return self.add("MatMul", [self.columns(name, len(weights)), matrix])
-
-    def average_planes(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
-        """Add the mean of each channel, or of each of its rows where the plane is large.
-
-        The first result is (n, C, 1, 1), or (n, C, rows, 1). The second is how many elements each
-        number is the mean of. The runtime keeps results of convolutions in a blocked layout of its
-        own. It pools in that layout; for a sum it would first write the whole tensor anew.
-        """
-        channels, height, width = shape
-        if height * width > _LONGEST_SUM:
-            row = (1, width)
-            name = self.add("AveragePool", [name], kernel_shape=row, strides=row)
-        if height * width > _LARGEST_PLANE:
-            count, size = channels * height, width
-        else:
-            name = self.add("GlobalAveragePool", [name])
-            count, size = channels, height * width
-        return name, np.full(count, float(size))
-
-    def count_elements(self, tensors: Sequence[str], output: str) -> str:
-        """Add the numbers of elements in the batch, (tensors,) int64."""
-        shape = self._constant("one number", np.array([1]))
-        sizes = [self.add("Reshape", [self.add("Size", [name]), shape]) for name in tensors]
-        return self.add("Concat", sizes, output, axis=0)
-
-    def apply_elementwise(self, name: str, statistic: Statistic, dtype: int) -> str:
-        """Add what is done to each element of a floating tensor before the sum."""
-        operator = _ELEMENTWISE.get(statistic)
-        if operator is None:
-            return name
-        if operator == "Cast":
-            return self.add("Cast", [self.add("Cast", [name], to=TensorProto.BOOL)], to=dtype)
-        return self.add(operator, [name] * (2 if operator == "Mul" else 1))
-
-    def _split_samples(self, tensor: MeasuredTensor) -> str:
-        """Return the tensor with its sample axis apart from the one that it is merged with."""
-        if tensor.merged is None or tensor.batch_axis is None:
-            return tensor.name
-        axis = tensor.batch_axis + (tensor.merged == "TN")
-        shape = np.insert(np.array(tensor.shape, np.int64), axis, -1)
-        return self.add("Reshape", [tensor.name, self._integers(shape)])
-
-    def columns(self, name: str, width: int) -> str:
-        """Add the same numbers as (n, width)."""
-        return self.add("Reshape", [name, self._integers(np.array([-1, width]))])
-
-    def _reduce(self, operator: str, name: str, axes: list[int]) -> str:
-        # Of sums the axes became an input with opset 13, of the others with 18.
-        if self.opset < (13 if operator == "ReduceSum" else 18):
-            return self.add(operator, [name], axes=axes, keepdims=0)
-        return self.add(operator, [name, self._integers(np.array(axes))], keepdims=0)
-
-    def _integers(self, value: NDArray[np.int64]) -> str:
-        return self._constant(f"constant {value.tolist()}", value)
-
-    def _constant(self, name: str, value: NDArray[Any]) -> str:
-        name = PREFIX + name
-        self.constants.setdefault(name, numpy_helper.from_array(value, name))
-        return name

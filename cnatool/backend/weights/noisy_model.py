@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.outputs import PREFIX, make_readable
+from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.backend.weights.fold import linear_operators
@@ -59,6 +60,11 @@ class Weights:
                 raise ModelError(
                     f"the weights of layer {number + 1} ({operator.weights!r}) are codes of the "
                     f"quantised operator {operator.node.op_type}, which takes no noise"
+                )
+            if graph.lies_inside(name):
+                raise ModelError(
+                    f"the weights of layer {number + 1} ({operator.weights!r}) lie inside an If, "
+                    "Loop or Scan, where they take no noise"
                 )
             self.layers.setdefault(name, number)
             self._names.append(name)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.weights.fold import linear_operators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import onnx
 
     from cnatool.backend.graph.constants import Constants
     from cnatool.backend.graph.graph import Graph
@@ -24,7 +21,6 @@ _SETTINGS = frozenset(
 _PARAMETERS = {"BatchNormalization": 3, "GRU": 4, "LSTM": 4, "RNN": 4}
 # Operators with linear operators inside, which the graph does not show.
 _CLOSED = frozenset({"Attention", "GRU", "LSTM", "QAttention", "RNN"})
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}) | _CLOSED
 
 
 def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fold]) -> int:
@@ -78,11 +74,6 @@ def find_unseen_weights(graph: Graph, constants: Constants) -> str | None:
     for node in graph.nodes:
         if node.output[0] not in graph.dynamic:
             continue
-        closed = node.op_type in _CLOSED and any(map(constants.has, node.input))
-        if closed or any(_has_weights(inner) for inner in inner_nodes(node)):
+        if node.op_type in _CLOSED and any(map(constants.has, node.input)):
             return f"{node.op_type} (tensor {node.output[0]!r}) has weights that no layer shows"
     return None
-
-
-def _has_weights(node: onnx.NodeProto) -> bool:
-    return node.op_type in _PRODUCTS

@@ -15,7 +15,7 @@ import numpy as np
 from cnatool._util.products import multiply
 from cnatool._util.text import count_text
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.nodes import attributes, inner_nodes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
 from cnatool.backend.weights.fold import along, fold_scales, linear_operators
 from cnatool.backend.weights.homogeneous import apply_homogeneous
@@ -178,7 +178,7 @@ class _Run:
             if wanted.isdisjoint(node.output):
                 continue
             nodes.insert(0, node)
-            if any(inner_nodes(node)):
+            if not self._graph.results.keys().isdisjoint(node.output):
                 raise ModelError(_refusal(node, "has branches inside"))
             operator = self._linear.get(node.output[0])
             # A bias may depend on the shape of the data, such as zeros where there is none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.nodes import inner_nodes, operator_set
+from cnatool.backend.graph.nodes import operator_set
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.activations import find_activation
 from cnatool.backend.weights.fold import find_scale_of_codes, linear_operators
@@ -51,16 +51,12 @@ def find_unfolded_scale(graph: Graph, constants: Constants, used: Collection[str
         if scales:
             activations |= find_activation(graph, constants, node)
             scales = result not in activations
-        if _normalizes(node) or any(map(_normalizes, inner_nodes(node))) or scales:
+        if node.op_type in _NORMALIZATIONS or scales:
             return (
                 f"{node.op_type} (tensor {result!r}) scales the data and is folded into no layer, "
                 "so that products of norms would leave it out"
             )
     return None
-
-
-def _normalizes(node: onnx.NodeProto) -> bool:
-    return node.op_type in _NORMALIZATIONS
 
 
 def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:

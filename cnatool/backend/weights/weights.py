@@ -45,8 +45,9 @@ def measure_weights(
     is called before each layer, and may raise a BaseException to end the measurement.
     """
     graph = network.graph
-    # A merged sample axis is an axis of the graph, but none of the record's shape.
-    ranks = {t.name: len(t.shape) + (t.merged is None) for t in tensors}
+    # A merged sample axis is an axis of the graph, but none of the record's shape; and the
+    # iterations of a loop are an axis of the record's only.
+    ranks = {t.name: len(t.shape) + (t.merged is None) - graph.loops(t.name) for t in tensors}
     matrices = _LayerMatrices(graph, Constants(graph, custom_ops), ranks)
     before = None
     if initial is not None:

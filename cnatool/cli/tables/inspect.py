@@ -13,6 +13,7 @@ from cnatool._util.text import bytes_text, classes_text, count_text, name_with_o
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
+from cnatool.dumping.plan_notes import describe_branches
 from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
 from cnatool.records.parts import describe_rows
 from cnatool.store.format_table import hidden_path
@@ -57,6 +58,7 @@ def print_model(
             f"run with {count_text(inspection.batch, 'sample')} at a time: with 2 "
             "and 3 it fails, or no tensor has rows of samples"
         )
+    print_lines(describe_branches(network.branch_record))
     print_line("")
     records = network.layers.layers
     _print_tensors(inspection.tensors, records, stored=False)
@@ -82,6 +84,7 @@ def _print_origin(store: Store, *, every: bool) -> None:
     if record.runtime is not None:
         runtime = record.runtime
         print_line(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
+        print_lines(describe_branches(runtime.branches))
     steps = zip(record.preprocessing, record.inputs, strict=False)
     levels = [step.input for step, array in steps if array.levels]
     for step in record.preprocessing:

@@ -32,7 +32,7 @@ def test_shape_arithmetic_and_constants_are_left_out(tmp_path: Path) -> None:
     }
 
 
-def test_nodes_in_branches_are_counted(tmp_path: Path) -> None:
+def test_nodes_in_branches_are_named_by_where_they_lie(tmp_path: Path) -> None:
     b = Builder()
     inner = [
         helper.make_node("Neg", ["x"], ["negated"]),
@@ -43,9 +43,14 @@ def test_nodes_in_branches_are_counted(tmp_path: Path) -> None:
     b.node("If", [b.constant("yes", np.array(True))], "out", then_branch=branch, else_branch=branch)
     graph = load_graph(saved(b.model({"x": ("n", 4)}, {"out": ("n", 4)}), tmp_path / "m.onnx"))
     names, skipped = list_exposable(graph)
-    assert names == ["out"]
-    assert [s.name for s in skipped] == ["negated", "a"] * 2
-    assert skipped[0].reason == "inside If: cannot be an output of the graph"
+    assert names == [
+        "out/then_branch/negated",
+        "out/then_branch/a",
+        "out/else_branch/negated",
+        "out/else_branch/a",
+        "out",
+    ]
+    assert skipped == []
 
 
 def test_local_functions_are_inlined(tmp_path: Path) -> None:

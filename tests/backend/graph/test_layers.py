@@ -139,7 +139,7 @@ def test_tensor_read_inside_a_branch_counts_as_read(tmp_path: Path) -> None:
     b.node("If", [condition], "chosen", then_branch=branch, else_branch=branch)
     b.node("Add", ["chosen", "relu"], "out")
     graph = load_graph(saved(b.model({"x": ("n", 6)}, {"out": ("n", 8)}), tmp_path / "m.onnx"))
-    assert [node.op_type for node in graph.consumers["fc"]] == ["Relu", "If", "If"]
+    assert [node.op_type for node in graph.consumers["fc"]] == ["Relu", "Neg", "Neg"]
     assert "chosen" in graph.dynamic
 
 
@@ -181,6 +181,54 @@ def test_temperature_of_attention_is_no_scale_of_the_layer(tmp_path: Path) -> No
     b.node("MatMul", ["turned", "scaled"], "out")
     table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 3, 4)}), tmp_path)
     assert only(table) == ("Gemm", "query", "query")
+
+
+def test_temperature_behind_a_normalisation_of_heads_is_left_out(tmp_path: Path) -> None:
+    b = Builder()
+    b.gemm("x", "query", 6, 8)
+    b.node("Reshape", ["query", b.constant("to", np.array([-1, 2, 4]))], "heads")
+    given = ["heads", b.weight("scale", 4), b.weight("shift", 4)]
+    b.node("LayerNormalization", given, "normal")
+    # constants that exporters leave to be computed
+    b.node("Pow", [b.constant("width", np.float32(4)), b.constant("p", np.float32(-0.5))], "cold")
+    b.node("Mul", ["normal", "cold"], "scaled")
+    b.node("Transpose", ["scaled"], "turned", perm=[0, 2, 1])
+    b.node(
+        "Slice",
+        [
+            "x",
+            b.constant("from", np.array([0])),
+            b.constant("until", np.array([4])),
+            b.constant("axis", np.array([1])),
+        ],
+        "four",
+    )
+    b.node("Unsqueeze", ["four", b.constant("middle", np.array([1]))], "rows")
+    b.node("MatMul", ["rows", "turned"], "out")
+    table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 1, 2)}), tmp_path)
+    assert only(table) == ("Gemm", "query", "normal")
+
+
+def test_computed_temperature_is_one_number(tmp_path: Path) -> None:
+    b = Builder()
+    b.gemm("x", "query", 6, 8)
+    b.node("Reshape", ["query", b.constant("to", np.array([-1, 2, 4]))], "heads")
+    b.node("Pow", [b.constant("width", np.float32(4)), b.constant("p", np.float32(-0.5))], "cold")
+    b.node("Mul", ["heads", "cold"], "scaled")
+    b.node("Softmax", ["scaled"], "out")
+    table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 2, 4)}), tmp_path)
+    assert only(table) == ("Gemm", "query", "query")
+
+
+@pytest.mark.parametrize(("bias", "linear"), [((3, 1, 8), "biased"), ((3, 5, 8), "product")])
+def test_bias_of_several_matrices(bias: tuple[int, ...], linear: str, tmp_path: Path) -> None:
+    # one matrix per expert, with a bias each; or a number per position as well
+    b = Builder()
+    b.node("MatMul", ["x", b.weight("w", 3, 6, 8)], "product")
+    b.node("Add", ["product", b.weight("bias", *bias)], "biased")
+    b.node("Relu", ["biased"], "out")
+    table = layers_of(b.model({"x": ("n", 3, 5, 6)}, {"out": ("n", 3, 5, 8)}), tmp_path)
+    assert only(table) == ("MatMul", linear, "biased")
 
 
 def test_rows_merged_for_the_operator_come_apart_again(tmp_path: Path) -> None:

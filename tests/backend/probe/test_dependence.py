@@ -17,10 +17,11 @@ from support.networks import Builder, mlp, residual_convnet, saved
 from support.notes import Notes
 
 import cnatool
+from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
+from cnatool.backend.probe.repeatability import find_changes, unrepeatable_error
 from cnatool.backend.session import RunOptions
-from cnatool.errors import ModelError
 
 WIDTH = 4
 
@@ -502,7 +503,7 @@ def test_training_mode_overwrites_no_weight(
 
 
 def hidden_state() -> onnx.ModelProto:
-    """A batch normalisation inside a branch, where its statistics cannot be outputs."""
+    """A batch normalisation inside a branch, which updates its statistics in every run."""
     normalisation = helper.make_node(
         "BatchNormalization",
         ["h", "s", "b", "m", "s"],
@@ -529,6 +530,15 @@ def hidden_state() -> onnx.ModelProto:
     return b.model({"x": ("n", WIDTH)}, {"y": ("n", 3)})
 
 
+def test_state_inside_a_branch_is_undone(tmp_path: Path) -> None:
+    found = probe_model(hidden_state(), tmp_path, WIDTH)
+    assert {tensor.name for tensor in found.tensors} >= {"h", "normed", "y"}
+
+
 def test_state_that_cannot_be_undone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="has other values each time .* evaluation mode"):
-        probe_model(hidden_state(), tmp_path, WIDTH)
+    graph = load_graph(saved(hidden_state(), tmp_path / "m.onnx"))
+    runs = [{"h": np.zeros(3), "y": np.full(3, value)} for value in (1.0, 2.0)]
+    assert find_changes(graph, *runs, {}).state == ("y",)
+    message = str(unrepeatable_error(graph, "y"))
+    assert "'y' (MatMul) has other values each time" in message
+    assert "evaluation mode" in message

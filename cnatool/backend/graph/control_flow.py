@@ -1,0 +1,154 @@
+"""Tensors inside the subgraphs of If, Loop and Scan, and how they are handed out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import helper
+
+from cnatool.backend.graph.nodes import PREFIX, first_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A subgraph of a node, and what decides whether and how often it runs."""
+
+    operator: str  # type of the node
+    node: str  # first result of the node, as the graph around it names it
+    attribute: str  # then_branch, else_branch or body
+    # Tensors whose values decide it: a condition, a number of iterations
+    controls: tuple[str, ...]
+    # Tensors whose length decides it, with the axis: those that a Scan takes apart
+    lengths: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it runs once for each iteration."""
+        return self.operator in ("Loop", "Scan")
+
+
+@dataclass(frozen=True, slots=True)
+class InnerTensor:
+    """A tensor that a node in a subgraph computes.
+
+    Handed out, it has one more leading axis for each Loop and Scan around it: the iteration, in the
+    order in which they run.
+    """
+
+    name: str  # its name outside
+    own: str  # its name in the subgraph
+    bodies: tuple[Body, ...]  # the subgraphs around it, the outermost first
+    # ``tensor(…)``, as ONNX Runtime writes types; empty where it is not known
+    kind: str = ""
+    rank: int | None = None  # its number of axes in the subgraph; None where it is not known
+    is_state: bool = False  # it is a statistic that a BatchNormalization updates in training mode
+    obstacle: str = ""  # why it cannot be handed out; empty where it can
+    # What a branch that does not run gives in its place, a tensor of the main graph; a tensor
+    # without elements where there is none
+    absent: str = ""
+
+    @property
+    def loops(self) -> int:
+        """How many Loops and Scans surround it."""
+        return sum(body.repeats for body in self.bodies)
+
+    @property
+    def absent_shape(self) -> tuple[int, ...]:
+        """Its shape in a run without the branch that it lies in; (0,) for a single number."""
+        return (0,) * (self.rank or 1)
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """Tensors whose values decide whether and how often it is computed."""
+        return frozenset(name for body in self.bodies for name in body.controls)
+
+
+def find_body(model: onnx.ModelProto, bodies: Sequence[Body]) -> onnx.GraphProto:
+    """Find a subgraph of a model, where nodes may be added to it."""
+    graph = model.graph
+    for body in bodies:
+        node = next(node for node in graph.node if first_output(node) == body.node)
+        graph = next(a.g for a in node.attribute if a.name == body.attribute)
+    return graph
+
+
+def hand_out(model: onnx.ModelProto, tensors: Iterable[InnerTensor]) -> None:
+    """Make tensors inside subgraphs tensors of a model's main graph, under their names.
+
+    Each node around a tensor has one more result for it: a branch returns it, the other branch of
+    an If something in its place, and a loop collects it from all iterations.
+    """
+    _hand_out(model.graph, list(tensors), 0)
+
+
+def _hand_out(graph: onnx.GraphProto, tensors: Sequence[InnerTensor], level: int) -> None:
+    """Make tensors of a graph's subgraphs tensors of the graph, which so many bodies surround."""
+    by_node: dict[str, list[InnerTensor]] = {}
+    for tensor in tensors:
+        by_node.setdefault(tensor.bodies[level].node, []).append(tensor)
+    for node in graph.node:
+        inside = by_node.get(first_output(node))
+        if inside:
+            _widen(node, inside, level)
+
+
+def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> None:
+    """Let a node return tensors of its subgraphs."""
+    for attribute in node.attribute:
+        if not attribute.HasField("g"):
+            continue
+        body = attribute.g
+        own = [t for t in tensors if t.bodies[level].attribute == attribute.name]
+        _hand_out(body, [t for t in own if len(t.bodies) > level + 1], level + 1)
+        returned = {output.name for output in body.output}
+        for tensor in tensors:
+            if tensor not in own:
+                name = _name(tensor, level + 1)
+                body.node.append(_make_absent(tensor, name))
+            elif len(tensor.bodies) > level + 1:
+                name = _name(tensor, level + 1)
+            elif tensor.own in returned:
+                name = _name(tensor, level + 1)
+                body.node.append(helper.make_node("Identity", [tensor.own], [name], name=name))
+            else:
+                name = tensor.own
+            value = onnx.ValueInfoProto(name=name)
+            if node.op_type == "Scan":
+                # It takes no results without a number of axes.
+                value.type.CopyFrom(_type(tensor, level + 1))
+            body.output.append(value)
+    for attribute in node.attribute:
+        # One number for each stacked result of a Scan.
+        if attribute.name in ("scan_output_axes", "scan_output_directions"):
+            attribute.ints.extend([0] * len(tensors))
+    node.output.extend(_name(tensor, level) for tensor in tensors)
+
+
+def _name(tensor: InnerTensor, level: int) -> str:
+    """Name a tensor in a graph that so many bodies surround."""
+    return f"{PREFIX}{level} {tensor.name}" if level else tensor.name
+
+
+def _element_number(tensor: InnerTensor) -> int:
+    kind = tensor.kind.removeprefix("tensor(").removesuffix(")").upper()
+    return int(onnx.TensorProto.DataType.Value(kind))
+
+
+def _type(tensor: InnerTensor, level: int) -> onnx.TypeProto:
+    """Return the type that a tensor has in a graph that so many bodies surround."""
+    loops = sum(body.repeats for body in tensor.bodies[level:])
+    shape = [None] * (loops + (tensor.rank or 0))
+    return helper.make_tensor_type_proto(_element_number(tensor), shape)
+
+
+def _make_absent(tensor: InnerTensor, name: str) -> onnx.NodeProto:
+    """Make the node that stands for a tensor in the branch that does not compute it."""
+    if tensor.absent:
+        return helper.make_node("Identity", [tensor.absent], [name], name=name)
+    empty = onnx.TensorProto(data_type=_element_number(tensor), dims=tensor.absent_shape)
+    return helper.make_node("Constant", [], [name], name=name, value=empty)

@@ -1,0 +1,140 @@
+"""Whether the campaign over exported networks notices a wrong tensor, and keeps what it ran."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from breadth import run_case
+from onnx import TensorProto, helper, numpy_helper
+from zoo.case import BuiltModel, Case, NoSamplesError
+from zoo.equality import describe_difference
+from zoo.isolation import Limits
+from zoo.rows import Results, Row
+from zoo.trial import compare, dump_samples, judge
+
+from cnatool.backend.graph.graph import load_graph
+
+ROW = Row("tests", "convnet", "small", "helper", "failed")
+
+
+def built(folder: Path, *, seed: int = 0, operator: str = "Relu") -> BuiltModel:
+    """A convolution, a nonlinearity, and a product with constant weights."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "kernel": rng.normal(size=(3, 2, 3, 3)).astype(np.float32),
+        "matrix": rng.normal(size=(108, 4)).astype(np.float32),
+        "shape": np.array([0, 108]),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["conv"], pads=[1] * 4),
+        helper.make_node(operator, ["conv"], ["relu"]),
+        helper.make_node("Reshape", ["relu", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "matrix"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    folder.mkdir(exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    x = np.random.default_rng(9).normal(size=(3, 2, 6, 6)).astype(np.float32)
+    return BuiltModel(folder / "model.onnx", {"x": x})
+
+
+def test_all_tensors_of_a_right_dump_are_equal(tmp_path: Path) -> None:
+    row = judge(built(tmp_path / "a"), ROW, tmp_path, lambda stage: None)
+    assert (row.outcome, row.message) == ("equal", "")
+    assert (row.operators, row.tensors, row.equal, row.layers) == (4, 4, 4, 2)
+
+
+def test_wrong_tensors_are_found(tmp_path: Path) -> None:
+    """The store of a network with other weights, as if its values had been mixed up."""
+    right, wrong = built(tmp_path / "right"), built(tmp_path / "wrong", seed=1)
+    stores = [dump_samples(wrong, tmp_path, keep) for keep in ("full", "statistics")]
+    tally = compare(right, load_graph(right.path), *stores)
+    # What follows from a wrong tensor is right, given that one.
+    assert tally.different.keys() == {"conv", "y"}
+    assert tally.equal == {"relu", "flat"}
+
+
+def test_wrong_sums_are_found(tmp_path: Path) -> None:
+    right, wrong = built(tmp_path / "right"), built(tmp_path / "wrong", operator="Identity")
+    full, sums = dump_samples(right, tmp_path, "full"), dump_samples(wrong, tmp_path, "statistics")
+    tally = compare(right, load_graph(right.path), full, sums)
+    assert tally.different.keys() == {"relu", "flat", "y"}
+    assert "sums" in tally.different["relu"]
+
+
+def test_rounding_is_no_difference_and_one_wrong_number_is() -> None:
+    expected = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    assert describe_difference(expected * np.float32(1 + 1e-5), expected) is None
+    wrong = expected.copy()
+    wrong[3, 4] += 1e-2
+    assert "1 of 35 elements" in (describe_difference(wrong, expected) or "")
+    assert describe_difference(expected[:, ::-1], expected)
+    assert describe_difference(np.array([1, 2]), np.array([1, 3]))
+    assert describe_difference(np.array([1, 2]), np.array([1, 3]), "QLinearConv") is None
+    # What cancels has the rounding errors of what it was made from.
+    assert describe_difference(np.full(3, 1e-5), np.zeros(3), "Sub", magnitude=100.0) is None
+
+
+def _hang(folder: Path) -> BuiltModel:
+    time.sleep(60)
+    raise AssertionError
+
+
+def _crash(folder: Path) -> BuiltModel:
+    os.abort()
+
+
+def _need_memory(folder: Path) -> BuiltModel:
+    np.ones(1 << 40)
+    raise AssertionError
+
+
+def _have_no_samples(folder: Path) -> BuiltModel:
+    raise NoSamplesError("a scalar")
+
+
+@pytest.mark.parametrize(
+    ("build", "outcome", "message"),
+    [
+        (built, "equal", ""),
+        (_hang, "exporter", "export: more than 1 s"),
+        (_crash, "exporter", "export: ended by SIGABRT"),
+        (_need_memory, "exporter", "Unable to allocate"),
+        (_have_no_samples, "no samples", "a scalar"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later
+def test_every_end_is_a_row(build: object, outcome: str, message: str) -> None:
+    limits = Limits(1, 200_000, patience=1) if build is _hang else Limits(60, 200_000)
+    row = run_case(Case("tests", "convnet", "small", "helper", build), limits, "numpy 2")
+    assert row.outcome == outcome, row.message
+    assert message in row.message
+    assert row.versions == "numpy 2"
+
+
+def test_rows_outlive_a_killed_run(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    results = Results(path)
+    done = Row("a", "f", "n", "e", "refused", left_out={"random": 2}, reasons=["why"], layers=3)
+    results.append(done)
+    with path.with_suffix(".jsonl").open("a") as stream:
+        stream.write('{"source": "a", "fam')  # the row that was being written
+    again = Results(path)
+    assert [*again.rows.values()] == [done]
+    other = Row("b", "f", "n", "e", "equal", framework=True, linear_calls=4)
+    again.append(other)
+    again.save()
+    assert [*Results(path).rows.values()] == [done, other]
+    assert not path.with_suffix(".jsonl").exists()
