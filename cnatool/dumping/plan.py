@@ -17,7 +17,7 @@ from cnatool._util.text import bytes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
-from cnatool.backend.select import list_unselected, select_outputs, select_tensors
+from cnatool.backend.select import INNER, list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import (
     RUNTIME_VERSION,
     RunOptions,
@@ -143,6 +143,8 @@ def plan_dump(
     network = open_network(model)
     network, sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
+    if INNER in options.patterns:
+        network = network.ask_outputs()
     first = next(iter(sources.values()))
     for line in describe_inputs(sources, feed, rows):
         note(line)

@@ -89,7 +89,7 @@ def describe_stored(
     counted = any(array.levels is not None for array in record.inputs)
     lines = [
         f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
-        *summarise_skipped(record.skipped),
+        *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
