@@ -37,7 +37,13 @@ from cnatool.backend.probe.repeatability import (
 from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.records.skipped import NEVER, NOT_ALWAYS, counted_reason, unknown_axis_reason
+from cnatool.records.skipped import (
+    NEVER,
+    NOT_ALWAYS,
+    counted_reason,
+    no_axis_reason,
+    unknown_axis_reason,
+)
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -181,7 +187,11 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         if isinstance(axis, SampleAxis):
             is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
-            is_counted = bool(counting) and axis != NOT_ALWAYS and name not in runs.random
+            # The first axes of a tensor in loops are iterations.
+            found = [place for place in counting if place >= runs.graph.loops(name)]
+            is_counted = bool(found) and axis != NOT_ALWAYS and name not in runs.random
+            if counting and not found:
+                axis = no_axis_reason(first.shape)
         if is_counted:
             findings.no_samples.add(name)
             findings.skipped.append(_skip_counted(runs.graph, name, first))
