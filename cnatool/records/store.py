@@ -48,6 +48,26 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class RowIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What says which sample each row of a tensor is of, in a run of several samples.
+
+    Attributes
+    ----------
+    tensor : str
+        Name of a tensor with as many rows, one number of which is the place of a sample in the
+        batch: the tensor itself, or another one of the graph.
+    column : int or None
+        The column that holds this number; null if the tensor has one axis.
+    places : tuple of int
+        Columns of the rows themselves that hold the place in the batch. They are 0 in the store, as
+        in a run of one sample.
+    """
+
+    tensor: str
+    column: int | None
+    places: tuple[int, ...] = ()
+
+
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tensor of the network.
 
@@ -66,8 +86,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Shape of one sample, without the sample axis; in the first batch if it ``varies``, on
         average at ``ragged_axis``.
     batch_axis : int or None
-        The sample axis in the graph; in the store it is always the first. Null if the model ran on
-        one sample at a time and the tensor has no sample axis: all of it belongs to that sample.
+        The sample axis in the graph; in the store it is always the first. Null if the tensor has no
+        sample axis: all of it belongs to one sample, on which the model ran alone, or an ``index``
+        says which rows do.
     kept : {"full", "statistics"}
         Whether whole arrays are stored or only per-sample statistics.
     output : int or None
@@ -87,6 +108,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sample, and whole arrays are stored only with a ``ragged_axis``.
     ragged_axis : int
         As of `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
+    index : RowIndex
+        For rows such as detections, what says which sample each is of; absent for other tensors.
     """
 
     number: int
@@ -104,6 +127,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     varies: bool = False
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    index: RowIndex | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

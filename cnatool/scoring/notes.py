@@ -46,7 +46,7 @@ def score_notes(
     """Yield a line for each thing that a reader would not take for granted."""
     yield from _data_notes({name: scored.split for name, scored in splits.items()})
     yield from _padding_notes(store, [scored.split for scored in splits.values()])
-    if output.others:
+    if output.others and output.kind is not None:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
             "choose with `output=NAME`"
