@@ -38,7 +38,13 @@ from cnatool.backend.probe.row_index import FOREIGN, RowEvidence, read_places
 from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.records.skipped import NEVER, NOT_ALWAYS, counted_reason, unknown_axis_reason
+from cnatool.records.skipped import (
+    NEVER,
+    NOT_ALWAYS,
+    counted_reason,
+    no_axis_reason,
+    unknown_axis_reason,
+)
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -190,7 +196,11 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         if isinstance(axis, SampleAxis):
             is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
-            is_counted = bool(counting) and axis != NOT_ALWAYS and name not in runs.random
+            # The first axes of a tensor in loops are iterations.
+            found = [place for place in counting if place >= runs.graph.loops(name)]
+            is_counted = bool(found) and axis != NOT_ALWAYS and name not in runs.random
+            if counting and not found:
+                axis = no_axis_reason(first.shape)
         if is_counted:
             findings.no_samples.add(name)
             findings.reasons[name] = counted_reason(first.shape)
@@ -239,7 +249,10 @@ def _is_decided(runs: ProbeRuns, name: str) -> bool:
     graph = runs.graph
     if name not in graph.data_shaped or not graph.inner:
         return False
-    return name in graph.inner or bool(runs.counted.get(name))
+    inner = graph.inner.get(name)
+    if inner is not None and not graph.dynamic.isdisjoint(inner.controls):
+        return True
+    return name in graph.conditional or bool(runs.counted.get(name))
 
 
 def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) -> RowEvidence:
