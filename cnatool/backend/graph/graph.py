@@ -64,6 +64,8 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
+    # Tensors in and behind branches and loops about which the values of an input decide
+    decided: frozenset[str] = frozenset()
     # Tensors in branches whose condition depends on the values of an input
     conditional: frozenset[str] = frozenset()
 
@@ -222,5 +224,6 @@ def analyse_graph(
         dynamic=frozenset(dependence.dynamic),
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
+        decided=frozenset(dependence.decided),
         conditional=frozenset(dependence.find_conditional()),
     )
