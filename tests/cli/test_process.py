@@ -148,9 +148,12 @@ def test_a_signal_at_any_moment_is_one_line(here: Path, name: str) -> None:
 
 def test_a_later_signal_ends_a_command_that_hangs() -> None:
     hangs = """
-import time
+import signal, time
 from cnatool import cli
 from cnatool.cli import app
+
+# The tests may run in the background of a shell, which ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def run(**_):
     print(flush=True)
