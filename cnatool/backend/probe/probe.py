@@ -249,7 +249,10 @@ def _is_decided(runs: ProbeRuns, name: str) -> bool:
     graph = runs.graph
     if name not in graph.data_shaped or not graph.inner:
         return False
-    return name in graph.inner or bool(runs.counted.get(name))
+    inner = graph.inner.get(name)
+    if inner is not None and not graph.dynamic.isdisjoint(inner.controls):
+        return True
+    return name in graph.conditional or bool(runs.counted.get(name))
 
 
 def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) -> RowEvidence:
