@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
@@ -193,6 +195,7 @@ class Network:
                 onnx_type=tensor.onnx_type,
                 merged=tensor.merged,
                 varies=tensor.varies,
+                conditional=tensor.name in self.graph.conditional or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)
         ]

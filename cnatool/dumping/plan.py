@@ -277,7 +277,9 @@ def _describe_store(
         tensors=tensors,
         layers=tuple(
             msgspec.structs.replace(
-                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
+                layer,
+                per_sample=layer.per_sample
+                and probed.counted.isdisjoint((layer.linear, layer.preactivation)),
             )
             for layer in network.layers.layers
         ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import classes_text, count_text
 from cnatool.dumping.skipped_summary import summarise_skipped
+from cnatool.scoring.layer_selection import explain_conditional_layers
 from cnatool.scoring.output import explain_missing_output
 
 if TYPE_CHECKING:
@@ -77,7 +78,20 @@ def describe_stored(
             f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
-    apart = [layer for layer in record.layers if not layer.per_sample]
+    conditional = {tensor.name for tensor in record.tensors if tensor.conditional}
+    if conditional:
+        lines.append(
+            f"{count_text(len(conditional), 'tensor')} lie{'s' * (len(conditional) == 1)} in "
+            "branches that only some samples may take: the number of elements is 0 for the others"
+        )
+    branched = explain_conditional_layers(record)
+    if branched:
+        lines.append(branched)
+    apart = [
+        layer
+        for layer in record.layers
+        if not probed.counted.isdisjoint((layer.linear, layer.preactivation))
+    ]
     if apart:
         lines.append(
             f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "

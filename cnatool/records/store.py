@@ -79,6 +79,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     varies : bool
         The shape depends on the data: only statistics are stored, and ``statistics/count`` has the
         number of elements of each sample.
+    conditional : bool, optional
+        True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
+        that do not take it. Else left out.
     """
 
     number: int
@@ -94,6 +97,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     onnx_type: str | None = None
     merged: Merged | None = None
     varies: bool = False
+    conditional: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +158,8 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scores to probabilities or classes only; empty if another layer follows.
     per_sample : bool
         Whether its tensors have one row per sample. False for a layer that is applied to objects in
-        the samples, such as detections, whose number depends on the data; scores ignore it.
+        the samples, such as detections, whose number depends on the data, and for one in a branch
+        that only some samples may take; scores ignore it.
     """
 
     number: int

@@ -64,6 +64,10 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
+    # Tensors in subgraphs that run, or as often as they do, by the values of an input; and those of
+    # them in branches, which some samples may not have at all
+    decided: frozenset[str] = frozenset()
+    conditional: frozenset[str] = frozenset()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -216,4 +220,6 @@ def analyse_graph(
         dynamic=frozenset(dependence.dynamic),
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
+        decided=frozenset(dependence.decided),
+        conditional=frozenset(dependence.conditional),
     )

@@ -86,6 +86,7 @@ def find_layers(graph: Graph) -> LayerTable:
                 shortcut=operator.result in bypassing,
                 path=depth[operator.result],
                 leads_to=tuple(name for name in graph.output_names if name in tail),
+                per_sample=path.linear not in graph.conditional,
             )
         )
     layer_tensors = {name for layer in layers for name in (layer.linear, layer.preactivation)}

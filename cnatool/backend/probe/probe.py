@@ -270,9 +270,8 @@ def _is_decided(runs: _Runs, name: str) -> bool:
     Samples to come may decide otherwise than the first ones, however much these are alike.
     """
     graph = runs.graph
-    if name not in graph.data_shaped or not graph.inner:
-        return False
-    return name in graph.inner or bool(runs.counted.get(name))
+    follows = bool(graph.inner) and name in graph.data_shaped
+    return name in graph.decided or (follows and bool(runs.counted.get(name)))
 
 
 def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:

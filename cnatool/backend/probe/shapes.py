@@ -70,8 +70,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
             dtype=array_dtype(kind),
             shape=tuple(rows[0]),
             batch_axis=axis.axis,
-            varies=any(row != rows[0] for row in rows)
-            or (name in graph.inner and name in graph.data_shaped),
+            varies=any(row != rows[0] for row in rows) or name in graph.decided,
         )
     rest = probe(graph, samples, bound=bound, run=run, known=known)
     order = {name: place for place, name in enumerate(types)}
