@@ -11,6 +11,7 @@ from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
+from cnatool.backend.graph.optional_outputs import ask_outputs
 from cnatool.backend.graph.taken_branches import join_branches, take_branches
 from cnatool.backend.inputs import ModelInput
 from cnatool.backend.probe.branch_check import check_branches
@@ -50,6 +51,7 @@ class Network:
     layers: LayerTable
     inputs: tuple[ModelInput, ...]
     branches: tuple[TakenBranch, ...] = ()  # those that replaced an If
+    inner: frozenset[str] = frozenset()  # states and attention scores, once they are asked for
 
     @property
     def optimization(self) -> str:
@@ -151,6 +153,11 @@ class Network:
             return self
         branches = join_branches(self.branches, taken)
         return Network(graph, find_layers(graph), self.inputs, branches)
+
+    def ask_outputs(self) -> Network:
+        """Ask each node for the states and attention scores that it offers."""
+        graph, inner = ask_outputs(self.graph)
+        return replace(self, graph=graph, inner=inner)
 
     def probe(
         self,

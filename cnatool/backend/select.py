@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cnatool.records.store import TensorRecord
 
 
+# The word for states and attention scores, also those that the model leaves out.
+INNER = "inner"
+
+
 def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
@@ -42,7 +46,7 @@ def select_tensors(
     names = _select_names(network, probed, patterns)
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
-        raise ModelError(_nothing_text(network, probed))
+        raise ModelError(_nothing_text(network, probed, patterns))
     return tuple(
         msgspec.structs.replace(
             tensor,
@@ -74,7 +78,8 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    names, unmatched = match_names(every, patterns, {"all": every, "layers": layers})
+    groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
+    names, unmatched = match_names(every, patterns, groups)
     if unmatched:
         path = network.graph.path
         raise UsageError(
@@ -84,8 +89,10 @@ def _select_names(
     return set(names)
 
 
-def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
+def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:
     path = network.graph.path
+    if probed and INNER in patterns and not network.inner:
+        return f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:

@@ -17,7 +17,7 @@ from cnatool._util.text import bytes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
-from cnatool.backend.select import list_unselected, select_outputs, select_tensors
+from cnatool.backend.select import INNER, list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import (
     RUNTIME_VERSION,
     RunOptions,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import LayerRecord, TensorRecord
     from cnatool.store.store import Split, Store
 
 
@@ -143,6 +143,8 @@ def plan_dump(
     network = open_network(model)
     network, sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
+    if INNER in options.patterns:
+        network = network.ask_outputs()
     first = next(iter(sources.values()))
     for line in describe_inputs(sources, feed, rows):
         note(line)
@@ -255,6 +257,19 @@ def _check_resumed(plan: DumpPlan, past: Store) -> None:
         plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
 
 
+def _describe_layers(network: Network, probed: ProbedNetwork) -> tuple[LayerRecord, ...]:
+    """Describe the layers of a network, and which have a row for each sample."""
+    inside = {tensor.name for tensor in probed.skipped if network.graph.lies_inside(tensor.name)}
+    apart = inside | probed.counted
+    return tuple(
+        msgspec.structs.replace(
+            layer,
+            per_sample=layer.per_sample and apart.isdisjoint((layer.linear, layer.preactivation)),
+        )
+        for layer in network.layers.layers
+    )
+
+
 def _describe_store(
     options: DumpOptions,
     source: Source,
@@ -275,14 +290,7 @@ def _describe_store(
         inputs=tuple(map(_input_record, source.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=tensors,
-        layers=tuple(
-            msgspec.structs.replace(
-                layer,
-                per_sample=layer.per_sample
-                and probed.counted.isdisjoint((layer.linear, layer.preactivation)),
-            )
-            for layer in network.layers.layers
-        ),
+        layers=_describe_layers(network, probed),
         statistics=(*options.computed_statistics, *counted),
         splits={},
         skipped=tuple(probed.skipped),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import classes_text, count_text
 from cnatool.dumping.skipped_summary import summarise_skipped
-from cnatool.scoring.layer_selection import explain_conditional_layers
 from cnatool.scoring.output import explain_missing_output
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
     from cnatool.records.run import BranchName
-    from cnatool.records.store import StoreRecord
+    from cnatool.records.store import LayerRecord, StoreRecord
 
 
 def describe_inputs(
@@ -54,6 +53,30 @@ def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
         )
 
 
+def _describe_left_out(record: StoreRecord, probed: ProbedNetwork) -> Iterator[str]:
+    """Describe the layers that scores leave out, in a line for each reason."""
+    apart = [layer for layer in record.layers if not layer.per_sample]
+    skipped = {tensor.name for tensor in record.skipped}
+    by_reason: dict[str, list[LayerRecord]] = {}
+    for layer in apart:
+        names = {layer.linear, layer.preactivation}
+        if not names.isdisjoint(probed.counted):
+            reason = (
+                "applied to what is found in the samples, such as detections, instead of samples"
+            )
+        elif not names.isdisjoint(skipped):
+            reason = "inside an If, Loop or Scan, without a row for each sample"
+        else:
+            reason = "in a branch that only some samples take"
+        by_reason.setdefault(reason, []).append(layer)
+    for reason, layers in by_reason.items():
+        one = len(layers) == 1
+        yield (
+            f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, "
+            f"{'is' if one else 'are'} {reason}: scores leave {'it' if one else 'them'} out"
+        )
+
+
 def describe_stored(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
@@ -66,7 +89,7 @@ def describe_stored(
     counted = any(array.levels is not None for array in record.inputs)
     lines = [
         f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
-        *summarise_skipped(record.skipped),
+        *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
@@ -78,26 +101,7 @@ def describe_stored(
             f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
-    conditional = {tensor.name for tensor in record.tensors if tensor.conditional}
-    if conditional:
-        lines.append(
-            f"{count_text(len(conditional), 'tensor')} lie{'s' * (len(conditional) == 1)} in "
-            "branches that only some samples may take: the number of elements is 0 for the others"
-        )
-    branched = explain_conditional_layers(record)
-    if branched:
-        lines.append(branched)
-    apart = [
-        layer
-        for layer in record.layers
-        if not probed.counted.isdisjoint((layer.linear, layer.preactivation))
-    ]
-    if apart:
-        lines.append(
-            f"{count_text(len(apart), 'layer')}, first {apart[0].linear!r}, "
-            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
-            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
-        )
+    lines += _describe_left_out(record, probed)
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "

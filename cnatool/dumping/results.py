@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnatool._util.documents import Document
-from cnatool.dumping.skipped_summary import needs_no_storing
+from cnatool.dumping.skipped_summary import is_lost, needs_no_storing
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.run import (
     BranchName,
@@ -201,7 +201,6 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
 def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
     """Summarise a store that was dumped."""
     record = store.record
-    without = sum(map(needs_no_storing, record.skipped))
     return DumpResult(
         schema="cnatool.dump/1",
         store=str(store.path),
@@ -218,8 +217,8 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
         },
         tensors=len(record.tensors),
         layers=len(record.layers),
-        without_samples=without,
-        skipped_tensors=len(record.skipped) - without,
+        without_samples=sum(map(needs_no_storing, record.skipped)),
+        skipped_tensors=sum(map(is_lost, record.skipped)),
         notes=tuple(notes),
         part=record.part,
     )

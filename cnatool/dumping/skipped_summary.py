@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from cnatool.records.skipped import SkipKind, skip_kind
+from cnatool._util.text import count_text
+from cnatool.records.skipped import SkipKind, find_subgraph_operator, skip_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cnatool.records.store import SkippedTensor
 
-_Words = Mapping[SkipKind, tuple[str, str]]  # singular and plural
-# Kinds of tensors without values of samples, and the others.
-_WITHOUT_SAMPLES: Final[_Words] = {
+_Words = tuple[str, str]  # singular and plural
+# Kinds of tensors without values of samples.
+_WITHOUT_SAMPLES: Final[Mapping[SkipKind, _Words]] = {
     "random": ("random tensor", "random tensors"),
     "constant": ("constant", "constants"),
     "shape arithmetic": ("result of shape arithmetic", "results of shape arithmetic"),
 }
-_OTHERS: Final[_Words] = {
-    "no sample axis": ("without a sample axis", "without a sample axis"),
-    "counted": ("of what is found in the data", "of what is found in the data"),
-    "in a subgraph": ("inside a subgraph", "inside subgraphs"),
-    "not numeric": ("not numeric", "not numeric"),
-    "other": ("for another reason", "for other reasons"),
+# What other reasons begin with, where that says more than their kind.
+_NOT_NUMERIC: Final[Mapping[str, _Words]] = {
+    "a sequence": ("sequence", "sequences"),
+    "a map": ("map", "maps"),
+    "a sparse tensor": ("sparse tensor", "sparse tensors"),
+    "complex numbers": ("of complex numbers", "of complex numbers"),
+    "strings": ("of strings", "of strings"),
+}
+_OTHERS: Final[Mapping[SkipKind, str]] = {
+    "no sample axis": "without a sample axis",
+    "counted": "of what is found in the data",
+    "not numeric": "not numeric",
+    "other": "for another reason",
 }
 
 
@@ -34,22 +41,47 @@ def needs_no_storing(tensor: SkippedTensor) -> bool:
     return skip_kind(tensor) in _WITHOUT_SAMPLES
 
 
-def summarise_skipped(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
-    """Summarise in a line or two how many tensors are not stored, and of what kinds they are."""
+def is_lost(tensor: SkippedTensor) -> bool:
+    """Whether a tensor may hold values of samples and cannot be stored."""
+    return not needs_no_storing(tensor) and skip_kind(tensor) != "not asked for"
+
+
+def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator[str]:
+    """Summarise in a few lines how many tensors are not stored, and of what kinds they are.
+
+    ``others`` is the number of the tensors that can be stored.
+    """
+    skipped = list(skipped)
     kinds = Counter(map(skip_kind, skipped))
-    others = sum(kinds[kind] for kind in _OTHERS)
-    if kinds.total() > others:
-        yield f"not counted: {_counts(kinds, _WITHOUT_SAMPLES)}, which hold no values of samples"
-    if others:
+    without = [_count(kinds[kind], text) for kind, text in _WITHOUT_SAMPLES.items() if kinds[kind]]
+    if without:
+        yield f"not counted: {', '.join(without)}, which hold no values of samples"
+    lost = Counter(_words(tensor) for tensor in skipped if is_lost(tensor))
+    if lost:
+        texts = ", ".join(_count(count, words) for words, count in lost.items())
         yield (
-            f"{others} more cannot be stored by sample: {_counts(kinds, _OTHERS)} "
-            "(`inspect(skipped=True)` lists them)"
+            f"{lost.total()} of {count_text(others + lost.total(), 'tensor')} cannot be stored by "
+            f"sample: {texts} (`inspect(skipped=True)` lists them)"
+        )
+    offered = kinds["not asked for"]
+    if offered:
+        yield (
+            f"nodes offer {count_text(offered, 'output')} that the model leaves out, such as "
+            "states or attention scores (`tensors='inner'`)"
         )
 
 
-def _counts(kinds: Counter[SkipKind], words: _Words) -> str:
-    return ", ".join(
-        f"{kinds[kind]} {singular if kinds[kind] == 1 else plural}"
-        for kind, (singular, plural) in words.items()
-        if kinds[kind]
-    )
+def _words(tensor: SkippedTensor) -> _Words:
+    """Describe what a tensor that cannot be stored is, or where it lies."""
+    kind = skip_kind(tensor)
+    if kind in ("in a subgraph", "in an operator"):
+        text = f"inside {find_subgraph_operator(tensor.reason) or tensor.operator}"
+    elif kind == "not numeric" and (start := tensor.reason.partition(",")[0]) in _NOT_NUMERIC:
+        return _NOT_NUMERIC[start]
+    else:
+        text = _OTHERS[kind]
+    return text, text
+
+
+def _count(count: int, words: _Words) -> str:
+    return f"{count} {words[count != 1]}"

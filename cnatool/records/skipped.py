@@ -14,6 +14,8 @@ SkipKind = Literal[
     "no sample axis",
     "counted",
     "in a subgraph",
+    "in an operator",
+    "not asked for",
     "not numeric",
     "other",
 ]
@@ -32,6 +34,8 @@ RANDOM_OPERATORS = frozenset(
 )
 CONSTANT = "constant"
 SHAPE_ARITHMETIC = "depends on an input's shape alone"
+INSIDE_OPERATOR = "inside the operator, which does not return it"
+NOT_ASKED = "offered by the operator and left out by the model: `tensors='inner'` stores it"
 ITERATION = "depends on the iteration or an input's shape alone"
 CHANGING_RANK = "its number of axes changes from one iteration to the next"
 CHANGING_UNKNOWN = "its shape changes from one iteration to the next, so its sample axis is unknown"
@@ -45,6 +49,10 @@ _NOT_NUMERIC = ", not an array of numbers"
 def skip_kind(tensor: SkippedTensor) -> SkipKind:
     """Classify the reason for which a tensor is not stored."""
     reason = tensor.reason
+    if reason == INSIDE_OPERATOR:
+        return "in an operator"
+    if reason == NOT_ASKED:
+        return "not asked for"
     if tensor.operator in RANDOM_OPERATORS or "random" in reason:
         return "random"
     if reason == CONSTANT:
@@ -73,6 +81,12 @@ def unknown_axis_reason(operator: str, shape: tuple[int, ...]) -> str:
 def subgraph_reason(operator: str, why: str) -> str:
     """Describe a tensor inside an operator such as If or Loop that cannot be handed out."""
     return f"{_INSIDE}{operator}: {why}"
+
+
+def find_subgraph_operator(reason: str) -> str:
+    """Find the operator in whose subgraph a tensor lies, by the reason; empty for other reasons."""
+    start, colon, _ = reason.partition(":")
+    return start.removeprefix(_INSIDE) if colon and start.startswith(_INSIDE) else ""
 
 
 def counted_reason(shape: tuple[int, ...]) -> str:

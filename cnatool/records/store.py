@@ -158,8 +158,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scores to probabilities or classes only; empty if another layer follows.
     per_sample : bool
         Whether its tensors have one row per sample. False for a layer that is applied to objects in
-        the samples, such as detections, whose number depends on the data, and for one in a branch
-        that only some samples may take; scores ignore it.
+        the samples, such as detections, whose number depends on the data, for one in a branch that
+        only some samples take, and for one in a loop that cannot be stored by sample; scores
+        ignore it.
     """
 
     number: int

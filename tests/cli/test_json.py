@@ -16,8 +16,13 @@ from support.networks import Builder, saved
 import cnatool
 from cnatool.cli.app import app
 from cnatool.dumping import preflight as forecast
-from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
-from cnatool.records.skipped import subgraph_reason
+from cnatool.dumping.skipped_summary import is_lost, needs_no_storing, summarise_skipped
+from cnatool.records.skipped import (
+    INSIDE_OPERATOR,
+    NOT_ASKED,
+    not_numeric_reason,
+    subgraph_reason,
+)
 from cnatool.records.store import SkippedTensor
 
 
@@ -97,15 +102,21 @@ def test_tensors_without_samples_do_not_frighten() -> None:
         ("RandomNormal", "constant"),
         ("ReduceMean", "no sample axis: shape (4,) whatever the number of samples"),
         ("Add", subgraph_reason("BeamSearch", "no results")),
+        *[("SplitToSequence", not_numeric_reason("a sequence"))] * 5,
+        ("LSTM", INSIDE_OPERATOR),
+        ("LSTM", NOT_ASKED),
     )
-    assert list(summarise_skipped(found)) == [
+    assert list(summarise_skipped(found, 412)) == [
         "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
         "no values of samples",
-        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph "
-        "(`inspect(skipped=True)` lists them)",
+        "8 of 420 tensors cannot be stored by sample: 1 without a sample axis, 1 inside "
+        "BeamSearch, 5 sequences, 1 inside LSTM (`inspect(skipped=True)` lists them)",
+        "nodes offer 1 output that the model leaves out, such as states or attention scores "
+        "(`tensors='inner'`)",
     ]
     assert sum(map(needs_no_storing, found)) == 777
-    assert list(summarise_skipped([])) == []
+    assert sum(map(is_lost, found)) == 8
+    assert list(summarise_skipped([], 9)) == []
 
 
 def test_a_long_list_of_layers_is_short(here: Path) -> None:

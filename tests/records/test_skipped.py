@@ -23,6 +23,8 @@ from cnatool.records.store import SkippedTensor
         (skipped.counted_reason((7, 4)), "counted"),
         (skipped.subgraph_reason("BeamSearch", "no results"), "in a subgraph"),
         (skipped.not_numeric_reason("strings"), "not numeric"),
+        (skipped.INSIDE_OPERATOR, "in an operator"),
+        (skipped.NOT_ASKED, "not asked for"),
         ("its rank varies between batches", "other"),
     ],
 )

@@ -37,7 +37,7 @@ def stack(values: Values) -> np.ndarray:
     loops = len(next(iter(values)))
     array = np.stack(list(values.values()))
     lengths = np.max(list(values), axis=0) + 1 if loops else np.zeros(0, int)
-    return array.reshape(*lengths.astype(int), *array.shape[1:])
+    return array.reshape((*lengths.astype(int), *array.shape[1:]))
 
 
 def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

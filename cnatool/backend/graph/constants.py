@@ -196,7 +196,10 @@ class Constants:
                     # It takes only the type of its second input, on which no constant depends.
                     kind = self._type_of(node.input[1])
                     node = onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)
-                needed.update((*node.input, *captured_names(node)))
+                captured = tuple(captured_names(node))
+                if not all(map(self.has, captured)):
+                    raise ModelError(f"{node.op_type}, which computes it, depends on the input")
+                needed.update((*node.input, *captured))
                 nodes.insert(0, node)
         initializers = [t for t in whole.graph.initializer if t.name in needed]
         initializers += self._inner_initializers(needed)

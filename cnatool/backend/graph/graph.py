@@ -64,9 +64,7 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
-    # Tensors in subgraphs that run, or as often as they do, by the values of an input; and those of
-    # them in branches, which some samples may not have at all
-    decided: frozenset[str] = frozenset()
+    # Tensors in branches whose condition depends on the values of an input
     conditional: frozenset[str] = frozenset()
 
     @property
@@ -83,6 +81,10 @@ class Graph:
         """Whether a subgraph computes a tensor or has it as a constant."""
         constant = None if tensor in self.producer else self.constants.get(tensor)
         return tensor in self.inner or (constant is not None and constant.name != tensor)
+
+    def bodies(self, tensor: str) -> tuple[Body, ...]:
+        """Return the subgraphs around what computes a tensor, the outermost first."""
+        return self.inner[tensor].bodies if tensor in self.inner else ()
 
     def loops(self, tensor: str) -> int:
         """How many Loops and Scans surround what computes a tensor."""
@@ -220,6 +222,5 @@ def analyse_graph(
         dynamic=frozenset(dependence.dynamic),
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
-        decided=frozenset(dependence.decided),
-        conditional=frozenset(dependence.conditional),
+        conditional=frozenset(dependence.find_conditional()),
     )

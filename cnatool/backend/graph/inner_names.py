@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool.backend.graph.nodes import subgraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import onnx
 
@@ -30,6 +30,47 @@ def label_nodes(nodes: Sequence[onnx.NodeProto]) -> list[str]:
 def inner_name(label: str, attribute: str, name: str) -> str:
     """Return the name, outside a node, of what is called ``name`` in one of its subgraphs."""
     return f"{label}/{attribute}/{name}"
+
+
+class UsedNames:
+    """The names in use in a graph: its own, those around it, and those in its subgraphs."""
+
+    def __init__(self, graph: onnx.GraphProto, around: Iterable[str] = ()) -> None:
+        self._visible = {*around, *own_names(graph)}
+        self._used = {*around, *tensor_names(graph)}
+
+    def inside(self, graph: onnx.GraphProto) -> UsedNames:
+        """Return the names in use in a subgraph."""
+        return UsedNames(graph, self._visible)
+
+    def add_unused(self, name: str) -> str:
+        """Return a name that is not in use, and keep it."""
+        while name in self._used:
+            name += "~"
+        self._visible.add(name)
+        self._used.add(name)
+        return name
+
+
+class Place(NamedTuple):
+    """A graph in a model."""
+
+    graph: onnx.GraphProto
+    prefix: str  # of its names outside
+    names: UsedNames
+
+
+def walk_graphs(main: onnx.GraphProto) -> Iterator[Place]:
+    """Yield the main graph of a model and all subgraphs, each behind the graph around it."""
+    places = deque([Place(main, "", UsedNames(main))])
+    while places:
+        place = places.popleft()
+        yield place
+        for label, node in zip(label_nodes(place.graph.node), place.graph.node, strict=True):
+            for attribute in node.attribute:
+                prefix = inner_name(place.prefix + label, attribute.name, "")
+                for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                    places.append(Place(inner, prefix, place.names.inside(inner)))
 
 
 def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:

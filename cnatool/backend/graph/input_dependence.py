@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from cnatool.backend.graph.control_flow import Body
     from cnatool.backend.graph.flat_nodes import FlatNodes
 
 # Nothing is known of the operators of other domains.
@@ -74,21 +73,13 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
-    @property
-    def decided(self) -> set[str]:
-        """Tensors in subgraphs that run, or as often as they do, by the values of an input."""
-        inner = self._flat.inner.items()
-        return {name for name, tensor in inner if self._is_decided(tensor.bodies)}
-
-    @property
-    def conditional(self) -> set[str]:
-        """Those of them that some samples may not have at all, because of a branch."""
+    def find_conditional(self) -> set[str]:
+        """Find the tensors in branches whose condition depends on the values of an input."""
         return {
             name
-            for name in self.decided
-            for body in self._flat.inner[name].bodies
-            if body.operator == "If"
-            and any(self._varies(i) or i in self._iterated for i in body.controls)
+            for name, tensor in self._flat.inner.items()
+            for body in tensor.bodies
+            if body.operator == "If" and any(map(self._varies, body.controls))
         }
 
     def _size(self) -> int:
@@ -122,7 +113,9 @@ class InputDependence:
         bodies = flat.inner[result].bodies if result in flat.inner else ()
         if result in flat.results:
             bodies = (*bodies, flat.results[result])
-        if self._is_decided(bodies):
+        if any(self._varies(name) for body in bodies for name in body.controls):
+            return True
+        if any(name in self.data_shaped for body in bodies for name, _ in body.lengths):
             return True
         if node.op_type in _SHAPE_OPERATORS:
             return False
@@ -133,14 +126,6 @@ class InputDependence:
             return True
         place = _SHAPE_INPUT.get(node.op_type)
         return place is not None and any(map(self._varies, node.input[place:]))
-
-    def _is_decided(self, bodies: Iterable[Body]) -> bool:
-        """Whether the values of an input decide if or how often one of the subgraphs runs."""
-        return any(
-            any(map(self._varies, body.controls))
-            or any(name in self.data_shaped for name, _ in body.lengths)
-            for body in bodies
-        )
 
     def _varies(self, name: str) -> bool:
         """Whether a length or a condition depends on the values of an input."""

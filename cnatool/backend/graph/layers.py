@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.branches import find_shortcut_layers
+from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
 from cnatool.backend.graph.nodes import first_output, operator_set
 from cnatool.backend.graph.preactivation_walk import passes, readers, walk
@@ -86,7 +87,7 @@ def find_layers(graph: Graph) -> LayerTable:
                 shortcut=operator.result in bypassing,
                 path=depth[operator.result],
                 leads_to=tuple(name for name in graph.output_names if name in tail),
-                per_sample=path.linear not in graph.conditional,
+                per_sample=operator.result not in graph.conditional,
             )
         )
     layer_tensors = {name for layer in layers for name in (layer.linear, layer.preactivation)}
@@ -111,6 +112,8 @@ class _Nodes:
         lengths = dict.fromkeys(start, 0)
         for node, reads in self.reads:
             before = [lengths[name] for name in reads if name in lengths]
+            if node.op_type == SUBGRAPH_INPUT:
+                before.append(0)  # a state that is constant at first
             if before:
                 length = max(before) + (first_output(node) in self.linear)
                 lengths.update({name: length for name in node.output if name})
@@ -154,6 +157,10 @@ def _behind(
 ) -> OutputPath | None:
     """Return the path behind a node that reads a tensor on it; None where the path ends."""
     path = reached[tensor]
+    if node.output[0] in graph.results:
+        # What the branches return, or what a loop does: not its initial state.
+        returned = node.input[:2] if node.op_type == "If" else node.input[:1]
+        return path if tensor in returned else None
     if node.op_type in OUTPUT_FUNCTIONS:
         return path.through_function()
     first = bool(node.input and node.input[0] == tensor)

@@ -8,34 +8,42 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import numpy_helper
 
-from cnatool.backend.graph.nodes import input_name
+from cnatool.backend.graph.nodes import input_name, operator_set
 
 if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 # Inputs of each operator: data, weights, bias.
 _INPUTS: dict[str, tuple[int, int, int | None]] = {
+    "CausalConvWithState": (0, 1, 2),
     "Conv": (0, 1, 2),
     "ConvInteger": (0, 1, None),
     "ConvTranspose": (0, 1, 2),
+    # Where it samples its input depends on the offsets; the kernel is constant.
+    "DeformConv": (0, 1, 3),
     "DynamicQuantizeMatMul": (0, 1, 4),
     "FusedConv": (0, 1, 2),
     "FusedGemm": (0, 1, 2),
     "FusedMatMul": (0, 1, None),
+    "FusedMatMulActivation": (0, 1, None),
     "Gemm": (0, 1, 2),
+    "GemmFastGelu": (0, 1, 2),
     "MatMul": (0, 1, None),
     "MatMulBnb4": (0, 1, None),
     "MatMulInteger": (0, 1, None),
     "MatMulIntegerToFloat": (0, 1, 6),
     "MatMulNBits": (0, 1, 5),
+    "NhwcConv": (0, 1, 2),
     "NhwcFusedConv": (0, 1, 2),
     "QGemm": (0, 3, 6),
     "QLinearConv": (0, 3, 8),
     "QLinearMatMul": (0, 3, None),
+    "TransposeMatMul": (0, 1, None),
 }
 # Operators whose weights may be the left operand as well as the right one.
-_PRODUCTS = frozenset(
-    {"FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"}
+_PRODUCTS = operator_set(
+    "FusedGemm FusedMatMul FusedMatMulActivation Gemm MatMul MatMulInteger QLinearMatMul "
+    "TransposeMatMul"
 )
 # The input that ONNX Runtime adds to a convolution's result before the activation.
 _SUMMAND = {"Conv": 3, "FusedConv": 3, "NhwcFusedConv": 3}
@@ -118,10 +126,7 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
     summand = _SUMMAND.get(node.op_type)
     zero_point = _RESULT_ZERO_POINT.get(node.op_type)
     quantised = zero_point is not None and bool(input_name(node, zero_point))
-    nonlinearity = next(
-        (attribute.s.decode() for attribute in node.attribute if attribute.name == "activation"),
-        None,
-    )
+    nonlinearity = _fused_nonlinearity(node)
     if quantised and zero_point is not None and clips_at_zero(graph, node, zero_point):
         nonlinearity = "Relu"
     return LinearOperator(
@@ -130,9 +135,17 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
         weights=operands[1],
         bias="" if bias is None else input_name(node, bias),
         summand=None if summand is None else input_name(node, summand) or None,
-        nonlinearity=nonlinearity or None,
+        nonlinearity=nonlinearity,
         codes=quantised or node.op_type in _INTEGER,
     )
+
+
+def _fused_nonlinearity(node: onnx.NodeProto) -> str | None:
+    """Return the activation that is fused into an operator."""
+    if node.op_type == "GemmFastGelu":
+        return "FastGelu"
+    names = [attribute.s.decode() for attribute in node.attribute if attribute.name == "activation"]
+    return names[0] if names and names[0] not in ("", "none") else None
 
 
 def constant_shape(graph: Graph, name: str) -> tuple[int, ...] | None:

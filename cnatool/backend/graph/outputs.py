@@ -12,6 +12,7 @@ import onnx
 from cnatool.backend.graph.control_flow import hand_out
 from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
 from cnatool.backend.graph.nodes import PREFIX
+from cnatool.backend.graph.optional_outputs import is_unread, list_unseen
 from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.records.skipped import CONSTANT, ITERATION, SHAPE_ARITHMETIC, random_reason
 from cnatool.records.store import SkippedTensor
@@ -46,7 +47,9 @@ def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     for node in graph.nodes:
         if node.op_type == SUBGRAPH_INPUT:
             continue
-        for name in filter(None, node.output):
+        for name in node.output:
+            if not name or is_unread(node, name):
+                continue
             reason = _reason(graph, name, random)
             if reason:
                 skipped.append(SkippedTensor(name, node.op_type, reason))
@@ -59,6 +62,7 @@ def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
             skipped.append(SkippedTensor(name, "Input", "a model input, returned unchanged"))
         elif name not in computed:
             skipped.append(SkippedTensor(name, "Constant", CONSTANT))
+    skipped.extend(list_unseen(graph))
     return names, skipped
 
 

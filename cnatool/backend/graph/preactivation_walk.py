@@ -145,6 +145,8 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
 def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
     """Return the next operator and the tensor it leads to; None where the walk ends."""
     nodes = readers(graph, tensor)
+    if any(graph.bodies(node.output[0]) != graph.bodies(tensor) for node in nodes):
+        return None  # a branch or a loop may read it never, or again and again
     if len(nodes) == 1:
         node = nodes[0]
         return (node.op_type, node.output[0]) if passes(graph, node, tensor) else None

@@ -6,6 +6,7 @@ A tensor of the branch keeps the name that says where it lay: ``NODE/then_branch
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from onnx import helper
 
 from cnatool.backend.graph.graph import analyse_graph
 from cnatool.backend.graph.inline_weights import take_values
-from cnatool.backend.graph.inner_names import inner_name, label_nodes, own_names, tensor_names
+from cnatool.backend.graph.inner_names import UsedNames, inner_name, label_nodes, own_names
 from cnatool.backend.graph.known_values import KnownValues
 from cnatool.backend.graph.nodes import overwrites_weights, subgraphs
 
@@ -62,7 +63,7 @@ def take_branches(
     model.CopyFrom(graph.model)
     inliner = _Inliner(graph, model)
     known = KnownValues.of_inputs(graph, constants, shapes or {})
-    inliner.inline(model.graph, _Scope(model.graph, known))
+    inliner.inline(model.graph, _Scope(known, UsedNames(model.graph)))
     if not inliner.branches:
         return InlinedGraph(graph, ())
     weights = {**graph.weights, **inliner.weights}
@@ -82,33 +83,18 @@ def join_branches(
     return (*later, *(taken for taken in earlier if not taken.node.startswith(gone)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Scope:
     """What is known in a graph, where it lies, and which names are in use there."""
 
-    def __init__(
-        self,
-        graph: onnx.GraphProto,
-        known: KnownValues,
-        prefix: str = "",
-        around: Iterable[str] = (),
-    ) -> None:
-        self.known = known
-        self.prefix = prefix
-        self._visible = {*around, *own_names(graph)}
-        self._used = {*around, *tensor_names(graph)}
+    known: KnownValues
+    names: UsedNames
+    prefix: str = ""
 
     def inside(self, label: str, attribute: onnx.AttributeProto) -> _Scope:
         """Return the scope of a subgraph of a node."""
-        prefix = inner_name(self.prefix + label, attribute.name, "")
-        return _Scope(attribute.g, self.known.inside(attribute.g), prefix, self._visible)
-
-    def unused(self, name: str) -> str:
-        """Return a name that no tensor here has, and keep it."""
-        while name in self._used:
-            name += "~"
-        self._visible.add(name)
-        self._used.add(name)
-        return name
+        body, prefix = attribute.g, inner_name(self.prefix + label, attribute.name, "")
+        return _Scope(self.known.inside(body), self.names.inside(body), prefix)
 
 
 class _Inliner:
@@ -162,7 +148,7 @@ class _Inliner:
         place: Callable[[str], str],
     ) -> list[tuple[str, onnx.NodeProto]]:
         """Move a branch's initializers to a graph, and return its nodes with their labels."""
-        renamed = {name: scope.unused(place(name)) for name in own_names(branch)}
+        renamed = {name: scope.names.add_unused(place(name)) for name in own_names(branch)}
         self._move_initializers(graph, branch, renamed)
         scope.known.add_initializers(branch)
         unpacked = []

@@ -121,6 +121,7 @@ _READERS: Mapping[str, Callable[[LinearOperator, NDArray[Any], Mapping[str, Any]
     "Conv": _convolution,
     "ConvInteger": _convolution,
     "ConvTranspose": _transposed_convolution,
+    "DeformConv": _convolution,
     "DynamicQuantizeMatMul": _product,
     "Einsum": _contraction,
     "FusedConv": _convolution,

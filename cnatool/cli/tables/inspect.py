@@ -14,7 +14,7 @@ from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.plan_notes import describe_branches
-from cnatool.dumping.skipped_summary import needs_no_storing, summarise_skipped
+from cnatool.dumping.skipped_summary import is_lost, summarise_skipped
 from cnatool.records.parts import describe_rows
 from cnatool.store.format_table import hidden_path
 
@@ -38,7 +38,8 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:
         print_line(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
-    _print_skipped(store.record.skipped, every=skipped)
+    others = len(store.tensors) + len(store.record.unselected)
+    _print_skipped(store.record.skipped, others, every=skipped)
 
 
 def print_model(
@@ -64,7 +65,7 @@ def print_model(
     _print_tensors(inspection.tensors, records, stored=False)
     if layers:
         _print_layers(records, {tensor.name: tensor for tensor in inspection.tensors})
-    _print_skipped(inspection.skipped, every=skipped)
+    _print_skipped(inspection.skipped, len(inspection.tensors), every=skipped)
 
 
 def _print_origin(store: Store, *, every: bool) -> None:
@@ -218,12 +219,12 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
     )
 
 
-def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
+def _print_skipped(skipped: Sequence[SkippedTensor], others: int, *, every: bool) -> None:
     if not skipped:
         if every:
             print_line("nothing is left out")
         return
-    for line in summarise_skipped(skipped):
+    for line in summarise_skipped(skipped, others):
         print_line(with_options(line))
     if every:
         print_lines(
@@ -231,7 +232,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
             for tensor in skipped
         )
         return
-    reasons = Counter(tensor.reason for tensor in skipped if not needs_no_storing(tensor))
+    reasons = Counter(tensor.reason for tensor in skipped if is_lost(tensor))
     for reason, count in reasons.most_common(_LISTED):
         print_line(f"  {count} {with_options(reason)}")
 

@@ -383,9 +383,12 @@ def test_scale_of_a_dynamic_quantisation_is_a_scale(tmp_path: Path) -> None:
         ("DynamicQuantizeMatMul", ["x", "w", "s", "z", "bias"]),
         ("FusedGemm", ["x", "w", "bias"]),
         ("FusedMatMul", ["x", "w"]),
+        ("FusedMatMulActivation", ["x", "w"]),
         ("MatMulIntegerToFloat", ["x", "w", "s", "s", "z", "z", "bias"]),
         ("MatMulNBits", ["x", "w", "s"]),
+        ("NhwcConv", ["x", "w", "bias"]),
         ("NhwcFusedConv", ["x", "w", "bias"]),
+        ("TransposeMatMul", ["w", "x"]),
     ],
 )
 def test_operators_of_the_runtime_are_layers(
@@ -400,6 +403,39 @@ def test_operators_of_the_runtime_are_layers(
     table = layers_of(b.model({"x": ("n", 8)}, {"out": ("n", 8)}), tmp_path)
     linear = "product" if "bias" in inputs else "sum"
     assert only(table) == (operator, linear, "sum")
+
+
+@pytest.mark.parametrize(
+    ("operator", "activation", "label"),
+    [
+        ("CausalConvWithState", "silu", "CausalConvWithState+silu"),
+        ("CausalConvWithState", "none", "CausalConvWithState"),
+        ("FusedMatMulActivation", "Tanh", "FusedMatMulActivation+Tanh"),
+        ("GemmFastGelu", None, "GemmFastGelu+FastGelu"),
+    ],
+)
+def test_activation_inside_an_operator_is_named(
+    operator: str, activation: str | None, label: str, tmp_path: Path
+) -> None:
+    b = Builder()
+    given = {} if activation is None else {"activation": activation}
+    b.node(operator, ["x", b.weight("w", 8, 8)], "y", domain="com.microsoft", **given)
+    b.node("Mul", ["y", b.weight("scale", 8)], "out")
+    table = layers_of(b.model({"x": ("n", 8)}, {"out": ("n", 8)}), tmp_path)
+    assert only(table) == (label, "y", "y" if "+" in label else "out")
+
+
+def test_deformable_convolution_is_a_layer(tmp_path: Path) -> None:
+    b = Builder()
+    b.conv("x", "offsets", 2, 18, 3)
+    given = ["x", b.weight("kernel", 4, 2, 3, 3), "offsets", b.weight("bias", 4)]
+    b.node("DeformConv", given, "z", pads=[1] * 4)
+    b.node("Relu", ["z"], "out")
+    table = layers_of(b.model({"x": ("n", 2, 6, 6)}, {"out": ("n", 4, 6, 6)}), tmp_path)
+    assert [(r.operator, r.linear, r.path) for r in table.layers] == [
+        ("Conv", "offsets", 1),
+        ("DeformConv", "z", 2),
+    ]
 
 
 def test_fused_activation_and_sum_are_named(tmp_path: Path) -> None:

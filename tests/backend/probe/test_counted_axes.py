@@ -214,7 +214,9 @@ def test_dump_and_score_leave_layers_of_detections_out(kind: str, tmp_path: Path
     notes = Notes()
     path = saved(model, tmp_path / "net.onnx")
     store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", observer=notes)
-    assert any("2 layers, first 'head1', work on what is found" in text for text in notes.texts)
+    assert any(
+        "2 layers, first 'head1', are applied to what is found" in text for text in notes.texts
+    )
     assert [layer.per_sample for layer in store.layers] == [False, False, True, True, True]
     expected = ReferenceEvaluator(model).run(["y"], {"x": x})[0]
     np.testing.assert_allclose(store.splits["all"].outputs()[:], expected, rtol=1e-4, atol=1e-5)
