@@ -83,10 +83,10 @@ def explain_conditional_layers(record: StoreRecord) -> str | None:
     ]
     if not layers:
         return None
+    one = len(layers) == 1
     return (
-        f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, "
-        f"lie{'s' * (len(layers) == 1)} in branches that only some samples may take: scores leave "
-        f"{'them' if len(layers) != 1 else 'it'} out"
+        f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, {'is' if one else 'are'} "
+        f"in a branch that only some samples take: scores leave {'it' if one else 'them'} out"
     )
 
 
@@ -155,8 +155,8 @@ def _tensors_by_name(
     for tensor in store.tensors:
         if tensor.name in patterns and tensor.conditional:
             raise MetricError(
-                f"{store.path}: tensor {tensor.name!r} lies in a branch that only some samples may "
-                "take, and of the others it has no values to be a layer. Leave it out of `layers`."
+                f"{store.path}: tensor {tensor.name!r} is in a branch that only some samples take, "
+                "and the others have no sum of it. Leave it out of `layers`."
             )
     matching = [store.tensor(name) for name in names if not store.tensor(name).conditional]
     counted = _drop_uncounted(store, convention, matching)

@@ -67,7 +67,7 @@ def test_layers_in_a_branch_are_left_out_of_scores_and_named(tmp_path: Path) -> 
     assert names == ["first", "choose/then_branch/inside", "repeat/body/again", "logits"]
     assert [layer.per_sample for layer in store.layers] == [True, False, True, True]
     said = (
-        "1 layer, first 'choose/then_branch/inside', lies in branches that only some samples may "
+        "1 layer, first 'choose/then_branch/inside', is in a branch that only some samples "
         "take: scores leave it out"
     )
     assert said in notes.texts
@@ -91,7 +91,7 @@ def test_tensors_in_a_branch_are_no_layers_by_another_rule(tmp_path: Path) -> No
     result = cnatool.score(store, overrides={"layers": "*inside,first,logits", **OVERRIDES})
     assert [layer.name for layer in result.layers] == ["first", "logits"]
     named = {"layers": "choose/then_branch/inside,first,logits", **OVERRIDES}
-    with pytest.raises(MetricError, match="'choose/then_branch/inside' lies in a branch that only"):
+    with pytest.raises(MetricError, match="'choose/then_branch/inside' is in a branch that only"):
         cnatool.score(store, overrides=named)
 
 

@@ -57,10 +57,14 @@ class InnerTensor:
         """How many Loops and Scans surround it."""
         return sum(body.repeats for body in self.bodies)
 
-    @property
-    def absent_shape(self) -> tuple[int, ...]:
-        """Its shape in a run without the branch that it lies in; (0,) for a single number."""
-        return (0,) * (self.rank or 1)
+    def is_absent(self, shape: Sequence[int]) -> bool:
+        """Whether a shape is that of a run that does not compute it."""
+        loops = 0
+        for body in self.bodies:
+            if body.operator == "If" and len(shape) > loops and not any(shape[loops:]):
+                return True
+            loops += body.repeats
+        return 0 in shape[:loops]
 
     @property
     def controls(self) -> frozenset[str]:
@@ -109,7 +113,7 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
         for tensor in tensors:
             if tensor not in own:
                 name = _name(tensor, level + 1)
-                body.node.append(_make_absent(tensor, name))
+                body.node.append(_make_absent(tensor, name, level + 1))
             elif len(tensor.bodies) > level + 1:
                 name = _name(tensor, level + 1)
             elif tensor.own in returned:
@@ -120,7 +124,9 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
             value = onnx.ValueInfoProto(name=name)
             if node.op_type == "Scan":
                 # It takes no results without a number of axes.
-                value.type.CopyFrom(_type(tensor, level + 1))
+                shape = [None] * _rank(tensor, level + 1)
+                kind = helper.make_tensor_type_proto(_element_number(tensor), shape)
+                value.type.CopyFrom(kind)
             body.output.append(value)
     for attribute in node.attribute:
         # One number for each stacked result of a Scan.
@@ -139,16 +145,16 @@ def _element_number(tensor: InnerTensor) -> int:
     return int(onnx.TensorProto.DataType.Value(kind))
 
 
-def _type(tensor: InnerTensor, level: int) -> onnx.TypeProto:
-    """Return the type that a tensor has in a graph that so many bodies surround."""
-    loops = sum(body.repeats for body in tensor.bodies[level:])
-    shape = [None] * (loops + (tensor.rank or 0))
-    return helper.make_tensor_type_proto(_element_number(tensor), shape)
+def _rank(tensor: InnerTensor, level: int) -> int:
+    """Return the number of axes that a tensor has in a graph that so many bodies surround."""
+    return sum(body.repeats for body in tensor.bodies[level:]) + (tensor.rank or 0)
 
 
-def _make_absent(tensor: InnerTensor, name: str) -> onnx.NodeProto:
+def _make_absent(tensor: InnerTensor, name: str, level: int) -> onnx.NodeProto:
     """Make the node that stands for a tensor in the branch that does not compute it."""
     if tensor.absent:
         return helper.make_node("Identity", [tensor.absent], [name], name=name)
-    empty = onnx.TensorProto(data_type=_element_number(tensor), dims=tensor.absent_shape)
+    # A single number has no empty form; an axis more gives it one.
+    dims = (0,) * max(1, _rank(tensor, level))
+    empty = onnx.TensorProto(data_type=_element_number(tensor), dims=dims)
     return helper.make_node("Constant", [], [name], name=name, value=empty)

@@ -64,8 +64,11 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
+    # Tensors in and behind branches and loops about which the values of an input decide
+    decided: frozenset[str] = frozenset()
     # Tensors in branches whose condition depends on the values of an input
     conditional: frozenset[str] = frozenset()
+    controlled: frozenset[str] = frozenset()  # those, and tensors in loops that values decide about
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -222,5 +225,7 @@ def analyse_graph(
         dynamic=frozenset(dependence.dynamic),
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
+        decided=frozenset(dependence.decided),
+        controlled=frozenset(dependence.find_controlled()),
         conditional=frozenset(dependence.find_conditional()),
     )

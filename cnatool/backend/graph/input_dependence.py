@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from cnatool.backend.graph.control_flow import Body
     from cnatool.backend.graph.flat_nodes import FlatNodes
 
 # Nothing is known of the operators of other domains.
@@ -55,6 +56,8 @@ class InputDependence:
         self.dynamic = set(inputs)  # tensors whose values depend on the values of an input
         # Tensors whose shape may depend on the values of an input
         self.data_shaped: set[str] = set()
+        # Tensors in and behind branches and loops about which the values of an input decide
+        self.decided: set[str] = set()
         # Tensors that depend on an input, be it on its shape alone
         self._dependent: set[str] = set()
         # Tensors in loops that depend on the iteration
@@ -73,6 +76,15 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
+    def find_controlled(self) -> set[str]:
+        """Find the tensors in branches and loops about which the values of an input decide."""
+        return {
+            name
+            for name, tensor in self._flat.inner.items()
+            if self._is_decided(name)
+            or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
+        }
+
     def find_conditional(self) -> set[str]:
         """Find the tensors in branches whose condition depends on the values of an input."""
         return {
@@ -84,7 +96,7 @@ class InputDependence:
 
     def _size(self) -> int:
         sets = (self.dynamic, self.data_shaped, self._dependent, self._iterated, self._counts)
-        return sum(map(len, sets))
+        return len(self.decided) + sum(map(len, sets))
 
     def _add(self, node: onnx.NodeProto) -> None:
         reads = [name for name in node.input if name]
@@ -99,6 +111,8 @@ class InputDependence:
         if node.op_type == SUBGRAPH_INPUT or (iterated and self._is_inside(writes)):
             self._iterated.update(writes)
         depends = bool(writes) and writes[0] in self._dependent
+        if depends and (self._is_decided(writes[0]) or not self.decided.isdisjoint(values)):
+            self.decided.update(writes)
         if depends and self._is_data_shaped(node, writes[0]):
             self.data_shaped.update(writes)
         if depends and writes[0] not in self.dynamic and self._reads_count(node, reads):
@@ -109,13 +123,8 @@ class InputDependence:
         return any(name in self._flat.inner for name in names)
 
     def _is_data_shaped(self, node: onnx.NodeProto, result: str) -> bool:
-        flat = self._flat
-        bodies = flat.inner[result].bodies if result in flat.inner else ()
-        if result in flat.results:
-            bodies = (*bodies, flat.results[result])
-        if any(self._varies(name) for body in bodies for name in body.controls):
-            return True
-        if any(name in self.data_shaped for body in bodies for name, _ in body.lengths):
+        lengths = (name for body in self._bodies(result) for name, _ in body.lengths)
+        if self._is_decided(result) or not self.data_shaped.isdisjoint(lengths):
             return True
         if node.op_type in _SHAPE_OPERATORS:
             return False
@@ -126,6 +135,17 @@ class InputDependence:
             return True
         place = _SHAPE_INPUT.get(node.op_type)
         return place is not None and any(map(self._varies, node.input[place:]))
+
+    def _bodies(self, result: str) -> tuple[Body, ...]:
+        """Return the subgraphs that decide about the shape of a tensor, if any does."""
+        flat = self._flat
+        own = (flat.results[result],) if result in flat.results else ()
+        return (*flat.inner[result].bodies, *own) if result in flat.inner else own
+
+    def _is_decided(self, result: str) -> bool:
+        """Whether the values of an input decide whether and how often a tensor is computed."""
+        bodies = self._bodies(result)
+        return any(self._varies(name) for body in bodies for name in body.controls)
 
     def _varies(self, name: str) -> bool:
         """Whether a length or a condition depends on the values of an input."""

@@ -90,7 +90,7 @@ def probe_changing(
             )
         )
     if bound is None and changing.tensors:
-        mixed = _find_mixed(graph, changing.tensors, samples, run)
+        mixed = graph.decided | _find_mixed(graph, changing.tensors, samples, run)
         changing.tensors = [replace(t, independent=t.name not in mixed) for t in changing.tensors]
     return changing
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.outputs import element_type, list_exposable, make_readable
-from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.backend.probe.axis_search import (
     find_changed_axis,
     find_merged_axis,
@@ -21,7 +19,6 @@ from cnatool.backend.probe.axis_search import (
     take_merged_order,
 )
 from cnatool.backend.probe.changing_tensors import find_grown_states, probe_changing
-from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
 from cnatool.backend.probe.dependence import (
     Regrouped,
     depends_on_others,
@@ -37,14 +34,14 @@ from cnatool.backend.probe.repeatability import (
     find_changes,
     unrepeatable_error,
 )
+from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.errors import BackendError
-from cnatool.records.skipped import counted_reason, unknown_axis_reason
+from cnatool.records.skipped import NEVER, NOT_ALWAYS, counted_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,9 +104,12 @@ def probe(
     def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
-    runs = _Runs(graph, samples, bound, run_rows)
+    runs = ProbeRuns(graph, samples, bound, run_rows)
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     runs.drop_comparisons()
+    if not runs.single:
+        # A condition, or a number of iterations, is that of a whole batch.
+        findings.mixed.update(graph.decided.intersection(findings.axes))
     one_runs = _compare_groups(runs, findings)
     changes = _repeat(runs, findings)
     if changes.state:
@@ -154,66 +154,6 @@ def _reference(
     }
 
 
-class _Runs:
-    """The runs of a probe, and what they returned for each tensor."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        samples: Samples,
-        bound: int | None,
-        run: Callable[..., dict[str, Any]],
-    ) -> None:
-        self.graph = graph
-        self.run = run
-        self.count = len(samples)
-        # Each sample has a run of its own; the model is bound to a number of samples.
-        self.single, self.fixed = bound == 1, bound is not None
-        self.rows = np.arange(self.count)
-        self.first_rows = self.rows[:1] if self.single else self.rows
-        self.large = run(self.first_rows)
-        self._single_shapes = [
-            _shapes(self.large),
-            *(_shapes(run(self.rows[i : i + 1])) for i in range(1, self.count * self.single)),
-        ]
-        if self.single:
-            self.other_rows = self.rows[:1]
-        else:
-            self.other_rows = np.roll(self.rows, 1) if self.fixed else self.rows[:-1]
-        self.small = self.large if self.single else run(self.other_rows)
-        self.random = find_random_tensors(graph)
-        fed = samples.feeds(self.first_rows)
-        self.counted = find_counted_axes(graph, _shapes(fed) | _shapes(self.large))
-        self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
-
-    @cached_property
-    def rolled(self) -> dict[str, Any]:
-        """Results of the samples in another order."""
-        return self.run(np.roll(self.rows, 1))
-
-    @cached_property
-    def exchanged(self) -> dict[int, dict[str, Any]]:
-        """Results of a bound model with another sample at one place, by that place."""
-        last = self.count - 1
-        with suppress(BackendError):
-            return {
-                place: self.run(np.where(self.rows == place, last - place, self.rows))
-                for place in (0, last)
-            }
-        return {}
-
-    def shapes(self, name: str) -> set[tuple[int, ...]]:
-        """Return the shapes that a tensor had in runs of single samples."""
-        runs = (*self._single_shapes, *(self.provoked if self.single else ()))
-        return {shapes[name] for shapes in runs if name in shapes}
-
-    def drop_comparisons(self) -> None:
-        """Free the memory of what only the search for sample axes needs."""
-        self.small = {}
-        for name in ("rolled", "exchanged"):
-            self.__dict__.pop(name, None)
-
-
 @dataclass(slots=True)
 class _Findings:
     """What the runs of a probe showed, by name of a tensor."""
@@ -228,7 +168,7 @@ class _Findings:
     skipped: list[SkippedTensor] = field(default_factory=list)
 
 
-def _search_axes(runs: _Runs, names: Iterable[str], grown: Collection[str]) -> _Findings:
+def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) -> _Findings:
     """Find the sample axis of each tensor; the shapes of ``grown`` depend on the data."""
     findings = _Findings()
     for name in names:
@@ -239,12 +179,9 @@ def _search_axes(runs: _Runs, names: Iterable[str], grown: Collection[str]) -> _
             continue
         axis = _find_axis(runs, findings, name)
         if isinstance(axis, SampleAxis):
-            rows_hold = runs.single or all(
-                axis.holds(shapes[name], len(runs.other_rows)) for shapes in runs.provoked
-            )
-            is_counted = axis.axis in counting or not rows_hold
+            is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
-            is_counted = bool(counting) and name not in runs.random
+            is_counted = bool(counting) and axis != NOT_ALWAYS and name not in runs.random
         if is_counted:
             findings.no_samples.add(name)
             findings.skipped.append(_skip_counted(runs.graph, name, first))
@@ -255,33 +192,43 @@ def _search_axes(runs: _Runs, names: Iterable[str], grown: Collection[str]) -> _
         else:
             findings.axes[name] = axis
             # Where each sample has a run of its own, the runs themselves have shown the rest.
-            rest = axis.samples_first(first).shape[1:]
-            same = rest == axis.samples_first(runs.small[name]).shape[1:]
-            differing = not same or len(runs.shapes(name)) > 1
+            same = runs.single or axis.rest(first.shape) == axis.rest(runs.small[name].shape)
+            differing = not same or len(set(runs.shapes(name))) > 1
             decided = name in grown or _is_decided(runs, name)
             if differing or decided or (counting and not runs.single):
                 findings.varying.add(name)
     return findings
 
 
-def _is_decided(runs: _Runs, name: str) -> bool:
+def _rows_hold(runs: ProbeRuns, name: str, axis: SampleAxis) -> bool:
+    """Whether an axis is as long as there are samples whatever values these have."""
+    shapes = (shapes[name] for shapes in runs.provoked)
+    return runs.single or all(
+        axis.holds(shape, len(runs.other_rows)) or runs.is_absent(name, shape) for shape in shapes
+    )
+
+
+def _is_decided(runs: ProbeRuns, name: str) -> bool:
     """Whether data decide about a branch or a number of iterations that make a tensor's shape.
 
     Samples to come may decide otherwise than the first ones, however much these are alike.
     """
     graph = runs.graph
     follows = bool(graph.inner) and name in graph.data_shaped
-    return name in graph.decided or (follows and bool(runs.counted.get(name)))
+    return name in graph.controlled or (follows and bool(runs.counted.get(name)))
 
 
-def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
+def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | str:
     """Find the sample axis of a tensor, or the reason why it has none."""
     first, other = runs.large[name], runs.small[name]
     counting = runs.counted.get(name, frozenset())
     axis: SampleAxis | str
     if runs.single:
-        axis = find_only_axis({_without(shape, counting) for shape in runs.shapes(name)})
-    elif runs.fixed:
+        shapes = {_without(shape, counting) for shape in runs.shapes(name)}
+        return find_only_axis(shapes) if shapes else _axis_of_absent(runs, name)
+    if any(runs.is_absent(name, value.shape) for value in (first, other)):
+        return NOT_ALWAYS
+    if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
             exchanged = {place: values[name] for place, values in runs.exchanged.items()}
@@ -301,7 +248,12 @@ def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
     return find_merged_axis(first, rolled, axis, before)
 
 
-def _compare_groups(runs: _Runs, findings: _Findings) -> bool:
+def _axis_of_absent(runs: ProbeRuns, name: str) -> SampleAxis | str:
+    """Find the sample axis of a tensor that no run computes: whatever it is, it is a sample's."""
+    return NEVER if runs.graph.inner[name].rank is None else SampleAxis(None)
+
+
+def _compare_groups(runs: ProbeRuns, findings: _Findings) -> bool:
     """Compare samples with what they are in other groups; whether one sample alone was run."""
     one_runs = runs.single
     groups: Iterable[Regrouped] = ()
@@ -311,6 +263,8 @@ def _compare_groups(runs: _Runs, findings: _Findings) -> bool:
     for group in groups:
         one_runs = one_runs or len(group.rows) == 1
         for name, axis in findings.axes.items():
+            if runs.is_absent(name, np.shape(group.values[name])):
+                continue
             if not lies_along(name, axis, runs.large[name].ndim, group):
                 findings.no_samples.add(name)
             elif name not in findings.mixed and depends_on_others(
@@ -320,7 +274,7 @@ def _compare_groups(runs: _Runs, findings: _Findings) -> bool:
     return one_runs
 
 
-def _repeat(runs: _Runs, findings: _Findings) -> ChangedTensors:
+def _repeat(runs: ProbeRuns, findings: _Findings) -> ChangedTensors:
     """Run the same batch again, unless values that samples have alone as well make it needless."""
     random = any(name in runs.random for name in findings.axes)
     again = runs.single or runs.fixed or findings.mixed or random
@@ -330,7 +284,7 @@ def _repeat(runs: _Runs, findings: _Findings) -> ChangedTensors:
 
 
 def _describe_tensor(
-    runs: _Runs, findings: _Findings, changes: ChangedTensors, name: str, onnx_type: str
+    runs: ProbeRuns, findings: _Findings, changes: ChangedTensors, name: str, onnx_type: str
 ) -> ProbedTensor:
     axis, value, is_mixed = findings.axes[name], runs.large[name], name in findings.mixed
     random = changes.random.get(name) or (runs.random.get(name) if is_mixed else None)
@@ -339,7 +293,7 @@ def _describe_tensor(
         operator=runs.graph.operator(name),
         onnx_type=element_type(onnx_type),
         dtype=value.dtype,
-        shape=axis.samples_first(value).shape[1:],
+        shape=axis.rest(runs.shape(name)),
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,
@@ -366,7 +320,3 @@ def read_types(
     reasons = {name: find_unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
     return {name: types[name] for name, text in reasons.items() if not text}, skipped, session
-
-
-def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: np.shape(value) for name, value in values.items() if value is not None}

@@ -35,6 +35,10 @@ class SampleAxis:
             return samples == 1
         return len(shape) > self.axis and shape[self.axis] == samples * self.factor
 
+    def rest(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of one sample in an array of some shape."""
+        return self.samples_first(np.broadcast_to(np.False_, shape)).shape[1:]
+
     def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
         """Move the sample axis to the front, split from the one that it is merged with.
 

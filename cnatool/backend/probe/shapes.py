@@ -43,8 +43,8 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     if bound is not None and bound > 1:
         return probe(graph, samples, bound=bound, run=run)
     types, *_ = read_types(graph, list_exposable(graph)[0], run)
-    # Shapes in loops may change from one iteration to the next.
-    names = [name for name in types if not graph.loops(name)]
+    # Shapes in loops may change from one iteration to the next, and branches need not be taken.
+    names = [n for n in types if not graph.loops(n) and n not in graph.conditional]
     read_shapes = _shape_runs(graph, names, run)
     if bound == 1:
         runs = [read_shapes(samples, slice(i, i + 1)) for i in range(len(samples))]
@@ -70,7 +70,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
             dtype=array_dtype(kind),
             shape=tuple(rows[0]),
             batch_axis=axis.axis,
-            varies=any(row != rows[0] for row in rows) or name in graph.decided,
+            varies=any(row != rows[0] for row in rows) or name in graph.controlled,
         )
     rest = probe(graph, samples, bound=bound, run=run, known=known)
     order = {name: place for place, name in enumerate(types)}
