@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from breadth import run_case
+from breadth import RESULTS, run_case
+from breadth_page import PAGE, describe
 from onnx import TensorProto, helper, numpy_helper
 from zoo.case import BuiltModel, Case, NoSamplesError
 from zoo.equality import describe_difference
 from zoo.isolation import Limits
-from zoo.rows import Results, Row
+from zoo.rows import Results, Row, read_rows
 from zoo.trial import compare, dump_samples, judge
 
 from cnatool.backend.graph.graph import load_graph
@@ -138,3 +139,21 @@ def test_rows_outlive_a_killed_run(tmp_path: Path) -> None:
     again.save()
     assert [*Results(path).rows.values()] == [done, other]
     assert not path.with_suffix(".jsonl").exists()
+
+
+def test_the_page_is_what_the_rows_say() -> None:
+    assert PAGE.read_text("utf-8") == describe(read_rows(RESULTS))
+
+
+def test_failures_are_on_the_page() -> None:
+    rows = [
+        Row("timm", "resnet", "a", "e", "equal", equal=7, layers=2, linear_calls=2),
+        Row("timm", "resnet", "b", "e", "different", "conv: 3 of 4 elements", different=1),
+        Row("timm", "vit", "c", "e", "refused", "no axis"),
+        Row("timm", "vit", "d", "e", "equal", layers=2, linear_calls=3),
+        Row("timm", "vit", "f", "e", "exporter", "no operator"),
+    ]
+    page = describe(rows)
+    assert "**2 (50.0 %) are dumped with every tensor equal**" in page
+    for text in ("| b (e) | conv: 3 of 4", "| c (e) | no axis", "| d | e | 2 | 3 |", "no operator"):
+        assert text in page

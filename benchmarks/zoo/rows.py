@@ -16,7 +16,7 @@ Outcome = Literal[
     "failed",  # anything else: another error, a crash, too much time or memory
     "runtime",  # ONNX Runtime does not run the model
     "exporter",  # no model file came about
-    "no samples",  # no input takes samples
+    "no samples",  # no input takes samples, or no result has a row for each
 ]
 Key = tuple[str, str, str]
 
@@ -94,10 +94,10 @@ class Results:
         self.rows: dict[Key, Row] = {}
         if path.exists():
             self.add(read_rows(path))
+        self._unfinished = ""
         if self._journal.exists():
-            lines = self._journal.read_text("utf-8").split("\n")
-            self.add(Row(**json.loads(line)) for line in lines[:-1])
-            self._journal.write_text("".join(f"{line}\n" for line in lines[:-1]), "utf-8")
+            *lines, self._unfinished = self._journal.read_text("utf-8").split("\n")
+            self.add(Row(**json.loads(line)) for line in lines)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take rows over, in place of those of the same networks."""
@@ -106,6 +106,10 @@ class Results:
     def append(self, row: Row) -> None:
         """Add a row, and write it to the journal."""
         self.add([row])
+        if self._unfinished:
+            text = self._journal.read_text("utf-8")
+            self._journal.write_text(text.removesuffix(self._unfinished), "utf-8")
+            self._unfinished = ""
         with self._journal.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(row)) + "\n")
 

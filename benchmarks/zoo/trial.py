@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +26,15 @@ from cnatool.store.store import Store
 from zoo.case import Arrays, BuiltModel, Case, NoSamplesError
 from zoo.equality import OF_SUMS, as_in_graph, describe_difference, describe_sum_difference
 from zoo.recompute import recompute
-from zoo.rows import Row
+from zoo.rows import Outcome, Row
 
 BATCH = 2
+_FOLDER = re.compile(r"/\S*/breadth-\S*/work/")
 _SPLIT = "all"
 _NOT_INTERESTING = ("constant", "shape arithmetic")
-# Sums in half precision are those of numbers with more digits than the stored ones.
+# What a dump says of a model whose results have no row for each sample, such as an ArgMax over all.
+_NO_ROWS = "no tensor has an axis that is as long as there are samples"
+_HALF = ("float16", "bfloat16")
 _OF_HALF_SUMS = 2e-3
 
 
@@ -66,10 +70,18 @@ def judge(built: BuiltModel, row: Row, folder: Path, record: Callable[[str], Non
     try:
         full, sums = (dump_samples(built, folder, keep) for keep in ("full", "statistics"))
     except CnatoolError as error:
-        return _refused(built, row, str(error))
+        return _refused(built, row, str(error).removeprefix(f"{built.path}: "))
     except Exception as error:
         return replace(row, message=_one_line(error))
     record("comparison")
+    try:
+        return _complete(row, built, full, sums)
+    except Exception as error:
+        return replace(row, message=f"comparison: {_one_line(error)}")
+
+
+def _complete(row: Row, built: BuiltModel, full: Store, sums: Store) -> Row:
+    """Complete the row of a model that is dumped."""
     graph = load_graph(built.path)
     tally = compare(built, graph, full, sums)
     skipped = full.record.skipped
@@ -131,7 +143,8 @@ def _refused(built: BuiltModel, row: Row, message: str) -> Row:
             session.run(None, first | dict(built.constants))
     except Exception as error:  # one class a status code, all straight below Exception
         return replace(row, outcome="runtime", message=_one_line(error))
-    return replace(row, outcome="refused", message=_one_line(message))
+    outcome: Outcome = "no samples" if _NO_ROWS in message else "refused"
+    return replace(row, outcome=outcome, message=_one_line(message))
 
 
 def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
@@ -183,14 +196,15 @@ def _compare_sums(
     full: Store, sums: Store, whole: Arrays, totals: Mapping[str, float], tally: Tally
 ) -> None:
     """Compare the sums of both dumps with whole values, or with what was recomputed in all."""
+    # In between, the runtime keeps more digits than half precision has.
+    half = any(t.onnx_type in _HALF or t.dtype in _HALF for t in full.tensors)
+    part = _OF_HALF_SUMS if half else OF_SUMS
     for store in (full, sums):
         split = store.splits[_SPLIT]
         for tensor in store.tensors:
             name, got = tensor.name, split.statistics("sum")[:][:, tensor.number]
             text = None
             if name in whole:
-                half = tensor.dtype == "float16" or tensor.onnx_type in ("float16", "bfloat16")
-                part = _OF_HALF_SUMS if half else OF_SUMS
                 text = describe_sum_difference(got, whole[name], part)
             elif name in totals:
                 scale = split.statistics("abs_sum")[:][:, tensor.number].sum()
@@ -249,11 +263,13 @@ def _equals_framework(built: BuiltModel, full: Store) -> bool | None:
     if not built.outputs:
         return None
     split, names = full.splits[_SPLIT], [output.name for output in full.record.outputs]
-    declared = [value.name for value in onnx.load(built.path, False).graph.output]
+    declared = [
+        value.name for value in onnx.load(built.path, load_external_data=False).graph.output
+    ]
     for name, expected in zip(declared, built.outputs, strict=False):
         if name not in names:
             continue
-        got = split.outputs(name)[:]
+        got = split.outputs(names.index(name))[:]
         if got.shape != expected.shape:
             return False
         error = np.abs(got.astype(np.float64) - expected).max(initial=0.0)
@@ -263,6 +279,7 @@ def _equals_framework(built: BuiltModel, full: Store) -> bool | None:
 
 
 def _one_line(error: object) -> str:
-    text = " ".join(str(error).split()) or "no message"
+    # Without the folder, which has another name in each run.
+    text = _FOLDER.sub("", " ".join(str(error).split())) or "no message"
     name = "" if isinstance(error, str | CnatoolError) else f"{type(error).__name__}: "
     return f"{name}{text}"[:300]

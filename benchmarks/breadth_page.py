@@ -1,0 +1,263 @@
+"""Write docs/compatibility.md from the rows that `breadth.py` keeps."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from zoo.rows import Row, read_rows
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "breadth.parquet"
+PAGE = HERE.parent / "docs" / "compatibility.md"
+COMMAND = "python benchmarks/breadth_page.py"
+_TITLES = {
+    "onnx_package": "models of the `onnx` package",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "transformers": "transformers",
+    "keras": "Keras",
+    "keras_apps": "Keras applications",
+    "sklearn": "scikit-learn",
+    "boosting": "gradient boosting",
+}
+# What a dump is asked for, and what becomes of it.
+_DUMPED = ("equal", "unchecked", "different", "refused", "failed")
+_OUTCOMES = {
+    "equal": "all tensors equal",
+    "unchecked": "some without a second value",
+    "different": "a tensor differs",
+    "refused": "refused",
+    "failed": "failed",
+}
+_OTHERS = {
+    "no samples": "without samples",
+    "runtime": "not run by ONNX Runtime",
+    "exporter": "not exported",
+}
+_KINDS = {
+    "constant": "constants",
+    "shape arithmetic": "arithmetic on shapes, which depends on no value",
+    "no sample axis": "no row for each sample",
+    "counted": "rows that count something in the data, such as detections",
+    "in a subgraph": "inside If, Loop or Scan",
+    "random": "random whatever the input",
+    "not numeric": "sequences, maps and text",
+    "other": "other reasons",
+}
+_MOST_MESSAGES = 40
+_LONGEST_MESSAGE = 160
+_INTRODUCTION = """\
+What became of {networks:,} exported networks and operators of {families} families. Each was \
+exported with random weights, dumped over a few samples with whole tensors and again with sums \
+alone, in a process of its own, and compared tensor by tensor with a second computation. Of the \
+{dumped:,} that ONNX Runtime runs and that have samples, **{equal:,} ({percent:.1f} %) are dumped \
+with every tensor equal**; in all, {tensors:,} tensors are equal, {different:,} differ.
+"""
+_METHOD = """\
+## How a tensor is checked
+
+Every operator is computed a second time by ONNX's reference evaluator, on the stored values of \
+the tensors that it reads. The samples themselves are known, so if every tensor fits those before \
+it, the whole store is right. Slow operators of the evaluator (Conv, pooling, Resize) are computed \
+by PyTorch, none by ONNX Runtime. Whole tensors agree within 1e-4 of their largest number (1e-6 of \
+the largest number read, where numbers cancel), which is the rounding of float32 sums; 4e-3 in \
+half precision. Whole numbers are the same, or one level off behind quantised operators. \
+Per-sample sums agree with the whole tensors within 1e-5 of the sum of absolute values (2e-3 in \
+half precision). Samples go through the model in batches of two, the last one smaller, or in the \
+batches that the model fixes.
+
+A tensor has no second value if the evaluator does not know its operator, or if the evaluator \
+disagrees with ONNX Runtime run on its own, without cnatool: the store then holds what the runtime \
+computes.
+
+*Without samples* are tests of single operators that take no array of numbers, or whose results \
+have no row for each sample, such as an ArgMax over all of them.
+"""
+_REPEAT = """\
+## Repeat it
+
+```
+pip install -e . torch torchvision timm onnxscript
+python benchmarks/breadth.py onnx_package torchvision timm
+python benchmarks/breadth_page.py
+```
+
+Networks that have a row in `benchmarks/breadth.parquet` are not run again, and an interrupted run \
+goes on where it was. `--again refused failed` repeats those outcomes, `--only 'timm/resnet*'` \
+chooses networks. Other sources are in `benchmarks/zoo/sources`.
+"""
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """Describe all rows in Markdown."""
+    dumped = [row for row in rows if row.outcome in _DUMPED]
+    equal = sum(row.outcome == "equal" for row in dumped)
+    introduction = _INTRODUCTION.format(
+        networks=len(rows),
+        families=len({(row.source, row.family) for row in rows}),
+        dumped=len(dumped),
+        equal=equal,
+        percent=100 * equal / max(1, len(dumped)),
+        tensors=sum(row.equal + row.sums for row in rows),
+        different=sum(row.different for row in rows),
+    )
+    parts = [
+        f"<!-- Made from benchmarks/breadth.parquet: {COMMAND} -->\n",
+        "# Compatibility\n",
+        introduction,
+        "## By source\n",
+        _table_by_source(rows),
+        _METHOD,
+        *_describe_left_out(rows),
+        *_describe_problems(rows),
+        *_describe_layers(rows),
+        "## By family\n",
+        *_describe_families(rows),
+        "## Versions\n",
+        "".join(f"- {text}\n" for text in _list_versions(rows)),
+        _REPEAT,
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _table(titles: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    every = [titles, ["---"] * len(titles), *lines]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in every)
+
+
+def _table_by_source(rows: Sequence[Row]) -> str:
+    def cells(title: str, part: Sequence[Row]) -> list[object]:
+        counts = Counter(row.outcome for row in part)
+        families = len({(row.source, row.family) for row in part})
+        outcomes = [f"{counts[each]:,}" if counts[each] else "" for each in (*_OUTCOMES, *_OTHERS)]
+        return [title, f"{len(part):,}", families, *outcomes]
+
+    lines = [cells(_title(source), part) for source, part in _group(rows, lambda r: r.source)]
+    titles = ["", "networks", "families", *_OUTCOMES.values(), *_OTHERS.values()]
+    return _table(titles, [*lines, cells("all", rows)])
+
+
+def _group(rows: Iterable[Row], key: Callable[[Row], str]) -> list[tuple[str, list[Row]]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return sorted(groups.items())
+
+
+def _title(source: str) -> str:
+    return _TITLES.get(source, source)
+
+
+def _describe_left_out(rows: Sequence[Row]) -> Iterator[str]:
+    counts: Counter[str] = Counter()
+    networks: Counter[str] = Counter()
+    for row in rows:
+        counts.update(row.left_out)
+        networks.update(row.left_out.keys())
+    yield "## What is left out\n"
+    yield "Tensors of dumped networks that are not stored; each is listed in its store.\n"
+    lines = [
+        (title, f"{counts[kind]:,}", f"{networks[kind]:,}")
+        for kind, title in _KINDS.items()
+        if counts[kind]
+    ]
+    yield _table(["reason", "tensors", "networks"], lines)
+
+
+def _describe_problems(rows: Sequence[Row]) -> Iterator[str]:
+    """List networks of all other outcomes, those with the same message together."""
+    headings = {
+        "different": "A tensor differs",
+        "refused": "Refused, though ONNX Runtime runs them",
+        "failed": "Failed: too much time or memory, or an error",
+        "unchecked": "Some tensors without a second value",
+        "runtime": "Not run by ONNX Runtime",
+        "exporter": "Not exported",
+    }
+    for outcome, heading in headings.items():
+        part = [row for row in rows if row.outcome == outcome]
+        if not part:
+            continue
+        yield f"## {heading}\n"
+        groups = sorted(_group(part, _summarise), key=lambda each: -len(each[1]))
+        lines = [(_list_names(group), text) for text, group in groups[:_MOST_MESSAGES]]
+        yield _table(["networks", "what happens"], lines)
+        if len(groups) > _MOST_MESSAGES:
+            more = sum(len(group) for _, group in groups[_MOST_MESSAGES:])
+            yield f"And {more:,} more, each with a reason of its own, in the Parquet file.\n"
+
+
+def _summarise(row: Row) -> str:
+    if row.outcome == "unchecked":
+        parts = [f"{row.unchecked} cannot be recomputed"] * bool(row.unchecked)
+        parts += [f"{row.disputed} as ONNX Runtime computes them"] * bool(row.disputed)
+        return ", ".join(parts)
+    text = row.message.replace("|", "\\|").replace("<", "&lt;")
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+
+
+def _list_names(rows: Sequence[Row]) -> str:
+    names = [f"{row.name} ({row.exporter})" for row in rows]
+    more = f" and {len(names) - 3:,} more" if len(names) > 4 else ""
+    return ", ".join(names[:3] if more else names) + more
+
+
+def _describe_layers(rows: Sequence[Row]) -> Iterator[str]:
+    counted = [row for row in rows if row.layers is not None and row.linear_calls is not None]
+    if not counted:
+        return
+    agree = sum(row.layers == row.linear_calls for row in counted)
+    yield "## Layers\n"
+    yield (
+        "The framework counts how often it multiplies data by weights: convolutions, and matrix "
+        "products one of whose factors does not depend on the input. "
+        f"{agree:,} of {len(counted):,} networks have as many layers.\n"
+    )
+    lines = [
+        (row.name, row.exporter, row.layers, row.linear_calls)
+        for row in counted
+        if row.layers != row.linear_calls
+    ]
+    if lines:
+        yield _table(["network", "exporter", "layers", "products"], lines)
+
+
+def _describe_families(rows: Sequence[Row]) -> Iterator[str]:
+    for source, part in _group(rows, lambda row: row.source):
+        whole, others = [], []
+        for family, members in _group(part, lambda row: row.family):
+            counts = Counter(row.outcome for row in members)
+            if counts["equal"] == len(members):
+                whole.append(f"{family} ({len(members)})")
+            else:
+                titles = _OUTCOMES | _OTHERS
+                text = ", ".join(
+                    f"{counts[each]} {titles[each]}" for each in titles if counts[each]
+                )
+                others.append((family, len(members), text))
+        yield f"### {_title(source)}\n"
+        if whole:
+            yield f"All tensors of all networks equal: {', '.join(whole)}.\n"
+        if others:
+            yield _table(["family", "networks", "of which"], others)
+
+
+def _list_versions(rows: Sequence[Row]) -> list[str]:
+    counts = Counter(row.versions for row in rows if row.versions)
+    return [f"{text}: {count:,} networks" for text, count in counts.most_common()]
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    options.page.write_text(describe(read_rows(options.results)), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
