@@ -318,3 +318,58 @@ def test_what_cannot_be_handed_out_has_its_reason(tmp_path: Path) -> None:
         "y/then_branch/s": "a sequence, not an array of numbers",
     }
     assert read(graph, names, {"x": abs(ROWS)})["y/then_branch/u"].shape == (4, 3)
+
+
+SCAN = """
+g (float[n,4,3] x, float[n,3] start) => (float[n,3] last) {
+  last = Scan (, start, x) <num_scan_inputs = 1,
+    body = b (float[3] s, float[3] slice) => (float[3] r) { m = Add(s, slice)  r = Tanh(m) }>
+}"""
+BRANCH = """
+g (float[n,3] x, bool cond) => (float[n,3] y) {
+  y = If (cond) <
+    then_branch = t () => (float[n,3] u) { u = Neg(x) },
+    else_branch = f () => (float[n,3] k) { k = Abs(x) }
+  >
+}"""
+REPEATED = """
+g (float[n,3] x) => (float[n,3] y) {
+  trips = Constant<value = int64 {2}>()
+  y = Loop (trips, , x) <body = b (int64 i, bool go, float[n,3] s)
+    => (bool on, float[n,3] r) { on = Identity(go)  r = Tanh(s) }>
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "last", "name"),
+    [(SCAN, 8, "last/body/r"), (BRANCH, 10, "y/then_branch/u"), (REPEATED, 7, "y/body/r")],
+)
+def test_operators_of_old_opsets_stay_closed(
+    text: str, last: int, name: str, tmp_path: Path
+) -> None:
+    graph = load(parse(text, opset=last), tmp_path)
+    reasons = {tensor.name: tensor.reason for tensor in list_exposable(graph)[1]}
+    assert reasons[name].endswith(f": exposed since opset {last + 1}")
+    # They decide nothing by the values of the data, but where they have a condition.
+    assert bool(graph.decided) == (text is BRANCH)
+    if text is not SCAN:
+        assert name in list_exposable(load(parse(text, opset=last + 1), tmp_path))[0]
+
+
+def test_layers_inside_an_operator_that_only_it_knows(tmp_path: Path) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      h = MatMul(x, w)
+      y = local.Repeat (h) <body = b (float[n,3] s) => (float[n,3] r) {
+        p = MatMul(s, w)  r = Relu(p)
+      }>
+    }"""
+    graph = load(parse(text, w=ONES), tmp_path)
+    assert [layer.linear for layer in find_layers(graph).layers] == ["h", "y/body/p"]
+    names, skipped = list_exposable(graph)
+    assert names == ["h", "y"]
+    reason = "inside Repeat: the operator cannot return more"
+    assert {tensor.name: tensor.reason for tensor in skipped} == {
+        "y/body/p": reason,
+        "y/body/r": reason,
+    }
