@@ -21,6 +21,8 @@ _MIB = 1 << 20
 # Small enough that a block of a dump fills chunks of large tensors, whose rows need no copy then.
 _LARGEST_CHUNK = _MIB
 _SMALLEST_CHUNK = 64 * 1024
+# Fewest bytes of a chunk of values of samples that differ in length.
+_LEAST_VALUES = 16 * 1024
 # Most bytes of the chunk buffers of one split together.
 _BUFFERS = 256 * _MIB
 # Most bytes of rows that a crash loses.
@@ -58,10 +60,11 @@ def values_chunk_rows(row_bytes: int, rows: int, length: int) -> int:
     """Choose the values of a chunk, if samples are a number of values long; a power of two.
 
     They are those of ``rows`` samples, as many as a chunk would hold if all had that length, so
-    that a commit seldom comes before a chunk is full. ``row_bytes`` are the bytes of one value.
+    that a commit seldom comes before a chunk is full; but 16 KiB at least, since samples may turn
+    out longer than the first ones. ``row_bytes`` are the bytes of one value.
     """
-    values = min(max(1, rows) * max(1, length), _LARGEST_CHUNK // max(1, row_bytes))
-    return _power_of_two(max(1, values))
+    least, most = (size // max(1, row_bytes) for size in (_LEAST_VALUES, _LARGEST_CHUNK))
+    return _power_of_two(max(1, least, min(rows * length, most)))
 
 
 def offsets_chunk_rows(rows: int | None, most: int) -> int:

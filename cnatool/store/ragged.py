@@ -16,7 +16,8 @@ all others, and the protocol of commits is that of all others, but for two thing
   reader needs it before, as ``offsets`` end at the last committed value.
 
 The old version of a chunk stays in its shard. A chunk therefore takes no more values than samples
-of the usual length have between two commits: what is written twice is at most as much again.
+as long as the first ones have between two commits, or 16 KiB: what is written twice is at most as
+much again.
 """
 
 from __future__ import annotations

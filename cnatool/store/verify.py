@@ -291,7 +291,9 @@ class _SplitCheck:
             self._unread.add(key)
             for (first, last), error in _find_damaged(array, start, stop):
                 if str(error) not in self._told:
-                    yield self._unreadable(key, (first, last), error)
+                    # The text names the array, values or offsets, and its rows.
+                    problem = _without_path(self._split.path, error)
+                    yield Fault(self._where(key), (first, last), problem)
             return
         self.bytes += rows.nbytes
         if key in self._digests:
