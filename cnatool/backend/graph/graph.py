@@ -68,6 +68,7 @@ class Graph:
     decided: frozenset[str] = frozenset()
     # Tensors in branches whose condition depends on the values of an input
     conditional: frozenset[str] = frozenset()
+    controlled: frozenset[str] = frozenset()  # those, and tensors in loops that values decide about
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -227,5 +228,6 @@ def analyse_graph(
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
         decided=frozenset(dependence.decided),
+        controlled=frozenset(dependence.find_controlled()),
         conditional=frozenset(dependence.find_conditional()),
     )

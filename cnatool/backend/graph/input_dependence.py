@@ -76,6 +76,15 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
+    def find_controlled(self) -> set[str]:
+        """Find the tensors in branches and loops about which the values of an input decide."""
+        return {
+            name
+            for name, tensor in self._flat.inner.items()
+            if self._is_decided(name)
+            or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
+        }
+
     def find_conditional(self) -> set[str]:
         """Find the tensors in branches whose condition depends on the values of an input."""
         return {
