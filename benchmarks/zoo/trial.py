@@ -42,6 +42,7 @@ _OF_HALF_SUMS = 2e-3
 class Tally:
     """What was found of the tensors of one store."""
 
+    compared: set[str] = field(default_factory=set)
     equal: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)
@@ -168,12 +169,13 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
             for t in full.tensors
             if not t.varies
         }
-        for found in recompute(graph.model, given | feeds, stored):
+        for found in recompute(graph.model, given | feeds, stored, graph.inner):
             if found.name in totals and isinstance(found.value, np.ndarray):
                 totals[found.name] += float(found.value.astype(np.float64).sum())
             if found.name not in stored:
                 continue
             if isinstance(found.value, np.ndarray):
+                tally.compared.add(found.name)
                 got = stored[found.name]
                 text = describe_difference(got, found.value, found.operator, found.magnitude)
                 if text and _is_disputed(graph, found.name, feeds | dict(built.constants), got):
@@ -182,6 +184,7 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
                     tally.different.setdefault(found.name, f"{found.operator}: {text}")
             else:
                 tally.unchecked.add(found.name)
+    tally.unchecked |= whole.keys() - tally.compared
     if tally.unchecked and built.hooked is not None:
         hooked = built.hooked()
         tally.unchecked -= {name for name in tally.unchecked if _is_among(whole[name], hooked)}
