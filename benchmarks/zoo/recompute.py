@@ -13,7 +13,7 @@ put together as a dump does: one leading axis for the iterations of each loop.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -23,19 +23,24 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from cnatool.backend.graph.nodes import captured_names
+from cnatool.backend.graph.control_flow import InnerTensor
+from cnatool.backend.graph.nodes import captured_names, first_output
 from cnatool.records.skipped import RANDOM_OPERATORS
 from zoo.operators import list_operators
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """One tensor: its value, None if it cannot be computed, and the largest number read for it."""
+    """One tensor: its value, None if it cannot be computed, and the largest number read for it.
+
+    ``total`` is the sum of its elements, also where the runs of a body give it different shapes.
+    """
 
     name: str
     operator: str
     value: Any
     magnitude: float
+    total: float
 
 
 @dataclass
@@ -47,7 +52,7 @@ class _BodyRun:
 
 
 class _Recorder(ReferenceEvaluator):
-    """An evaluator that takes down what bodies compute; the evaluators of bodies are of its class."""
+    """An evaluator that takes down what bodies compute, whose evaluators are of its class."""
 
     running: ClassVar[list[_BodyRun]] = []
 
@@ -84,14 +89,15 @@ def recompute(
         magnitude = max((_magnitude(known[name]) for name in reads if name in known), default=0.0)
         for name in filter(None, node.output):
             value = None if run is None else run.values[name]
-            yield Recomputed(name, node.op_type, value, magnitude)
+            yield Recomputed(name, node.op_type, value, magnitude, _sum([value]))
             if name in stored:
                 known[name] = stored[name]
             elif value is not None:
                 known[name] = value
         for name, tensor in inner.items():
             if run is not None and tensor.bodies[0].node == first_output(node):
-                yield Recomputed(name, node.op_type, _collect(run, tensor), magnitude)
+                value, total = _collect(run, tensor), _sum(_list_values(run, tensor))
+                yield Recomputed(name, node.op_type, value, magnitude, total)
 
 
 def _evaluate(
@@ -141,18 +147,35 @@ def _name_bodies(node: onnx.NodeProto) -> None:
                 _name_bodies(inside)
 
 
+def _list_runs(run: _BodyRun, tensor: InnerTensor, level: int) -> list[_BodyRun]:
+    """List the runs of the body at a level around a tensor."""
+    body = tensor.bodies[level]
+    return run.bodies.get(f"{body.node} {body.attribute}", [])
+
+
+def _list_values(run: _BodyRun, tensor: InnerTensor, level: int = 0) -> list[Any]:
+    """List the values of a tensor in all runs of its body."""
+    if level == len(tensor.bodies):
+        return [run.values.get(tensor.own)]
+    runs = _list_runs(run, tensor, level)
+    return [value for each in runs for value in _list_values(each, tensor, level + 1)]
+
+
 def _collect(run: _BodyRun, tensor: InnerTensor, level: int = 0) -> Any:
     """Collect a tensor from all runs of its body; None where none or not all of one shape."""
     if level == len(tensor.bodies):
         return run.values.get(tensor.own)
-    body = tensor.bodies[level]
-    runs = run.bodies.get(f"{body.node} {body.attribute}", [])
-    values = [_collect(each, tensor, level + 1) for each in runs]
-    if not body.repeats:
+    values = [_collect(each, tensor, level + 1) for each in _list_runs(run, tensor, level)]
+    if not tensor.bodies[level].repeats:
         return values[0] if values else None
     if not values or any(not isinstance(value, np.ndarray) for value in values):
         return None
     return np.stack(values) if len({value.shape for value in values}) == 1 else None
+
+
+def _sum(values: Sequence[Any]) -> float:
+    arrays = [value for value in values if isinstance(value, np.ndarray) and value.dtype != object]
+    return float(sum(value.astype(np.float64).sum() for value in arrays))
 
 
 def _magnitude(value: Any) -> float:

@@ -110,14 +110,14 @@ def dump_samples(built: BuiltModel, folder: Path, keep: Any) -> Store:
     """Dump a model over its samples, whole tensors or statistics alone."""
     arrays = {f"x{number}": values for number, values in enumerate(built.samples.values())}
     np.savez(folder / "samples.npz", **arrays)
-    floats = any(values.dtype.kind == "f" for values in built.samples.values())
+    floats = sum(values.dtype.kind == "f" for values in built.samples.values())
     return cnatool.dump(
         built.path,
         folder / "samples.npz",
         folder / f"{keep}.zarr",
         inputs=dict(zip(built.samples, arrays, strict=True)),
         constants=dict(built.constants) or None,
-        scale=1.0 if floats else None,
+        scale=1.0 if floats == 1 else None,
         keep=keep,
         statistics="abs_sum",
         batch_size=None if _fixed_batch(built) else BATCH,
@@ -170,8 +170,8 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
             if not t.varies
         }
         for found in recompute(graph.model, given | feeds, stored, graph.inner):
-            if found.name in totals and isinstance(found.value, np.ndarray):
-                totals[found.name] += float(found.value.astype(np.float64).sum())
+            if found.name in totals:
+                totals[found.name] += found.total
             if found.name not in stored:
                 continue
             if isinstance(found.value, np.ndarray):
