@@ -12,6 +12,7 @@ import pytest
 from breadth import RESULTS, run_case
 from breadth_page import PAGE, describe
 from onnx import TensorProto, helper, numpy_helper
+from support.control_flow import Flow, nested, recurrent, same_names, trips_differ
 from zoo.case import BuiltModel, Case, NoSamplesError
 from zoo.equality import describe_difference
 from zoo.isolation import Limits
@@ -73,6 +74,15 @@ def test_wrong_sums_are_found(tmp_path: Path) -> None:
     tally = compare(right, load_graph(right.path), full, sums)
     assert tally.different.keys() == {"relu", "flat", "y"}
     assert "sums" in tally.different["relu"]
+
+
+@pytest.mark.parametrize("flow", [nested(), trips_differ(), recurrent(), same_names()], ids=str)
+def test_tensors_inside_branches_and_loops_are_compared(flow: Flow, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(flow.model, path)
+    row = judge(BuiltModel(path, flow.feeds), ROW, tmp_path, lambda stage: None)
+    assert (row.outcome, row.message) == ("equal", "")
+    assert row.equal + row.sums == row.tensors > 6
 
 
 def test_rounding_is_no_difference_and_one_wrong_number_is() -> None:

@@ -24,6 +24,8 @@ from onnx.reference.ops import (
     op_resize,
 )
 
+from zoo.control_flow import Loop, Scan
+
 try:
     import torch
 except ImportError:
@@ -212,7 +214,9 @@ def _pools(x: NDArray[Any], attributes: dict[str, Any]) -> bool:
 
 def list_operators(opset: int) -> list[type[OpRun]]:
     """List the operators that replace the evaluator's own in a version of the operators."""
-    operators: list[type[OpRun]] = [LRN]
+    operators: list[type[OpRun]] = [LRN, Loop]
+    if opset >= 9:  # before, it had an axis of batches
+        operators.append(Scan)
     if 7 <= opset < 14:
         operators.append(BatchNormalization)
     if torch is not None:

@@ -33,7 +33,8 @@ from zoo.operators import list_operators
 class Recomputed:
     """One tensor: its value, None if it cannot be computed, and the largest number read for it.
 
-    ``total`` is the sum of its elements, also where the runs of a body give it different shapes.
+    ``total`` is the sum of its elements, also where the runs of a body give it different shapes;
+    NaN if it cannot be computed.
     """
 
     name: str
@@ -95,8 +96,9 @@ def recompute(
             elif value is not None:
                 known[name] = value
         for name, tensor in inner.items():
-            if run is not None and tensor.bodies[0].node == first_output(node):
-                value, total = _collect(run, tensor), _sum(_list_values(run, tensor))
+            if tensor.bodies[0].node == first_output(node):
+                value = None if run is None else _collect(run, tensor)
+                total = np.nan if run is None else _sum(_list_values(run, tensor))
                 yield Recomputed(name, node.op_type, value, magnitude, total)
 
 
@@ -174,8 +176,9 @@ def _collect(run: _BodyRun, tensor: InnerTensor, level: int = 0) -> Any:
 
 
 def _sum(values: Sequence[Any]) -> float:
-    arrays = [value for value in values if isinstance(value, np.ndarray) and value.dtype != object]
-    return float(sum(value.astype(np.float64).sum() for value in arrays))
+    if any(not isinstance(value, np.ndarray) or value.dtype == object for value in values):
+        return np.nan
+    return float(sum(value.astype(np.float64).sum() for value in values))
 
 
 def _magnitude(value: Any) -> float:

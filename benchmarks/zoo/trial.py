@@ -209,7 +209,7 @@ def _compare_sums(
             text = None
             if name in whole:
                 text = describe_sum_difference(got, whole[name], part)
-            elif name in totals:
+            elif np.isfinite(totals.get(name, np.nan)):
                 scale = split.statistics("abs_sum")[:][:, tensor.number].sum()
                 if abs(got.sum() - totals[name]) > OF_SUMS * scale:
                     text = f"a sum of {got.sum()} over all samples instead of {totals[name]}"
