@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cnatool.recording.recording import Layer as Layer
     from cnatool.recording.recording import Recording as Recording
     from cnatool.recording.recording import create_store as create_store
+    from cnatool.records.ragged import Ragged as Ragged
     from cnatool.records.weights import Flatness as Flatness
     from cnatool.scoring.layer_results import LayerScores as LayerScores
     from cnatool.scoring.layers import score_layers as score_layers
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.score import score_samples as score_samples
     from cnatool.store.convert import convert as convert
     from cnatool.store.merge import merge as merge
+    from cnatool.store.ragged import RaggedArray as RaggedArray
     from cnatool.store.reader import open_store as open  # noqa: F401
     from cnatool.store.store import Split as Split
     from cnatool.store.store import Store as Store
@@ -82,6 +84,8 @@ _MODULES = {
     "NotAStoreError": "errors",
     "Observer": "_util.observer",
     "Preflight": "dumping.preflight",
+    "Ragged": "records.ragged",
+    "RaggedArray": "store.ragged",
     "Recording": "recording.recording",
     "Report": "page.report",
     "ScoreResult": "scoring.results",

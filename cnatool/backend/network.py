@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.graph.graph import load_graph
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.taken_branches import TakenBranch
     from cnatool.backend.inputs import ConstantInput, Samples
+    from cnatool.backend.probe.probed_tensor import ProbedTensor
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.run import BranchName
@@ -200,6 +203,9 @@ class Network:
                 onnx_type=tensor.onnx_type,
                 merged=tensor.merged,
                 varies=tensor.varies,
+                conditional=tensor.name in self.graph.conditional or msgspec.UNSET,
+                ragged_axis=_ragged_axis(tensor, self.graph),
+                index=tensor.index or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)
         ]
@@ -218,6 +224,13 @@ class Network:
         )
 
 
+def _ragged_axis(tensor: ProbedTensor, graph: Graph) -> int | msgspec.UnsetType:
+    """Return the axis along which whole values differ in length, where they can be stored."""
+    # A branch that is not taken gives a tensor of another shape.
+    inside = tensor.name in graph.inner
+    return msgspec.UNSET if tensor.varying_axis is None or inside else tensor.varying_axis
+
+
 @dataclass(frozen=True, slots=True)
 class ProbedNetwork:
     """A network as runs over a few samples describe it."""
@@ -233,7 +246,7 @@ class ProbedNetwork:
     # Tensors whose values differ from run to run, with the operator that makes them differ
     random: dict[str, str]
     run: RunOptions  # how ONNX Runtime ran it, and is to run it
-    # Those of ``skipped`` whose rows count something in the data, such as detections
+    # Tensors whose rows are not samples but found in them, such as detections
     counted: frozenset[str]
     one_runs: bool  # A run of one sample succeeded
 

@@ -26,9 +26,9 @@ INNER = "inner"
 def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
-    """Return the model's outputs that have rows of samples, in the model's order."""
+    """Return the model's outputs that can be stored whole by sample, in the model's order."""
     dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
-    by_name = {tensor.name: tensor for tensor in probed if not tensor.varies}
+    by_name = {tensor.name: tensor for tensor in probed if _can_be_whole(tensor)}
     names = dict.fromkeys(network.graph.output_names)
     return [by_name[name] for name in names if name in by_name and name not in dropped]
 
@@ -47,18 +47,27 @@ def select_tensors(
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
         raise ModelError(_nothing_text(network, probed, patterns))
-    return tuple(
-        msgspec.structs.replace(
-            tensor,
-            number=number,
-            kept="statistics" if tensor.varies else keep,
-            output=outputs.get(tensor.name),
-            stored=None
-            if keep == "statistics" or tensor.name in outputs or tensor.varies
-            else _stored_dtype(tensor.dtype, dtype),
+    selected = []
+    for number, tensor in enumerate(tensors):
+        output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
+        stored = _stored_dtype(tensor.dtype, dtype) if whole and output is None else None
+        axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
+        selected.append(
+            msgspec.structs.replace(
+                tensor,
+                number=number,
+                kept="full" if whole else "statistics",
+                output=output,
+                stored=stored,
+                ragged_axis=axis,
+            )
         )
-        for number, tensor in enumerate(tensors)
-    )
+    return tuple(selected)
+
+
+def _can_be_whole(tensor: TensorRecord) -> bool:
+    """Whether whole values can be stored: samples differ in length along one axis at most."""
+    return not tensor.varies or tensor.ragged_axis is not msgspec.UNSET
 
 
 def list_unselected(

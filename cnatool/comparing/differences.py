@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.comparing.results import Difference
+from cnatool.store.ragged import RaggedArray
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.comparing.match_tensors import Pair
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
@@ -63,6 +65,18 @@ class _LargestDifference:
         self.unscaled = self.unscaled or not np.isfinite(share).all()
         share = share[np.isfinite(share)]
         self.relative = max(self.relative, float(share.max(initial=0.0)))
+
+    def add_values(self, first: NDArray[Any], second: NDArray[Any]) -> float:
+        """Add values of the two arrays; return the largest of the first."""
+        self.add(first, second, None)
+        values = np.abs(first.astype(np.float64))
+        return float(values.max(initial=0.0, where=np.isfinite(values)))
+
+    def difference_of_values(self, size: float) -> Difference:
+        """Return the largest difference, relative to the largest value."""
+        self.relative = self.absolute / size if size else 0.0
+        self.unscaled = not size and self.absolute > 0
+        return self.difference("largest")
 
     def difference(self, scale: str) -> Difference:
         """Return the largest differences, relative to what ``scale`` names."""
@@ -153,7 +167,7 @@ class _Scale:
         self._elements = float(max(1, math.prod(sides[0][1].shape)))
         self._sums: _LastRows | None = None
         self._column = 0
-        self._values: StoredArray | None = None
+        self._values: StoredArray | RaggedArray | None = None
         self.name = "elements" if statistic == "nonzero_count" else "row"
         if statistic not in _SUMS:
             return
@@ -191,8 +205,14 @@ def _mean_sizes(split: Split, statistic: str, columns: list[int], rows: int) -> 
     return list(total / max(1, rows))
 
 
-def compare_values(first: StoredArray, second: StoredArray, rows: int) -> Difference:
+def compare_values(
+    first: StoredArray | RaggedArray, second: StoredArray | RaggedArray, rows: int
+) -> Difference:
     """Compare whole values; channels may come last in one of the arrays, and first in the other."""
+    if isinstance(first, RaggedArray) and isinstance(second, RaggedArray):
+        return _compare_ragged(first, second, rows)
+    if isinstance(first, RaggedArray) or isinstance(second, RaggedArray):
+        return Difference(None, None, None, "samples differ in length in one store alone")
     shape, shape2 = first.shape[1:], second.shape[1:]
     moves = [
         (axis, axis2)
@@ -212,6 +232,29 @@ def compare_values(first: StoredArray, second: StoredArray, rows: int) -> Differ
     return smallest
 
 
+def _compare_ragged(first: RaggedArray, second: RaggedArray, rows: int) -> Difference:
+    """Compare values of samples that differ in length, if each is as long in both arrays."""
+    if (first.rest, first.axis) != (second.rest, second.axis):
+        shapes = [_describe_shape(each) for each in (first, second)]
+        return Difference(None, None, None, f"shapes are {shapes[0]} and {shapes[1]}")
+    largest, size = _LargestDifference(), 0.0
+    for start, left in first.blocks(0, rows):
+        right = second[start : start + len(left)]
+        lengths = left.lengths, right.lengths
+        if (lengths[0] != lengths[1]).any():
+            row = int((lengths[0] != lengths[1]).argmax())
+            reason = f"row {start + row} has length {lengths[0][row]} and {lengths[1][row]}"
+            return Difference(None, None, None, reason)
+        size = max(size, largest.add_values(left.values, right.values))
+    return largest.difference_of_values(size)
+
+
+def _describe_shape(array: RaggedArray) -> str:
+    sizes = [str(size) for size in array.rest]
+    sizes.insert(array.axis, "…")
+    return f"({', '.join(sizes)})"
+
+
 def _move_axis(shape: tuple[int, ...], axis: int, axis2: int) -> tuple[int, ...]:
     """Return a sample's shape with an axis moved; axes count that of samples."""
     return tuple(np.moveaxis(np.empty((0, *shape)), axis, axis2).shape[1:]) if shape else shape
@@ -225,12 +268,8 @@ def _compare_moved(
     size = 0.0
     for _, left, right in _side_by_side(first, second, rows):
         moved = left if axis == axis2 else np.moveaxis(left, axis, axis2)
-        largest.add(moved, right, None)
-        values = np.abs(left.astype(np.float64))
-        size = max(size, float(values.max(initial=0.0, where=np.isfinite(values))))
-    largest.relative = largest.absolute / size if size else 0.0
-    largest.unscaled = not size and largest.absolute > 0
-    return largest.difference("largest")
+        size = max(size, largest.add_values(moved, right))
+    return largest.difference_of_values(size)
 
 
 def share_of_equal_rows(first: StoredArray, second: StoredArray, rows: int) -> float | None:
@@ -239,8 +278,12 @@ def share_of_equal_rows(first: StoredArray, second: StoredArray, rows: int) -> f
     return equal / rows if rows else None
 
 
-def share_of_same_predictions(first: StoredArray, second: StoredArray, rows: int) -> float | None:
+def share_of_same_predictions(
+    first: StoredArray | RaggedArray, second: StoredArray | RaggedArray, rows: int
+) -> float | None:
     """Return the share of rows with the largest score at the same place; None without scores."""
+    if isinstance(first, RaggedArray) or isinstance(second, RaggedArray):
+        return None
     # (n, K, 1, 1) and (n, K) are the same scores.
     classes = [[size for size in each.shape[1:] if size != 1] for each in (first, second)]
     if len(classes[0]) != 1 or classes[0] != classes[1] or classes[0][0] < 2 or not rows:
@@ -255,7 +298,7 @@ def share_of_same_predictions(first: StoredArray, second: StoredArray, rows: int
     return same / rows
 
 
-def _read_blocks(array: StoredArray, start: int, stop: int) -> Iterator[NDArray[Any]]:
+def _read_blocks(array: StoredArray | RaggedArray, start: int, stop: int) -> Iterator[Rows]:
     step = _rows_at_once([array])
     for first in range(start, stop, step):
         yield array[first : min(first + step, stop)]
@@ -271,7 +314,7 @@ def _side_by_side(
         yield start, first[start:stop], second[start:stop]
 
 
-def _rows_at_once(arrays: Sequence[StoredArray]) -> int:
+def _rows_at_once(arrays: Sequence[StoredArray | RaggedArray]) -> int:
     """Return how many rows to read at once: whole chunks, some megabytes."""
     widest = max(array.row_bytes for array in arrays)
     chunk = max(array.chunk_rows for array in arrays)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -18,12 +18,11 @@ from cnatool.store.format_table import format_by_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.run import ProcessedBlock
     from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
+    from cnatool.records.ragged import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Compression:
 class _Trial(NamedTuple):
     """The rows of an array in the first block, their size on disk, and the seconds it took."""
 
-    rows: NDArray[Any]
+    rows: Rows
     encoded: int
     seconds: float
 

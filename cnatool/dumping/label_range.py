@@ -24,7 +24,7 @@ class LabelRange:
 
     def __init__(self, record: StoreRecord, offset: int | None) -> None:
         self._offset = offset
-        self._scored = count_classes(record)
+        self._record = record
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
 
@@ -41,10 +41,13 @@ class LabelRange:
 
     def notes(self, classes: tuple[str, ...] | None) -> Iterator[str]:
         """Describe labels that are no classes of the model, or names that are too few or many."""
-        if self._scored is None or self._range is None:
+        if self._range is None:
             return
-        output, count = self._scored
         low, high = self._range
+        scored = count_classes(self._record, high)
+        if scored is None:
+            return
+        output, count = scored
         if count == 1:
             return
         if low < 0 or high >= count:

@@ -288,7 +288,9 @@ def _describe_store(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
         inputs=tuple(map(_input_record, source.inputs)),
-        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
+        outputs=tuple(
+            ArrayRecord(t.name, t.dtype, t.shape, ragged_axis=t.ragged_axis) for t in outputs
+        ),
         tensors=tensors,
         layers=_describe_layers(network, probed),
         statistics=(*options.computed_statistics, *counted),

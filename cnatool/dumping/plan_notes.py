@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from cnatool._util.text import classes_text, count_text
 from cnatool.dumping.skipped_summary import summarise_skipped
 from cnatool.scoring.output import explain_missing_output
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
     from cnatool.records.run import BranchName
-    from cnatool.records.store import LayerRecord, StoreRecord
+    from cnatool.records.store import LayerRecord, RowIndex, StoreRecord
 
 
 def describe_inputs(
@@ -39,6 +41,33 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
     if source.labelled and source.classes:
         labels += f" ({classes_text(source.classes)})"
     return f"split {name}: {count} of {source.name}, {labels}"
+
+
+def _describe_varying(record: StoreRecord) -> Iterator[str]:
+    """Describe how tensors whose shape depends on the data are stored."""
+    varying = [tensor for tensor in record.tensors if tensor.varies]
+    if not varying:
+        return
+    whole = sum(tensor.ragged_axis is not UNSET for tensor in varying)
+    kept = "only sums and numbers of elements are stored"
+    if whole == len(varying):
+        kept = "values and offsets are stored, in place of one array"
+    elif whole:
+        kept = f"{whole} are stored as values and offsets, of the others {kept}"
+    text = f"the shape of {count_text(len(varying), 'tensor')} depends on the data: of these {kept}"
+    yield text
+    divided = [tensor for tensor in varying if tensor.index]
+    if divided:
+        first = divided[0]
+        assert first.index
+        yield (
+            f"rows of {count_text(len(divided), 'tensor')}, such as {first.name!r}, are divided "
+            f"among samples by an index, such as {_index_text(first.index)}"
+        )
+
+
+def _index_text(index: RowIndex) -> str:
+    return f"{index.tensor!r}" + (f", column {index.column}" if index.column is not None else "")
 
 
 def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
@@ -95,12 +124,7 @@ def describe_stored(
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:
         lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
-    varying = sum(tensor.varies for tensor in record.tensors)
-    if varying:
-        lines.append(
-            f"the shape of {count_text(varying, 'tensor')} depends on the data: of these "
-            "only sums and numbers of elements are stored"
-        )
+    lines += _describe_varying(record)
     lines += _describe_left_out(record, probed)
     if layers and not any(layer.output for layer in record.layers):
         lines.append(

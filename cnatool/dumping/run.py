@@ -17,6 +17,7 @@ from cnatool.data.blocks import take_rows
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import StoreRows
+from cnatool.records.ragged import Ragged
 from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
     from cnatool.store.shared_inputs import SharedInputs
 
@@ -183,7 +185,13 @@ def _time_blocks(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Blo
         start = time.perf_counter()
 
 
-def _narrow(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
+def _narrow(tensor: TensorRecord, values: Rows) -> Rows:
+    if isinstance(values, Ragged):
+        return Ragged(_narrow_values(tensor, values.values), values.offsets, values.axis)
+    return _narrow_values(tensor, values)
+
+
+def _narrow_values(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     if tensor.stored == values.dtype.name:
         return values
     with np.errstate(over="raise"):

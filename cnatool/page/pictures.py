@@ -15,6 +15,7 @@ from PIL import Image, features
 
 from cnatool.data.images.contact_sheet import ImageEncoding, Order, draw_image, find_axes
 from cnatool.page.packed import Packed, pack
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -178,7 +179,7 @@ def _read(
     for name, chosen in rows.items():
         here = places[(places >= first) & (places < first + len(chosen))] - first
         first += len(chosen)
-        inputs = splits[name].inputs(number)
+        inputs = as_plain(splits[name].inputs(number))
         step = max(1, _ROWS_BYTES // inputs.row_bytes)
         for start in range(0, len(here), step):
             yield inputs[chosen[here[start : start + step]]]

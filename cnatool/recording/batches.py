@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import numpy as np
 
 from cnatool._util.text import count_text
 from cnatool._version import __version__
 from cnatool.errors import DataError
+from cnatool.records.ragged import Ragged
 from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord, TensorRecord
 from cnatool.store.statistics import magnitude, row_statistics
 
@@ -20,10 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.records.choices import Kept, Statistic
+    from cnatool.records.ragged import Rows
     from cnatool.records.weights import WeightsRecord
 
-# Element type, and shape for one sample.
-Form = tuple[np.dtype[Any], tuple[int, ...]]
+# Element type, and shape for one sample, with None where samples differ in length.
+Form = tuple[np.dtype[Any], tuple[int | None, ...]]
+
+# Rows as callers give them; a list of arrays if samples differ in length.
+GivenRows: TypeAlias = "ArrayLike | Ragged | Sequence[ArrayLike]"
 
 _LOOKED_AT = 8  # rows from which the magnitude of a tensor is computed
 
@@ -32,9 +39,9 @@ _LOOKED_AT = 8  # rows from which the magnitude of a tensor is computed
 class Batch:
     """Arrays of one batch, (n, …) each, by name in the store's order."""
 
-    inputs: dict[str, NDArray[Any]]
-    outputs: dict[str, NDArray[Any]]
-    tensors: dict[str, NDArray[Any]]  # including the outputs
+    inputs: dict[str, Rows]
+    outputs: dict[str, Rows]
+    tensors: dict[str, Rows]  # including the outputs
     statistics: dict[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
     labels: NDArray[np.int64] | None
     ids: list[str] | None
@@ -48,7 +55,7 @@ class Batch:
         """Return type and shape of one sample of each array, by kind and name."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
         return {
-            f"{kind} {name!r}": (value.dtype, value.shape[1:])
+            f"{kind} {name!r}": (value.dtype, _form_shape(value))
             for kind, arrays in kinds
             for name, value in arrays.items()
         }
@@ -67,6 +74,7 @@ class Description:
     shapes: dict[str, tuple[int, ...]]  # of one sample, of tensors whose statistics alone are given
     tags: dict[str, str]
     weights: WeightsRecord | None
+    ragged: dict[str, int]  # axis of one sample along which samples differ in length, by name
     held_inputs: tuple[ArrayRecord, ...] | None = None  # of another store that contains them
 
     def record(self, batch: Batch) -> StoreRecord:
@@ -76,6 +84,7 @@ class Description:
         tensors = []
         for number, (name, operator) in enumerate(self.operators.items()):
             value = batch.tensors.get(name)
+            axis = self.ragged.get(name)
             output = self.outputs.index(name) if name in self.outputs else None
             dtype = "float32" if value is None else value.dtype.name
             is_last = name in last or output is not None
@@ -86,11 +95,13 @@ class Description:
                     operator=operator,
                     role="output" if is_last else "layer" if name in hidden else "activation",
                     dtype=dtype,
-                    shape=self.shapes[name] if value is None else value.shape[1:],
+                    shape=self.shapes[name] if value is None else _mean_shape(value),
                     batch_axis=0,
                     kept=self.keep,
                     output=output,
                     stored=dtype if self.keep == "full" and output is None else None,
+                    varies=axis is not None,
+                    ragged_axis=_kept_axis(axis, whole=self.keep == "full" or output is not None),
                 )
             )
         return StoreRecord(
@@ -100,7 +111,7 @@ class Description:
             outputs=_array_records(batch.outputs),
             tensors=tuple(tensors),
             layers=self.layers,
-            statistics=self.statistics,
+            statistics=tuple(batch.statistics),
             splits={},
             tags=self.tags,
             weights=self.weights,
@@ -108,7 +119,25 @@ class Description:
         )
 
 
-def _magnitude(values: NDArray[Any] | None) -> float | None:
+def _form_shape(rows: Rows) -> tuple[int | None, ...]:
+    """Return the shape of one sample, with None where samples differ in length."""
+    if not isinstance(rows, Ragged):
+        return rows.shape[1:]
+    return *rows.rest[: rows.axis], None, *rows.rest[rows.axis :]
+
+
+def _mean_shape(rows: Rows) -> tuple[int, ...]:
+    """Return the shape of one sample, with the mean of lengths that differ."""
+    mean = round(float(rows.lengths.mean())) if isinstance(rows, Ragged) else 0
+    return tuple(mean if size is None else size for size in _form_shape(rows))
+
+
+def _kept_axis(axis: int | None, *, whole: bool) -> int | msgspec.UnsetType:
+    """Return the axis along which stored samples differ in length, if there is one."""
+    return msgspec.UNSET if axis is None or not whole else axis
+
+
+def _magnitude(values: Rows | None) -> float | None:
     """Compute the magnitude of a tensor from its first rows; None without values."""
     if values is None:
         return None
@@ -117,22 +146,26 @@ def _magnitude(values: NDArray[Any] | None) -> float | None:
 
 def arrange_batch(
     described: Description,
-    inputs: ArrayLike | Mapping[str, ArrayLike],
-    outputs: ArrayLike | Mapping[str, ArrayLike],
-    activations: Mapping[str, ArrayLike],
+    inputs: GivenRows | Mapping[str, GivenRows],
+    outputs: GivenRows | Mapping[str, GivenRows],
+    activations: Mapping[str, GivenRows],
     statistics: Mapping[str, Mapping[str, ArrayLike]] | None,
     labels: ArrayLike | None,
     ids: Sequence[str] | None,
 ) -> Batch:
     """Check the arrays of a batch and put them into the store's order."""
-    named_inputs = _arrays_by_name("inputs", inputs, described.inputs)
-    named_outputs = _arrays_by_name("outputs", outputs, described.outputs)
-    tensors = {name: _native_array(value) for name, value in activations.items()}
+    ragged = described.ragged
+    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged)
+    named_outputs = _arrays_by_name("outputs", outputs, described.outputs, ragged)
+    tensors = {
+        name: _native_rows(f"tensor {name!r}", value, ragged.get(name))
+        for name, value in activations.items()
+    }
     unknown = [name for name in tensors if name not in described.operators]
     if unknown:
         raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
     tensors = {n: named_outputs[n] for n in described.operators if n in named_outputs} | tensors
-    rows = _rows(next(iter(named_inputs.values())))
+    rows = _count_rows(next(iter(named_inputs.values())))
     kinds = (("input", named_inputs), ("output", named_outputs), ("tensor", tensors))
     for what, arrays in kinds:
         for name, array in arrays.items():
@@ -158,7 +191,7 @@ def arrange_batch(
 
 def _statistics(
     described: Description,
-    tensors: Mapping[str, NDArray[Any]],
+    tensors: Mapping[str, Rows],
     given: Mapping[str, Mapping[str, ArrayLike]] | None,
     rows: int,
 ) -> dict[str, NDArray[np.float64]]:
@@ -166,12 +199,13 @@ def _statistics(
     columns: dict[str, NDArray[np.float64]] = {
         name: np.empty((rows, len(described.operators))) for name in described.statistics
     }
-    for column, name in enumerate(described.operators):
+    operators = described.operators
+    for column, name in enumerate(operators):
         if name in tensors:
             for statistic, values in row_statistics(tensors[name], described.statistics).items():
                 columns[statistic][:, column] = values
             continue
-        if described.keep == "full" or given is None:
+        if described.keep == "full" or given is None or name in described.ragged:
             raise DataError(f"activations: tensor {name!r} is missing.")
         if name not in described.shapes:
             raise DataError(f"shapes: the shape of tensor {name!r} is required for its means.")
@@ -182,7 +216,20 @@ def _statistics(
                     f"statistics[{statistic!r}][{name!r}]: expected {rows} numbers, one per sample."
                 )
             columns[statistic][:, column] = value
+    if any(name in described.ragged for name in described.operators):
+        counts = [_element_counts(tensors.get(n), described.shapes.get(n), rows) for n in operators]
+        columns["count"] = np.stack(counts, axis=1)
     return columns
+
+
+def _element_counts(
+    values: Rows | None, shape: tuple[int, ...] | None, rows: int
+) -> NDArray[np.float64]:
+    """Count the elements of each sample of a tensor, (n,)."""
+    if isinstance(values, Ragged):
+        return values.counts.astype(np.float64)
+    sizes = shape or () if values is None else values.shape[1:]
+    return np.full(rows, float(math.prod(sizes)))
 
 
 def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
@@ -191,27 +238,58 @@ def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> No
         was = first.get(what, (dtype, shape))
         if (dtype, shape) != was:
             raise DataError(
-                f"{what}: {dtype} {shape} per sample, but {was[0]} {was[1]} in the first batch."
+                f"{what}: {dtype} {_shape_text(shape)} per sample, but {was[0]} "
+                f"{_shape_text(was[1])} in the first batch."
             )
 
 
-def _native_array(value: ArrayLike) -> NDArray[Any]:
-    """Convert an array to the byte order of the machine, which is stored and hashed."""
-    array = np.asarray(value)
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return str(shape).replace("None", "…")
+
+
+def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
+    """Convert rows to the byte order of the machine, which is stored and hashed.
+
+    Along ``axis``, if that is not None, samples may differ in length.
+    """
+    if axis is not None:
+        try:
+            rows = value if isinstance(value, Ragged) else Ragged.join([*value], axis)  # type: ignore[misc]
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{what}: samples cannot be joined along axis {axis}: {error}."
+            ) from None
+        if rows.axis != axis:
+            raise DataError(f"{what}: samples differ along axis {rows.axis} instead of {axis}.")
+        return rows.astype(rows.dtype.newbyteorder("="))
+    if isinstance(value, Ragged):
+        raise DataError(f"{what}: samples differ in length: name it in `ragged`.")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(
+            f"{what}: its samples make no array ({error}). If they differ in length, name it in "
+            "`ragged`."
+        ) from None
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _arrays_by_name(
-    what: str, given: ArrayLike | Mapping[str, ArrayLike], names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
+    what: str,
+    given: GivenRows | Mapping[str, GivenRows],
+    names: Sequence[str],
+    ragged: Mapping[str, int],
+) -> dict[str, Rows]:
     """Return arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise DataError(f"{what}: there are {len(names)}, so pass them by name.")
-        return {names[0]: _native_array(given)}
+        given = {names[0]: given}
     if set(given) != set(names):
         raise DataError(f"{what}: expected {', '.join(names)}, got {', '.join(given)}.")
-    return {name: _native_array(given[name]) for name in names}
+    return {
+        name: _native_rows(f"{what[:-1]} {name!r}", given[name], ragged.get(name)) for name in names
+    }
 
 
 def _check_id(name: object) -> str:
@@ -221,22 +299,29 @@ def _check_id(name: object) -> str:
     return text
 
 
-def _rows(array: NDArray[Any]) -> int:
-    return len(array) if array.ndim else 0
+def _count_rows(rows: Rows) -> int:
+    return len(rows) if isinstance(rows, Ragged) or rows.ndim else 0
 
 
-def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
+def _check_array(what: str, array: Rows, rows: int) -> None:
     # The formats have no long double.
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: expected numbers or booleans, got {array.dtype}.")
-    if array.ndim == 0 or len(array) != rows or not rows:
+    if _count_rows(array) != rows or not rows:
+        given = count_text(len(array), "sample") if isinstance(array, Ragged) else array.shape
         raise DataError(
-            f"{what}: its shape is {array.shape}, but "
+            f"{what}: its shape is {given}, but "
             f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}."
         )
 
 
-def _array_records(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArrayRecord, ...]:
+def _array_records(arrays: Mapping[str, Rows]) -> tuple[ArrayRecord, ...]:
     return tuple(
-        ArrayRecord(name, value.dtype.name, value.shape[1:]) for name, value in arrays.items()
+        ArrayRecord(
+            name,
+            rows.dtype.name,
+            _mean_shape(rows),
+            ragged_axis=rows.axis if isinstance(rows, Ragged) else msgspec.UNSET,
+        )
+        for name, rows in arrays.items()
     )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, get_args
 
-import numpy as np
-
 from cnatool._util.urls import parse_path
 from cnatool.errors import DataError, StoreWarning, UsageError
-from cnatool.recording.batches import Description, Form, arrange_batch, check_same_forms
+from cnatool.recording.batches import (
+    Description,
+    Form,
+    GivenRows,
+    arrange_batch,
+    check_same_forms,
+)
 from cnatool.recording.weights import check_units, measure_weights
 from cnatool.records.checks import SPLIT_NAME
 from cnatool.records.choices import Kept, Statistic
-from cnatool.records.layout import StoreRows
+from cnatool.records.layout import StoreRows, ragged_axis
 from cnatool.records.store import LayerRecord
 from cnatool.store.lock import lock_store
 from cnatool.store.replace import ReplacedStore, check_free, recover_replaced
@@ -79,6 +83,7 @@ def create_store(
     keep: Kept = "full",
     statistics: str | Sequence[str] = "sum",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ragged: Sequence[str] | Mapping[str, int] = (),
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
@@ -113,6 +118,10 @@ def create_store(
         included.
     shapes : mapping of str to tuple of int, optional
         Shapes of one sample of the tensors for which only statistics are appended.
+    ragged : sequence of str, or mapping of str to int
+        Names of the tensors, inputs and outputs whose samples differ in length along their first
+        axis, or a mapping to the axis of one sample's shape. Append a list of arrays of them, one
+        for each sample, or a `Ragged`.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
         Compression of the arrays; by default the best for the format.
     tags : mapping of str to str, optional
@@ -190,6 +199,12 @@ def create_store(
         groups = [layer.groups for layer in all_layers]
         measured = measure_weights(records, groups, weights, initial_weights, parameters)
     check_units(measured, records, shapes or {})
+    axes = dict(ragged) if isinstance(ragged, Mapping) else dict.fromkeys(ragged, 0)
+    if shared is not None:
+        axes |= {a.name: n for a in shared.inputs if (n := ragged_axis(a)) is not None}
+    unknown = [name for name in axes if name not in {*operators, *inputs, *outputs}]
+    if unknown:
+        raise UsageError(f"ragged: {unknown[0]!r} is no tensor, input or output.")
     return Recording(
         path,
         Description(
@@ -202,6 +217,7 @@ def create_store(
             shapes=dict(shapes or {}),
             tags=dict(tags or {}),
             weights=measured,
+            ragged=axes,
             held_inputs=None if shared is None else shared.inputs,
         ),
         shared=shared,
@@ -327,9 +343,9 @@ class Recording:
         self,
         split: str,
         *,
-        inputs: ArrayLike | Mapping[str, ArrayLike] | None = None,
-        outputs: ArrayLike | Mapping[str, ArrayLike],
-        activations: Mapping[str, ArrayLike] | None = None,
+        inputs: GivenRows | Mapping[str, GivenRows] | None = None,
+        outputs: GivenRows | Mapping[str, GivenRows],
+        activations: Mapping[str, GivenRows] | None = None,
         statistics: Mapping[str, Mapping[str, ArrayLike]] | None = None,
         labels: ArrayLike | None = None,
         ids: Sequence[str] | None = None,
@@ -344,7 +360,8 @@ class Recording:
             Name of the split, which its first batch creates.
         inputs, outputs : array_like, or mapping of str to array_like
             Raw inputs before any preprocessing, and the network's outputs, (n, …); by name if there
-            are several. Inputs may be omitted if another store contains them.
+            are several. Inputs may be omitted if another store contains them. Samples that differ
+            in length (``ragged``) are a list of arrays, or a `Ragged` of values and lengths.
         activations : mapping of str to array_like
             Tensors by name, (n, …) each. An output may be omitted.
         statistics : mapping of str to mapping of str to array_like
@@ -439,9 +456,9 @@ class Recording:
         return self._same.get(split)
 
 
-def _rows(outputs: ArrayLike | Mapping[str, ArrayLike]) -> int:
+def _rows(outputs: GivenRows | Mapping[str, GivenRows]) -> int:
     first = next(iter(outputs.values()), ()) if isinstance(outputs, Mapping) else outputs
-    return next(iter(np.shape(first)), 0)
+    return len(first) if isinstance(first, Sized) else 0
 
 
 def _check_text(what: str, words: Iterable[object]) -> None:

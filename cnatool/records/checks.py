@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from cnatool.records.choices import Statistic
+from cnatool.records.layout import ragged_axis
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.parts import check_part, check_references
 from cnatool.records.split_checks import check_split
@@ -89,6 +90,7 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
     if array.dtype not in _DTYPES:
         yield f"{array.name!r} has the unknown type {array.dtype!r}"
     yield from _check_shape(array.name, array.shape)
+    yield from _check_ragged_axis(array.name, array)
     if array.levels is None:
         return
     if output:
@@ -106,11 +108,20 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> Iterator[str]:
         yield f"{name!r} has the impossible shape {shape}"
 
 
+def _check_ragged_axis(name: str, array: ArrayRecord | TensorRecord) -> Iterator[str]:
+    axis = ragged_axis(array)
+    if axis is not None and not 0 <= axis < len(array.shape):
+        yield f"{name!r} has {len(array.shape)} axes, but its samples differ along axis {axis}"
+
+
 def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Iterator[str]:
     name = f"tensor {tensor.name!r}"
     if tensor.number != number:
         yield f"{name} is number {tensor.number} in place {number}"
     yield from _check_shape(tensor.name, tensor.shape)
+    yield from _check_ragged_axis(tensor.name, tensor)
+    if tensor.ragged_axis is not msgspec.UNSET and not tensor.varies:
+        yield f"the samples of {name} differ in length, but its shape does not vary"
     for dtype in {tensor.dtype, tensor.stored or tensor.dtype}:
         if dtype not in _DTYPES:
             yield f"{name} has the unknown type {dtype!r}"
@@ -123,7 +134,7 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
     if tensor.output is not None:
         yield from _check_output(name, tensor, record.outputs)
     if tensor.stored is not None:
-        if tensor.varies:
+        if tensor.varies and tensor.ragged_axis is msgspec.UNSET:
             yield f"the shape of {name} varies, but it is stored whole"
         if tensor.kept != "full":
             yield f"only statistics of {name} are kept, but it is stored whole"
@@ -147,6 +158,8 @@ def _check_output(
             f"{name} is {tensor.shape} of {tensor.dtype}, but should be output {tensor.output}, "
             f"which is {output.shape} of {output.dtype}"
         )
+    if ragged_axis(output) != ragged_axis(tensor):
+        yield f"{name} and output {tensor.output} differ in the axis along which samples vary"
 
 
 def _check_layer(record: StoreRecord) -> Iterator[str]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool.records.axes import (
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import StoreRecord
+    from cnatool.records.ragged import Rows
+    from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 
 IDS = "ids"
 LABELS = "labels"
 
 # Estimated bytes of an id; only the size of a chunk depends on it.
 _ID_BYTES = 64
+# The first axis of ``offsets``, which is one longer than that of samples.
+_OFFSET = "offset"
 
 
 def input_key(number: int) -> str:
@@ -56,6 +60,16 @@ def statistic_key(name: str) -> str:
     return f"statistics/{name}"
 
 
+def values_key(key: str) -> str:
+    """Return the key of the values of an array whose rows vary in length."""
+    return f"{key}/values"
+
+
+def offsets_key(key: str) -> str:
+    """Return the key of the offsets of an array whose rows vary in length."""
+    return f"{key}/offsets"
+
+
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
     """One array of a split: its key, the shape of one row, its element type."""
@@ -65,20 +79,60 @@ class ArraySpec:
     dtype: np.dtype[Any] | type[str]
     axes: tuple[str, ...]  # names of the row's axes, without sizes
     name: str | None = None  # of the tensor, input or output in the network
+    ragged_axis: int | None = None  # of the shape, if rows differ in length along it
+    rows_axis: str = SAMPLE  # name of the first axis
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row before compression."""
+        if self.ragged_axis is not None:
+            # Rows are as long as the first ones, and at least 1.
+            length = max(1, self.shape[self.ragged_axis])
+            return length * self.values.row_bytes + self.offsets.row_bytes
         if isinstance(self.dtype, np.dtype):
             return math.prod(self.shape) * self.dtype.itemsize
         return _ID_BYTES
+
+    @property
+    def values(self) -> ArraySpec:
+        """The values of rows that vary in length, behind one another."""
+        axis = self.ragged_axis
+        assert axis is not None
+        rest, axes = list(self.shape), list(self.axes)
+        del rest[axis]
+        along = f"{axes.pop(axis)}_of_{self.key.replace('/', '_')}"
+        key = values_key(self.key)
+        return ArraySpec(key, tuple(rest), self.dtype, tuple(axes), self.name, rows_axis=along)
+
+    @property
+    def offsets(self) -> ArraySpec:
+        """The offsets of rows that vary in length among their values."""
+        key, dtype = offsets_key(self.key), np.dtype(np.int64)
+        return ArraySpec(key, (), dtype, (), self.name, rows_axis=_OFFSET)
+
+    @property
+    def stored(self) -> tuple[ArraySpec, ...]:
+        """The arrays in the store: this one, or values and offsets."""
+        return (self,) if self.ragged_axis is None else (self.values, self.offsets)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of all axes; those of equal names have the same size in all arrays of a split."""
         if self.axes == (TENSOR,):
             return (SAMPLE, TENSOR)
-        return (SAMPLE, *add_sizes(self.axes, self.shape))
+        return (self.rows_axis, *add_sizes(self.axes, self.shape))
+
+
+def ragged_axis(array: ArrayRecord | TensorRecord) -> int | None:
+    """Return the axis of one sample along which samples differ in length; None if none does."""
+    return None if array.ragged_axis is msgspec.UNSET else array.ragged_axis
+
+
+def sample_form(array: ArrayRecord | TensorRecord) -> tuple[str, tuple[int | None, ...]]:
+    """Return element type and shape of one sample, None in place of a length that differs."""
+    axis = ragged_axis(array)
+    sizes = (None if place == axis else size for place, size in enumerate(array.shape))
+    return array.dtype, tuple(sizes)
 
 
 def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
@@ -89,15 +143,17 @@ def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> l
     named = tensor_axes(record)
     for i, axes in enumerate(input_axes(record) if inputs else ()):
         array, dtype = record.inputs[i], np.dtype(record.inputs[i].dtype)
-        specs.append(ArraySpec(input_key(i), array.shape, dtype, axes, array.name))
+        axis = ragged_axis(array)
+        specs.append(ArraySpec(input_key(i), array.shape, dtype, axes, array.name, axis))
     for i, axes in enumerate(output_axes(record, named)):
         array, dtype = record.outputs[i], np.dtype(record.outputs[i].dtype)
-        specs.append(ArraySpec(output_key(i), array.shape, dtype, axes, array.name))
+        axis = ragged_axis(array)
+        specs.append(ArraySpec(output_key(i), array.shape, dtype, axes, array.name, axis))
     for tensor in record.tensors:
         if tensor.stored is not None:
             key, dtype = activation_key(tensor.number), np.dtype(tensor.stored)
-            axes = named[tensor.number]
-            specs.append(ArraySpec(key, tensor.shape, dtype, axes, tensor.name))
+            axes, axis = named[tensor.number], ragged_axis(tensor)
+            specs.append(ArraySpec(key, tensor.shape, dtype, axes, tensor.name, axis))
     shape = (len(record.tensors),)
     for name in record.statistics:
         key = statistic_key(name)
@@ -110,10 +166,10 @@ class StoreRows:
     """Rows of a split, the sample axis first in every array."""
 
     ids: Sequence[str]  # where each sample came from
-    inputs: Sequence[NDArray[Any]]
+    inputs: Sequence[Rows]
     labels: NDArray[np.int64] | None
-    outputs: Sequence[NDArray[Any]]
-    activations: Mapping[int, NDArray[Any]]  # of the tensors kept whole, by number
+    outputs: Sequence[Rows]
+    activations: Mapping[int, Rows]  # of the tensors kept whole, by number
     statistics: Mapping[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
 
     def __len__(self) -> int:
@@ -129,9 +185,9 @@ class StoreRows:
             {name: values[rows] for name, values in self.statistics.items()},
         )
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Rows]:
         """Map the keys of the split's arrays to their rows."""
-        arrays: dict[str, NDArray[Any]] = {IDS: np.array(self.ids, dtype=object)}
+        arrays: dict[str, Rows] = {IDS: np.array(self.ids, dtype=object)}
         if self.labels is not None:
             arrays[LABELS] = self.labels
         arrays.update({input_key(i): values for i, values in enumerate(self.inputs)})

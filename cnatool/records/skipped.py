@@ -91,9 +91,14 @@ def find_subgraph_operator(reason: str) -> str:
     return start.removeprefix(_INSIDE) if colon and start.startswith(_INSIDE) else ""
 
 
-def counted_reason(shape: tuple[int, ...]) -> str:
-    """Describe a tensor whose rows count something in the data, such as detections."""
-    return f"{_COUNTED} what was found in the data, not samples: shape {shape}"
+def counted_reason(shape: tuple[int, ...], *, empty: bool = False) -> str:
+    """Describe a tensor whose rows count something in the data, such as detections.
+
+    ``empty`` if nothing was found in the samples that were tried.
+    """
+    text = f"{_COUNTED} what was found in the data, not samples: shape {shape}"
+    why = "nothing was found in the first samples" if empty else "no index says which sample"
+    return f"{text}, and {why}{' each is of' * (not empty)}"
 
 
 def not_numeric_reason(kind: str) -> str:

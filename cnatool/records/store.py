@@ -30,17 +30,42 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the stored array.
     shape : tuple of int
-        Shape for one sample.
+        Shape for one sample; of the first samples, on average, at ``ragged_axis``.
     levels : str or None
         If not null, the array contains, instead of the raw input of this element type, how often
         each of its values occurs, value 0 first, followed by the CRC-32 of the resized image:
         ``shape`` is (257,). So images of any size fit one array, and their entropy is known.
+    ragged_axis : int
+        The axis of ``shape`` along which samples differ in length: in place of one array there are
+        ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     levels: Literal["uint8"] | None = None
+    # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class RowIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What says which sample each row of a tensor is of, in a run of several samples.
+
+    Attributes
+    ----------
+    tensor : str
+        Name of a tensor with as many rows, one number of which is the place of a sample in the
+        batch: the tensor itself, or another one of the graph.
+    column : int or None
+        The column that holds this number; null if the tensor has one axis.
+    places : tuple of int
+        Columns of the rows themselves that hold the place in the batch. They are 0 in the store, as
+        in a run of one sample.
+    """
+
+    tensor: str
+    column: int | None
+    places: tuple[int, ...] = ()
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,10 +83,12 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the arrays that the runtime returns.
     shape : tuple of int
-        Shape of one sample, without the sample axis; in the first batch if it ``varies``.
+        Shape of one sample, without the sample axis; in the first batch if it ``varies``, on
+        average at ``ragged_axis``.
     batch_axis : int or None
-        The sample axis in the graph; in the store it is always the first. Null if the model ran on
-        one sample at a time and the tensor has no sample axis: all of it belongs to that sample.
+        The sample axis in the graph; in the store it is always the first. Null if the tensor has no
+        sample axis: all of it belongs to one sample, on which the model ran alone, or an ``index``
+        says which rows do.
     kept : {"full", "statistics"}
         Whether whole arrays are stored or only per-sample statistics.
     output : int or None
@@ -77,8 +104,15 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         If the graph merges the sample axis N with another axis of length T into one of N·T, the
         order of the two, outer first. ``shape`` has T at ``batch_axis``.
     varies : bool
-        The shape depends on the data: only statistics are stored, and ``statistics/count`` has the
-        number of elements of each sample.
+        The shape depends on the data: ``statistics/count`` has the number of elements of each
+        sample, and whole arrays are stored only with a ``ragged_axis``.
+    ragged_axis : int
+        As of `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
+    index : RowIndex
+        For rows such as detections, what says which sample each is of; absent for other tensors.
+    conditional : bool, optional
+        True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
+        that do not take it. Else left out.
     """
 
     number: int
@@ -94,6 +128,10 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     onnx_type: str | None = None
     merged: Merged | None = None
     varies: bool = False
+    # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    index: RowIndex | msgspec.UnsetType = msgspec.UNSET
+    conditional: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -257,8 +295,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs_from : InputsReference or None
         The store that contains the raw inputs, row for row; null if they are in this store.
     checksums : dict of str to ChunkChecksums, or None
-        Checksums of each array of the split by its key, such as ``activations/3``; null, or without
-        an array, if they were not computed.
+        Checksums of each array of the split by its key, such as ``activations/3`` or
+        ``activations/3/values``; null, or without an array, if they were not computed.
     objects : tuple of SourceObject
         The objects that the samples are read from; absent if these are not in a bucket.
     """

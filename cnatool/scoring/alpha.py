@@ -12,6 +12,7 @@ from cnatool._util.local_paths import real_path
 from cnatool.errors import MetricError
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.alpha_compression import compression_ratio, describe_codec
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,7 +61,7 @@ def measure_alpha(
     """Return α of a range of samples."""
     measure = _OF_LEVELS[fields.alpha]
     if not split.holds_levels():
-        many = len(rows) * math.prod(split.inputs().shape[1:]) >= _MANY
+        many = len(rows) * math.prod(as_plain(split.inputs()).shape[1:]) >= _MANY
         measure = partial(_OF_VALUES[fields.alpha], many=many)
     alpha = np.empty(len(rows))
     for start, block in _blocks(split, rows):
@@ -87,7 +88,7 @@ def find_input_range(splits: Iterable[Split]) -> tuple[float, float]:
 
 def _blocks(split: Split, rows: range) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield raw inputs, or the counts of their levels without the checksum behind them."""
-    for start, block in split.inputs().blocks(rows.start, rows.stop):
+    for start, block in as_plain(split.inputs()).blocks(rows.start, rows.stop):
         yield start, block[:, :_LEVELS] if split.holds_levels() else block
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import aggregate, slope_coefficients, slopes, sum_activations
+from cnatool.metrics.beta import aggregate, slope_coefficients, slopes
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
+from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import ConventionFields
+    from cnatool.records.ragged import Rows
     from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.store.ragged import RaggedArray
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
@@ -201,8 +204,7 @@ def read_magnitudes(
             yield sums
     elif all(layer.tensor.stored or layer.tensor.output is not None for layer in layers):
         heads = [split.activations(layer.tensor.name)[:_ROWS] for layer in layers]
-        # In float64: float16 would overflow, and the least int8 has no absolute value.
-        sums = np.stack([sum_activations(np.abs(x.astype(np.float64))) for x in heads], axis=1)
+        sums = np.stack([row_statistics(x, ["abs_sum"])["abs_sum"] for x in heads], axis=1)
         _aggregate(split, layers, fields, 0, sums)
         yield sums
     elif None not in magnitudes:
@@ -241,12 +243,14 @@ def _read_sums(
     for start in range(rows.start, rows.stop, step):
         z = np.empty((min(step, rows.stop - start), len(layers)))
         for column, array in enumerate(arrays):
-            for first, block in array.blocks(start, start + len(z)):
-                z[first - start : first - start + len(block), column] = sum_activations(block)
+            blocks: Iterator[tuple[int, Rows]] = array.blocks(start, start + len(z))
+            for first, part in blocks:
+                sums = row_statistics(part, ["sum"])["sum"]
+                z[first - start : first - start + len(sums), column] = sums
         yield start, z
 
 
-def _rows_of_sums(arrays: Sequence[StoredArray]) -> int:
+def _rows_of_sums(arrays: Sequence[StoredArray | RaggedArray]) -> int:
     """Return how many rows of sums to hold: some megabytes, and whole chunks of every layer."""
     rows = max(1, _SUM_BYTES // (8 * max(1, len(arrays))))
     chunk = max((array.chunk_rows for array in arrays), default=1)

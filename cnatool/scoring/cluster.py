@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split_selection import SelectedSplits
+    from cnatool.store.ragged import RaggedArray
     from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
@@ -134,7 +135,9 @@ def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
         yield _Step(name, "performance", whole)
 
 
-def _divide(rows: range, arrays: Sequence[StoredArray], workers: int) -> Iterator[range]:
+def _divide(
+    rows: range, arrays: Sequence[StoredArray | RaggedArray], workers: int
+) -> Iterator[range]:
     """Divide the rows of arrays into ranges of whole chunks."""
     row_bytes = max(1, sum(array.row_bytes for array in arrays))
     chunk = max((array.chunk_rows for array in arrays), default=1)

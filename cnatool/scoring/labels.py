@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.metrics.compact import compact
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class ClassMapping:
     def predictions(self, split: Split) -> Iterator[NDArray[np.int64]]:
         """Read the model's own predictions as labels of the data, block by block."""
         assert self.labels_from is not None, "there is an output of labels"
-        for _, block in split.outputs(self.labels_from).blocks():
+        for _, block in as_plain(split.outputs(self.labels_from)).blocks():
             labels = block.reshape(-1).astype(np.int64)
             yield labels if self.values is None else _replace(labels, self.values)
 
@@ -196,7 +197,7 @@ def _distinct_labels(splits: Sequence[Split], number: int | None) -> NDArray[np.
     """List the distinct labels of the data, or the distinct values of an output."""
     labels = [np.empty(0, np.int64)]
     for split in splits:
-        array = split.labels if number is None else split.outputs(number)
+        array = split.labels if number is None else as_plain(split.outputs(number))
         if array is not None:
             labels += [np.unique(block).astype(np.int64) for _, block in array.blocks()]
     return np.unique(np.concatenate(labels))
@@ -207,8 +208,8 @@ def _count_pairs(
 ) -> _Counts:
     total: dict[tuple[int, int], int] = {}
     for split in splits:
-        own = split.outputs(number)
-        for start, block in split.outputs(scores).blocks():
+        own = as_plain(split.outputs(number))
+        for start, block in as_plain(split.outputs(scores)).blocks():
             best = output.predictions(block)
             label = own[start : start + len(block)].reshape(-1).astype(np.int64)
             pairs, times = np.unique(np.stack([best, label]), axis=1, return_counts=True)

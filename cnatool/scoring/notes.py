@@ -13,8 +13,11 @@ from cnatool.metrics.area_stretches import WHOLE
 from cnatool.metrics.cna import resampled_units
 from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
+from cnatool.records.layout import ragged_axis
 from cnatool.records.parts import describe_rows
+from cnatool.scoring.layer_selection import explain_conditional_layers
 from cnatool.scoring.train_test import UNNAMED
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +47,7 @@ def score_notes(
     """Yield a line for each thing that a reader would not take for granted."""
     yield from _data_notes({name: scored.split for name, scored in splits.items()})
     yield from _padding_notes(store, [scored.split for scored in splits.values()])
-    if output.others:
+    if output.others and output.kind is not None:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
             "choose with `output=NAME`"
@@ -132,13 +135,14 @@ def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
         for number, (step, array) in enumerate(
             zip(record.preprocessing, record.inputs, strict=False)
         )
-        if len(array.shape) == 1 and array.levels is None
+        if len(array.shape) == 1 and array.levels is None and ragged_axis(array) is None
     ]
     if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
         return
     for split in splits:
         try:
-            note = padding_text({name: split.inputs(i)[:LOOKED_AT] for i, name in texts})
+            rows = {name: as_plain(split.inputs(i))[:LOOKED_AT] for i, name in texts}
+            note = padding_text(rows)
         except MetricError:
             return  # the inputs lie in another store, which is missing
         if note is not None:
@@ -190,6 +194,9 @@ def _rule_notes(
             f"({', '.join(missing[:_NAMED])}{more}): dump with `tensors='all'`"
         )
     ruled = convention.layers in ("preactivation", "linear")
+    branched = explain_conditional_layers(store.record) if ruled else None
+    if branched:
+        yield branched
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
         yield "no layer leads to an output, so all count as hidden (inspect lists the layers)"
     beside = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,20 @@ from cnatool.metrics.performance import (
     one_unit_scores,
     predictions,
 )
+from cnatool.records.layout import ragged_axis
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import ArrayRecord, StoreRecord
+    from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord
     from cnatool.store.store import Split, Store
+
+
+# So many scores in so many rows do not all descend by chance, even if their order never changes.
+_MANY_ROWS, _MANY_SCORES = 16, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,10 @@ class ScoredOutput:
 def select_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
     """Select an output by name, or the likeliest one, and find out what it holds.
 
-    Likely are outputs of floats, of these the ones that the last layer leads to, of these the ones
-    with one score per class, as long as one is left; then the first.
+    Likely are outputs of floats, of these the ones that a last layer leads to, of these the ones
+    with one score per class, of these the ones with a score for every label, of these the deepest,
+    as long as one is left; then the first. Where no layer leads to those that are left, and they
+    are several, none is chosen.
     """
     outputs = store.record.outputs
     if name is not None:
@@ -70,12 +79,14 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
             )
         left = [names.index(name)]
     else:
-        left = _likely_outputs(store.record)
+        left = _likely_outputs(store.record, _largest_label(splits))
     if not left:
         return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
-    blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
+    if _is_ambiguous(store.record, left):
+        return _output(store.record, left, (None, _ambiguity_text(store.record, left)))
+    blocks = (block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks())
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
 
@@ -89,14 +100,19 @@ def select_dumped_output(
     left = _likely_outputs(record)
     if not left:
         return _output(record, left, (None, explain_missing_output(record)))
+    if _is_ambiguous(record, left):
+        return _output(record, left, (None, _ambiguity_text(record, left)))
     kind = _find_kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
 
-def count_classes(record: StoreRecord) -> tuple[str, int] | None:
-    """Return the name of the likeliest output and its number of classes; None if it has none."""
-    left = _likely_outputs(record)
-    if not left:
+def count_classes(record: StoreRecord, largest: int) -> tuple[str, int] | None:
+    """Return the name of the likeliest output and its number of classes; None if it has none.
+
+    ``largest`` is the largest label.
+    """
+    left = _likely_outputs(record, largest)
+    if not left or _is_ambiguous(record, left):
         return None
     output = record.outputs[left[0]]
     shape = _classes(output.shape)
@@ -134,24 +150,58 @@ def _zipmap_text(record: StoreRecord) -> str:
     )
 
 
-def _likely_outputs(record: StoreRecord) -> list[int]:
-    outputs = record.outputs
-    led_to = {name for layer in record.layers for name in layer.leads_to}
-    led_to |= _last_layers(record)
+def _likely_outputs(record: StoreRecord, largest: int | None = None) -> list[int]:
+    """List the likeliest outputs, where ``largest`` is the largest label, if there are labels."""
+    outputs, depths = record.outputs, _head_depths(record)
     evidence: list[Callable[[ArrayRecord], bool]] = [
+        lambda output: ragged_axis(output) is None,
         lambda output: np.dtype(output.dtype).kind == "f",
-        lambda output: output.name in led_to,
+        lambda output: output.name in depths,
         lambda output: len(_classes(output.shape)) < 2,
+        lambda output: largest is None or largest < _count_scores(output.shape),
     ]
     left = list(range(len(outputs)))
     for holds in evidence:
         left = [number for number in left if holds(outputs[number])] or left
-    return left
+    deepest = max((depths.get(outputs[number].name, 0) for number in left), default=0)
+    return [number for number in left if depths.get(outputs[number].name, 0) == deepest]
 
 
-def _last_layers(record: StoreRecord) -> set[str]:
-    """Return the tensors of layers that are outputs themselves."""
-    return {n for r in record.layers if r.output for n in (r.linear, r.preactivation)}
+def _head_depths(record: StoreRecord) -> dict[str, int]:
+    """Return the depth of the last layer that leads to each output, as far as one does."""
+    depths: dict[str, int] = {}
+    for layer in record.layers:
+        for name in _led_to(layer):
+            depths[name] = max(depths.get(name, 0), layer.path)
+    return depths
+
+
+def _led_to(layer: LayerRecord) -> set[str]:
+    """Return the outputs that a layer leads to; those that it is itself among them."""
+    own = {layer.linear, layer.preactivation} if layer.output else set()
+    return own.union(layer.leads_to)
+
+
+def _is_ambiguous(record: StoreRecord, numbers: Sequence[int]) -> bool:
+    """Whether nothing tells which of several outputs holds class scores: no layer leads to any."""
+    depths = _head_depths(record)
+    return len(numbers) > 1 and not any(record.outputs[n].name in depths for n in numbers)
+
+
+def _ambiguity_text(record: StoreRecord, numbers: Sequence[int]) -> str:
+    names = ", ".join(record.outputs[number].name for number in numbers)
+    return f"any of the outputs {names} could hold the class scores: choose with `output=NAME`"
+
+
+def _count_scores(shape: tuple[int, ...]) -> int:
+    return 2 if _is_one_unit(shape) else math.prod(shape)
+
+
+def _largest_label(splits: Sequence[Split]) -> int | None:
+    """Return the largest label of splits; None where they have none."""
+    arrays = [split.labels for split in splits if split.labels is not None]
+    largest = [int(block.max()) for array in arrays for _, block in array.blocks() if len(block)]
+    return max(largest, default=None)
 
 
 def _find_kind(
@@ -163,6 +213,11 @@ def _find_kind(
     """
     output = record.outputs[number]
     shape = _classes(output.shape)
+    if ragged_axis(output) is not None:
+        return None, (
+            f"output {output.name!r} varies in length from sample to sample: it does not hold one "
+            "score per class"
+        )
     if np.dtype(output.dtype).kind != "f":
         return None, (
             f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"
@@ -178,11 +233,47 @@ def _find_kind(
     if operator == "Sigmoid":
         return None, "the output is one sigmoid per unit: independent scores, not one distribution"
     # Without an operator, only the values can tell whether something follows the layer.
-    if one_unit and operator and output.name in _last_layers(record):
+    if (
+        one_unit
+        and operator
+        and any(
+            layer.output and output.name in (layer.linear, layer.preactivation)
+            for layer in record.layers
+        )
+    ):
         return "logits", None
     look = _one_unit_kind if one_unit else detect_output_kind
-    kinds = {look(flatten_scores(block)) for block in blocks}
+    led_to = output.name in _head_depths(record)
+    kinds, order = set(), _DescendingOrder()
+    for block in blocks:
+        rows = flatten_scores(block)
+        kinds.add(look(rows))
+        if not led_to and rows.shape[1:] >= (_MANY_SCORES,):
+            order.add(rows)
+    if order.holds:
+        return None, (
+            f"the scores of output {output.name!r} descend in every sample: they are those of "
+            "detections, not of classes"
+        )
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
+
+
+class _DescendingOrder:
+    """Whether scores descend in every row, the largest first, as those of detections do."""
+
+    def __init__(self) -> None:
+        self._rows, self._holds, self._falls = 0, True, False
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Look at a block of rows."""
+        self._rows += len(rows)
+        self._holds = self._holds and bool((rows[:, 1:] <= rows[:, :-1]).all())
+        self._falls = self._falls or bool((rows[:, 1:] < rows[:, :-1]).any())
+
+    @property
+    def holds(self) -> bool:
+        """Whether they do, in too many rows for chance."""
+        return self._holds and self._falls and self._rows >= _MANY_ROWS
 
 
 def flatten_scores(block: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from cnatool.errors import DataError
 from cnatool.metrics.compact import compact
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
+from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def measure_performance(
     kind = output.kind if output.number is not None else None
     if output.number is None or (kind is None and classes.labels_from is None):
         return Performance(labels, None, None, None, None, output.reason)
-    stored = split.outputs(output.number)
+    stored = as_plain(split.outputs(output.number))
     rows = len(stored)
     predicted = _predictions(split, stored, output, classes)
     if labels is None or not rows:

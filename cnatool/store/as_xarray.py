@@ -23,6 +23,7 @@ from cnatool.records.layout import (
     split_arrays,
 )
 from cnatool.store.integrity import attribute_digest
+from cnatool.store.ragged import RaggedArray
 
 try:
     import xarray
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split, Store
-    from cnatool.store.stored_array import StoredArray
 
 ID = "id"
 LABEL = "label"
@@ -55,8 +55,23 @@ _ROLES = {
 }
 
 
+class _Lengths:
+    """The lengths of samples that differ in length, (n,)."""
+
+    def __init__(self, array: RaggedArray) -> None:
+        self._array = array
+        self.shape = (len(array),)
+        self.dtype = np.dtype(np.int64)
+        self.block_rows = max(1, len(array))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array.lengths[index]
+
+
 class LazyArray(BackendArray):
     """An array of a split, of which xarray reads what it needs.
+
+    Of samples that differ in length, it is their lengths, and their values have a key of their own.
 
     In another process, to which Dask sends it, it opens the store there.
     """
@@ -64,7 +79,8 @@ class LazyArray(BackendArray):
     def __init__(self, split: Split, key: str) -> None:
         self._split = split
         self._key = key
-        self._array: StoredArray = split.array(key)
+        array = split.array(key)
+        self._array = _Lengths(array) if isinstance(array, RaggedArray) else array
         self.shape = self._array.shape
         self.dtype = self._array.dtype
 
@@ -141,11 +157,15 @@ def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.D
     variables = _name_variables(split, wanted)
     sizes: dict[str, set[int]] = {}
     for variable in variables:
-        for axis, size in zip(variable.spec.axes, variable.spec.shape, strict=True):
+        spec = _row_spec(variable.spec)
+        for axis, size in zip(spec.axes, spec.shape, strict=True):
             sizes.setdefault(axis, set()).add(size)
+    opened: dict[str, Any] = {}
+    for variable in variables:
+        opened |= _open_variable(split, variable, sizes)
     # At once: adding one compares it with all that are there.
     dataset = xarray.Dataset(
-        {variable.name: _open_variable(split, variable, sizes) for variable in variables},
+        opened,
         attrs={"store": str(split.path), "split": split.name},
     )
     dataset.coords[ID] = _open_coordinate(split, IDS, "origin of the sample")
@@ -194,8 +214,9 @@ def _tensor_key(tensor: TensorRecord) -> str:
 def _name_variables(split: Split, specs: Sequence[ArraySpec]) -> list[_Variable]:
     """Name each array by a unique identifier; tensors choose first."""
     outputs = {f"outputs/{t.output}": t.name for t in split.store.tensors if t.output is not None}
-    taken = {ID, LABEL, SAMPLE, TENSOR, *(axis for spec in specs for axis in spec.axes)}
-    taken |= {size for spec in specs for size in add_sizes(spec.axes, spec.shape)}
+    rows = [_row_spec(spec) for spec in specs]
+    taken = {ID, LABEL, SAMPLE, TENSOR, *(axis for spec in rows for axis in spec.axes)}
+    taken |= {size for spec in rows for size in add_sizes(spec.axes, spec.shape)}
     named: dict[str, _Variable] = {}
     order = ("statistics", "activations", "outputs", "inputs")
     for spec in sorted(specs, key=lambda spec: order.index(spec.key.partition("/")[0])):
@@ -204,10 +225,20 @@ def _name_variables(split: Split, specs: Sequence[ArraySpec]) -> list[_Variable]
         title = outputs.get(spec.key) or spec.name or number
         plain = to_identifier(title) or f"{role}_{number}"
         names = (plain, f"{plain}_{role}", *(f"{plain}_{role}_{i}" for i in range(len(specs))))
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
+        name = next(name for name in names if taken.isdisjoint(_own_names(spec, name)))
+        taken |= _own_names(spec, name)
         named[spec.key] = _Variable(spec, role, name, title)
     return [named[spec.key] for spec in specs]
+
+
+def _row_spec(spec: ArraySpec) -> ArraySpec:
+    """Describe the rows of a variable: of samples that differ in length, their values."""
+    return spec if spec.ragged_axis is None else spec.values
+
+
+def _own_names(spec: ArraySpec, name: str) -> set[str]:
+    """Return the names of variables and axes that belong to an array alone."""
+    return {name} if spec.ragged_axis is None else {name, f"{name}_row", f"{name}_length"}
 
 
 def to_identifier(name: str) -> str:
@@ -218,19 +249,37 @@ def to_identifier(name: str) -> str:
     return plain
 
 
-def _open_variable(split: Split, variable: _Variable, sizes: dict[str, set[int]]) -> Any:
-    """Open an array as a variable: in Dask's chunks if Dask is installed."""
-    spec, array = variable.spec, LazyArray(split, variable.spec.key)
+def _open_variable(split: Split, variable: _Variable, sizes: dict[str, set[int]]) -> dict[str, Any]:
+    """Open an array as a variable: in Dask's chunks if Dask is installed.
+
+    Samples that differ in length are two, in the form that the CF conventions call a contiguous
+    ragged array: their values along an axis of their own, and how many belong to each sample.
+    """
+    if variable.spec.ragged_axis is None:
+        return {variable.name: _open_rows(split, variable, variable.spec, SAMPLE, sizes)}
+    row = f"{variable.name}_row"
+    lengths = indexing.LazilyIndexedArray(LazyArray(split, variable.spec.key))
+    attributes = {"long_name": f"length of {variable.title}", "sample_dimension": row}
+    return {
+        variable.name: _open_rows(split, variable, variable.spec.values, row, sizes),
+        f"{variable.name}_length": xarray.Variable((SAMPLE,), lengths, attributes),
+    }
+
+
+def _open_rows(
+    split: Split, variable: _Variable, spec: ArraySpec, along: str, sizes: dict[str, set[int]]
+) -> Any:
+    array = LazyArray(split, spec.key)
     axes = zip(spec.axes, add_sizes(spec.axes, spec.shape), strict=True)
     names = (axis if len(sizes[axis]) == 1 else sized for axis, sized in axes)
     attributes = {"long_name": variable.title, "role": variable.role}
     lazy = indexing.LazilyIndexedArray(array)
-    opened = xarray.Variable((SAMPLE, *names), lazy, attributes)
+    opened = xarray.Variable((along, *names), lazy, attributes)
     if not _has_dask():
         return opened
     # Without a name, Dask would read the array to derive one.
     name = f"cnatool-{split.name}-{spec.key}-{uuid.uuid4().hex}"
-    return opened.chunk({SAMPLE: array.block_rows}, name=name)
+    return opened.chunk({along: array.block_rows}, name=name)
 
 
 def _has_dask() -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.records.store import ChunkChecksums
 from cnatool.store.chunk import Chunk
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _MIB = 1 << 20
 # Small enough that a block of a dump fills chunks of large tensors, whose rows need no copy then.
 _LARGEST_CHUNK = _MIB
 _SMALLEST_CHUNK = 64 * 1024
+# Fewest bytes of a chunk of values of samples that differ in length.
+_LEAST_VALUES = 16 * 1024
 # Most bytes of the chunk buffers of one split together.
 _BUFFERS = 256 * _MIB
 # Most bytes of rows that a crash loses.
@@ -53,15 +56,33 @@ def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = No
     return [size if rows is None else min(size, rows) for size in sizes]
 
 
+def values_chunk_rows(row_bytes: int, rows: int, length: int) -> int:
+    """Choose the values of a chunk, if samples are a number of values long; a power of two.
+
+    They are those of ``rows`` samples, as many as a chunk would hold if all had that length, so
+    that a commit seldom comes before a chunk is full; but 16 KiB at least, since samples may turn
+    out longer than the first ones. ``row_bytes`` are the bytes of one value.
+    """
+    least, most = (size // max(1, row_bytes) for size in (_LEAST_VALUES, _LARGEST_CHUNK))
+    return _power_of_two(max(1, least, min(rows * length, most)))
+
+
+def offsets_chunk_rows(rows: int | None, most: int) -> int:
+    """Choose the offsets of a chunk: at most those of a commit's rows, or all."""
+    size = min(_MOST_CHUNK_ROWS, most)
+    return size if rows is None else min(size, rows + 1)
+
+
 def _power_of_two(number: int) -> int:
     return 1 << (number.bit_length() - 1)
 
 
 class ChunkedArray:
-    """Collects rows until they fill chunks, so that no chunk is ever written twice.
+    """Collects rows until they fill chunks, so that none is written twice, except by `publish`.
 
-    ``written`` counts the rows in the array; ``checksums`` has the CRC-32C of each chunk of them,
-    four bytes each, or is None if they are unknown.
+    ``written`` counts the rows in full chunks of the array, or all of them after `flush`;
+    ``checksums`` has the CRC-32C of each chunk of them, four bytes each, or is None if they are
+    unknown.
     """
 
     __slots__ = (
@@ -71,6 +92,7 @@ class ChunkedArray:
         "_checksums",
         "_collected",
         "_parts",
+        "_unfinished",
         "dtype",
         "written",
     )
@@ -91,6 +113,8 @@ class ChunkedArray:
         # First row of the last part, if that is a slice of the buffer.
         self._buffered: int | None = None
         self.written = written
+        # Number of collected rows that were published, and the checksum of their chunk.
+        self._unfinished = 0, b""
         # Rows without elements need none.
         known = checksums is not None and 0 not in array.shape[1:]
         self._checksums = bytearray(checksums or b"") if known else None
@@ -100,11 +124,25 @@ class ChunkedArray:
         """Rows per chunk."""
         return self._array.chunk_rows
 
-    def checksums(self, rows: int) -> bytes | None:
-        """Return the CRC-32C of each chunk of the first rows; None if they are unknown."""
+    @property
+    def rows(self) -> int:
+        """Rows that were added, also those that are collected."""
+        return self.written + self._collected
+
+    def checksums(self, key: str, rows: int) -> dict[str, ChunkChecksums]:
+        """Return the checksums of the first rows, which were written, by the array's key, if known.
+
+        A chunk with room for more rows than exist counts as one of these rows.
+        """
         if self._checksums is None:
-            return None
-        return bytes(self._checksums[: 4 * -(-rows // self.chunk_rows)])
+            return {}
+        size = self.chunk_rows
+        known = (bytes(self._checksums) + self._unfinished[1])[: 4 * -(-rows // size)]
+        return {key: ChunkChecksums(max(1, min(size, rows)), known.hex())}
+
+    def final_rows(self, key: str, *, grows: bool) -> dict[str, int]:
+        """Return the final number of rows by the array's key, if it ``grows``."""
+        return {key: self.written} if grows else {}
 
     def append(self, rows: NDArray[Any], *, borrowed: bool = False) -> None:
         """Add rows and write the chunks that they fill.
@@ -139,6 +177,16 @@ class ChunkedArray:
         for _, block in rows.blocks(done):
             self.append(block)
 
+    def publish(self) -> None:
+        """Write the collected rows to a chunk that is written again once more rows follow.
+
+        A chunk only ever grows, so whoever knows how many of its rows count finds them in either.
+        """
+        if self._collected != self._unfinished[0]:
+            chunk = Chunk.of(self._parts)
+            self._array.write(self.written, [chunk])
+            self._unfinished = self._collected, chunk.crc.to_bytes(4, "big")
+
     def flush(self) -> None:
         """Write the collected rows; after less than a chunk nothing can follow."""
         if self._collected:
@@ -166,6 +214,7 @@ class ChunkedArray:
     def _write(self, chunks: Sequence[Chunk]) -> None:
         if not chunks:
             return
+        self._unfinished = 0, b""
         if self._checksums is not None:
             # Computed before the rows are written, to detect errors on the way to the disk.
             self._checksums += b"".join(chunk.crc.to_bytes(4, "big") for chunk in chunks)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnatool.records.layout import split_arrays
+from cnatool.records.ragged import Ragged
 from cnatool.store.integrity import row_bytes
 from cnatool.store.zarr.compression import COMPRESSORS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from cnatool.records.choices import Codec
+    from cnatool.records.ragged import Rows
     from cnatool.store.store import Split
 
 # Compression that saves less of an array's size costs more time than it is worth.
@@ -20,8 +20,10 @@ _LEAST_SAVED = 0.1
 _FEW_BYTES = 4096
 
 
-def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
+def encoded_bytes(rows: Rows, codec: Codec) -> int:
     """Return the size in bytes of rows of one array as the store encodes them."""
+    if isinstance(rows, Ragged):
+        rows = rows.values
     content = row_bytes(rows)
     if codec == "none":
         return len(content)
@@ -30,9 +32,7 @@ def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
     return len(COMPRESSORS[codec].encode(content))
 
 
-def choose_codec(
-    codec: Codec, first: NDArray[Any], encoded: int, rows: int, chunk_rows: int
-) -> Codec:
+def choose_codec(codec: Codec, first: Rows, encoded: int, rows: int, chunk_rows: int) -> Codec:
     """Choose between a codec and none for an array of numbers, or of text.
 
     Parameters

@@ -125,6 +125,7 @@ class Tree(ReadableTree, Protocol):
         text_bytes: int,
         grows: bool = False,
         commit_rows: int | None = None,
+        extends: bool = False,
     ) -> WritableArray:
         """Create an array chunked over rows only, every chunk with a checksum.
 
@@ -133,13 +134,17 @@ class Tree(ReadableTree, Protocol):
         know it. If the array ``grows``, its number of rows is unknown and 0 in the shape;
         `set_rows` sets it in the end. Every `commit` but the last comes after a multiple of
         ``commit_rows``, itself a multiple of ``chunk_rows`` unless one chunk holds all rows.
-        By default there is only one.
+        By default there is only one. If the array ``extends``, a `commit` may come after any
+        number of rows: its last chunk, which is not full, is written again with more rows.
         """
 
-    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
+    def reopen_array(
+        self, key: str, committed: int, *, grows: bool = False, extends: bool = False
+    ) -> WritableArray:
         """Open an array of a reopened tree to write the rows after the committed ones.
 
-        The committed rows are whole chunks, or all. Raises StoreDamagedError if rows are missing or
+        The committed rows are whole chunks, or all, unless it ``extends``: then the last chunk, if
+        it is not full, is written again. Raises StoreDamagedError if rows are missing or
         the array is not one that this format writes.
         """
 

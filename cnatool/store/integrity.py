@@ -9,12 +9,15 @@ import google_crc32c
 import msgspec
 import numpy as np
 
+from cnatool.records.layout import ragged_axis
+from cnatool.records.ragged import Ragged
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from hashlib import _Hash as Digest
 
     from numpy.typing import NDArray
 
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord
 
 
@@ -60,22 +63,51 @@ def row_bytes(rows: NDArray[Any]) -> bytes | NDArray[np.uint8]:
     return contiguous.reshape(-1).view(np.uint8)
 
 
-def start_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:
+class RowsDigest:
+    """SHA-256 of the rows of an array, as they are added.
+
+    Of rows that vary in length, the digest is the SHA-256 of those of ``values`` and ``offsets``.
+    """
+
+    __slots__ = ("_end", "_offsets", "_values")
+
+    def __init__(self, *, ragged: bool = False) -> None:
+        self._values = hashlib.sha256()
+        self._offsets = hashlib.sha256(bytes(8)) if ragged else None
+        self._end = 0
+
+    def update(self, rows: Rows) -> None:
+        """Add further rows."""
+        if isinstance(rows, Ragged):
+            assert self._offsets is not None
+            self._offsets.update((rows.offsets[1:] + self._end).astype("<i8").data)
+            self._end += len(rows.values)
+            rows = rows.values
+        self._values.update(np.ascontiguousarray(rows).data)
+
+    def digest(self) -> bytes:
+        """Return the digest of all rows so far."""
+        values = self._values.digest()
+        if self._offsets is None:
+            return values
+        return hashlib.sha256(values + self._offsets.digest()).digest()
+
+
+def start_digests(record: StoreRecord, *, labels: bool) -> list[RowsDigest]:
     """Start the fingerprint of a split: a digest for each raw input, then one for the labels."""
-    return [hashlib.sha256() for _ in range(len(record.inputs) + labels)]
+    inputs = [RowsDigest(ragged=ragged_axis(array) is not None) for array in record.inputs]
+    return [*inputs, RowsDigest()] if labels else inputs
 
 
 def update_digests(
-    digests: Sequence[Digest],
-    inputs: Sequence[NDArray[Any]],
-    labels: NDArray[np.int64] | None,
+    digests: Sequence[RowsDigest], inputs: Sequence[Rows], labels: NDArray[np.int64] | None
 ) -> None:
     """Add the data of further rows to a fingerprint."""
     data = (*inputs, *(() if labels is None else (labels,)))
     for digest, value in zip(digests, data, strict=True):
-        digest.update(np.ascontiguousarray(value).data)
+        digest.update(value)
 
 
-def combine_digests(digests: Sequence[Digest]) -> str:
+def combine_digests(digests: Sequence[RowsDigest]) -> str:
     """Compute the fingerprint from its digests, in hexadecimal."""
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

@@ -14,7 +14,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
 from cnatool.records.layout import split_arrays
-from cnatool.store.chunks import chunk_rows
+from cnatool.store.chunks import chunk_rows, values_chunk_rows
 from cnatool.store.integrity import attribute_digest
 
 if TYPE_CHECKING:
@@ -109,16 +109,16 @@ class PartedArray:
     """
 
     def __init__(
-        self, parts: MergedParts, split: str, spec: ArraySpec, rows: int, chunk: int
+        self, parts: MergedParts, split: str, spec: ArraySpec, ends: list[int], chunk: int
     ) -> None:
         self.key = f"splits/{split}/{spec.key}"
-        self.shape = (rows, *spec.shape)
+        self.shape = (ends[-1], *spec.shape)
         self.dtype = spec.dtype if isinstance(spec.dtype, np.dtype) else np.dtype(object)
         self.chunk_rows = chunk
         self._parts = parts
         self._split = split
         self._spec = spec
-        self._ends = parts.ends(split)
+        self._ends = ends  # the row behind the last one of each part
         # The part that was read last: its indexes of chunks are read.
         self._last: tuple[int, StoredArray] | None = None
 
@@ -146,13 +146,17 @@ class PartedArray:
     def _length(self, number: int) -> int:
         return self._ends[number] - (self._ends[number - 1] if number else 0)
 
+    def _rows(self, number: int) -> int:
+        """Return the rows of the array in a part."""
+        return self._length(number)
+
     def _open(self, number: int) -> StoredArray:
         number = min(number, len(self._ends) - 1)
         last = self._last
         if last is None or last[0] != number:
             part = self._parts.open(number)
             array = part.array(self._split, self._spec.key)
-            expected = (self._length(number), *self.shape[1:])
+            expected = (self._rows(number), *self.shape[1:])
             if (array.shape, array.dtype) != (expected, self.dtype):
                 raise StoreDamagedError(
                     f"{part.path}: array {self.key} is {array.shape} of {array.dtype} instead of "
@@ -160,6 +164,41 @@ class PartedArray:
                 )
             self._last = last = number, array
         return last[1]
+
+
+class PartedOffsets(PartedArray):
+    """Offsets of samples that differ in length: those of each part begin with 0.
+
+    ``totals`` has the number of values of each part.
+    """
+
+    def __init__(
+        self,
+        parts: MergedParts,
+        split: str,
+        spec: ArraySpec,
+        ends: list[int],
+        chunk: int,
+        totals: list[int],
+    ) -> None:
+        super().__init__(parts, split, spec, ends, chunk)
+        self.shape = (ends[-1] + 1,)
+        self._firsts = [0, *accumulate(totals)]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read offsets from the parts that have their rows."""
+        pieces = [np.zeros(1 if start == 0 < stop else 0, np.int64)]
+        first, last = max(0, start - 1), stop - 1  # rows that end at these offsets
+        for number, end in enumerate(self._ends):
+            begin = end - self._length(number)
+            low, high = max(first, begin), min(last, end)
+            if low < high:
+                ends = self._open(number)[low - begin + 1 : high - begin + 1]
+                pieces.append(ends + self._firsts[number])
+        return np.concatenate(pieces)
+
+    def _rows(self, number: int) -> int:
+        return self._length(number) + 1
 
 
 class PartedTree:
@@ -186,7 +225,23 @@ class PartedTree:
         own_inputs = split.inputs_from is None
         layout = split_arrays(self._record, labels=split.labels, inputs=own_inputs)
         chunks = chunk_rows([spec.row_bytes for spec in layout], split.rows)
+        ends = self.parts.ends(name)
         for spec, chunk in zip(layout, chunks, strict=True):
             if spec.key == key:
-                return PartedArray(self.parts, name, spec, split.rows, max(1, chunk))
+                return PartedArray(self.parts, name, spec, ends, max(1, chunk))
+            if spec.ragged_axis is not None and key in (spec.values.key, spec.offsets.key):
+                return self._open_ragged(name, spec, key, ends, chunk)
         raise StoreDamagedError(f"{self.path}: there is no array {key} in split {name!r}.")
+
+    def _open_ragged(
+        self, split: str, spec: ArraySpec, key: str, ends: list[int], chunk: int
+    ) -> PartedArray:
+        """Open the values or the offsets of samples that differ in length."""
+        values, offsets = spec.stored
+        parts = map(self.parts.open, range(len(self.parts)))
+        totals = [len(part.array(split, values.key)) for part in parts]
+        if key == offsets.key:
+            return PartedOffsets(self.parts, split, offsets, ends, max(1, chunk), totals)
+        assert spec.ragged_axis is not None
+        rows = values_chunk_rows(values.row_bytes, chunk, spec.shape[spec.ragged_axis])
+        return PartedArray(self.parts, split, values, list(accumulate(totals)), rows)

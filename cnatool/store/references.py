@@ -12,6 +12,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text, printable
 from cnatool._util.urls import ObjectURL, is_url
 from cnatool.errors import CnatoolError, MetricError, UsageError
+from cnatool.records.layout import sample_form
 from cnatool.records.references import InputsReference
 from cnatool.store.format_table import format_by_name
 from cnatool.store.missing_rows import explain_missing_rows
@@ -109,7 +110,7 @@ def _check_same_samples(split: Split, other: Split) -> None:
     if other.record.inputs_from is not None:
         raise MetricError(f"{where}, which itself refers to another store. {_ADVICE}")
     forms = [
-        [(array.dtype, array.shape, array.levels) for array in either.store.record.inputs]
+        [(sample_form(array), array.levels) for array in either.store.record.inputs]
         for either in (split, other)
     ]
     if forms[0] != forms[1]:

@@ -10,19 +10,22 @@ import numpy as np
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text, list_names, printable
 from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.records.layout import IDS, input_key
+from cnatool.records.layout import IDS, input_key, sample_form
+from cnatool.records.ragged import Ragged
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.references import make_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from cnatool.records.ragged import Rows
     from cnatool.records.references import InputsReference
     from cnatool.records.store import ArrayRecord
+    from cnatool.store.ragged import RaggedArray
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
@@ -91,8 +94,7 @@ class SharedInputs:
                     raise UsageError(
                         f"{where} contains {kept} of inputs: pass `keep_inputs={kept!r}`."
                     )
-            forms = [(array.dtype, array.shape) for array in inputs]
-            if forms != [(array.dtype, array.shape) for array in self.inputs]:
+            if list(map(sample_form, inputs)) != list(map(sample_form, self.inputs)):
                 raise UsageError(f"{where} has inputs of another shape or type. {_ADVICE}.")
             if count not in (len(split), split.record.taken):
                 raise UsageError(
@@ -115,7 +117,7 @@ class SampleComparison:
         self._done = start
         self._end = len(split) if stop is None else stop
 
-    def next(self, count: int) -> tuple[list[str], list[NDArray[Any]]]:
+    def next(self, count: int) -> tuple[list[str], list[Rows]]:
         """Return ids and raw inputs of the next samples; `accept` advances past them."""
         ids = [str(sample) for sample in self._ids.next(count)]
         if len(ids) < count:
@@ -125,13 +127,15 @@ class SampleComparison:
             )
         return ids, [cursor.next(count) for cursor in self._inputs]
 
-    def compare(self, ids: Sequence[str] | None, inputs: Sequence[NDArray[Any]]) -> None:
+    def compare(self, ids: Sequence[str] | None, inputs: Sequence[Rows]) -> None:
         """Compare the next samples; raise DataError, which names the first, if a bit differs.
 
         Without ids, inputs alone are compared.
         """
         there_ids, there = self.next(len(inputs[0]))
-        pairs = [(input_key(i), *pair) for i, pair in enumerate(zip(there, inputs, strict=True))]
+        pairs: list[tuple[str, Rows, Rows]] = [
+            (input_key(i), *pair) for i, pair in enumerate(zip(there, inputs, strict=True))
+        ]
         if ids is not None:
             pairs.insert(0, (IDS, np.array(there_ids, object), np.array(list(ids), object)))
         for key, stored, new in pairs:
@@ -164,17 +168,17 @@ class SampleComparison:
 class RowCursor:
     """Reads the rows of an array in order from a row on, any number at a time."""
 
-    def __init__(self, array: StoredArray, start: int = 0) -> None:
-        self._blocks = array.blocks(start)
-        self._block: NDArray[Any] = array[:0]
+    def __init__(self, array: StoredArray | RaggedArray, start: int = 0) -> None:
+        self._blocks: Iterator[tuple[int, Any]] = array.blocks(start)
+        self._block: Any = array[:0]
 
-    def take(self, count: int) -> NDArray[Any]:
+    def take(self, count: int) -> Any:
         """Return the next rows, fewer at the array's end, and advance past them."""
         rows = self.next(count)
         self._block = self._block[count:]
         return rows
 
-    def next(self, count: int) -> NDArray[Any]:
+    def next(self, count: int) -> Any:
         """Return the next rows, fewer at the array's end, without advancing."""
         parts = [self._block]
         while sum(map(len, parts)) < count:
@@ -183,7 +187,12 @@ class RowCursor:
                 break
             parts.append(block)
         filled = [part for part in parts if len(part)] or parts[:1]
-        self._block = filled[0] if len(filled) == 1 else np.concatenate(filled)
+        if len(filled) == 1:
+            self._block = filled[0]
+        elif isinstance(filled[0], Ragged):
+            self._block = Ragged.concatenate(filled)
+        else:
+            self._block = np.concatenate(filled)
         return self._block[:count]
 
 
@@ -191,8 +200,13 @@ def _named(store: str | Path) -> str:
     return f"`inputs_from={str(store)!r}`"
 
 
-def compare_rows(there: NDArray[Any], now: NDArray[Any]) -> NDArray[np.bool_]:
+def compare_rows(there: Rows, now: Rows) -> NDArray[np.bool_]:
     """Find the rows that differ in any bit; (n,) bool."""
+    if isinstance(there, Ragged) and isinstance(now, Ragged):
+        pairs = zip(there, now, strict=True)
+        return np.array([a.tobytes() != b.tobytes() for a, b in pairs], bool)
+    if isinstance(there, Ragged) or isinstance(now, Ragged):
+        return np.ones(len(now), bool)
     if there.dtype == object:
         return np.array([a != b for a, b in zip(there, now, strict=True)], bool)
     octets = [

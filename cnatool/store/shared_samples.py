@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,9 +102,7 @@ def describe_shared_samples(store: Store) -> Iterator[str]:
     unknown = "whether splits share samples is not known"
     try:
         arrays = {split.name: [split.array(key) for key in keys] for split in splits}
-        row_bytes = sum(
-            math.prod(array.shape[1:]) * array.dtype.itemsize for array in arrays[splits[0].name]
-        )
+        row_bytes = sum(array.row_bytes for array in arrays[splits[0].name])
         size = row_bytes * sum(map(len, splits))
         if size > _MOST_BYTES:
             yield (
@@ -116,7 +113,7 @@ def describe_shared_samples(store: Store) -> Iterator[str]:
         shared = SharedSamples(splits[-1].name)
         step = max(1, _BLOCK_BYTES // row_bytes)
         for split in splits:
-            ids, *inputs = map(RowCursor, (split.ids, *arrays[split.name]))
+            ids, *inputs = [RowCursor(array) for array in (split.ids, *arrays[split.name])]
             for first in range(0, len(split), step):
                 count = min(step, len(split) - first)
                 hashes = content_hashes([cursor.take(count) for cursor in inputs], count)

@@ -21,8 +21,10 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
+from cnatool.records.limits import LARGEST
 from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
 from cnatool.store.parts import PartedTree
+from cnatool.store.ragged import RaggedArray, as_plain
 from cnatool.store.split_names import SplitsByName
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     import xarray
 
+    from cnatool.records.layout import ArraySpec
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
     from cnatool.store.format import ReadableTree
     from cnatool.store.identity import Identity
@@ -109,14 +112,14 @@ class Split:
     @property
     def ids(self) -> StoredArray:
         """Origin of each sample; (n,) str."""
-        return self.array(IDS)
+        return self.stored(IDS)
 
     @property
     def labels(self) -> StoredArray | None:
         """Labels, (n,) int64; None if the split has none."""
-        return self.array(LABELS) if self.record.labels else None
+        return self.stored(LABELS) if self.record.labels else None
 
-    def inputs(self, number: int = 0) -> StoredArray:
+    def inputs(self, number: int = 0) -> StoredArray | RaggedArray:
         """Return raw input ``number`` before preprocessing, (n, …).
 
         If `holds_levels` is true, these are counts instead, (n, 257) uint32: how often each of the
@@ -134,7 +137,7 @@ class Split:
         """Whether `inputs` counts the levels of a raw input instead of storing it."""
         return self.store.record.inputs[number].levels is not None
 
-    def outputs(self, number: int = 0) -> StoredArray:
+    def outputs(self, number: int = 0) -> StoredArray | RaggedArray:
         """Return model output ``number``, (n, …)."""
         return self.array(output_key(number))
 
@@ -142,8 +145,8 @@ class Split:
         """Return the operator that computes model output ``number``; None if unknown."""
         return next((t.operator for t in self._store.tensors if t.output == number), None)
 
-    def activations(self, name: str) -> StoredArray:
-        """Return tensor ``name`` whole, (n, …).
+    def activations(self, name: str) -> StoredArray | RaggedArray:
+        """Return tensor ``name`` whole, (n, …), or samples that differ in length.
 
         Raises
         ------
@@ -166,7 +169,7 @@ class Split:
 
     def statistics(self, name: str = "sum") -> StoredArray:
         """Return the per-sample statistic ``name`` of all tensors, (n, T) float64."""
-        return self.array(statistic_key(name))
+        return self.stored(statistic_key(name))
 
     def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.Dataset:
         """Return the split as an xarray Dataset, of which rows are read when they are used.
@@ -207,8 +210,11 @@ class Split:
         dataset: xarray.Dataset = import_module(_AS_XARRAY).build_dataset(self, tensors)
         return dataset
 
-    def array(self, key: str) -> StoredArray:
+    def array(self, key: str) -> StoredArray | RaggedArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
+
+        Of an array whose samples differ in length, ``activations/3/values`` and
+        ``activations/3/offsets`` are the two arrays that it consists of.
 
         Raises
         ------
@@ -238,28 +244,73 @@ class Split:
             referred[self.name] = self._store._find_inputs(self)
         return referred[self.name]
 
-    def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
+    def stored(self, key: str) -> StoredArray:
+        """Return an array that is one array in the store, such as ``ids`` or ``inputs/0/values``.
+
+        Raises
+        ------
+        MetricError, StoreDamagedError
+            As by `array`; also MetricError if samples differ in length along an axis.
+        """
+        return as_plain(self.array(key))
+
+    def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray | RaggedArray:
         """Return an array with the rows that this store, or one that uses it, committed."""
+        specs = self._store._specs
+        whole, _, part = key.rpartition("/")
+        if key not in specs and not (whole in specs and part in ("values", "offsets")):
+            raise MetricError(
+                f"{self._store.path} contains no array {key}, only {', '.join(specs)}."
+            )
         try:
-            return self._open_array(key, committed)
+            if key not in specs:
+                array = self._open_ragged(specs[whole], committed)
+                return array.values if part == "values" else array.offsets
+            if specs[key].ragged_axis is not None:
+                return self._open_ragged(specs[key], committed)
+            rows = self.record.rows
+            # Arrays without skipped samples may have fewer rows until the split is complete.
+            least = len(self) if self.record.skips and not self.record.complete else rows
+            end = self.record.committed[-1][1] if self.record.committed else 0
+            return self._open_array(specs[key], committed, rows, least, end)
         except StoreDamagedError:
             self._store.identity.check()
             raise
 
-    def _open_array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
-        specs = self._store._specs
-        if key not in specs:
-            raise MetricError(
-                f"{self._store.path} contains no array {key}, only {', '.join(specs)}."
+    def _open_ragged(self, spec: ArraySpec, committed: tuple[tuple[int, int], ...]) -> RaggedArray:
+        """Open the two arrays of samples that differ in length."""
+        rows = self.record.rows
+        least = len(self) if self.record.skips and not self.record.complete else rows
+        end = self.record.committed[-1][1] if self.record.committed else 0
+        # Even a split without samples has an offset once it is committed.
+        count = end + 1 if self.record.committed or self.record.complete else 0
+        offsets = self._open_array(spec.offsets, ((0, count),), rows + 1, least + 1, count)
+        total = int(offsets[-1]) if count else 0
+        if not 0 <= total <= LARGEST:
+            raise StoreDamagedError(
+                f"{self._store.path}: array {offsets.key} ends with {total}. Dump again, or "
+                "restore the store from a copy."
             )
-        spec = specs[key]
+        values = self._open_array(spec.values, ((0, total),), total, total, total)
+        assert spec.ragged_axis is not None
+        return RaggedArray(values, offsets, committed, spec.ragged_axis, spec.name)
+
+    def _open_array(
+        self,
+        spec: ArraySpec,
+        ranges: tuple[tuple[int, int], ...],
+        rows: int,
+        least: int,
+        end: int,
+    ) -> StoredArray:
+        """Open an array with ``rows``, of which the ranges are read and ``end`` are committed.
+
+        Until the split is complete, it may have room for more rows, and only for ``least``.
+        """
+        key = spec.key
         array = self._store._tree.array(f"splits/{self.name}/{key}")
         dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
-        # Until a split is complete, arrays that grow may have room for more rows, and those without
-        # skipped samples for fewer.
-        rows = self.record.rows
         if not self.record.complete:
-            least = len(self) if self.record.skips else rows
             rows = max(least, array.shape[0] if array.shape else 0)
         for what, actual, expected in (
             ("shape", array.shape, (rows, *spec.shape)),
@@ -274,7 +325,7 @@ class Split:
         checksums = (self.record.checksums or {}).get(key)
         if (
             checksums is not None
-            and checksums.rows != min(array.chunk_rows, len(self))
+            and checksums.rows != min(array.chunk_rows, end)
             and checksums.rows * spec.row_bytes > BLOCK_BYTES
         ):
             raise StoreDamagedError(
@@ -283,9 +334,14 @@ class Split:
                 "restore the store from a copy. If you changed its chunks on purpose, remove "
                 "`checksums` of the split and `cnatool_crc32c`."
             )
-        end = self.record.committed[-1][1] if self.record.committed else 0
+        if checksums is not None and len(checksums) != -(-end // checksums.rows):
+            raise StoreDamagedError(
+                f"{self._store.path}: array {array.key} has {end} committed rows, but "
+                f"{len(checksums)} checksums of {checksums.rows} rows each. Dump again, or "
+                "restore the store from a copy."
+            )
         identity = self._store.identity
-        return StoredArray(array, committed, self._store.path, checksums, end, identity, spec.name)
+        return StoredArray(array, ranges, self._store.path, checksums, end, identity, spec.name)
 
 
 def _compute_fingerprint(split: Split) -> str:
@@ -295,7 +351,7 @@ def _compute_fingerprint(split: Split) -> str:
     keys += [LABELS] if split.record.labels else []
     for key, digest in zip(keys, digests, strict=True):
         for _, rows in split.array(key).blocks():
-            digest.update(np.ascontiguousarray(rows).data)
+            digest.update(rows)
     return combine_digests(digests)
 
 

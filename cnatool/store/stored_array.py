@@ -91,6 +91,16 @@ class StoredArray:
         self.dtype: np.dtype[Any] = array.dtype
 
     @property
+    def key(self) -> str:
+        """Path of the array in the store."""
+        return self._array.key
+
+    @property
+    def path(self) -> Path:
+        """Path of the store."""
+        return self._path
+
+    @property
     def chunk_rows(self) -> int:
         """Rows of one chunk; whole chunks are fastest to read."""
         return self._array.chunk_rows

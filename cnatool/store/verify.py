@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -27,9 +25,12 @@ from cnatool.records.layout import (
     statistic_key,
 )
 from cnatool.store.format_table import find_metadata_faults
+from cnatool.store.integrity import combine_digests, start_digests
 from cnatool.store.missing_rows import explain_missing_rows
+from cnatool.store.ragged import RaggedArray
 from cnatool.store.reader import open_store
-from cnatool.store.statistics import row_statistics
+from cnatool.store.stored_array import BLOCK_BYTES
+from cnatool.store.value_checks import find_mismatches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
@@ -38,12 +39,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord, TensorRecord
     from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
-# Accuracy of a stored sum, relative to the absolute sum.
-_TOLERANCE = 1e-5
 # Faults that are reported at most.
 _MOST_FAULTS = 1000
 
@@ -213,8 +213,10 @@ class _SplitCheck:
         self._measured = {_values_key(tensor): tensor for tensor in record.tensors}
         data = [input_key(i) for i in range(len(record.inputs))]
         data += [LABELS] if split.record.labels else []
-        self._digests = {key: hashlib.sha256() for key in data}
+        digests = start_digests(record, labels=split.record.labels)
+        self._digests = dict(zip(data, digests, strict=True))
         self._opened: dict[str, StoredArray] = {}
+        self._ragged: dict[str, RaggedArray] = {}
         self._unread: set[str] = set()
         self.arrays = 0
         self.bytes = 0
@@ -234,11 +236,16 @@ class _SplitCheck:
     def _open(self) -> Iterator[Fault]:
         for spec in split_arrays(self._record, labels=self._split.record.labels):
             try:
-                self._opened[spec.key] = self._split.array(spec.key)
+                array = self._split.array(spec.key)
             except (MetricError, StoreDamagedError) as error:
                 self._unread.add(spec.key)
                 yield self._unreadable(spec.key, None, error)
-        self.arrays = len(self._opened)
+            else:
+                if isinstance(array, RaggedArray):
+                    self._ragged[spec.key] = array
+                else:
+                    self._opened[spec.key] = array
+        self.arrays = len(self._opened) + 2 * len(self._ragged)
 
     def _faults_of_rows(self, start: int, stop: int) -> Iterator[Fault]:
         statistics: dict[Statistic, NDArray[np.float64]] = {}
@@ -254,6 +261,13 @@ class _SplitCheck:
                     name: rows[first - start : last - start] for name, rows in statistics.items()
                 }
                 yield from self._faults_of_chunk(key, first, last, part)
+        for key, ragged in self._ragged.items():
+            size = max(1, BLOCK_BYTES // ragged.row_bytes)
+            for first, last in _ranges(start, stop, size):
+                part = {
+                    name: rows[first - start : last - start] for name, rows in statistics.items()
+                }
+                yield from self._faults_of_ragged(key, first, last, part)
 
     def _faults_of_chunk(
         self, key: str, start: int, stop: int, statistics: Mapping[Statistic, NDArray[np.float64]]
@@ -262,17 +276,48 @@ class _SplitCheck:
         if values is None:
             self._unread.add(key)
         elif key in self._digests:
-            self._digests[key].update(np.ascontiguousarray(values).data)
+            self._digests[key].update(values)
         elif key in self._measured:
             yield from self._mismatches(self._measured[key], values, statistics, start)
+
+    def _faults_of_ragged(
+        self, key: str, start: int, stop: int, statistics: Mapping[Statistic, NDArray[np.float64]]
+    ) -> Iterator[Fault]:
+        """Find the faults of rows that vary in length; one for all rows of the same reason."""
+        array = self._ragged[key]
+        try:
+            rows = array[start:stop]
+        except StoreDamagedError:
+            self._unread.add(key)
+            for (first, last), error in _find_damaged(array, start, stop):
+                if str(error) not in self._told:
+                    # The text names the array, values or offsets, and its rows.
+                    problem = _without_path(self._split.path, error)
+                    yield Fault(self._where(key), (first, last), problem)
+            return
+        self.bytes += rows.nbytes
+        if key in self._digests:
+            self._digests[key].update(rows)
+        tensor = self._measured.get(key)
+        if tensor is None:
+            return
+        yield from self._mismatches(tensor, rows, statistics, start)
+        counts = yield from self._read(statistic_key("count"), start, stop)
+        if counts is not None and (wrong := counts[:, tensor.number] != rows.counts).any():
+            row = int(wrong.argmax())
+            yield Fault(
+                self._where(statistic_key("count")),
+                (start + row, start + row + 1),
+                f"of tensor {tensor.name!r} in row {start + row} is "
+                f"{counts[row, tensor.number]:.0f}, but it has {rows.counts[row]} values",
+            )
 
     def _faults_of_data(self) -> Iterator[Fault]:
         """Compare inputs and labels with their fingerprint, if all of them could be read."""
         fingerprint = self._split.record.fingerprint
         if fingerprint is None or self._unread & self._digests.keys():
             return
-        joined = b"".join(digest.digest() for digest in self._digests.values())
-        if hashlib.sha256(joined).hexdigest() != fingerprint:
+        if combine_digests(list(self._digests.values())) != fingerprint:
             where = f"splits/{self._split.name}"
             yield Fault(where, None, "inputs and labels do not match the fingerprint")
 
@@ -299,35 +344,13 @@ class _SplitCheck:
     def _mismatches(
         self,
         tensor: TensorRecord,
-        values: NDArray[Any],
+        rows: Rows,
         stored: Mapping[Statistic, NDArray[np.float64]],
         first: int,
     ) -> Iterator[Fault]:
         """Compare statistics with those of the values."""
-        narrowed = _narrow_type(tensor)
-        expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
-        elements = math.prod(values.shape[1:])
-        for name, rows in stored.items():
-            if narrowed is not None and name == "nonzero_count":
-                continue
-            stored_values, truth = rows[:, tensor.number], expected[name]
-            allowed = _allowed_differences(name, expected, elements, narrowed)
-            with np.errstate(invalid="ignore"):
-                right = np.isfinite(truth) & (np.abs(stored_values - truth) <= allowed)
-            right |= (stored_values == truth) | (np.isnan(stored_values) & np.isnan(truth))
-            if name in ("min", "max"):
-                # A runtime may or may not ignore NaN.
-                right |= np.isnan(truth)
-            wrong = np.flatnonzero(~right)
-            if len(wrong):
-                row = int(wrong[0])
-                others = f", and of {len(wrong) - 1} more rows" if len(wrong) > 1 else ""
-                yield Fault(
-                    self._where(statistic_key(name)),
-                    (first + row, first + int(wrong[-1]) + 1),
-                    f"of tensor {tensor.name!r} in row {first + row} is "
-                    f"{stored_values[row]:.9g}, but its values give {truth[row]:.9g}{others}",
-                )
+        for name, span, problem in find_mismatches(tensor, rows, stored, first):
+            yield Fault(self._where(statistic_key(name)), span, problem)
 
     def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
         """Make a fault from an error, without repeating the place."""
@@ -350,43 +373,33 @@ def _ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, stop)
 
 
+def _find_damaged(
+    array: RaggedArray, start: int, stop: int
+) -> Iterator[tuple[tuple[int, int], StoreDamagedError]]:
+    """Find which of some rows cannot be read: ranges of rows, each with the reason."""
+    first, reason = start, None
+    for row in range(start, stop):
+        try:
+            array[row]
+        except StoreDamagedError as error:
+            if reason is not None and str(error) != str(reason):
+                yield (first, row), reason
+                reason = None
+            if reason is None:
+                first, reason = row, error
+        else:
+            if reason is not None:
+                yield (first, row), reason
+            reason = None
+    if reason is not None:
+        yield (first, stop), reason
+
+
 def _values_key(tensor: TensorRecord) -> str:
     """Return the key of the array of a tensor's values, whether or not it exists."""
     if tensor.output is not None:
         return output_key(tensor.output)
     return activation_key(tensor.number)
-
-
-def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:
-    """Return the floating type that stored values were rounded to after taking statistics."""
-    if tensor.stored is None or tensor.stored == tensor.dtype:
-        return None
-    return np.finfo(tensor.stored)
-
-
-def _allowed_differences(
-    name: Statistic,
-    expected: Mapping[Statistic, NDArray[np.float64]],
-    elements: int,
-    narrowed: np.finfo[Any] | None,
-) -> NDArray[np.float64]:
-    """Compute the tolerated difference of a statistic from that of the stored values; (n,)."""
-    share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
-    # Numbers closer to zero than normal ones are rounded by this much, however small they are.
-    least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
-    with np.errstate(invalid="ignore"):
-        if name in ("min", "max"):
-            scale = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))
-            rounding: Any = least
-        elif name == "square_sum":
-            scale = 2 * expected[name]
-            rounding = least * (elements + 2 * expected["abs_sum"])
-        else:
-            scale, rounding = expected["abs_sum"], least * elements
-        # An infinity elsewhere among the values must not widen the tolerance.
-        scale = np.where(np.isfinite(scale), scale, np.abs(expected[name]))
-        allowed: NDArray[np.float64] = share * scale + rounding
-    return allowed
 
 
 def _without_path(path: Path, error: Exception) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import msgspec
-import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.records.layout import LABELS, input_key, split_arrays
@@ -16,16 +15,17 @@ from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, St
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import (
+    RowsDigest,
     attribute_checksum,
     combine_digests,
     start_digests,
     update_digests,
 )
+from cnatool.store.ragged import ChunkedRagged, RaggedArray, create_ragged, reopen_ragged
 from cnatool.store.write_errors import advise_beginning_anew, report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from hashlib import _Hash as Digest
     from pathlib import Path
 
     from cnatool.records.choices import Codec
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cnatool.records.store import SourceObject
     from cnatool.records.weights import WeightsRecord
     from cnatool.store.store import Split, Store
+
+ChunkedRows: TypeAlias = ChunkedArray | ChunkedRagged
 
 # Arrays that are compressed and written at the same time.
 WRITERS = min(4, os.cpu_count() or 1)
@@ -135,20 +137,25 @@ class StoreWriter:
         )
         layout = split_arrays(self.record, labels=labels, inputs=inputs_from is None)
         sizes = [array.row_bytes for array in layout]
-        arrays: dict[str, ChunkedArray] = {}
-        commit = commit_rows(sizes, most)
+        arrays: dict[str, ChunkedRows] = {}
+        commit, folder, grows = commit_rows(sizes, most), f"splits/{name}", rows is None or skips
         with report_write_errors(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, whole or rows, most), strict=True):
-                array = self._tree.create_array(
-                    f"splits/{name}/{spec.key}",
+                codec = (codecs or {}).get(spec.key, self._codec)
+                create = partial(self._tree.create_array, codec=codec, text_bytes=id_bytes)
+                if spec.ragged_axis is not None:
+                    arrays[spec.key] = create_ragged(
+                        create, folder, spec, chunk, rows, commit, grows=grows
+                    )
+                    continue
+                array = create(
+                    f"{folder}/{spec.key}",
                     (rows or 0, *spec.shape),
                     spec.dtype,
                     chunk,
-                    (codecs or {}).get(spec.key, self._codec),
                     axes=spec.dimensions,
                     name=spec.name,
-                    text_bytes=id_bytes,
-                    grows=rows is None or skips,
+                    grows=grows,
                     commit_rows=commit,
                 )
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
@@ -159,11 +166,11 @@ class StoreWriter:
         """Set the norms of the model's weights; counts with the next commit."""
         self.record = msgspec.structs.replace(self.record, weights=weights)
 
-    def _set_rows(self, split: str, keys: Iterable[str], rows: int) -> None:
-        for key in keys:
-            self._tree.set_rows(f"splits/{split}/{key}", rows)
+    def _set_rows(self, split: str, rows: Mapping[str, int]) -> None:
+        for key, count in rows.items():
+            self._tree.set_rows(f"splits/{split}/{key}", count)
 
-    def resume_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
+    def resume_split(self, split: Split, digests: list[RowsDigest]) -> SplitWriter:
         """Continue a split after its committed rows.
 
         Every split of a resumed store is opened like this, also the complete ones.
@@ -173,9 +180,14 @@ class StoreWriter:
         layout = split_arrays(self.record, labels=record.labels, inputs=own_inputs)
         sizes = [array.row_bytes for array in layout]
         committed, grows = len(split), record.skips and not record.complete
-        arrays: dict[str, ChunkedArray] = {}
+        arrays: dict[str, ChunkedRows] = {}
         with report_write_errors(self.path, committed):
-            chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
+            stored = {spec.key: split.array(spec.key) for spec in layout}
+            chunks = {
+                key: array.chunk_rows
+                for key, array in stored.items()
+                if not isinstance(array, RaggedArray)
+            }
             # All chunks divide the largest, unless it holds the whole split, of which a part may
             # have few rows.
             part = self.record.part
@@ -183,6 +195,12 @@ class StoreWriter:
             largest = max(chunks.values())
             commit = largest if largest < taken else commit_rows(sizes)
             for spec in layout:
+                rows = stored[spec.key]
+                if isinstance(rows, RaggedArray):
+                    arrays[spec.key] = reopen_ragged(
+                        self._tree.reopen_array, f"splits/{split.name}", spec, rows, record
+                    )
+                    continue
                 key, chunk = f"splits/{split.name}/{spec.key}", chunks[spec.key]
                 whole = committed == record.rows or committed % chunk == 0
                 if not whole or (chunk != taken and commit % chunk):
@@ -220,17 +238,18 @@ class SplitWriter:
         store: StoreWriter,
         name: str,
         record: SplitRecord,
-        arrays: Mapping[str, ChunkedArray],
+        arrays: Mapping[str, ChunkedRows],
         commit: int,
         *,
         grows: bool = False,
-        digests: list[Digest] | None = None,
+        digests: list[RowsDigest] | None = None,
     ) -> None:
         self._store = store
         self._grows = grows
         self._name = name
         self._record = record
         self._arrays = arrays
+        self._ragged = [each for each in arrays.values() if isinstance(each, ChunkedRagged)]
         self._commit = commit
         self._broken = False
         self._rows = self.committed
@@ -274,19 +293,34 @@ class SplitWriter:
                 f"{self._store.path}: an earlier batch was not written whole, so none can follow."
             )
         self._broken = True
-        batch = rows.arrays()
         with report_write_errors(self._store.path, self.committed):
-            self._run_calls(
-                partial(array.append, batch[key], borrowed=borrowed)
-                for key, array in self._arrays.items()
-            )
-            self._rows += len(rows)
-            update_digests(self._digests, rows.inputs, rows.labels)
-            written = min(array.written for array in self._arrays.values())
-            if written - self.committed >= self._commit:
-                whole = written - written % self._commit
-                self._commit_record(self._with_committed(whole))
+            for part in self._cut(rows):
+                self._append(part, borrowed=borrowed)
         self._broken = False
+
+    def _cut(self, rows: StoreRows) -> list[StoreRows]:
+        """Cut a batch at the row of the next commit, where all rows that were added are counted.
+
+        Only rows that vary in length need that: others are committed in whole chunks.
+        """
+        end = self._rows + len(rows)
+        before = end - end % self._commit - self._rows
+        if not self._ragged or not 0 < before < len(rows):
+            return [rows]
+        return [rows[:before], rows[before:]]
+
+    def _append(self, rows: StoreRows, *, borrowed: bool) -> None:
+        batch: dict[str, Any] = rows.arrays()
+        self._run_calls(
+            partial(array.append, batch[key], borrowed=borrowed)
+            for key, array in self._arrays.items()
+        )
+        self._rows += len(rows)
+        update_digests(self._digests, rows.inputs, rows.labels)
+        written = min(array.written for array in self._arrays.values())
+        if written - self.committed >= self._commit:
+            self._run_calls(array.publish for array in self._ragged)
+            self._commit_record(self._with_committed(written - written % self._commit))
 
     def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
         """Set the samples so far that have no row; counts with the next commit."""
@@ -304,8 +338,7 @@ class SplitWriter:
             self._close_arrays()
             # If samples may be skipped, arrays have room for any number of rows until now, even if
             # none was skipped.
-            if self._grows or self._record.skips:
-                self._store._set_rows(self._name, self._arrays, self._rows)
+            self._set_rows(grows=self._grows or self._record.skips)
             record = self._with_committed(self._rows)
             self._commit_record(
                 msgspec.structs.replace(
@@ -324,13 +357,15 @@ class SplitWriter:
 
     def _checksums(self, rows: int) -> dict[str, ChunkChecksums]:
         """Return the checksums of the first rows of all arrays for which they are known."""
-        known = ((key, a.chunk_rows, a.checksums(rows)) for key, a in self._arrays.items())
-        # A chunk with room for more rows than exist counts as one of these rows.
-        return {
-            key: ChunkChecksums(max(1, min(size, rows)), checksums.hex())
-            for key, size, checksums in known
-            if checksums is not None
-        }
+        known: dict[str, ChunkChecksums] = {}
+        for key, array in self._arrays.items():
+            known |= array.checksums(key, rows)
+        return known
+
+    def _set_rows(self, *, grows: bool) -> None:
+        """Set the final number of rows of arrays for which it was unknown."""
+        for key, array in self._arrays.items():
+            self._store._set_rows(self._name, array.final_rows(key, grows=grows))
 
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
@@ -342,20 +377,21 @@ class SplitWriter:
         """
         digests = self._digests_by_key()
 
-        def copy_array(key: str, array: ChunkedArray) -> None:
+        def copy_array(key: str, array: Any) -> None:
             for _, rows in split.array(key).blocks():
                 array.append(rows)
                 if key in digests:
-                    digests[key].update(np.ascontiguousarray(rows).data)
+                    digests[key].update(rows)
                 progress(rows.nbytes)
 
         with report_write_errors(self._store.path, 0):
             self._run_calls(partial(copy_array, key, array) for key, array in self._arrays.items())
             for key in digests.keys() - self._arrays.keys():
                 for _, rows in split.array(key).blocks():
-                    digests[key].update(np.ascontiguousarray(rows).data)
+                    digests[key].update(rows)
             self._rows = len(split)
             self._close_arrays()
+            self._set_rows(grows=False)
             fingerprint = combine_digests(self._digests)
             if split.record.fingerprint not in (None, fingerprint):
                 raise StoreDamagedError(
@@ -380,20 +416,23 @@ class SplitWriter:
         """Write all rows of a complete split of a part, behind the rows that were written."""
         digests = self._digests_by_key()
 
+        def copy_array(key: str, array: Any) -> None:
+            array.copy(split.array(key))
+
         def digest(key: str) -> None:
             for _, rows in split.array(key).blocks():
-                digests[key].update(np.ascontiguousarray(rows).data)
+                digests[key].update(rows)
 
         with report_write_errors(self._store.path, 0):
             self._run_calls(
                 [
-                    *(partial(array.copy, split.array(key)) for key, array in self._arrays.items()),
+                    *(partial(copy_array, *item) for item in self._arrays.items()),
                     *(partial(digest, key) for key in digests),
                 ]
             )
         self._rows += len(split)
 
-    def _digests_by_key(self) -> dict[str, Digest]:
+    def _digests_by_key(self) -> dict[str, RowsDigest]:
         keys = [input_key(number) for number in range(len(self._store.record.inputs))]
         keys += [LABELS] if self._record.labels else []
         return dict(zip(keys, self._digests, strict=True))

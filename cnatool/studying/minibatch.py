@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +17,9 @@ from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.split import locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.integrity import combine_digests
+from cnatool.store.integrity import RowsDigest, combine_digests
 from cnatool.store.missing_rows import check_has_rows, explain_missing_rows
+from cnatool.store.ragged import RaggedArray, as_plain
 from cnatool.studying.statistics.plane import centred_gram
 
 if TYPE_CHECKING:
@@ -211,9 +211,10 @@ def _hash_inputs(split: Split, rows: int) -> str:
     """Compute the fingerprint of the first rows of a split's raw inputs."""
     digests = []
     for number in range(len(split.store.record.inputs)):
-        digest = hashlib.sha256()
-        for start, block in split.inputs(number).blocks():
-            digest.update(np.ascontiguousarray(block[: rows - start]).data)
+        array = split.inputs(number)
+        digest = RowsDigest(ragged=isinstance(array, RaggedArray))
+        for start, block in array.blocks():
+            digest.update(block[: rows - start])
             if start + len(block) >= rows:
                 break
         digests.append(digest)
@@ -239,7 +240,7 @@ def read_minibatch(
     coefficients = slope_coefficients([layer.depth for layer in minibatch.layers])
     for layer, coefficient in zip(minibatch.layers, coefficients, strict=True):
         sums = np.zeros_like(beta)
-        arrays = [split.activations(layer.tensor.name) for split in splits]
+        arrays = [as_plain(split.activations(layer.tensor.name)) for split in splits]
         for start, block in prefetch(_read_blocks(arrays, rows)):
             checkpoints, count, columns = block.shape
             flat = block.reshape(checkpoints * count, columns)
@@ -280,7 +281,7 @@ def _read_blocks(
 
 
 def _check_finite(split: Split, layer: ScoredLayer, rows: int) -> None:
-    for start, block in split.activations(layer.tensor.name).blocks():
+    for start, block in as_plain(split.activations(layer.tensor.name)).blocks():
         if start >= rows:
             break
         nonfinite = ~np.isfinite(block[: rows - start].reshape(min(len(block), rows - start), -1))

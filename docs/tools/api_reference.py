@@ -27,7 +27,17 @@ have [a page of their own](errors.md).
 # The public names by subject, in the order in which a newcomer meets them.
 _GROUPS = {
     "Dumping": ("dump", "preflight", "merge", "Preflight"),
-    "Stores": ("open", "Store", "Split", "StoredArray", "convert", "verify", "Verification"),
+    "Stores": (
+        "open",
+        "Store",
+        "Split",
+        "StoredArray",
+        "RaggedArray",
+        "Ragged",
+        "convert",
+        "verify",
+        "Verification",
+    ),
     "Scores": (
         "score",
         "score_samples",

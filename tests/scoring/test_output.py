@@ -10,12 +10,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from sklearn.metrics import accuracy_score, log_loss
+from support import heads
 from support.networks import Builder, saved
 from support.stores import changed_attribute
 
 import cnatool
 from cnatool.errors import UsageError
 
+# Of the samples of `heads`.
+RANGE = {"range": "-5:5"}
 ROWS = 200
 
 
@@ -113,6 +116,54 @@ def test_of_two_heads_the_first_is_taken_and_the_other_named(tmp_path: Path) -> 
         assert one.splits["train"].accuracy == pytest.approx(accuracies[-1])
     frame = cnatool.score_samples(store, output="digits")
     assert (frame["label"] == frame["prediction"])[:ROWS].mean() == pytest.approx(accuracies[1])
+
+
+def test_an_auxiliary_classifier_and_a_box_are_not_taken(tmp_path: Path) -> None:
+    """The box has no score for label 4, and the auxiliary classifier is not as deep."""
+    store = dump_heads(heads.two_heads(), tmp_path)
+    assert [output.name for output in store.record.outputs] == ["box", "auxiliary", "logits"]
+    result = cnatool.score(store, overrides=RANGE)
+    assert (result.output.name, result.output.others) == ("logits", ())
+    split = store.splits["all"]
+    predicted = split.outputs(2)[:].argmax(axis=1)
+    assert result.splits["all"].accuracy == accuracy_score(split.labels[:], predicted)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        # Of labels 0 and 1, a number of detections could be the score.
+        (None, "any of the outputs num_detections, detection_scores could hold the class scores"),
+        ("detection_scores", "the scores of output 'detection_scores' descend in every sample"),
+        ("detection_boxes", "output 'detection_boxes' has shape (5, 4) a sample"),
+    ],
+)
+def test_detections_of_a_fixed_number_are_no_classes(
+    output: str | None, reason: str, tmp_path: Path
+) -> None:
+    store = dump_heads(heads.fixed_number(5), tmp_path, 5 if output else 2)
+    split = cnatool.score(store, output=output, overrides=RANGE).splits["all"]
+    assert split.performance_reason.startswith(reason)
+    assert (split.accuracy, split.loss) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["end to end", "boxes alone", "single", "suppressed"])
+def test_outputs_that_vary_in_length_are_no_scores(kind: str, tmp_path: Path) -> None:
+    store = dump_heads(heads.MODELS[kind](), tmp_path)
+    varying = [o.name for o in store.record.outputs if o.ragged_axis is not msgspec.UNSET]
+    assert varying
+    result = cnatool.score(store, overrides=RANGE)
+    assert result.splits["all"].cna.value is not None
+    assert result.splits["all"].accuracy is None
+    for name in varying:
+        split = cnatool.score(store, output=name, overrides=RANGE).splits["all"]
+        assert "varies in length from sample to sample" in split.performance_reason
+
+
+def dump_heads(model: onnx.ModelProto, folder: Path, classes: int = 5) -> cnatool.Store:
+    x = heads.samples(40)
+    np.savez(folder / "data.npz", x=x, y=np.arange(40) % classes)
+    return cnatool.dump(saved(model, folder / "net.onnx"), folder / "data.npz", folder / "s.zarr")
 
 
 @pytest.mark.parametrize("shape", [("n", 1), ("n",)])

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 # Type of the nodes that stand for what a subgraph is given.
 SUBGRAPH_INPUT = "SubgraphInput"
-# Operators whose subgraphs can return more than they do.
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 # Since this version a Scan has no batch axis of its own.
 _SCAN_OPSET = 9
+# Since these versions the branches of an If need not return the same shapes, and ONNX Runtime can
+# take the least and largest of float64 in loops.
+_SINCE = {"If": 11, "Loop": 8, "Scan": _SCAN_OPSET}
 
 
 @dataclass(slots=True)
@@ -173,10 +174,10 @@ class _Flattening:
         """Add a node of which only its operator knows what its subgraphs are given, and return."""
         reads = tuple(filter(None, outer.reads))
         values = list(reads)
-        body = outer.body("", reads)
+        body = outer.body("", ())
         for attribute in outer.node.attribute:
             for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                body = outer.body(attribute.name, reads)
+                body = outer.body(attribute.name, ())
                 inside = self._scope(graph, outer, attribute.name)
                 for value in graph.input:
                     self._add_input(inside[value.name], reads)
@@ -230,7 +231,8 @@ class _Flattening:
                 kind, rank = types.get(own, UNKNOWN_TYPE)
                 is_state = node.op_type == "BatchNormalization" and place > 0
                 tensor = InnerTensor(inside[own], own, bodies, kind, rank, is_state)
-                flat.inner[tensor.name] = replace(tensor, obstacle=_find_obstacle(tensor))
+                obstacle = _find_obstacle(tensor, self._opset)
+                flat.inner[tensor.name] = replace(tensor, obstacle=obstacle)
         self.add_nodes(graph, inside, inner_name(outer.label, body.attribute, ""), bodies)
         return [inside.get(output.name, output.name) for output in graph.output]
 
@@ -253,14 +255,14 @@ class _Flattening:
         return name
 
 
-def _find_obstacle(tensor: InnerTensor) -> str:
+def _find_obstacle(tensor: InnerTensor, opset: int) -> str:
     """Describe why a tensor cannot be handed out of subgraphs; empty where it can."""
     operators = [body.operator for body in tensor.bodies]
-    for body in tensor.bodies:
-        if body.operator == "Scan" and not body.lengths:
-            return subgraph_reason("Scan", "one of opset 8 cannot return more")
-        if body.operator not in CONTROL_FLOW:
-            return subgraph_reason(body.operator, "the operator cannot return more")
+    for operator in operators:
+        if operator not in _SINCE:
+            return subgraph_reason(operator, "the operator cannot return more")
+        if opset < _SINCE[operator]:
+            return subgraph_reason(operator, f"exposed since opset {_SINCE[operator]}")
     if tensor.kind:
         reason = find_unreadable(tensor.kind)
         if reason:

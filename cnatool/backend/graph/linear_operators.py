@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.UINT8: 0,
     onnx.TensorProto.UINT16: 0,
 }
+# Types of shapes, axes and masks.
+_OF_SHAPES = (onnx.TensorProto.BOOL, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,25 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
     for left, right in pairs:
         names = input_name(node, left), input_name(node, right)
         if names[0] in graph.dynamic and names[1] and names[1] not in graph.dynamic:
-            return names
+            return names if _holds_weights(graph, names[1]) else None
     return None
+
+
+def _holds_weights(graph: Graph, constant: str) -> bool:
+    """Whether a constant is more than what an input's shape alone makes, such as ones of a mask."""
+    if constant not in graph.shape_arithmetic:
+        return True
+    waiting, seen = [constant], {constant}
+    while waiting:
+        name = waiting.pop()
+        stored = graph.constants.get(name)
+        if stored is not None and stored.data_type not in _OF_SHAPES and math.prod(stored.dims) > 1:
+            return True
+        node = graph.producer.get(name)
+        new = set() if node is None else set(node.input) - seen
+        seen |= new
+        waiting.extend(new)
+    return False
 
 
 def _contracts(node: onnx.NodeProto) -> bool:

@@ -43,8 +43,9 @@ _MOMENTS = (
     )
 )
 _PRODUCTS = frozenset({"Einsum", "FusedMatMul", "MatMul"})
-# Of single numbers they make a single number.
-_ELEMENTWISE = operator_set("Add Cast CastLike Div Identity Mul Neg Pow Reciprocal Sqrt Sub")
+# Of single numbers, or of parts of a shape, they make a single number.
+_ELEMENTWISE = operator_set("Add Div Mul Neg Pow Reciprocal Sqrt Sub")
+_FIRST_DECIDES = operator_set("Cast CastLike Gather Identity Slice Squeeze Unsqueeze")
 # More nodes than any such normalisation has.
 _MOST_MOMENT_NODES = 24
 FLOATS = frozenset(
@@ -180,10 +181,12 @@ def _is_one_number(graph: Graph, constant: str) -> bool:
     if constant in graph.shape_arithmetic:
         return True
     node = graph.producer.get(constant)
-    return (
-        node is not None
-        and node.op_type in _ELEMENTWISE
-        and all(_is_one_number(graph, name) for name in node.input)
+    if node is None:
+        return False
+    if node.op_type in _FIRST_DECIDES:
+        return _is_one_number(graph, node.input[0])
+    return node.op_type == "Shape" or (
+        node.op_type in _ELEMENTWISE and all(_is_one_number(graph, name) for name in node.input)
     )
 
 

@@ -32,6 +32,8 @@ class CountedRules(SubgraphAxes):
         self._count(node)
         for name, axes in zip(node.output, self._result_axes(node), strict=False):
             rank = len(self._shapes[name]) if name in self._shapes else len(ALL)
+            if axes >= ALL and not self._guess:
+                continue
             if name and (kept := frozenset(axis for axis in axes if 0 <= axis < rank)):
                 self.axes[name] = kept | self.axes.get(name, NONE)
 

@@ -24,17 +24,26 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 
+def _negate(value: NDArray[Any]) -> NDArray[Any]:
+    return -value if value.dtype.kind == "f" else value[..., ::-1]
+
+
+# Ways to make samples unlike the data's.
+PROVOKING = (np.zeros_like, _negate)
+
+
 def find_counted_axes(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]]
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, guess: bool = True
 ) -> dict[str, frozenset[int]]:
     """Find the axes of a graph's tensors whose length depends on the values of an input.
 
-    All axes of the results of an unknown operator count if one of its inputs has a counted axis.
+    All axes of the results of an unknown operator count if one of its inputs has a counted axis;
+    without ``guess``, none does.
     """
     if not graph.data_shaped:
         return {}
     inside = {name: shape[graph.loops(name) :] for name, shape in shapes.items()}
-    rules = CountedRules(graph, inside)
+    rules = CountedRules(graph, inside, guess=guess)
     before: dict[str, frozenset[int]] | None = None
     while rules.axes != before:
         before = dict(rules.axes)
@@ -61,14 +70,10 @@ def provoke_shapes(
     if not graph.data_shaped:
         return []
     shapes = []
-    for provoke in (np.zeros_like, _negate):
+    for provoke in PROVOKING:
         values = {name: provoke(value) for name, value in samples.values.items()}
         # Not every model takes such values.
         with suppress(BackendError):
             results = run(rows, Samples(values, samples.constants))
             shapes.append({name: np.shape(value) for name, value in results.items()})
     return shapes
-
-
-def _negate(value: NDArray[Any]) -> NDArray[Any]:
-    return -value if value.dtype.kind == "f" else value[..., ::-1]

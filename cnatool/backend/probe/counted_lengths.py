@@ -26,10 +26,14 @@ _SMALL = 64
 class CountedLengths:
     """Which entries of the shapes that a graph computes depend on the values of an input.
 
-    ``shapes`` are those of tensors in one run.
+    ``shapes`` are those of tensors in one run. Where it is not known which axes of a tensor count,
+    all do; without ``guess``, none does.
     """
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, guess: bool = True
+    ) -> None:
+        self._guess = guess
         # Counted axes by tensor.
         self.axes: dict[str, Axes] = {}
         self._graph = graph

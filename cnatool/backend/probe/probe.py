@@ -34,10 +34,17 @@ from cnatool.backend.probe.repeatability import (
     find_changes,
     unrepeatable_error,
 )
+from cnatool.backend.probe.row_index import FOREIGN, RowEvidence, read_places
 from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
-from cnatool.records.skipped import NEVER, NOT_ALWAYS, counted_reason, unknown_axis_reason
+from cnatool.records.skipped import (
+    NEVER,
+    NOT_ALWAYS,
+    counted_reason,
+    no_axis_reason,
+    unknown_axis_reason,
+)
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.store import RowIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Probe:
     values: dict[str, NDArray[Any]]  # each tensor in that run, where it was held
     # How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable
     run: RunOptions
-    # Those of ``skipped`` whose rows count something in the data, such as detections
+    # Tensors whose rows are not samples but found in them, such as detections
     counted: frozenset[str] = frozenset()
     one_runs: bool = False  # the model was seen to run with one sample
     # Statistics, (samples,) each, of the values of that run, by name of the float32 tensors that
@@ -106,29 +114,34 @@ def probe(
 
     runs = ProbeRuns(graph, samples, bound, run_rows)
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
+    evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()
     if not runs.single:
         # A condition, or a number of iterations, is that of a whole batch.
         findings.mixed.update(graph.decided.intersection(findings.axes))
-    one_runs = _compare_groups(runs, findings)
+    one_runs = _compare_groups(runs, findings, evidence)
     changes = _repeat(runs, findings)
     if changes.state:
         if run.optimization == UNOPTIMIZED:
             raise unrepeatable_error(graph, changes.state[0])
         run = replace(run, optimization=UNOPTIMIZED)
         return probe(graph, samples, bound=bound, run=run, known=known, statistics=statistics)
-    tensors = [
-        _describe_tensor(runs, findings, changes, name, types[name])
-        for name in findings.axes
-        if name not in findings.no_samples
-    ]
+    indices = evidence.find()
+    findings.counted.update(indices)
+    tensors = []
+    for name in names:
+        if name in indices:
+            tensors.append(_describe_rows(runs, name, types[name], indices[name]))
+        elif name in findings.axes and name not in findings.no_samples:
+            tensors.append(_describe_tensor(runs, findings, changes, name, types[name]))
     order = {name: place for place, name in enumerate(types)}
     tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
-    skipped += findings.skipped
+    for name in evidence.empty & findings.no_samples:
+        findings.reasons[name] = counted_reason(runs.large[name].shape, empty=True)
     skipped += [
-        _skip_counted(graph, name, runs.large[name])
-        for name in findings.axes
-        if name in findings.no_samples
+        SkippedTensor(name, graph.operator(name), reason)
+        for name, reason in findings.reasons.items()
+        if name not in indices
     ]
     return Probe(
         tensors,
@@ -136,7 +149,7 @@ def probe(
         first,
         runs.large,
         run,
-        frozenset(findings.no_samples),
+        frozenset(findings.no_samples | findings.counted),
         one_runs,
         _reference(tensors, runs.large, statistics),
     )
@@ -163,9 +176,12 @@ class _Findings:
     mixed: set[str] = field(default_factory=set)
     # Tensors whose rows are not samples.
     no_samples: set[str] = field(default_factory=set)
-    # Tensors whose shape for one sample varies.
-    varying: set[str] = field(default_factory=set)
-    skipped: list[SkippedTensor] = field(default_factory=list)
+    # Tensors whose rows are found in samples, which they can be divided among.
+    counted: set[str] = field(default_factory=set)
+    # Tensors whose shape for one sample varies, with the axes along which it does.
+    varying: dict[str, frozenset[int]] = field(default_factory=dict)
+    # Why other tensors cannot be stored by sample.
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) -> _Findings:
@@ -173,31 +189,48 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
-        operator = runs.graph.operator(name)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
-            findings.skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
+            findings.reasons[name] = "no numeric tensor"
             continue
         axis = _find_axis(runs, findings, name)
         if isinstance(axis, SampleAxis):
             is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
-            is_counted = bool(counting) and axis != NOT_ALWAYS and name not in runs.random
+            # The first axes of a tensor in loops are iterations.
+            found = [place for place in counting if place >= runs.graph.loops(name)]
+            is_counted = bool(found) and axis != NOT_ALWAYS and name not in runs.random
+            if counting and not found:
+                axis = no_axis_reason(first.shape)
         if is_counted:
             findings.no_samples.add(name)
-            findings.skipped.append(_skip_counted(runs.graph, name, first))
+            findings.reasons[name] = counted_reason(first.shape)
         elif isinstance(axis, str):
             if name in runs.random:
                 axis = unknown_axis_reason(runs.random[name], first.shape)
-            findings.skipped.append(SkippedTensor(name, operator, axis))
+            findings.reasons[name] = axis
         else:
             findings.axes[name] = axis
-            # Where each sample has a run of its own, the runs themselves have shown the rest.
-            same = runs.single or axis.rest(first.shape) == axis.rest(runs.small[name].shape)
-            differing = not same or len(set(runs.shapes(name))) > 1
-            decided = name in grown or _is_decided(runs, name)
-            if differing or decided or (counting and not runs.single):
-                findings.varying.add(name)
+            varying = _find_varying_axes(runs, name, axis)
+            if varying or name in grown or _is_decided(runs, name):
+                findings.varying[name] = varying
+            if axis.axis is None and 0 in runs.surely_counted.get(name, ()):
+                findings.counted.add(name)
     return findings
+
+
+def _find_varying_axes(runs: ProbeRuns, name: str, axis: SampleAxis) -> frozenset[int]:
+    """Find the axes of a tensor's shape for one sample whose length depends on the data."""
+    # Where each sample has a run of its own, the runs show what is not sure.
+    counted = (runs.surely_counted if runs.single else runs.counted).get(name, frozenset())
+    pair = (runs.large[name].shape, runs.small[name].shape)
+    shapes = {*runs.shapes(name), *(shape for shape in pair if not runs.is_absent(name, shape))}
+    axes = set(counted)
+    for sizes in zip(*(enumerate(shape) for shape in shapes), strict=True):
+        if len(set(sizes)) > 1:
+            axes.add(sizes[0][0])
+    if axis.axis is None or axis.merged is not None:
+        return frozenset(axes - {axis.axis})
+    return frozenset(k - (k > axis.axis) for k in axes if k != axis.axis)
 
 
 def _rows_hold(runs: ProbeRuns, name: str, axis: SampleAxis) -> bool:
@@ -214,9 +247,36 @@ def _is_decided(runs: ProbeRuns, name: str) -> bool:
     Samples to come may decide otherwise than the first ones, however much these are alike.
     """
     graph = runs.graph
-    if name not in graph.data_shaped or not graph.inner:
+    follows = bool(graph.inner) and name in graph.data_shaped
+    return name in graph.controlled or (follows and bool(runs.counted.get(name)))
+
+
+def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) -> RowEvidence:
+    """Begin to collect what runs show of rows without a sample axis."""
+    candidates = [] if runs.single else [n for n in names if _may_be_rows(runs, findings, n)]
+    # Where the samples are the boxes, they compete with each other.
+    competing = [
+        node.output[0]
+        for node in runs.graph.nodes
+        if node.op_type == "NonMaxSuppression"
+        and findings.axes.get(node.input[0], SampleAxis(0)).axis != 0
+    ]
+    evidence = RowEvidence(runs.graph, candidates, competing)
+    if evidence:
+        evidence.add(runs.first_rows, runs.large)
+        evidence.add(runs.other_rows, runs.small)
+        evidence.add(np.roll(runs.rows, 1), runs.rolled)
+        for values in runs.replaced:
+            evidence.add(np.where(runs.rows == 0, FOREIGN, runs.rows), values)
+    return evidence
+
+
+def _may_be_rows(runs: ProbeRuns, findings: _Findings, name: str) -> bool:
+    value, other = runs.large[name], runs.small[name]
+    numeric = isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.ndim > 0
+    if not numeric or name in findings.axes or name in runs.random:
         return False
-    return name in graph.inner or bool(runs.counted.get(name))
+    return 0 in runs.counted.get(name, ()) or value.shape[:1] != np.shape(other)[:1]
 
 
 def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | str:
@@ -226,7 +286,13 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     axis: SampleAxis | str
     if runs.single:
         shapes = {_without(shape, counting) for shape in runs.shapes(name)}
-        return find_only_axis(shapes) if shapes else _axis_of_absent(runs, name)
+        if not shapes:
+            return _axis_of_absent(runs, name)
+        axis = find_only_axis(shapes)
+        column = axis == SampleAxis(1) and first.ndim == 2 and name not in runs.graph.inner
+        if column and 0 in runs.surely_counted.get(name, ()):
+            return SampleAxis(None)  # one number for each row of detections
+        return axis
     if any(runs.is_absent(name, value.shape) for value in (first, other)):
         return NOT_ALWAYS
     if runs.fixed:
@@ -254,7 +320,7 @@ def _axis_of_absent(runs: ProbeRuns, name: str) -> SampleAxis | str:
     return NEVER if runs.graph.inner[name].rank is None else SampleAxis(None)
 
 
-def _compare_groups(runs: ProbeRuns, findings: _Findings) -> bool:
+def _compare_groups(runs: ProbeRuns, findings: _Findings, evidence: RowEvidence) -> bool:
     """Compare samples with what they are in other groups; whether one sample alone was run."""
     one_runs = runs.single
     groups: Iterable[Regrouped] = ()
@@ -263,11 +329,14 @@ def _compare_groups(runs: ProbeRuns, findings: _Findings) -> bool:
         groups = compare(runs.count, run=runs.run)
     for group in groups:
         one_runs = one_runs or len(group.rows) == 1
+        if evidence and not runs.fixed:
+            evidence.add(group.rows, group.values)
         for name, axis in findings.axes.items():
             if runs.is_absent(name, np.shape(group.values[name])):
                 continue
             if not lies_along(name, axis, runs.large[name].ndim, group):
                 findings.no_samples.add(name)
+                findings.reasons[name] = counted_reason(runs.large[name].shape)
             elif name not in findings.mixed and depends_on_others(
                 name, axis, runs.large[name], group
             ):
@@ -298,13 +367,31 @@ def _describe_tensor(
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,
+        varying_axis=_only(findings.varying.get(name, ())),
         independent=random is not None or not is_mixed,
         random=random,
     )
 
 
-def _skip_counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
-    return SkippedTensor(name, graph.operator(name), counted_reason(value.shape))
+def _describe_rows(runs: ProbeRuns, name: str, onnx_type: str, index: RowIndex) -> ProbedTensor:
+    """Describe rows such as detections, of which an index says which sample they are of."""
+    value = runs.large[name]
+    places = read_places(runs.large[index.tensor], index.column, len(runs.first_rows))
+    return ProbedTensor(
+        name=name,
+        operator=runs.graph.operator(name),
+        onnx_type=element_type(onnx_type),
+        dtype=value.dtype,
+        shape=(int(np.count_nonzero(places == 0)), *value.shape[1:]),
+        batch_axis=None,
+        varies=True,
+        varying_axis=0,
+        index=index,
+    )
+
+
+def _only(axes: Collection[int]) -> int | None:
+    return next(iter(axes)) if len(axes) == 1 else None
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from cnatool.backend.probe.sample_axis import SampleAxis
 
 if TYPE_CHECKING:
-    from cnatool.records.store import Merged
+    from cnatool.records.store import Merged, RowIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,10 @@ class ProbedTensor:
     # Whether the graph merges the sample axis with another, and which of the two is outer
     merged: Merged | None = None
     varies: bool = False  # the rest of the shape depends on the data
+    # The axis of ``shape`` that varies; None if none does, or several
+    varying_axis: int | None = None
+    # What says which sample each row is of, in place of a sample axis
+    index: RowIndex | None = None
     # A sample's values are the same whatever samples are beside it, apart from random ones
     independent: bool = True
     # The operator whose random numbers make its values differ from run to run

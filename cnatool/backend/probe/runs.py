@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.random_operators import find_random_tensors
-from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
+from cnatool.backend.inputs import Samples
+from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, provoke_shapes
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
-    from cnatool.backend.inputs import Samples
 
 
 class ProbeRuns:
@@ -31,6 +31,7 @@ class ProbeRuns:
     ) -> None:
         self.graph = graph
         self.run = run
+        self._samples = samples
         self.count = len(samples)
         # Each sample has a run of its own; the model is bound to a number of samples.
         self.single, self.fixed = bound == 1, bound is not None
@@ -51,6 +52,7 @@ class ProbeRuns:
         self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
         computed = {name: self.shape(name) for name in _shapes(self.large)}
         self.counted = find_counted_axes(graph, _shapes(fed) | computed)
+        self.surely_counted = find_counted_axes(graph, _shapes(fed) | computed, guess=False)
 
     @cached_property
     def rolled(self) -> dict[str, Any]:
@@ -67,6 +69,17 @@ class ProbeRuns:
                 for place in (0, last)
             }
         return {}
+
+    @property
+    def replaced(self) -> Iterator[dict[str, Any]]:
+        """Results with a sample unlike the data's, such as zeros, at the first place."""
+        for provoke in PROVOKING:
+            values = {
+                name: np.concatenate([provoke(value[:1]), value[1:]])
+                for name, value in self._samples.values.items()
+            }
+            with suppress(BackendError):
+                yield self.run(self.rows, Samples(values, self._samples.constants))
 
     def is_absent(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute the tensor."""

@@ -53,16 +53,17 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     known: dict[str, ProbedTensor] = {}
     for name in names:
         kind = types[name]
+        if name in graph.data_shaped:
+            continue
         seen = [shapes[name] for shapes in runs]
         if bound == 1:
             axis = find_only_axis(seen)
-        elif name in graph.data_shaped:
-            continue
         else:
             axis = find_scaled_axis(seen[0], seen[1], len(samples))
         if not isinstance(axis, SampleAxis) or axis.factor > 1:
             continue
         rows = [[size for i, size in enumerate(shape) if i != axis.axis] for shape in seen]
+        varying = [i for i, sizes in enumerate(zip(*rows, strict=True)) if len(set(sizes)) > 1]
         known[name] = ProbedTensor(
             name=name,
             operator=graph.operator(name),
@@ -70,7 +71,8 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
             dtype=array_dtype(kind),
             shape=tuple(rows[0]),
             batch_axis=axis.axis,
-            varies=any(row != rows[0] for row in rows),
+            varies=bool(varying),
+            varying_axis=varying[0] if len(varying) == 1 else None,
         )
     rest = probe(graph, samples, bound=bound, run=run, known=known)
     order = {name: place for place, name in enumerate(types)}

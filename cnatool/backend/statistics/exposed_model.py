@@ -17,6 +17,7 @@ from cnatool._util.text import count_text
 from cnatool.backend.graph.nodes import PREFIX
 from cnatool.backend.graph.outputs import make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
+from cnatool.backend.probe.row_index import clear_columns, read_places
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import (
@@ -28,6 +29,8 @@ from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.errors import BackendError
+from cnatool.records.layout import ragged_axis
+from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
 
 
@@ -45,8 +49,8 @@ if TYPE_CHECKING:
 class Results:
     """The results of one run, sample axis first everywhere."""
 
-    outputs: tuple[NDArray[Any], ...]  # the model's outputs, (n, …) each
-    activations: dict[int, NDArray[Any]]  # tensors kept whole, by number, (n, …) each
+    outputs: tuple[Rows, ...]  # the model's outputs, (n, …) each
+    activations: dict[int, Rows]  # tensors kept whole, by number, (n, …) each
     # Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
@@ -57,7 +61,7 @@ class _Batch:
     """The results of one batch of n samples, sample axis first everywhere."""
 
     samples: int
-    whole: list[NDArray[Any]]  # outputs and tensors kept whole
+    whole: list[Rows]  # outputs and tensors kept whole
     # Of the tensors that are measured inside the graph: what the model returned, unless it reached
     # beyond float32 and the statistics were computed anew
     sums: list[NDArray[Any]]
@@ -109,22 +113,26 @@ class ExposedModel:
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
-        # Bodies return the number of elements by sample; of others that of the batch tells.
-        self._varying = [t for t in tensors if t.varies and t.name not in graph.inner]
+        # Rows such as detections, which are divided among samples here.
+        self._divided = [tensor for tensor in tensors if tensor.index]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
+        measured_here = [*self._divided, *rounded]
         self._fetched = [
             *self._outputs,
             *self._whole,
-            *(tensor for tensor in rounded if tensor.name not in names),
+            *(tensor for tensor in measured_here if tensor.name not in names),
         ]
-        names.update(tensor.name for tensor in rounded)
-        self._is_counted = any(tensor.varies for tensor in tensors)
+        names.update(tensor.name for tensor in measured_here)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
-        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
-        read = dict.fromkeys(tensor.name for tensor in self._fetched)
+        # Bodies return the number of elements by sample; of others that of the batch tells.
+        self._varying = [t for t in self._inside if t.varies and t.name not in graph.inner]
+        self._is_counted = any(tensor.varies for tensor in tensors)
+        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
+        indices = [tensor.index.tensor for tensor in self._fetched if tensor.index]
+        read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *indices])
         cast_inside = [
             tensor.name
             for tensor in self._inside
@@ -168,8 +176,8 @@ class ExposedModel:
             [cast.get(tensor.name, tensor.name) for tensor in self._varying],
         )
         counted = [] if self._measures.counted is None else [self._measures.counted]
-        fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
-        self._names = [*self._measures.widths, *counted, *fetched]
+        self._read = list(read)
+        self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
@@ -213,27 +221,30 @@ class ExposedModel:
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
         sizes = None if measures.counted is None else rest.pop(0)
         inner = measures.read_inner_counts(sums)
-        counts = self._element_counts(samples, sizes, inner) if self._is_counted else None
+        fetched = dict(zip(self._read, rest, strict=True))
         whole = [
-            self._samples_first(tensor, value, samples)
-            for tensor, value in zip(self._fetched, rest, strict=True)
+            self._divide(tensor, fetched, samples)
+            if tensor.index
+            else self._samples_first(tensor, fetched[tensor.name], samples)
+            for tensor in self._fetched
         ]
         kept = len(self._outputs) + len(self._whole)
         measured = {
-            tensor.number: row_statistics(value, self._statistics)
-            for tensor, value in zip(self._fetched[kept:], whole[kept:], strict=True)
+            tensor.number: row_statistics(rows, self._statistics)
+            for tensor, rows in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
+        counts = None
+        if self._is_counted:
+            counts = self._element_counts(samples, sizes, inner, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
-    def _kept_tensors(
-        self, whole: Sequence[NDArray[Any]]
-    ) -> Iterator[tuple[TensorRecord, NDArray[Any]]]:
+    def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""
         yield from ((t, whole[t.output]) for t in self._tensors if t.output is not None)
         yield from zip(self._whole, whole[len(self._outputs) :], strict=True)
 
     def _join(
-        self, runs: Sequence[_Batch], whole: Sequence[NDArray[Any]]
+        self, runs: Sequence[_Batch], whole: Sequence[Rows]
     ) -> dict[str, NDArray[np.float64]]:
         """Join the statistics of batches; (n, T) each."""
         samples = sum(run.samples for run in runs)
@@ -254,14 +265,14 @@ class ExposedModel:
                 np.concatenate(parts, out=joined[name][:, number])
         counts = [run.counts for run in runs if run.counts is not None]
         if counts:
-            joined["count"] = _concatenate(counts)
+            joined["count"] = np.concatenate(counts)
         return joined
 
     def _read_sums(self, runs: Sequence[_Batch]) -> Mapping[str, NDArray[np.float64]]:
         """Read what was measured inside the graph: of all batches at once, which costs less."""
         if all(run.exact is None for run in runs):
             parts = zip(*(run.sums for run in runs), strict=True)
-            return self._measures.read([_concatenate(part) for part in parts])
+            return self._measures.read([np.concatenate(part) for part in parts])
         each = [self._measures.read(run.sums) if run.exact is None else run.exact for run in runs]
         return {name: np.concatenate([rows[name] for rows in each]) for name in self._statistics}
 
@@ -277,11 +288,13 @@ class ExposedModel:
         samples: int,
         sizes: NDArray[Any] | None,
         inner: Mapping[int, NDArray[np.float64]],
+        whole: Sequence[Rows],
     ) -> NDArray[np.float64]:
         """Count the elements of each sample, (n, T).
 
         Of the tensors that vary, ``sizes`` are those of the whole batch, and ``inner`` those of
-        samples by place among the tensors that are measured in the graph.
+        samples by place among the tensors that are measured in the graph; ``whole`` are the rows of
+        those that are fetched.
         """
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
         if sizes is not None:
@@ -289,6 +302,11 @@ class ExposedModel:
         counts = np.repeat(counts[None], samples, axis=0)
         for place, numbers in inner.items():
             counts[:, self._inside[place].number] = numbers
+        of_outputs = ((t, whole[t.output]) for t in self._tensors if t.output is not None)
+        count = len(self._outputs)
+        for tensor, rows in (*of_outputs, *zip(self._fetched[count:], whole[count:], strict=True)):
+            if isinstance(rows, Ragged):
+                counts[:, tensor.number] = rows.counts
         return counts
 
     def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
@@ -319,9 +337,29 @@ class ExposedModel:
                 )
         return values
 
-    def _samples_first(
-        self, tensor: TensorRecord, value: NDArray[Any], samples: int
-    ) -> NDArray[Any]:
+    def _divide(
+        self, tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples: int
+    ) -> Ragged:
+        """Divide rows such as detections among the samples that they are of."""
+        rows, index = fetched[tensor.name], tensor.index
+        assert index, "only rows with an index are divided"
+        places = read_places(fetched[index.tensor], index.column, samples)
+        if places is None or len(places) != len(rows):
+            raise BackendError(
+                f"{index.tensor!r} does not say of which of {count_text(samples, 'sample')} each "
+                f"row of tensor {tensor.name!r} is, as it did in the first batch. Leave it out "
+                f"with {exclusion(tensor.name)}, or use `batch_size=1`."
+            )
+        if rows.shape[1:] != tensor.shape[1:]:
+            raise BackendError(
+                f"tensor {tensor.name!r} has rows of shape {rows.shape[1:]}, and had "
+                f"{tensor.shape[1:]} in the first batch. Leave it out with "
+                f"{exclusion(tensor.name)}."
+            )
+        rows = clear_columns(rows, index.places)[np.argsort(places, kind="stable")]
+        return Ragged.from_lengths(rows, np.bincount(places, minlength=samples))
+
+    def _samples_first(self, tensor: TensorRecord, value: NDArray[Any], samples: int) -> Rows:
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
         if not axis.holds(value.shape, samples):
             raise BackendError(
@@ -331,6 +369,14 @@ class ExposedModel:
                 f"{exclusion(tensor.name)}, or choose another `batch_size`."
             )
         value = axis.samples_first(value)
+        along = ragged_axis(tensor)
+        if along is not None and value.ndim == len(tensor.shape) + 1:
+            value = np.moveaxis(value, along + 1, 1)
+            rest = [size for place, size in enumerate(tensor.shape) if place != along]
+            if list(value.shape[2:]) == rest:
+                lengths = np.full(samples, value.shape[1])
+                return Ragged.from_lengths(value.reshape(lengths.sum(), *rest), lengths, along)
+            value = np.moveaxis(value, 1, along + 1)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
@@ -363,5 +409,10 @@ def _fixed_shapes(
     }
 
 
-def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _concatenate(parts: Sequence[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    if ragged:
+        return Ragged.concatenate(ragged)
+    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])

@@ -195,6 +195,7 @@ class HDF5Tree:
         text_bytes: int,
         grows: bool = False,
         commit_rows: int | None = None,  # chunks are independent
+        extends: bool = False,  # the file's journal makes any change safe
     ) -> HDF5Array:
         """Create an array chunked over rows only, every chunk with a checksum.
 
@@ -228,7 +229,9 @@ class HDF5Tree:
             _set_text(h5py.AttributeManager(h5py.Dataset(dataset)), _NAME, name.encode())
         return HDF5Array(self._file, key)
 
-    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
+    def reopen_array(
+        self, key: str, committed: int, *, grows: bool = False, extends: bool = False
+    ) -> HDF5Array:
         """Open an array to write the rows after the committed ones."""
         return HDF5Array(self._file, key)
 

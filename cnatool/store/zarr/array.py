@@ -78,18 +78,33 @@ class _Chunks:
 class ZarrArrayWriter(_Chunks):
     """An array being written, its rows in order.
 
-    The first ``committed`` rows stay: whole chunks, or all. ChunkError is raised if they are
-    missing.
+    The first ``committed`` rows stay: whole chunks, or all, unless it ``extends``. ChunkError is
+    raised if they are missing.
+
+    A chunk may be written again, with more rows behind the same ones: it goes behind all others in
+    its shard, and the next index lists it in place of the old one, which stays where it is. So the
+    committed rows are in the chunk that is listed, whichever of the two indexes is found.
     """
 
     __slots__ = ("_shard", "_unpublished")
 
-    def __init__(self, key: str, layout: ArrayLayout, folder: Path, committed: int = 0) -> None:
+    def __init__(
+        self,
+        key: str,
+        layout: ArrayLayout,
+        folder: Path,
+        committed: int = 0,
+        *,
+        extends: bool = False,
+    ) -> None:
         super().__init__(key, layout, folder)
         self._shard: tuple[int, ShardWriter] | None = None
         self._unpublished: list[ShardWriter] = []
         number, chunks = divmod(committed // layout.chunk_rows, self._shards.size)
-        if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
+        if extends and committed % layout.chunk_rows:
+            chunks += 1
+        goes_on = extends or committed < layout.shape[0]
+        if chunks and goes_on and 0 not in layout.shape[1:]:
             self._shard = number, ShardWriter(self._shards, number, chunks)
 
     @property

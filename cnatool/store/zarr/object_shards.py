@@ -174,13 +174,16 @@ class ShardUploads:
         self._room = threading.BoundedSemaphore(_PUTS)
         self._puts: list[Future[None]] = []
 
-    def add(self, name: str, shard: ShardWriter) -> None:
-        """Begin to put a shard, once there is room for it; raise the error of an earlier one."""
+    def add(self, name: str, shard: ShardWriter, *, keeps: bool = False) -> None:
+        """Begin to put a shard, once there is room for it; raise the error of an earlier one.
+
+        Its file is deleted, unless it ``keeps`` it for further chunks.
+        """
         self._room.acquire()
         if self._error is not None:
             self._room.release()
             raise self._error
-        future = self._pool.submit(self._put, name, shard)
+        future = self._pool.submit(self._put, name, shard, keeps=keeps)
         future.add_done_callback(lambda _: self._room.release())
         self._puts.append(future)
 
@@ -195,9 +198,11 @@ class ShardUploads:
         """Put no more shards."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _put(self, name: str, shard: ShardWriter) -> None:
+    def _put(self, name: str, shard: ShardWriter, *, keeps: bool) -> None:
         try:
-            content = shard.take()
+            content = shard.content()
+            if not keeps:
+                shard.path.unlink()
             try:
                 self._objects.create(name, content)
             except ConflictError:
@@ -223,16 +228,32 @@ class ShardUploads:
 class ObjectArrayWriter:
     """An array in a bucket being written: shards grow in a folder on disk, and are put when full.
 
-    Its rows go on at the border of a shard, so nothing is read of those that are there.
+    Its rows go on at the border of a shard, so nothing is read of those that are there. If it
+    ``extends``, they go on anywhere: the shard of the first ``committed`` rows' last chunk is in
+    the folder, and the last shard is put at each commit, as a longer object in place of the last.
     """
 
-    __slots__ = ("_array", "_layout", "_open", "_uploads")
+    __slots__ = ("_array", "_extends", "_kept", "_layout", "_open", "_uploads")
 
-    def __init__(self, key: str, layout: ArrayLayout, folder: Path, uploads: ShardUploads) -> None:
-        self._array = ZarrArrayWriter(key, layout, folder)
+    def __init__(
+        self,
+        key: str,
+        layout: ArrayLayout,
+        folder: Path,
+        uploads: ShardUploads,
+        committed: int = 0,
+        *,
+        extends: bool = False,
+    ) -> None:
+        # Otherwise shards are full where rows go on.
+        begun = committed if extends else 0
+        self._array = ZarrArrayWriter(key, layout, folder, begun, extends=extends)
         self._layout = layout
         self._uploads = uploads
+        self._extends = extends
         self._open: list[ShardWriter] = []
+        # The shard that was put and may get more chunks.
+        self._kept: ShardWriter | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -260,6 +281,9 @@ class ObjectArrayWriter:
         for shard in self._array.take_unpublished():
             if shard not in self._open:
                 self._open.append(shard)
+        if self._extends:
+            self._put_all_but_last()
+            return
         self._put(last=start + sum(chunk.rows for chunk in chunks) == self.shape[0])
 
     def copy(self, start: int, source: ReadableArray, count: int) -> bool:
@@ -271,8 +295,32 @@ class ObjectArrayWriter:
         self._put(last=True)
         return dataclasses.replace(self._layout, shape=(rows, *self._layout.shape[1:]))
 
+    def publish(self) -> None:
+        """Begin to put the last shard, to which more chunks may be added."""
+        for shard in self._open:
+            self._uploads.add(self._name(shard), shard, keeps=True)
+            self._kept = shard
+        self._open.clear()
+
+    def _put_all_but_last(self) -> None:
+        """Put the shards that get no more chunks."""
+        if not self._open:
+            return  # rows without elements
+        *full, last = self._open
+        self._open = [last]
+        for shard in full:
+            self._uploads.add(self._name(shard), shard)
+        if self._kept not in (None, last, *full):
+            assert self._kept is not None
+            self._kept.path.unlink()
+        if self._kept is not last:
+            self._kept = None
+
+    def _name(self, shard: ShardWriter) -> str:
+        return f"{self._array.key}/{shard.path.name}"
+
     def _put(self, *, last: bool) -> None:
         full = [shard for shard in self._open if last or shard.full]
         self._open = [shard for shard in self._open if shard not in full]
         for shard in full:
-            self._uploads.add(f"{self._array.key}/{shard.path.name}", shard)
+            self._uploads.add(self._name(shard), shard)

@@ -4,8 +4,10 @@ What a writer adds goes in this order:
 
 1. Chunks are collected in a temporary file of this machine until their shard is full. A shard has
    at most the rows of one commit and a few megabytes, so none is ever continued.
-2. A full shard is put as a new object. Only where an object is in the way, which a writer that was
-   killed left behind its last commit, it is replaced, and only while nobody else writes the store.
+2. A full shard is put as a new object. The last shard of an array that extends is put at each
+   commit, in place of a shorter object whose chunks it contains at the same places. Otherwise, only
+   where an object is in the way, which a writer that was killed left behind its last commit, it is
+   replaced, and only while nobody else writes the store.
 3. A commit puts the root's ``zarr.json`` on condition that it is still the one of this writer's
    last commit. It is the only object that is ever replaced otherwise.
 
@@ -54,7 +56,7 @@ from cnatool.store.zarr.object_shards import (
     ReadAhead,
     ShardUploads,
 )
-from cnatool.store.zarr.shard import MOST_CHUNKS
+from cnatool.store.zarr.shard import MOST_CHUNKS, ChunkError, Shards
 from cnatool.store.zarr.tree import ZarrTree
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class ObjectTree:
         self._writer = secrets.token_hex(8)
         self._temporary = False
         self._growing: dict[str, ObjectArrayWriter] = {}
+        self._extending: list[ObjectArrayWriter] = []
         # Metadata of arrays and groups that are put before the next commit, by name.
         self._unsaved: dict[str, bytes] = {}
         self._groups: set[str] = set()
@@ -197,6 +200,8 @@ class ObjectTree:
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute once everything written before is safe."""
+        for array in self._extending:
+            array.publish()
         self._uploads.finish()
         map_concurrently(lambda each: self._objects.put(*each), self._unsaved.items(), waiting=True)
         self._unsaved.clear()
@@ -222,6 +227,7 @@ class ObjectTree:
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
         commit_rows: int | None = None,
+        extends: bool = False,
     ) -> ObjectArrayWriter:
         """Create an array chunked over rows only, every chunk with a checksum."""
         *groups, _ = key.split("/")
@@ -235,31 +241,56 @@ class ObjectTree:
         shard = _shard_chunks(shape, dtype, chunk_rows, commit_rows or shape[0])
         layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, shard, array_attributes(name))
         self._set_metadata(key, layout)
-        return self._open_writer(key, layout, grows=grows)
+        return self._open_writer(key, layout, grows=grows, extends=extends)
 
-    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> ObjectArrayWriter:
+    def reopen_array(
+        self, key: str, committed: int, *, grows: bool = False, extends: bool = False
+    ) -> ObjectArrayWriter:
         """Open an array to write the rows after the committed ones."""
         layout = self._layout(key)
         if grows:
             layout = dataclasses.replace(layout, shape=(MANY_ROWS, *layout.shape[1:]))
-        if committed % (layout.chunk_rows * layout.shard_chunks) and committed < layout.shape[0]:
+        shard_rows = layout.chunk_rows * layout.shard_chunks
+        if committed % shard_rows and committed < layout.shape[0] and not extends:
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be continued in a bucket, because its last shard "
                 "is not full. Copy the store to a disk, and resume it there."
             )
         self._metadata[key] = layout.json()
-        return self._open_writer(key, layout, grows=grows)
+        try:
+            return self._open_writer(key, layout, committed, grows=grows, extends=extends)
+        except (ChunkError, MissingObjectError) as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be continued ({one_line(error)}). Dump again, or "
+                "restore the store from a copy."
+            ) from error
 
-    def _open_writer(self, key: str, layout: ArrayLayout, *, grows: bool) -> ObjectArrayWriter:
+    def _open_writer(
+        self, key: str, layout: ArrayLayout, committed: int = 0, *, grows: bool, extends: bool
+    ) -> ObjectArrayWriter:
         if self._scratch is None:
             self._scratch = ScratchFolder()
         folder = self._scratch.path / str(self._opened)
         self._opened += 1
         folder.mkdir()
-        array = ObjectArrayWriter(key, layout, folder, self._uploads)
+        if extends and committed:
+            self._fetch_last_shard(key, layout, folder, committed)
+        array = ObjectArrayWriter(key, layout, folder, self._uploads, committed, extends=extends)
+        if extends:
+            self._extending.append(array)
         if grows:
             self._growing[key] = array
         return array
+
+    def _fetch_last_shard(
+        self, key: str, layout: ArrayLayout, folder: Path, committed: int
+    ) -> None:
+        """Copy the shard of the last committed row to a folder, if it has room for more."""
+        number, used = divmod(committed, layout.chunk_rows * layout.shard_chunks)
+        if used and 0 not in layout.shape[1:]:
+            name = Shards(folder, layout.shard_chunks, len(layout.shape)).name(number)
+            content, _ = self._objects.get(f"{key}/{name}")
+            (folder / name).write_bytes(content)
 
     def set_rows(self, key: str, rows: int) -> None:
         """Set the final number of rows of an array that grew; counts with the next `commit`."""

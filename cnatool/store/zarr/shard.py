@@ -179,14 +179,12 @@ class ShardWriter:
         """Whether it has all chunks that it has room for."""
         return bool((self._index != _NOTHING).all())
 
-    def take(self) -> bytes:
-        """Return the whole shard, and delete its file."""
+    def content(self) -> bytes:
+        """Return the whole shard, as it is so far."""
         index = _with_checksum(self._index.tobytes())
         with open_nofollow(self.path, "r+b") as file:
             files.write_all(file, index)
-        content = self.path.read_bytes()
-        self.path.unlink()
-        return content
+        return self.path.read_bytes()
 
     def publish(self) -> None:
         """Make the appended chunks part of the shard, durably."""

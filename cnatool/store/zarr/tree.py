@@ -222,6 +222,7 @@ class ZarrTree:
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
         commit_rows: int | None = None,  # a shard goes on where the last commit left it
+        extends: bool = False,
     ) -> ZarrArrayWriter:
         """Create an array chunked over rows only, every chunk with a checksum.
 
@@ -247,7 +248,9 @@ class ZarrTree:
         self._arrays.append(array)
         return array
 
-    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
+    def reopen_array(
+        self, key: str, committed: int, *, grows: bool = False, extends: bool = False
+    ) -> ZarrArrayWriter:
         """Open an array to write the rows after the committed ones.
 
         One that grows has room for any number of rows again, whatever was set last.
@@ -262,7 +265,7 @@ class ZarrTree:
             if grows:
                 shape = (MANY_ROWS, *layout.shape[1:])
                 layout = dataclasses.replace(layout, shape=shape)
-            array = ZarrArrayWriter(key, layout, folder, committed)
+            array = ZarrArrayWriter(key, layout, folder, committed, extends=extends)
         except (ChunkError, OSError, ValueError) as error:
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be continued ({one_line(error)}). "

@@ -296,6 +296,33 @@ def test_the_last_layer_of_a_loop_leads_to_its_result(tmp_path: Path) -> None:
     ]
 
 
+def test_shortcuts_inside_a_body_and_around_a_loop(tmp_path: Path) -> None:
+    text = """
+    g (float[n,5,3] x) => (float[n,3] y) {
+      start = ReduceMean<axes=[1], keepdims=0>(x)
+      [cell] last, all = Scan (start, x) <
+        num_scan_inputs = 1, scan_input_axes = [1],
+        body = b (float[n,3] h, float[n,3] slice) => (float[n,3] h2, float[n,3] o) {
+          a = MatMul(slice, w)  r = Relu(a)  c = MatMul(r, w)
+          recurrent = MatMul(h, w)
+          total = Add(c, recurrent)
+          h2 = Tanh(total)
+          d = MatMul(h2, w)  e = Relu(d)  f = MatMul(e, w)
+          bypass = MatMul(h2, w)
+          o = Add(f, bypass)
+        }
+      >
+      y = MatMul(last, w)
+    }"""
+    layers = find_layers(load(parse(text, w=ONES), tmp_path)).layers
+    assert [layer.linear.removeprefix("cell/body/") for layer in layers] == [
+        "a", "c", "recurrent", "d", "f", "bypass", "y",
+    ]  # fmt: skip
+    # What was a state of the iteration before bypasses nothing, though all comes from the input.
+    assert [layer.linear for layer in layers if layer.shortcut] == ["cell/body/bypass"]
+    assert [layer.path for layer in layers] == [1, 2, 1, 3, 4, 3, 3]
+
+
 def test_what_cannot_be_handed_out_has_its_reason(tmp_path: Path) -> None:
     text = """
     g (float[n,3] x) => (float[n,3] y) {
@@ -318,3 +345,58 @@ def test_what_cannot_be_handed_out_has_its_reason(tmp_path: Path) -> None:
         "y/then_branch/s": "a sequence, not an array of numbers",
     }
     assert read(graph, names, {"x": abs(ROWS)})["y/then_branch/u"].shape == (4, 3)
+
+
+SCAN = """
+g (float[n,4,3] x, float[n,3] start) => (float[n,3] last) {
+  last = Scan (, start, x) <num_scan_inputs = 1,
+    body = b (float[3] s, float[3] slice) => (float[3] r) { m = Add(s, slice)  r = Tanh(m) }>
+}"""
+BRANCH = """
+g (float[n,3] x, bool cond) => (float[n,3] y) {
+  y = If (cond) <
+    then_branch = t () => (float[n,3] u) { u = Neg(x) },
+    else_branch = f () => (float[n,3] k) { k = Abs(x) }
+  >
+}"""
+REPEATED = """
+g (float[n,3] x) => (float[n,3] y) {
+  trips = Constant<value = int64 {2}>()
+  y = Loop (trips, , x) <body = b (int64 i, bool go, float[n,3] s)
+    => (bool on, float[n,3] r) { on = Identity(go)  r = Tanh(s) }>
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "last", "name"),
+    [(SCAN, 8, "last/body/r"), (BRANCH, 10, "y/then_branch/u"), (REPEATED, 7, "y/body/r")],
+)
+def test_operators_of_old_opsets_stay_closed(
+    text: str, last: int, name: str, tmp_path: Path
+) -> None:
+    graph = load(parse(text, opset=last), tmp_path)
+    reasons = {tensor.name: tensor.reason for tensor in list_exposable(graph)[1]}
+    assert reasons[name].endswith(f": exposed since opset {last + 1}")
+    # They decide nothing by the values of the data, but where they have a condition.
+    assert bool(graph.decided) == (text is BRANCH)
+    if text is not SCAN:
+        assert name in list_exposable(load(parse(text, opset=last + 1), tmp_path))[0]
+
+
+def test_layers_inside_an_operator_that_only_it_knows(tmp_path: Path) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      h = MatMul(x, w)
+      y = local.Repeat (h) <body = b (float[n,3] s) => (float[n,3] r) {
+        p = MatMul(s, w)  r = Relu(p)
+      }>
+    }"""
+    graph = load(parse(text, w=ONES), tmp_path)
+    assert [layer.linear for layer in find_layers(graph).layers] == ["h", "y/body/p"]
+    names, skipped = list_exposable(graph)
+    assert names == ["h", "y"]
+    reason = "inside Repeat: the operator cannot return more"
+    assert {tensor.name: tensor.reason for tensor in skipped} == {
+        "y/body/p": reason,
+        "y/body/r": reason,
+    }

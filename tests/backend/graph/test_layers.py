@@ -213,7 +213,11 @@ def test_computed_temperature_is_one_number(tmp_path: Path) -> None:
     b = Builder()
     b.gemm("x", "query", 6, 8)
     b.node("Reshape", ["query", b.constant("to", np.array([-1, 2, 4]))], "heads")
-    b.node("Pow", [b.constant("width", np.float32(4)), b.constant("p", np.float32(-0.5))], "cold")
+    # the width of a learned query, which does not depend on the input
+    b.node("Shape", [b.weight("learned", 1, 4)], "shape")
+    b.node("Gather", ["shape", b.constant("last", np.array(1))], "width")
+    b.node("Cast", ["width"], "float_width", to=onnx.TensorProto.FLOAT)
+    b.node("Pow", ["float_width", b.constant("p", np.float32(-0.5))], "cold")
     b.node("Mul", ["heads", "cold"], "scaled")
     b.node("Softmax", ["scaled"], "out")
     table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 2, 4)}), tmp_path)
@@ -487,6 +491,21 @@ def test_weights_may_be_computed_from_constants(tmp_path: Path) -> None:
     b.node("Relu", [b.node("Add", ["bias", "product"], "z")], "out")
     table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 8)}), tmp_path)
     assert only(table) == ("MatMul", "z", "z")
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_ones_in_the_shape_of_an_input_are_no_weights(learned: bool, tmp_path: Path) -> None:
+    # as a mask is spread over pairs of positions; a learned query is repeated for each sample
+    b = Builder()
+    b.node("Shape", ["x"], "shape")
+    if learned:
+        b.node("Expand", [b.weight("query", 1, 5, 6), "shape"], "left")
+    else:
+        b.node("ConstantOfShape", ["shape"], "left")
+    b.node("Transpose", ["x"], "turned", perm=[0, 2, 1])
+    b.node("MatMul", ["left", "turned"], "out")
+    table = layers_of(b.model({"x": ("n", 5, 6)}, {"out": ("n", 5, 5)}), tmp_path)
+    assert [r.linear for r in table.layers] == (["out"] if learned else [])
 
 
 def test_embedding_is_no_layer(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ The probe's three samples hold three detections wherever they can, so that lengt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from cnatool.backend.network import ProbedNetwork, open_network
 from cnatool.backend.probe.operator_shapes import pair_reshaped_axes
 from cnatool.backend.session import RunOptions
 from cnatool.errors import MetricError
+from cnatool.records.store import RowIndex
 
 WIDTH = 6
 
@@ -170,6 +172,10 @@ COUNTED: dict[str, Callable[[Builder], str]] = {
 }
 
 
+# Those in which a column says which sample each row is of.
+INDEXED = {"NonZero, Gather", "NonZero, GatherND", "Reshape and Transpose", "Concat", "Where"}
+
+
 def with_head(body: Callable[[Builder], str]) -> onnx.ModelProto:
     """Two layers over detections beside three over samples."""
     b = Builder(1)
@@ -195,12 +201,21 @@ def test_detections_are_no_samples(kind: str, tmp_path: Path) -> None:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert session.run(["head2"], {"x": x})[0].shape == (3, 5)  # as many as there are samples
     found = probe_model(model, x, tmp_path)
-    names = {tensor.name for tensor in found.tensors}
-    assert not names & {"rows", "head1", "head1 active", "head2"}
-    assert {"body1", "body1 active", "body2", "active", "y"} <= names
+    tensors = {tensor.name: tensor for tensor in found.tensors}
+    assert {"body1", "body1 active", "body2", "active", "y"} <= set(tensors)
     assert found.mixed == ()
+    heads = {"rows", "head1", "head1 active", "head2"}
+    assert heads <= found.counted
+    if kind in INDEXED:
+        for name in heads:
+            assert tensors[name].index == RowIndex("at", 0), name
+            assert (tensors[name].varies, tensors[name].batch_axis) == (True, None)
+        return
+    assert not heads & set(tensors)
     reasons = {tensor.name: tensor.reason for tensor in found.skipped}
-    assert reasons["head1"].startswith("its rows count what was found in the data")
+    assert re.match(
+        "its rows count what was found in the data, .* no index says which", reasons["head1"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["NonZero, GatherND", "Compress along samples", "Range", "TopK"])
@@ -222,6 +237,18 @@ def test_dump_and_score_leave_layers_of_detections_out(kind: str, tmp_path: Path
     np.testing.assert_allclose(store.splits["all"].outputs()[:], expected, rtol=1e-4, atol=1e-5)
     result = cnatool.score(store, overrides={"range": "0:2"})
     assert [layer.name for layer in result.layers] == ["body1", "body2"]
+    if kind in INDEXED:
+        # What is found in each sample alone, by the reference evaluator.
+        alone = [
+            ReferenceEvaluator(model).run(["head2"], {"x": x[i : i + 1]})[0] for i in range(40)
+        ]
+        column = store.tensor("head2").number
+        split = store.splits["all"]
+        sums = split.statistics("sum")[:, column]
+        np.testing.assert_allclose(sums, [rows.sum() for rows in alone], rtol=1e-4, atol=1e-5)
+        counts = split.statistics("count")[:, column]
+        np.testing.assert_array_equal(counts, [rows.size for rows in alone])
+        return
     with pytest.raises(MetricError, match="head1"):
         store.tensor("head1")
 

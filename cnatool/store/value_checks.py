@@ -1,0 +1,91 @@
+"""Comparison of stored statistics with those of the values that are stored."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.records.ragged import Ragged
+from cnatool.store.statistics import row_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.choices import Statistic
+    from cnatool.records.ragged import Rows
+    from cnatool.records.store import TensorRecord
+
+# Accuracy of a stored sum, relative to the absolute sum.
+_TOLERANCE = 1e-5
+
+
+def find_mismatches(
+    tensor: TensorRecord,
+    values: Rows,
+    stored: Mapping[Statistic, NDArray[np.float64]],
+    first: int,
+) -> Iterator[tuple[Statistic, tuple[int, int], str]]:
+    """Compare statistics of a tensor with its values, which begin with row ``first``.
+
+    Yields the statistic, the range of rows that are wrong, and what is.
+    """
+    narrowed = _narrow_type(tensor)
+    expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
+    elements = values.counts if isinstance(values, Ragged) else math.prod(values.shape[1:])
+    for name, rows in stored.items():
+        if narrowed is not None and name == "nonzero_count":
+            continue
+        stored_values, truth = rows[:, tensor.number], expected[name]
+        allowed = _allowed_differences(name, expected, elements, narrowed)
+        with np.errstate(invalid="ignore"):
+            right = np.isfinite(truth) & (np.abs(stored_values - truth) <= allowed)
+        right |= (stored_values == truth) | (np.isnan(stored_values) & np.isnan(truth))
+        if name in ("min", "max"):
+            # A runtime may or may not ignore NaN.
+            right |= np.isnan(truth)
+        wrong = np.flatnonzero(~right)
+        if len(wrong):
+            row = int(wrong[0])
+            others = f", and of {len(wrong) - 1} more rows" if len(wrong) > 1 else ""
+            yield (
+                name,
+                (first + row, first + int(wrong[-1]) + 1),
+                f"of tensor {tensor.name!r} in row {first + row} is "
+                f"{stored_values[row]:.9g}, but its values give {truth[row]:.9g}{others}",
+            )
+
+
+def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:
+    """Return the floating type that stored values were rounded to after taking statistics."""
+    if tensor.stored is None or tensor.stored == tensor.dtype:
+        return None
+    return np.finfo(tensor.stored)
+
+
+def _allowed_differences(
+    name: Statistic,
+    expected: Mapping[Statistic, NDArray[np.float64]],
+    elements: int | NDArray[np.int64],
+    narrowed: np.finfo[Any] | None,
+) -> NDArray[np.float64]:
+    """Compute the tolerated difference of a statistic from that of the stored values; (n,)."""
+    share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
+    # Numbers closer to zero than normal ones are rounded by this much, however small they are.
+    least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
+    with np.errstate(invalid="ignore"):
+        if name in ("min", "max"):
+            scale = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))
+            rounding: Any = least
+        elif name == "square_sum":
+            scale = 2 * expected[name]
+            rounding = least * (elements + 2 * expected["abs_sum"])
+        else:
+            scale, rounding = expected["abs_sum"], least * elements
+        # An infinity elsewhere among the values must not widen the tolerance.
+        scale = np.where(np.isfinite(scale), scale, np.abs(expected[name]))
+        allowed: NDArray[np.float64] = share * scale + rounding
+    return allowed

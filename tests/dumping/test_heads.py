@@ -1,0 +1,94 @@
+"""Dumps of networks with several outputs and with detections, against runs of single samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from support import heads
+from support.networks import saved
+
+import cnatool
+from cnatool.records.ragged import Ragged
+
+SAMPLES = 23
+STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
+    "sum": lambda v: v.sum(dtype=np.float64),
+    "abs_sum": lambda v: np.abs(v.astype(np.float64)).sum(),
+    "min": lambda v: v.astype(np.float64).min(initial=np.inf),
+    "max": lambda v: v.astype(np.float64).max(initial=-np.inf),
+    "count": lambda v: v.size,
+}
+
+
+def run_alone(model: onnx.ModelProto, x: np.ndarray) -> dict[str, list[Any]]:
+    """Run each sample through the plain runtime, by itself; every tensor, one value a sample."""
+    names = [name for node in model.graph.node for name in node.output]
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    runs = [session.run(names, {"x": x[i : i + 1]}) for i in range(len(x))]
+    return {name: [run[k] for run in runs] for k, name in enumerate(names)}
+
+
+def dump(model: onnx.ModelProto, folder: Path, name: str = "s.zarr", **options: Any) -> Any:
+    x = heads.samples(SAMPLES)
+    np.savez(folder / "data.npz", x=x, y=np.arange(SAMPLES) % 5)
+    path = saved(model, folder / "net.onnx")
+    return cnatool.dump(
+        path, folder / "data.npz", folder / name, overwrite=True,
+        statistics=tuple(n for n in STATISTICS if n != "count"), **options,
+    )  # fmt: skip
+
+
+def compare(store: cnatool.Store, alone: Mapping[str, list[Any]]) -> None:
+    """Compare all that a store has of each sample with what the sample gives alone."""
+    split = store.splits["all"]
+    for tensor in store.tensors:
+        values = alone[tensor.name]
+        for name, function in STATISTICS.items():
+            if name not in store.record.statistics:
+                continue
+            expected = [function(value) for value in values]
+            found = split.statistics(name)[:, tensor.number]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4, err_msg=tensor.name)
+        if tensor.output is None and tensor.stored is None:
+            continue
+        whole = tensor.output is None
+        array = split.activations(tensor.name) if whole else split.outputs(tensor.output)
+        rows = array[:]
+        assert isinstance(rows, Ragged) is tensor.varies
+        for row, value in zip(rows, values, strict=True):
+            assert row.size == value.size, tensor.name
+            np.testing.assert_allclose(row, value.reshape(row.shape), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keep", "batch"), [("full", None), ("full", 1), ("statistics", 5)], ids=str
+)
+@pytest.mark.parametrize("kind", heads.MODELS)
+def test_each_sample_has_what_it_gives_alone(
+    kind: str, batch: int | None, keep: str, tmp_path: Path
+) -> None:
+    model = heads.MODELS[kind]()
+    if kind == "single":
+        batch = 1
+    store = dump(model, tmp_path, batch_size=batch, keep=keep)
+    compare(store, run_alone(model, heads.samples(SAMPLES)))
+    names = {output.name for output in store.record.outputs}
+    declared = [output.name for output in model.graph.output]
+    without = {"anchors"} | ({"mean", "total"} if batch != 1 else set())
+    assert [name for name in declared if name not in without] == [
+        output.name for output in store.record.outputs
+    ], names
+    assert cnatool.verify(store.path).faults == ()

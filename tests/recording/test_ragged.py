@@ -1,0 +1,97 @@
+"""Recording samples that differ in length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnatool
+from cnatool.errors import DataError, UsageError
+from cnatool.scoring.beta import read_z
+
+
+def samples(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(length, 3)).astype(np.float32) for length in lengths]
+
+
+def record(path: Path, *, as_ragged: bool = False, keep: str = "full") -> list[np.ndarray]:
+    """Record a layer of varying length, in three batches; return its samples."""
+    values = samples([2, 0, 5, 5, 5, 1, 300])
+    with cnatool.create_store(
+        path, tensors=["h", "logits"], outputs=["logits"], keep=keep, ragged=["h", "input"]
+    ) as store:
+        for part in (slice(0, 2), slice(2, 5), slice(5, 7)):
+            batch = values[part]
+            given = batch
+            if as_ragged:
+                lengths = [len(sample) for sample in batch]
+                given = cnatool.Ragged.from_lengths(np.concatenate(batch), lengths)
+            logits = np.array([[sample.sum(), len(sample)] for sample in batch], np.float32)
+            inputs = [np.arange(len(sample), dtype=np.uint8) for sample in batch]
+            store.append("train", inputs=inputs, outputs=logits, activations={"h": given})
+    return values
+
+
+@pytest.mark.parametrize("as_ragged", [False, True])
+def test_lists_and_values_with_lengths_are_stored_alike(as_ragged: bool, tmp_path: Path) -> None:
+    values = record(tmp_path / "s.zarr", as_ragged=as_ragged)
+    split = cnatool.open(tmp_path / "s.zarr").splits["train"]
+    stored = split.activations("h")
+    assert isinstance(stored, cnatool.RaggedArray)
+    for sample, expected in zip(stored[:], values, strict=True):
+        np.testing.assert_array_equal(sample, expected)
+    assert [row.tolist() for row in split.inputs()[:3]] == [[0, 1], [], [0, 1, 2, 3, 4]]
+    sums = [sample.sum(dtype=np.float64) for sample in values]
+    np.testing.assert_allclose(split.statistics("sum")[:, 0], sums, rtol=1e-9)
+    counts = split.statistics("count")[:]
+    assert counts.T.tolist() == [[3 * len(sample) for sample in values], [2.0] * 7]
+    assert cnatool.verify(tmp_path / "s.zarr").faults == ()
+
+
+def test_sums_are_those_of_a_samples_own_rows(tmp_path: Path) -> None:
+    """Without stored sums, z of a sample is that of its values alone."""
+    values = record(tmp_path / "s.zarr")
+    store = cnatool.open(tmp_path / "s.zarr")
+    names = ["sum", "abs_sum", "square_sum", "positive_sum", "nonzero_count", "min", "max"]
+    from cnatool.store.statistics import row_statistics
+
+    ragged = row_statistics(store.splits["train"].activations("h")[:], names)
+    for row, sample in enumerate(values):
+        alone = row_statistics(sample[None], names)
+        for name in names:
+            np.testing.assert_allclose(ragged[name][row], alone[name][0], rtol=1e-12)
+    assert read_z is not None
+
+
+def test_statistics_alone_need_no_rows_of_equal_length(tmp_path: Path) -> None:
+    values = record(tmp_path / "s.zarr", keep="statistics")
+    split = cnatool.open(tmp_path / "s.zarr").splits["train"]
+    assert split.store.tensor("h").varies
+    counts = split.statistics("count")[:, 0]
+    assert counts.tolist() == [3.0 * len(sample) for sample in values]
+
+
+def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ragged: 'z' is no tensor, input or output"):
+        cnatool.create_store(tmp_path / "t.zarr", tensors=["h"], ragged=["z"])
+    with cnatool.create_store(
+        tmp_path / "s.zarr", tensors=["h", "g"], outputs=["g"], layers=[], ragged={"h": 1}
+    ) as store:
+
+        def append(h: object, g: object = np.zeros((2, 1))) -> None:
+            store.append("train", inputs=np.zeros((2, 1)), outputs=g, activations={"h": h})
+
+        append([np.zeros((3, 4)), np.zeros((3, 2))])
+        with pytest.raises(DataError, match="tensor 'h': samples cannot be joined along axis 1"):
+            append([np.zeros((3, 4)), np.zeros((2, 2))])
+        with pytest.raises(DataError, match=r"float64 \(2, …\) per sample, but float64 \(3, …\)"):
+            append([np.zeros((2, 4)), np.zeros((2, 2))])
+        with pytest.raises(DataError, match="there are 2 samples"):
+            append([np.zeros((3, 4))])
+        with pytest.raises(DataError, match="output 'g': .* name it in `ragged`"):
+            append([np.zeros((3, 4))] * 2, [np.zeros(1), np.zeros(2)])
+        with pytest.raises(DataError, match="differ along axis 0 instead of 1"):
+            append(cnatool.Ragged.from_lengths(np.zeros((3, 3)), [1, 2]))
