@@ -19,8 +19,7 @@ _TITLES = {
     "timm": "timm",
     "transformers": "transformers",
     "keras": "Keras",
-    "keras_apps": "Keras applications",
-    "sklearn": "scikit-learn",
+    "scikit_learn": "scikit-learn",
     "boosting": "gradient boosting",
 }
 # What a dump is asked for, and what becomes of it.
