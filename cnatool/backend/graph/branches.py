@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
 from cnatool.backend.graph.linear_operators import clips_at_zero
 from cnatool.backend.graph.preactivation_walk import QUANTIZATION, SHAPE_CHANGES, passes
 from cnatool.layers.bypasses import (
@@ -82,7 +83,7 @@ def _operation(
     first = node.input[0] if node.input else ""
     if node.op_type in RESIDUAL_SUMS and len(dynamic) > 1:
         return Operation("sum", dynamic, result)
-    if node.op_type in RECURRENT:
+    if node.op_type in RECURRENT or node.op_type == SUBGRAPH_INPUT:
         return Operation("opaque", dynamic, result)
     if node.op_type in SELECTIONS:
         return Operation("part", dynamic, result)

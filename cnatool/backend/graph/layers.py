@@ -101,8 +101,14 @@ class _Nodes:
         self.graph = graph
         self.linear: dict[str, LinearOperator] = {}
         self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
+        made: set[str] = set()
         for node in graph.nodes:
-            self.reads.append((node, list(filter(None, node.input))))
+            names = list(filter(None, node.input))
+            if graph.results:
+                # What a loop hands to its next iteration is computed behind this node.
+                names = [name for name in names if name in made or name not in graph.producer]
+                made.update(node.output)
+            self.reads.append((node, names))
             operator = linear_operator(graph, node)
             if operator is not None:
                 self.linear[operator.result] = operator

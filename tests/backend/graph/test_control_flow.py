@@ -296,6 +296,33 @@ def test_the_last_layer_of_a_loop_leads_to_its_result(tmp_path: Path) -> None:
     ]
 
 
+def test_shortcuts_inside_a_body_and_around_a_loop(tmp_path: Path) -> None:
+    text = """
+    g (float[n,5,3] x) => (float[n,3] y) {
+      start = ReduceMean<axes=[1], keepdims=0>(x)
+      [cell] last, all = Scan (start, x) <
+        num_scan_inputs = 1, scan_input_axes = [1],
+        body = b (float[n,3] h, float[n,3] slice) => (float[n,3] h2, float[n,3] o) {
+          a = MatMul(slice, w)  r = Relu(a)  c = MatMul(r, w)
+          recurrent = MatMul(h, w)
+          total = Add(c, recurrent)
+          h2 = Tanh(total)
+          d = MatMul(h2, w)  e = Relu(d)  f = MatMul(e, w)
+          bypass = MatMul(h2, w)
+          o = Add(f, bypass)
+        }
+      >
+      y = MatMul(last, w)
+    }"""
+    layers = find_layers(load(parse(text, w=ONES), tmp_path)).layers
+    assert [layer.linear.removeprefix("cell/body/") for layer in layers] == [
+        "a", "c", "recurrent", "d", "f", "bypass", "y",
+    ]  # fmt: skip
+    # What was a state of the iteration before bypasses nothing, though all comes from the input.
+    assert [layer.linear for layer in layers if layer.shortcut] == ["cell/body/bypass"]
+    assert [layer.path for layer in layers] == [1, 2, 1, 3, 4, 3, 3]
+
+
 def test_what_cannot_be_handed_out_has_its_reason(tmp_path: Path) -> None:
     text = """
     g (float[n,3] x) => (float[n,3] y) {
