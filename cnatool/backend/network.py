@@ -203,6 +203,7 @@ class Network:
                 onnx_type=tensor.onnx_type,
                 merged=tensor.merged,
                 varies=tensor.varies,
+                conditional=tensor.name in self.graph.conditional or msgspec.UNSET,
                 ragged_axis=_ragged_axis(tensor, self.graph),
                 index=tensor.index or msgspec.UNSET,
             )

@@ -110,6 +110,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         As of `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
     index : RowIndex
         For rows such as detections, what says which sample each is of; absent for other tensors.
+    conditional : bool, optional
+        True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
+        that do not take it. Else left out.
     """
 
     number: int
@@ -128,6 +131,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
+    conditional: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

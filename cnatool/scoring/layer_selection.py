@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnatool._util.names import match_names
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError, UsageError
 from cnatool.records.store import TensorRecord, UnselectedTensor
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.metrics.convention import ConventionFields
+    from cnatool.records.store import StoreRecord
     from cnatool.store.store import Store
 
 _RULES = ("preactivation", "linear")
@@ -46,7 +48,9 @@ def select_layers(store: Store, convention: ConventionFields) -> list[ScoredLaye
         )
     if convention.layers == "all":
         tensors = [
-            t for t in _drop_uncounted(store, convention, store.tensors) if "float" in t.dtype
+            tensor
+            for tensor in _drop_uncounted(store, convention, store.tensors)
+            if "float" in tensor.dtype and not tensor.conditional
         ]
     else:
         tensors = _tensors_by_name(store, convention, _patterns(convention.layers))
@@ -67,6 +71,23 @@ def find_missing_layers(store: Store, convention: ConventionFields) -> list[str]
         names, _ = match_names([t.name for t in left_out], _patterns(convention.layers))
         left_out = tuple(tensor for tensor in left_out if tensor.name in names)
     return [t.name for t in _drop_uncounted(store, convention, left_out) if "float" in t.dtype]
+
+
+def explain_conditional_layers(record: StoreRecord) -> str | None:
+    """Describe the layers in branches, which scores leave out; None where there are none."""
+    conditional = {tensor.name for tensor in record.tensors if tensor.conditional}
+    layers = [
+        layer
+        for layer in record.layers
+        if not layer.per_sample and not conditional.isdisjoint((layer.linear, layer.preactivation))
+    ]
+    if not layers:
+        return None
+    one = len(layers) == 1
+    return (
+        f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, {'is' if one else 'are'} "
+        f"in a branch that only some samples take: scores leave {'it' if one else 'them'} out"
+    )
 
 
 def _layers_by_rule(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
@@ -131,7 +152,13 @@ def _tensors_by_name(
             f"`layers={unmatched[0]!r}`: {store.path} has no such tensor. "
             f"`cnatool inspect {store.path}` lists them."
         )
-    matching = [store.tensor(name) for name in names]
+    for tensor in store.tensors:
+        if tensor.name in patterns and tensor.conditional:
+            raise MetricError(
+                f"{store.path}: tensor {tensor.name!r} is in a branch that only some samples take, "
+                "and the others have no sum of it. Leave it out of `layers`."
+            )
+    matching = [store.tensor(name) for name in names if not store.tensor(name).conditional]
     counted = _drop_uncounted(store, convention, matching)
     return [tensor for tensor in matching if tensor.name in patterns or tensor in counted]
 

@@ -24,7 +24,7 @@ clusters = pytest.importorskip("support.clusters", reason="Dask is not installed
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnatool._util.cluster_client.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cnatool._util.cluster_client.CONNECT_SECONDS", 0.25)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_is_no_scheduler_is_as_if_nothing_listened(web_server: str) -> None
         closed.bind(("127.0.0.1", 0))
         nothing = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
         expected = refuse(nothing).replace(nothing, "")
-    assert "no Dask scheduler answers there (no answer within 1 seconds). Start one" in expected
+    assert "no Dask scheduler answers there (no answer within 0.25 seconds). Start one" in expected
     for address in (f"tcp://{web_server}", web_server):
         assert refuse(address).replace(address, "") == expected
 
@@ -102,7 +102,7 @@ def test_nothing_follows_the_message(tmp_path: Path) -> None:
     code = f"""
 from cnatool._util import cluster_client
 from cnatool.errors import UsageError
-cluster_client.CONNECT_SECONDS = 1
+cluster_client.CONNECT_SECONDS = 0.25
 for address in ("http://127.0.0.1:9", "tcp://127.0.0.1:9", {str(tmp_path / "file")!r}):
     try:
         with cluster_client.connect(address):

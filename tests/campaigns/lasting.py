@@ -10,7 +10,6 @@ from pathlib import Path
 
 from campaigns.jobs import JOBS, Job
 from campaigns.made import (
-    BATCH,
     FORMATS,
     Contents,
     contents,
@@ -188,9 +187,6 @@ def workplace(folder: Path, where: Path | None = None) -> Iterator[Workplace]:
     said.mkdir()
     with Commands(said) as commands:
         make_common(folder / "common", commands)
-        for form in FORMATS:
-            words = ("dump", "net.onnx", "data", "-o", f"dump.{form}", *BATCH)
-            done(commands.run(*words, cwd=folder / "common"))
         old = {form: contents(folder / f"common/old.{form}") for form in FORMATS}
         kept = {form: found for form, found in old.items() if found}
         yield Workplace(folder, where or folder / "round", commands, kept)

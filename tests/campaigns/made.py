@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import cnatool
 from campaigns.processes import Commands, Ended
 from cnatool.errors import NotAStoreError
 
+# Variable of the environment.
+KEPT = "CNATOOL_CAMPAIGN_STORES"
 FORMATS = ("zarr", "h5")
 BATCH = ("--batch-size", 16)
 _ROWS = {"train": 300, "test": 100}
@@ -27,7 +30,14 @@ def other(form: str) -> str:
 
 
 def make_common(folder: Path, commands: Commands) -> None:
-    """Make networks, data, and of each format a store, an old store, and stores of checkpoints."""
+    """Make networks, data, and of each format a store, an old store, and stores of checkpoints.
+
+    Where the environment names a folder for them, campaigns that follow each other share them.
+    """
+    kept = os.environ.get(KEPT, "")
+    if kept and Path(kept).exists():
+        shutil.copytree(kept, folder)
+        return
     folder.mkdir()
     make_data(folder, *_ROWS.values())
     for number in range(_NETWORKS):
@@ -35,13 +45,17 @@ def make_common(folder: Path, commands: Commands) -> None:
     for form in FORMATS:
         for number in range(_NETWORKS):
             words = ("--tag", f"epoch={number}", "--limit", 40)
-            done(
-                commands.run(
-                    "dump", f"{number}.onnx", "data", "-o", f"n{number}.{form}", *words, cwd=folder
-                )
-            )
-        words = ("dump", "net.onnx", "data", "-o", f"old.{form}", "--limit", 5)
-        done(commands.run(*words, cwd=folder))
+            _dump(f"{number}.onnx", f"n{number}.{form}", words, folder, commands)
+        _dump("net.onnx", f"old.{form}", ("--limit", 5), folder, commands)
+        _dump("net.onnx", f"dump.{form}", BATCH, folder, commands)
+    if kept:
+        shutil.copytree(folder, kept)
+
+
+def _dump(
+    model: str, store: str, words: tuple[object, ...], folder: Path, commands: Commands
+) -> None:
+    done(commands.run("dump", model, "data", "-o", store, *words, cwd=folder))
 
 
 def done(ended: Ended) -> Ended:

@@ -120,7 +120,7 @@ def _round(place: Workplace, name: str, form: str, rng: random.Random) -> int:
     assert expected is not None
     path = place.where / job.result(form)
     # Slower than it would be, in which readers find all that is between two operations.
-    trouble = Trouble(0, pause=rng.uniform(0, 2.0 / written.reference.operations))
+    trouble = Trouble(0, pause=rng.uniform(0, 1.0 / written.reference.operations))
     writer = place.commands.start(*written.next(), cwd=place.where, call=job.call, trouble=trouble)
     ended = threading.Event()
     old = place.old[form] if job.replaces else None

@@ -9,11 +9,21 @@ import pytest
 from campaigns.broken import BROKEN, RESULTS
 from campaigns.campaign import FAILED
 from campaigns.campaigns import CAMPAIGNS
+from campaigns.made import KEPT
 from campaigns.rounds import rounds
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for the stores that several campaigns share, which the first one makes."""
+    return str(tmp_path_factory.mktemp("stores") / "made")
+
+
 @pytest.mark.parametrize("name", CAMPAIGNS)
-def test_nothing_is_lost(tmp_path: Path, name: str) -> None:
+def test_nothing_is_lost(
+    tmp_path: Path, stores: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEPT, stores)
     small = CAMPAIGNS[name].small
     done = list(rounds(name, CAMPAIGNS[name], iter(range(small)), folder=tmp_path))
     assert len(done) == small

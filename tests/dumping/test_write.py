@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +33,10 @@ class Here:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         make_data(folder, *ROWS.values())
-        self.seconds = {}
         for form in FORMATS:
             with self.started(f"whole.{form}") as process:
-                self.noted(process)
-                start = time.monotonic()
                 _, errors = process.communicate()
             assert process.returncode == 0, errors
-            # From the first word up to the end.
-            self.seconds[form] = time.monotonic() - start
         self.whole = {
             form: {n: s.outputs()[:] for n, s in cnatool.open(self.path(form)).splits.items()}
             for form in FORMATS
@@ -82,6 +79,13 @@ class Here:
         splits = cnatool.open(self.folder / store).splits
         return all(split.record.complete for split in splits.values())
 
+    def committed(self, store: str) -> int:
+        """Count the rows of a store that readers see."""
+        try:
+            return sum(map(len, cnatool.open(self.folder / store).splits.values()))
+        except NotAStoreError:
+            return 0
+
     def safe(self, store: str) -> int:
         """Count the rows of a store that was cut off, after a look at each."""
         path = self.folder / store
@@ -105,11 +109,15 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Here:
 def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here) -> None:
     lots = random.Random(f"{form} {number}")
     store = f"s.{form}"
-    said = 0
+    said, rows = 0, 0
     while said < 2:
+        # As it starts, and from then on some commits later each time.
+        rows += lots.choice([0, 5, 15]) * COMMIT if said else lots.choice([0, 1]) * COMMIT
         with here.started(store, "--resume", "--batch-size", 16) as process:
             here.noted(process)
-            time.sleep(lots.uniform(0, here.seconds[form]))
+            while here.committed(store) < rows and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(lots.uniform(0, 0.02))
             process.send_signal(number)
             _, errors = process.communicate(timeout=600)
         assert "Traceback" not in errors
@@ -173,28 +181,45 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
     assert f"resuming: {safe:,} of 4,700 rows are there" in here.resumed(store)
 
 
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder that nobody can write to; root can where its mode forbids it."""
+    folder.mkdir()
+    quiet = {"stderr": subprocess.DEVNULL, "check": False}
+    if os.geteuid():
+        folder.chmod(0o500)
+        undo = None
+    elif (
+        shutil.which("chattr") and not subprocess.run(["chattr", "+i", folder], **quiet).returncode
+    ):
+        undo = ["chattr", "-i", folder]
+    elif (
+        shutil.which("mount")
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], **quiet
+        ).returncode
+    ):
+        undo = ["umount", "-l", folder]
+    else:
+        folder.rmdir()
+        pytest.skip("root may write everywhere, and neither chattr nor mount is allowed")
+    try:
+        yield
+    finally:
+        if undo is not None:
+            subprocess.run(undo, check=True)
+        folder.rmdir()
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_folder_that_cannot_be_written(form: str, here: Here) -> None:
-    folder = here.folder / "fixed"
-    folder.mkdir()
-    root = os.geteuid() == 0
-    try:
-        if root and (
-            shutil.which("chattr") is None
-            or subprocess.run(["chattr", "+i", folder], stderr=subprocess.DEVNULL).returncode
-        ):
-            pytest.skip("root may write everywhere, and chattr is refused")
-        folder.chmod(0o500) if not root else None
+    with read_only(here.folder / "fixed"):
         with here.started(f"fixed/s.{form}") as process:
             _, errors = process.communicate()
         assert process.returncode == 3
         assert f"cnatool: fixed/s.{form} cannot be written: " in errors
         assert len(errors.splitlines()) == 1
-        assert not files(folder)
-    finally:
-        if root:
-            subprocess.run(["chattr", "-i", folder], stderr=subprocess.DEVNULL)
-        folder.rmdir()
+        assert not files(here.folder / "fixed")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -69,16 +69,15 @@ def test_a_dump_into_a_bucket_is_the_one_on_disk(bucket: Bucket, here: Path) -> 
     assert not [key for key in bucket.list() if not key.startswith("a/store.zarr/")]
 
 
-@pytest.mark.parametrize("words", [["score"], ["layers"], ["inspect"], ["verify"], ["study"]])
-def test_commands_print_the_same(bucket: Bucket, here: Path, words: list[str]) -> None:
+def test_commands_print_the_same(bucket: Bucket, here: Path) -> None:
     url = bucket / "s.zarr"
     run("convert", "local.zarr", url, cwd=here)
     shutil.copytree(here / "local.zarr", here / "s.zarr")
-    there, truth = (json_of(words, store, here) for store in (url, "s.zarr"))
-    assert json.loads(there) == json.loads(truth)
-    assert run(*words, url, cwd=here).stdout.replace(url, "s.zarr") == (
-        run(*words, "s.zarr", cwd=here).stdout
-    )
+    for name in ("score", "layers", "inspect", "verify", "study"):
+        there, truth = (json_of([name], store, here) for store in (url, "s.zarr"))
+        assert json.loads(there) == json.loads(truth), name
+        there, truth = (run(name, store, cwd=here).stdout for store in (url, "s.zarr"))
+        assert there.replace(url, "s.zarr") == truth, name
 
 
 def test_other_commands(bucket: Bucket, here: Path) -> None:
@@ -153,15 +152,15 @@ def committed(bucket: Bucket, key: str) -> int:
     return sum(map(len, open_store(bucket / key).splits.values()))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_killed_dump_resumes(bucket: Bucket, here: Path, seed: int) -> None:
     words = ["dump", "net.onnx", "data", "-o", bucket / "k.zarr", "--batch-size", 16, "-q"]
     drawn = random.Random(seed)
     for least in sorted(drawn.sample(range(1, TRAIN + TEST - 64), 2)):
         with subprocess.Popen(command(*words, "--resume"), cwd=here) as process:
             while process.poll() is None and committed(bucket, "k.zarr") < least:
-                time.sleep(0.01)
-            time.sleep(drawn.uniform(0, 0.05))
+                # The server of the bucket has other things to do.
+                time.sleep(drawn.uniform(0.05, 0.15))
             process.send_signal(signal.SIGKILL)
         safe = committed(bucket, "k.zarr")
         assert safe >= least or process.returncode == 0

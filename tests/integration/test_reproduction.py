@@ -107,23 +107,23 @@ def test_a_small_collection(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
-    words = "--quick --networks vgg --kinds standard,shuffled-50 --epochs 0,1,4 --seeds 1"
+    words = "--quick --networks vgg --kinds standard,shuffled-50 --epochs 0,2 --seeds 1"
     command = [FOLDER / "reproduce.py", *words.split()]
     command += ["--rows", "400", "--test-rows", "100", "-o", tmp_path / "out"]
     assert "training 2 runs" in python(*command)
     results = tmp_path / "out/results"
     facts = json.loads((results / "collection.json").read_text())
-    assert facts["networks_studied"] == 6
+    assert facts["networks_studied"] == 4
     assert facts["accuracy_differs_from_pytorch_by"] <= 0.001
     networks = read(results / "networks.csv")
     assert {one["kind"] for one in networks} == {"standard", "shuffled-50"}
     stores = sorted((tmp_path / "out/stores").glob("*/*.zarr"))
     held = [s for s in stores if cnatool.open(s).splits["train"].record.inputs_from is None]
-    assert len(stores) == 6
+    assert len(stores) == 4
     assert len(held) == 1
     assert all(cnatool.verify(store).faults == () for store in stores)
     one, other = (
-        cnatool.open(tmp_path / f"out/stores/digits-vgg-{kind}-seed0/epoch001.zarr")
+        cnatool.open(tmp_path / f"out/stores/digits-vgg-{kind}-seed0/epoch002.zarr")
         for kind in ("standard", "shuffled-50")
     )
     labels = [np.asarray(store.splits["train"].labels) for store in (one, other)]
@@ -150,7 +150,7 @@ from training import Run, train
 
 torch.set_num_threads(1)
 data = read_data("digits", None, 300, 50)
-run = Run("digits", "standard", "resnet", 3, (0, 1, 2, 3))
+run = Run("digits", "standard", "resnet", 3, (0, 1, 2))
 whole, cut = Path(sys.argv[1]) / "whole", Path(sys.argv[1]) / "cut"
 train(run, data, Exporter(data.shape), whole)
 
@@ -169,7 +169,7 @@ except KeyboardInterrupt:
 for epoch in run.epochs:
     one, other = (run.checkpoint_path(folder, epoch).read_bytes() for folder in (whole, cut))
     assert one == other, epoch
-assert run.checkpoint_path(cut, 0).read_bytes() != run.checkpoint_path(cut, 3).read_bytes()
+assert run.checkpoint_path(cut, 0).read_bytes() != run.checkpoint_path(cut, 2).read_bytes()
 noise = vary_data(data, "digits", "noise")
 assert abs(noise.images["train"].mean() - data.images["train"].mean()) < 30
 assert (noise.images["train"][:50] != noise.images["test"]).any()

@@ -26,10 +26,15 @@ FORMS = ["zarr", "h5"]
 KEYS = ["ids", "labels", "inputs/0", "outputs/0", "activations/0", "statistics/sum"]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+def here(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     commit_often(monkeypatch)
-    return Parts(tmp_path)
+    return Parts(tmp_path, kept=kept)
 
 
 def merged(here: Parts, count: int = 5, form: str = "zarr", **options: Any) -> cnatool.Store:

@@ -376,6 +376,35 @@ def element_types() -> Flow:
     return Flow("element types", parse(text), {"x": _normal(9, 6) * 4})
 
 
+def branching() -> Flow:
+    """A network with one layer in a branch, and one in a Loop behind it."""
+    text = """
+    g (float[1,6] x) => (float[1,3] logits) {
+      first = MatMul(x, w1)
+      a = Relu(first)
+      total = ReduceSum<keepdims=0>(x)
+      limit = Constant<value = float {3.0}>()
+      cond = Greater(total, limit)
+      [choose] b = If (cond) <
+        then_branch = t () => (float[1,6] r) { inside = MatMul(a, w2)  r = Relu(inside) },
+        else_branch = e () => (float[1,6] r) { r = Neg(a) }
+      >
+      trips = Constant<value = int64 {3}>()
+      [repeat] c = Loop (trips, , b) <
+        body = step (int64 i, bool go, float[1,6] s) => (bool go_on, float[1,6] r) {
+          go_on = Identity(go)
+          again = MatMul(s, w3)
+          r = Relu(again)
+        }
+      >
+      logits = MatMul(c, w4)
+    }"""
+    weights = {f"w{k}": _weight(6, 6, seed=k) for k in (1, 2, 3)}
+    model = parse(text, **weights, w4=_weight(6, 3, seed=4))
+    x = np.random.default_rng(0).random((40, 6)).astype(np.float32)
+    return Flow("a layer in a branch", model, {"x": x}, alone=True)
+
+
 FLOWS: tuple[Callable[[], Flow], ...] = (
     if_same_shapes,
     if_different_shapes,

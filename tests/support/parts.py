@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,16 @@ TRAIN, TEST = 333, 150
 
 
 class Parts:
-    """Dumps of one network over one data set in a folder, whole and in parts."""
+    """Dumps of one network over one data set in a folder, whole and in parts.
 
-    def __init__(self, folder: Path, train: int = TRAIN, test: int = TEST) -> None:
+    Where ``kept`` is a folder that tests share whose subject is not the dump, parts that one of
+    them dumped are copied from there.
+    """
+
+    def __init__(
+        self, folder: Path, train: int = TRAIN, test: int = TEST, *, kept: Path | None = None
+    ) -> None:
+        self._kept = kept
         self.folder = make_data(folder, train, test)
         saved(mlp(seed=5), folder / "other.onnx")
 
@@ -31,10 +39,23 @@ class Parts:
 
     def parts(self, count: int, form: str = "zarr", **options: Any) -> list[Path]:
         """Dump all parts; return their paths."""
-        return [
-            self.dump(f"p{number}.{form}", part=(number, count), **options).path
-            for number in range(1, count + 1)
-        ]
+        names = [f"p{number}.{form}" for number in range(1, count + 1)]
+        kept = self._kept and self._kept / f"{count} {form} {sorted(options.items())}"
+        if kept is None or not kept.exists():
+            for number, name in enumerate(names, 1):
+                self.dump(name, part=(number, count), **options)
+            if kept is not None:
+                for name in names:
+                    _copy(self.folder / name, kept / name)
+        else:
+            for name in names:
+                _copy(kept / name, self.folder / name)
+        return [self.folder / name for name in names]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
 
 
 def tree(path: Path) -> dict[str, bytes]:

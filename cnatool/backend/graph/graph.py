@@ -24,7 +24,7 @@ from cnatool.backend.graph.nodes import (
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,6 +68,7 @@ class Graph:
     decided: frozenset[str] = frozenset()
     # Tensors in branches whose condition depends on the values of an input
     conditional: frozenset[str] = frozenset()
+    controlled: frozenset[str] = frozenset()  # those, and tensors in loops that values decide about
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -116,7 +117,8 @@ def load_graph(path: Path) -> Graph:
             raise ModelError(
                 f"{path}: the model's local functions cannot be inlined: {text}"
             ) from error
-    for node in _every_node(model.graph):
+    nodes = list(_every_node(model.graph))
+    for node in nodes:
         if not any(node.output):
             raise ModelError(
                 f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
@@ -124,7 +126,7 @@ def load_graph(path: Path) -> Graph:
             )
     if not _sort_nodes(model.graph):
         raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
-    _put_back_overwritten(model.graph, weights)
+    _put_back_overwritten(model.graph, nodes, weights)
     files = (file, *list_external_files(path, model))
     return analyse_graph(path, files, model, weights)
 
@@ -137,10 +139,11 @@ def _every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from _every_node(inner)
 
 
-def _put_back_overwritten(graph: onnx.GraphProto, weights: dict[str, NDArray[Any]]) -> None:
+def _put_back_overwritten(
+    graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], weights: dict[str, NDArray[Any]]
+) -> None:
     """Put weights that a node overwrites back into the model, of which each session has a copy."""
-    nodes = filter(overwrites_weights, _every_node(graph))
-    written = {name for node in nodes for name in node.input}
+    written = {name for node in nodes if overwrites_weights(node) for name in node.input}
     for tensor in graph.initializer:
         if lies_apart(tensor) and tensor.name in written:
             tensor.CopyFrom(numpy_helper.from_array(weights.pop(tensor.name), tensor.name))
@@ -225,5 +228,6 @@ def analyse_graph(
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
         decided=frozenset(dependence.decided),
+        controlled=frozenset(dependence.find_controlled()),
         conditional=frozenset(dependence.find_conditional()),
     )

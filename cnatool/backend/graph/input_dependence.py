@@ -76,6 +76,15 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
+    def find_controlled(self) -> set[str]:
+        """Find the tensors in branches and loops about which the values of an input decide."""
+        return {
+            name
+            for name, tensor in self._flat.inner.items()
+            if self._is_decided(name)
+            or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
+        }
+
     def find_conditional(self) -> set[str]:
         """Find the tensors in branches whose condition depends on the values of an input."""
         return {
@@ -102,9 +111,11 @@ class InputDependence:
         if node.op_type == SUBGRAPH_INPUT or (iterated and self._is_inside(writes)):
             self._iterated.update(writes)
         depends = bool(writes) and writes[0] in self._dependent
-        if depends and (self._is_decided(writes[0]) or not self.decided.isdisjoint(values)):
+        bodies = self._bodies(writes[0]) if depends else ()
+        decided = any(self._varies(name) for body in bodies for name in body.controls)
+        if depends and (decided or not self.decided.isdisjoint(values)):
             self.decided.update(writes)
-        if depends and self._is_data_shaped(node, writes[0]):
+        if depends and (decided or self._is_data_shaped(node, bodies)):
             self.data_shaped.update(writes)
         if depends and writes[0] not in self.dynamic and self._reads_count(node, reads):
             self._counts.update(writes)
@@ -113,9 +124,8 @@ class InputDependence:
         """Whether tensors lie in a subgraph: behind a loop, no iteration is left to depend on."""
         return any(name in self._flat.inner for name in names)
 
-    def _is_data_shaped(self, node: onnx.NodeProto, result: str) -> bool:
-        lengths = (name for body in self._bodies(result) for name, _ in body.lengths)
-        if self._is_decided(result) or not self.data_shaped.isdisjoint(lengths):
+    def _is_data_shaped(self, node: onnx.NodeProto, bodies: Sequence[Body]) -> bool:
+        if any(name in self.data_shaped for body in bodies for name, _ in body.lengths):
             return True
         if node.op_type in _SHAPE_OPERATORS:
             return False
@@ -130,13 +140,10 @@ class InputDependence:
     def _bodies(self, result: str) -> tuple[Body, ...]:
         """Return the subgraphs that decide about the shape of a tensor, if any does."""
         flat = self._flat
+        if not flat.results:
+            return ()
         own = (flat.results[result],) if result in flat.results else ()
         return (*flat.inner[result].bodies, *own) if result in flat.inner else own
-
-    def _is_decided(self, result: str) -> bool:
-        """Whether the values of an input decide whether and how often a tensor is computed."""
-        bodies = self._bodies(result)
-        return any(self._varies(name) for body in bodies for name in body.controls)
 
     def _varies(self, name: str) -> bool:
         """Whether a length or a condition depends on the values of an input."""

@@ -247,12 +247,8 @@ def _is_decided(runs: ProbeRuns, name: str) -> bool:
     Samples to come may decide otherwise than the first ones, however much these are alike.
     """
     graph = runs.graph
-    if name not in graph.data_shaped or not graph.inner:
-        return False
-    inner = graph.inner.get(name)
-    if inner is not None and not graph.dynamic.isdisjoint(inner.controls):
-        return True
-    return name in graph.conditional or bool(runs.counted.get(name))
+    follows = bool(graph.inner) and name in graph.data_shaped
+    return name in graph.controlled or (follows and bool(runs.counted.get(name)))
 
 
 def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) -> RowEvidence:

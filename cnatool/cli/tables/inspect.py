@@ -164,7 +164,7 @@ def _print_tensors(
             tensor.operator,
             tensor.role,
             ", ".join(numbers.get(tensor.name, ())),
-            _shape_text(tensor.shape) + (", varies" if tensor.varies else ""),
+            _shape_text(tensor.shape) + _variation_text(tensor),
             _dtype_text(tensor),
             str(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize),
         ]
@@ -243,6 +243,12 @@ def _dtype_text(tensor: TensorRecord) -> str:
     if {"float": "float32", "double": "float64"}.get(kind, kind) == tensor.dtype:
         return tensor.dtype
     return f"{kind} as {tensor.dtype}"
+
+
+def _variation_text(tensor: TensorRecord) -> str:
+    if tensor.conditional:
+        return ", in some samples"
+    return ", varies" if tensor.varies else ""
 
 
 def _kept_text(tensor: TensorRecord) -> str:

@@ -256,16 +256,14 @@ def test_killed_dumps_that_skip_are_resumed(
     with Commands(tmp_path_factory.mktemp("said")) as commands:
         whole = commands.run(*words, f"whole.{form}", cwd=here)
         assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
-        for _ in range(2):
-            for _ in range(3):
-                running = commands.start(*words, store.name, "--resume", cwd=here)
-                running.wait(lots.uniform(0, 0.8) * whole.seconds)
-                running.send(signal.SIGKILL)
-                running.ended()
-            ended = commands.run(*words, store.name, "--resume", cwd=here)
-            assert ended.code == 0, ended.errors
-            same_arrays(store, here / f"whole.{form}")
-            shutil.rmtree(store) if form == "zarr" else store.unlink()
+        for _ in range(3):
+            running = commands.start(*words, store.name, "--resume", cwd=here)
+            running.wait(lots.uniform(0, 0.8) * whole.seconds)
+            running.send(signal.SIGKILL)
+            running.ended()
+        ended = commands.run(*words, store.name, "--resume", cwd=here)
+        assert ended.code == 0, ended.errors
+        same_arrays(store, here / f"whole.{form}")
 
 
 def test_other_pictures_with_the_same_levels_are_not_gone_on_with(

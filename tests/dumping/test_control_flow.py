@@ -1,0 +1,107 @@
+"""Dumps of models with If and Loop: interrupted ones, parts, and what is said of branches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.control_flow import Flow, branching, if_same_shapes, nested
+from support.dumps import commit_often, same_arrays
+from support.networks import saved
+from support.notes import Notes
+
+import cnatool
+from cnatool.errors import MetricError
+
+ROWS = 130
+OVERRIDES = {"include_output": True}
+
+
+def more_rows(flow: Flow) -> Flow:
+    """Repeat a flow's samples, each time otherwise, so that several commits are made."""
+    x = np.resize(flow.feeds["x"], (ROWS, *flow.feeds["x"].shape[1:]))
+    return Flow(flow.name, flow.model, {"x": np.roll(x, 1, axis=-1) * 0.9}, flow.alone)
+
+
+def write(flow: Flow, folder: Path) -> tuple[Path, Path]:
+    np.savez(folder / "data.npz", **flow.feeds)
+    return saved(flow.model, folder / "model.onnx"), folder / "data.npz"
+
+
+@pytest.mark.parametrize("make", [nested, if_same_shapes])
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_interrupted_and_in_parts(
+    make: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_often(monkeypatch)
+    flow = more_rows(make())
+    inputs = write(flow, tmp_path)
+    options = {"batch_size": 1 if flow.alone else 16, "keep": "statistics"}
+    whole = cnatool.dump(*inputs, tmp_path / f"whole-{name}", **options)
+    path = tmp_path / name
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(*inputs, path, observer=Notes("all", 70), **options)
+    same_arrays(cnatool.dump(*inputs, path, resume=True, **options).path, whole.path)
+    parts = [
+        cnatool.dump(*inputs, tmp_path / f"{k}-{name}", part=(k, 2), **options).path for k in (1, 2)
+    ]
+    merged = cnatool.merge(parts, tmp_path / f"merged-{name}")
+    for statistic in whole.record.statistics:
+        np.testing.assert_array_equal(
+            merged.splits["all"].statistics(statistic)[:],
+            whole.splits["all"].statistics(statistic)[:],
+        )
+
+
+def dump_branching(folder: Path, notes: Notes | None = None, **options: Any) -> cnatool.Store:
+    inputs = write(branching(), folder)
+    return cnatool.dump(*inputs, folder / "s.zarr", batch_size=1, observer=notes, **options)
+
+
+def test_layers_in_a_branch_are_left_out_of_scores_and_named(tmp_path: Path) -> None:
+    notes = Notes()
+    store = dump_branching(tmp_path, notes)
+    names = [layer.linear for layer in store.layers]
+    assert names == ["first", "choose/then_branch/inside", "repeat/body/again", "logits"]
+    assert [layer.per_sample for layer in store.layers] == [True, False, True, True]
+    said = (
+        "1 layer, first 'choose/then_branch/inside', is in a branch that only some samples "
+        "take: scores leave it out"
+    )
+    assert said in notes.texts
+    result = cnatool.score(store, overrides=OVERRIDES)
+    assert [layer.name for layer in result.layers] == ["first", "repeat/body/again", "logits"]
+    assert said in result.notes
+    # β from whole tensors; the layer of a loop counts with the sum over its iterations.
+    split = store.splits["all"]
+    sums = [
+        split.activations(name)[:].astype(np.float64).reshape(len(split), -1).sum(axis=1)
+        for name in ("first", "repeat/body/again", "logits")
+    ]
+    beta = cnatool.score_samples(store, overrides=OVERRIDES)["beta"].to_numpy()
+    np.testing.assert_allclose(beta, (sums[2] - sums[0]) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_tensors_in_a_branch_are_no_layers_by_another_rule(tmp_path: Path) -> None:
+    store = dump_branching(tmp_path, keep="statistics")
+    result = cnatool.score(store, overrides={"layers": "all", **OVERRIDES})
+    assert "choose/then_branch/inside" not in [layer.name for layer in result.layers]
+    result = cnatool.score(store, overrides={"layers": "*inside,first,logits", **OVERRIDES})
+    assert [layer.name for layer in result.layers] == ["first", "logits"]
+    named = {"layers": "choose/then_branch/inside,first,logits", **OVERRIDES}
+    with pytest.raises(MetricError, match="'choose/then_branch/inside' is in a branch that only"):
+        cnatool.score(store, overrides=named)
+
+
+def test_counts_tell_which_samples_take_a_branch(tmp_path: Path) -> None:
+    store = dump_branching(tmp_path, keep="statistics")
+    taken = branching().feeds["x"].sum(axis=1) > 3
+    counts = store.splits["all"].statistics("count")[:]
+    for branch, expected in (("then", taken), ("else", ~taken)):
+        tensors = [t for t in store.tensors if t.name.startswith(f"choose/{branch}_branch/")]
+        assert tensors
+        assert all(tensor.conditional for tensor in tensors)
+        for tensor in tensors:
+            np.testing.assert_array_equal(counts[:, tensor.number], np.where(expected, 6, 0))
