@@ -2,8 +2,9 @@
 
 Those that it computes in Python loops are computed by PyTorch; what PyTorch has no equal of is left
 to the evaluator's own code, and without PyTorch all is. Those that it computes otherwise than the
-standard says, as of onnx 1.23, are computed by NumPy: LRN, which takes the number of samples for
-that of channels, and BatchNormalization before version 14, which takes the statistics of the batch.
+standard says, as of onnx 1.23, are computed by NumPy: GatherElements, which fails for some shapes;
+LRN, which takes the number of samples for that of channels; and BatchNormalization before version
+14, which takes the statistics of the batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from onnx.reference.ops import (
     op_batch_normalization,
     op_conv,
     op_conv_transpose,
+    op_gather_elements,
     op_lrn,
     op_max_pool,
     op_resize,
@@ -182,6 +184,18 @@ class BatchNormalization(op_batch_normalization.BatchNormalization_9):
         return (result.astype(x.dtype),)
 
 
+class GatherElements(op_gather_elements.GatherElements):
+    """Elements at places along one axis, of which there may be more or fewer than in the data."""
+
+    def _run(self, data: Any, indices: Any, axis: int | None = None) -> Any:
+        along = (axis or 0) % data.ndim
+        part = tuple(
+            slice(None) if place == along else slice(length)
+            for place, length in enumerate(indices.shape)
+        )
+        return (np.take_along_axis(data[part], indices, axis=along),)
+
+
 @lru_cache(256)
 def _resize_matrix(
     resize: Resize, length: int, scale: float | None, size: int | None, ways: tuple[Any, ...]
@@ -212,7 +226,7 @@ def _pools(x: NDArray[Any], attributes: dict[str, Any]) -> bool:
 
 def list_operators(opset: int) -> list[type[OpRun]]:
     """List the operators that replace the evaluator's own in a version of the operators."""
-    operators: list[type[OpRun]] = [LRN]
+    operators: list[type[OpRun]] = [GatherElements, LRN]
     if 7 <= opset < 14:
         operators.append(BatchNormalization)
     if torch is not None:

@@ -11,7 +11,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 from support import heads
+from support.dumps import commit_often
 from support.networks import saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.records.ragged import Ragged
@@ -92,3 +94,50 @@ def test_each_sample_has_what_it_gives_alone(
         output.name for output in store.record.outputs
     ], names
     assert cnatool.verify(store.path).faults == ()
+
+
+def many(folder: Path) -> tuple[Path, Path]:
+    """Write a detector and enough data for several commits."""
+    np.savez(folder / "data.npz", x=heads.samples(200), y=np.arange(200) % 5)
+    return saved(heads.end_to_end(), folder / "net.onnx"), folder / "data.npz"
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_an_interrupted_dump_of_detections_continues(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_often(monkeypatch)
+    network, data = many(tmp_path)
+    cnatool.dump(network, data, tmp_path / f"whole.{suffix}")
+    path = tmp_path / f"s.{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(network, data, path, observer=Notes(at=150))
+    assert 0 < len(cnatool.open(path).splits["all"]) < 200
+    cnatool.dump(network, data, path, resume=True)
+    same_samples(path, tmp_path / f"whole.{suffix}")
+
+
+def test_parts_of_a_dump_of_detections_are_merged(tmp_path: Path) -> None:
+    network, data = many(tmp_path)
+    cnatool.dump(network, data, tmp_path / "whole.zarr")
+    parts = [
+        cnatool.dump(network, data, tmp_path / f"part{k}.zarr", part=f"{k}/2").path for k in (1, 2)
+    ]
+    cnatool.merge(parts, tmp_path / "s.zarr")
+    same_samples(tmp_path / "s.zarr", tmp_path / "whole.zarr")
+
+
+def same_samples(path: Path, expected: Path) -> None:
+    """Compare the values of all samples of two stores, bit for bit."""
+    assert cnatool.verify(path).faults == ()
+    found, truth = cnatool.open(path).splits["all"], cnatool.open(expected).splits["all"]
+    assert len(found) == len(truth)
+    for tensor in truth.store.tensors:
+        if tensor.output is None:
+            pair = found.activations(tensor.name)[:], truth.activations(tensor.name)[:]
+        else:
+            pair = found.outputs(tensor.output)[:], truth.outputs(tensor.output)[:]
+        for row, other in zip(*pair, strict=True):
+            np.testing.assert_array_equal(row, other)
+    for name in truth.store.record.statistics:
+        np.testing.assert_array_equal(found.statistics(name)[:], truth.statistics(name)[:])

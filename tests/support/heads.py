@@ -222,6 +222,50 @@ def second_stage(threshold: float = 0.5) -> onnx.ModelProto:
     return model_of(b, {"head2": (F, ["m", CLASSES]), "logits": (F, ["n", 5])})
 
 
+def sorted_by_score(threshold: float = 0.5) -> onnx.ModelProto:
+    """What is left of all samples, the best first, so that the rows of samples alternate."""
+    b = Builder(1)
+    suppress(b, threshold)
+    gather_selected(b)
+    b.node("Shape", ["kept scores"], "how many")
+    b.nodes.append(helper.make_node("TopK", ["kept scores", "how many"], ["ranked", "order"]))
+    for name in ("selected", "kept boxes"):
+        b.node("Gather", [name, "order"], f"{name} ranked", axis=0)
+    return model_of(
+        b,
+        {
+            "kept boxes ranked": (F, ["m", 4]),
+            "ranked": (F, ["m"]),
+            "selected ranked": (INT, ["m", 3]),
+        },
+    )
+
+
+def suppressed_twice() -> onnx.ModelProto:
+    """Two suppressions, each with rows of its own."""
+    b = Builder(1)
+    suppress(b)
+    gather_selected(b)
+    b.constant("less", np.array([0.45], np.float32))
+    b.constant("one", np.array([1]))
+    b.node("NonMaxSuppression", ["boxes", "scores", "one", "overlap", "less"], "second")
+    b.node("Gather", ["second", "02"], "second where", axis=1)
+    b.node("GatherND", ["boxes", "second where"], "second boxes")
+    return model_of(b, {"kept boxes": (F, ["m", 4]), "second boxes": (F, ["k", 4])})
+
+
+def moved_by_place(threshold: float = 0.5) -> onnx.ModelProto:
+    """Boxes moved apart by sample, as for one suppression of all classes or samples together."""
+    b = Builder(1)
+    suppress(b, threshold)
+    gather_selected(b)
+    b.node("Cast", ["sample"], "place", to=F)
+    b.node("Reshape", ["place", b.constant("column", np.array([-1, 1]))], "place column")
+    b.node("Mul", ["place column", b.constant("far", np.float32(100))], "offset")
+    b.node("Add", ["kept boxes", "offset"], "moved boxes")
+    return model_of(b, {"moved boxes": (F, ["m", 4]), "kept boxes": (F, ["m", 4])})
+
+
 MODELS = {
     "two heads": two_heads,
     "without samples": without_samples,
@@ -233,4 +277,6 @@ MODELS = {
     "single": single,
     "fixed number": fixed_number,
     "second stage": second_stage,
+    "sorted by score": sorted_by_score,
+    "suppressed twice": suppressed_twice,
 }

@@ -81,7 +81,7 @@ class InputDependence:
         return {
             name
             for name, tensor in self._flat.inner.items()
-            if self._is_decided(name)
+            if any(self._varies(i) for body in self._bodies(name) for i in body.controls)
             or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
         }
 

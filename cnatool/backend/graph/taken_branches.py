@@ -57,7 +57,9 @@ def take_branches(
     ``shapes`` are those of one sample, by input. A condition is known if neither the number of
     samples nor their values enter it.
     """
-    if not any(node.op_type == "If" for node in graph.nodes):
+    constants = list(constants)
+    conditions = _list_conditions(graph)
+    if not conditions or (not constants and conditions <= graph.dynamic):
         return InlinedGraph(graph, ())
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
@@ -69,6 +71,12 @@ def take_branches(
     weights = {**graph.weights, **inliner.weights}
     inlined = analyse_graph(graph.path, graph.files, model, weights)
     return InlinedGraph(inlined, tuple(inliner.branches))
+
+
+def _list_conditions(graph: Graph) -> set[str]:
+    """List the tensors that decide which branch the Ifs of a graph take."""
+    bodies = graph.results.values()
+    return {name for body in bodies if body.operator == "If" for name in body.controls}
 
 
 def join_branches(

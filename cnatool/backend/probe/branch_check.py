@@ -35,8 +35,9 @@ def check_branches(
     if not inferred:
         return
     session = Session(_cut_model(graph, inferred), graph, run)
-    for name, value in zip(inferred, session.run(list(inferred), samples.feeds()), strict=True):
-        branch = inferred[name]
+    for branch, value in zip(
+        inferred.values(), session.run(list(inferred), samples.feeds()), strict=True
+    ):
         if bool(np.all(value)) != (branch.branch == "then_branch"):
             raise ModelError(
                 f"{graph.path}: by the shapes, If {branch.node!r} takes its {branch.branch}, and "

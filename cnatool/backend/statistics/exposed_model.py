@@ -12,13 +12,10 @@ import msgspec
 import numpy as np
 from onnx import TensorProto
 
-from cnatool._util.names import exclusion
 from cnatool._util.text import count_text
 from cnatool.backend.graph.nodes import PREFIX
 from cnatool.backend.graph.outputs import make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
-from cnatool.backend.probe.row_index import clear_columns, read_places
-from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import (
     ChannelSums,
@@ -28,8 +25,8 @@ from cnatool.backend.statistics.channel_sums import (
 from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
 from cnatool.backend.statistics.reductions import MeasuredTensor
+from cnatool.backend.statistics.sample_rows import concatenate_rows, read_rows
 from cnatool.errors import BackendError
-from cnatool.records.layout import ragged_axis
 from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
@@ -197,7 +194,7 @@ class ExposedModel:
         """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
         runs = [self._run_batch(feeds) for feeds in batches]
         whole = [
-            _concatenate(parts) for parts in zip(*(batch.whole for batch in runs), strict=True)
+            concatenate_rows(parts) for parts in zip(*(batch.whole for batch in runs), strict=True)
         ]
         statistics = self._join(runs, whole)
         arrays = [array[:samples] for array in whole]
@@ -222,12 +219,7 @@ class ExposedModel:
         sizes = None if measures.counted is None else rest.pop(0)
         inner = measures.read_inner_counts(sums)
         fetched = dict(zip(self._read, rest, strict=True))
-        whole = [
-            self._divide(tensor, fetched, samples)
-            if tensor.index
-            else self._samples_first(tensor, fetched[tensor.name], samples)
-            for tensor in self._fetched
-        ]
+        whole = [read_rows(tensor, fetched, samples) for tensor in self._fetched]
         kept = len(self._outputs) + len(self._whole)
         measured = {
             tensor.number: row_statistics(rows, self._statistics)
@@ -337,54 +329,6 @@ class ExposedModel:
                 )
         return values
 
-    def _divide(
-        self, tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples: int
-    ) -> Ragged:
-        """Divide rows such as detections among the samples that they are of."""
-        rows, index = fetched[tensor.name], tensor.index
-        assert index, "only rows with an index are divided"
-        places = read_places(fetched[index.tensor], index.column, samples)
-        if places is None or len(places) != len(rows):
-            raise BackendError(
-                f"{index.tensor!r} does not say of which of {count_text(samples, 'sample')} each "
-                f"row of tensor {tensor.name!r} is, as it did in the first batch. Leave it out "
-                f"with {exclusion(tensor.name)}, or use `batch_size=1`."
-            )
-        if rows.shape[1:] != tensor.shape[1:]:
-            raise BackendError(
-                f"tensor {tensor.name!r} has rows of shape {rows.shape[1:]}, and had "
-                f"{tensor.shape[1:]} in the first batch. Leave it out with "
-                f"{exclusion(tensor.name)}."
-            )
-        rows = clear_columns(rows, index.places)[np.argsort(places, kind="stable")]
-        return Ragged.from_lengths(rows, np.bincount(places, minlength=samples))
-
-    def _samples_first(self, tensor: TensorRecord, value: NDArray[Any], samples: int) -> Rows:
-        axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
-        if not axis.holds(value.shape, samples):
-            raise BackendError(
-                f"tensor {tensor.name!r} has shape {value.shape} for "
-                f"{count_text(samples, 'sample')}, and had "
-                f"{tensor.shape} a sample in the first batch. Leave it out with "
-                f"{exclusion(tensor.name)}, or choose another `batch_size`."
-            )
-        value = axis.samples_first(value)
-        along = ragged_axis(tensor)
-        if along is not None and value.ndim == len(tensor.shape) + 1:
-            value = np.moveaxis(value, along + 1, 1)
-            rest = [size for place, size in enumerate(tensor.shape) if place != along]
-            if list(value.shape[2:]) == rest:
-                lengths = np.full(samples, value.shape[1])
-                return Ragged.from_lengths(value.reshape(lengths.sum(), *rest), lengths, along)
-            value = np.moveaxis(value, 1, along + 1)
-        if value.shape[1:] != tensor.shape:
-            raise BackendError(
-                f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
-                f"{tensor.shape} in the first batch: its shape depends on the data. "
-                f"Leave it out with {exclusion(tensor.name)}."
-            )
-        return value
-
 
 def _fixed_shapes(
     graph: Graph, probed: Sequence[TensorRecord], fed: str
@@ -407,12 +351,3 @@ def _fixed_shapes(
         and tensor.name not in graph.inner
         and math.prod(tensor.shape) > 0
     }
-
-
-def _concatenate(parts: Sequence[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    if ragged:
-        return Ragged.concatenate(ragged)
-    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])

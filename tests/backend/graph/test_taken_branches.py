@@ -12,7 +12,7 @@ from support.networks import Builder, saved
 
 from cnatool.backend.graph.graph import Graph, load_graph
 from cnatool.backend.graph.inner_names import walk_graphs
-from cnatool.backend.graph.outputs import make_readable
+from cnatool.backend.graph.outputs import list_exposable, make_readable
 from cnatool.backend.graph.taken_branches import InlinedGraph, take_branches
 from cnatool.backend.inputs import ConstantInput
 from cnatool.backend.session import RunOptions, Session
@@ -359,3 +359,32 @@ def test_sequences_stay_in_their_if_where_nothing_copies_them(tmp_path: Path) ->
         inlined = take_branches(graph).graph
         assert ifs(inlined) == left
         check_equal(graph, inlined, {"x": SAMPLES})
+
+
+def test_names_are_those_of_a_model_whose_ifs_stay(tmp_path: Path) -> None:
+    # Nested Ifs, with and without names; once the condition is an input, once it is a constant.
+    b = Builder()
+    b.weight("w", 4, 4)
+    inner = branch_if("gate", ["r"], one_node("Neg", ["h"], "y"), one_node("Abs", ["h"], "y"))
+    deep = branch(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
+            branch_if("gate", ["s"], branch([inner], ["r"]), one_node("Exp", ["h"], "z"), "deep"),
+        ],
+        ["s"],
+    )
+    b.nodes.append(branch_if("gate", ["chosen"], deep, one_node("Neg", ["x"], "y"), "outer"))
+    b.node("Relu", ["chosen"], "out")
+    model = b.model({"x": ("n", 4)}, {"out": ("n", 4)})
+    model.graph.input.append(helper.make_tensor_value_info("gate", TensorProto.BOOL, ()))
+    graph = load_graph(saved(model, tmp_path / "m.onnx"))
+    gate = ConstantInput("gate", np.array(True), None)
+    inlined = take_branches(graph, [gate]).graph
+    assert ifs(inlined) == 0
+    names, kept = list_exposable(graph)[0], list_exposable(inlined)[0]
+    assert kept == [name for name in names if "else_branch" not in name]
+    feeds = {"x": SAMPLES, "gate": np.array(True)}
+    exposed = make_readable(graph.model, kept, inner=graph.inner)
+    expected = Session(exposed.model, graph, RunOptions()).run(exposed.outputs, feeds)
+    for value, other in zip(expected, values(inlined, kept, feeds), strict=True):
+        np.testing.assert_array_equal(value, other)

@@ -1,0 +1,72 @@
+"""Whether the sources of the campaign over exported networks build what they list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from zoo.operators import list_operators
+from zoo.rows import Row
+from zoo.small_configurations import make_configuration
+from zoo.trial import try_case
+
+
+@pytest.mark.parametrize(
+    ("name", "exporter", "layers"),
+    [
+        ("MLPClassifier", "skl2onnx", 3),
+        ("MultiTaskLasso", "skl2onnx-double", 1),
+        ("KMeans", "skl2onnx", 1),
+        ("DecisionTreeRegressor", "skl2onnx", 0),
+    ],
+)
+def test_estimators(name: str, exporter: str, layers: int, tmp_path: Path) -> None:
+    pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
+    from zoo.sources import scikit_learn
+
+    [case] = [c for c in scikit_learn.list_cases() if (c.name, c.exporter) == (name, exporter)]
+    row: Row = try_case(case, tmp_path, lambda stage: None)
+    assert (row.outcome, row.layers, row.framework) == ("equal", layers, True), row.message
+
+
+@dataclass
+class Configuration:
+    """A configuration that objects to some settings, as those of transformers do."""
+
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    depths: tuple[int, ...] = (2, 2, 6)
+    hidden_sizes: tuple[int, ...] = (96, 192, 8)
+    vocab_size: int = 30000
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 1000:
+            raise ValueError("vocab_size must be larger")
+
+
+def test_configuration_is_as_small_as_it_may_be() -> None:
+    made = make_configuration(Configuration)
+    assert made == Configuration(32, 4, depths=[1, 1, 1], hidden_sizes=[16, 32, 16])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_elements_at_places_of_another_shape(axis: int) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(5, 7)).astype(np.float32)
+    places = rng.integers(-5, 5, (3, 4))
+    node = helper.make_node("GatherElements", ["data", "places"], ["y"], axis=axis)
+    values = [helper.make_tensor_value_info("data", TensorProto.FLOAT, data.shape)]
+    values.append(helper.make_tensor_value_info("places", TensorProto.INT64, places.shape))
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, places.shape)
+    model = helper.make_model(helper.make_graph([node], "one", values, [result]))
+    evaluator = ReferenceEvaluator(model, new_ops=list_operators(20))
+    [y] = evaluator.run(None, {"data": data, "places": places})
+    for row, column in np.ndindex(*places.shape):
+        place = places[row, column]
+        expected = data[place, column] if axis == 0 else data[row, place]
+        assert y[row, column] == expected
