@@ -19,8 +19,7 @@ _TITLES = {
     "timm": "timm",
     "transformers": "transformers",
     "keras": "Keras",
-    "keras_apps": "Keras applications",
-    "sklearn": "scikit-learn",
+    "scikit_learn": "scikit-learn",
     "boosting": "gradient boosting",
 }
 # What a dump is asked for, and what becomes of it.
@@ -42,7 +41,9 @@ _KINDS = {
     "shape arithmetic": "arithmetic on shapes, which depends on no value",
     "no sample axis": "no row for each sample",
     "counted": "rows that count something in the data, such as detections",
-    "in a subgraph": "inside If, Loop or Scan",
+    "in a subgraph": "inside If, Loop or Scan, where they cannot be handed out",
+    "in an operator": "inside an operator that does not return them",
+    "not asked for": "offered by an operator, stored with `--tensors inner`",
     "random": "random whatever the input",
     "not numeric": "sequences, maps and text",
     "other": "other reasons",

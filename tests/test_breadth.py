@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +13,12 @@ import pytest
 from breadth import RESULTS, run_case
 from breadth_page import PAGE, describe
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from support.control_flow import Flow, nested, recurrent, same_names, trips_differ
 from zoo.case import BuiltModel, Case, NoSamplesError
 from zoo.equality import describe_difference
 from zoo.isolation import Limits
+from zoo.recompute import recompute
 from zoo.rows import Results, Row, read_rows
 from zoo.trial import compare, dump_samples, judge
 
@@ -75,6 +79,15 @@ def test_wrong_sums_are_found(tmp_path: Path) -> None:
     assert "sums" in tally.different["relu"]
 
 
+@pytest.mark.parametrize("flow", [nested(), trips_differ(), recurrent(), same_names()], ids=str)
+def test_tensors_inside_branches_and_loops_are_compared(flow: Flow, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(flow.model, path)
+    row = judge(BuiltModel(path, flow.feeds), ROW, tmp_path, lambda stage: None)
+    assert (row.outcome, row.message) == ("equal", "")
+    assert row.equal + row.sums == row.tensors > 6
+
+
 def test_rounding_is_no_difference_and_one_wrong_number_is() -> None:
     expected = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     assert describe_difference(expected * np.float32(1 + 1e-5), expected) is None
@@ -86,6 +99,57 @@ def test_rounding_is_no_difference_and_one_wrong_number_is() -> None:
     assert describe_difference(np.array([1, 2]), np.array([1, 3]), "QLinearConv") is None
     # What cancels has the rounding errors of what it was made from.
     assert describe_difference(np.full(3, 1e-5), np.zeros(3), "Sub", magnitude=100.0) is None
+
+
+IMAGE = (2, 4, 7, 6)
+SLOW = {
+    "Conv groups": ("Conv", {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1]}, (6, 2, 3, 3)),
+    "Conv dilated": ("Conv", {"dilations": [2, 1]}, (3, 4, 2, 3)),
+    "ConvTranspose": ("ConvTranspose", {"strides": [2, 2], "pads": [1] * 4}, (4, 3, 3, 3)),
+    "MaxPool": ("MaxPool", {"kernel_shape": [3, 2], "pads": [1, 0, 0, 1]}, None),
+    "AveragePool": ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4}, None),
+    "AveragePool over pads": (
+        "AveragePool",
+        {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1, "strides": [2, 2]},
+        None,
+    ),
+    "Resize linear": ("Resize", {"mode": "linear"}, "sizes"),
+    "Resize cubic": ("Resize", {"mode": "cubic", "exclude_outside": 1}, "sizes"),
+    "Resize nearest": ("Resize", {"mode": "nearest"}, "scales"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_fast_operators_compute_what_the_evaluator_does(name: str) -> None:
+    operator, attributes, weight = SLOW[name]
+    rng = np.random.default_rng(1)
+    feeds: dict[str, Any] = {"x": rng.normal(size=IMAGE).astype(np.float32)}
+    if weight == "sizes":
+        feeds["sizes"] = np.array([2, 4, 5, 9])
+        inputs = ["x", "", "", "sizes"]
+    elif weight == "scales":
+        feeds["scales"] = np.array([1, 1, 2, 1.5], np.float32)
+        inputs = ["x", "", "scales"]
+    elif weight is not None:
+        feeds["w"] = rng.normal(size=weight).astype(np.float32)
+        inputs = ["x", "w"]
+    else:
+        inputs = ["x"]
+    graph = helper.make_graph(
+        [helper.make_node(operator, inputs, ["y"], **attributes)],
+        "one",
+        [
+            helper.make_tensor_value_info(
+                n, helper.np_dtype_to_tensor_dtype(each.dtype), each.shape
+            )
+            for n, each in feeds.items()
+        ],
+        [onnx.ValueInfoProto(name="y")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    [expected] = ReferenceEvaluator(model).run(None, feeds)
+    [found] = recompute(model, feeds, {})
+    np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-5)
 
 
 def _hang(folder: Path) -> BuiltModel:

@@ -72,7 +72,7 @@ def as_in_graph(value: NDArray[Any], tensor: TensorRecord) -> NDArray[Any]:
     """Bring a stored tensor, samples first, into the shape that it has in the graph."""
     axis = tensor.batch_axis
     if axis is None:
-        return value[0]
+        return np.asarray(value[0])
     if tensor.merged is None:
         return np.moveaxis(value, 0, axis)
     # The sample axis and another one are a single axis there; either may be the outer one.

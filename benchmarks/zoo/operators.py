@@ -26,6 +26,8 @@ from onnx.reference.ops import (
     op_resize,
 )
 
+from zoo.control_flow import Loop, Scan
+
 try:
     import torch
 except ImportError:
@@ -82,23 +84,26 @@ class ConvTranspose(op_conv_transpose.ConvTranspose):
 
 
 class MaxPool(op_max_pool.MaxPool):
-    """Pooling whose windows all lie in the padded tensor."""
+    """Pooling by the largest number."""
 
     def _run(self, x: Any, **attributes: Any) -> Any:
         axes = x.ndim - 2
         if not _pools(x, attributes) or len(self.output) > 1:
             return super()._run(x, **attributes)
+        values, padding = _pad_windows(_tensor(x), attributes, -np.inf)
         result = getattr(torch.nn.functional, f"max_pool{axes}d")(
-            _pad(_tensor(x), attributes["pads"], axes, -np.inf),
+            values,
             tuple(attributes["kernel_shape"]),
             stride=tuple(attributes["strides"] or [1] * axes),
             dilation=tuple(attributes["dilations"] or [1] * axes),
+            padding=padding,
+            ceil_mode=bool(attributes["ceil_mode"]),
         )
         return (result.numpy(),)
 
 
 class AveragePool(op_average_pool.AveragePool_19):
-    """The same of means, over all of a window or over what of it lies in the tensor."""
+    """Pooling by the mean, over all of a window or over what of it lies in the tensor."""
 
     def _run(self, x: Any, **attributes: Any) -> Any:
         axes = x.ndim - 2
@@ -107,10 +112,13 @@ class AveragePool(op_average_pool.AveragePool_19):
             return super()._run(x, **attributes)
 
         def pool(values: Any) -> Any:
+            values, padding = _pad_windows(values, attributes, 0.0)
             return getattr(torch.nn.functional, f"avg_pool{axes}d")(
-                _pad(values, attributes["pads"], axes, 0.0),
+                values,
                 tuple(attributes["kernel_shape"]),
                 stride=tuple(attributes["strides"] or [1] * axes),
+                padding=padding,
+                ceil_mode=bool(attributes["ceil_mode"]),
             )
 
         values = _tensor(x)
@@ -215,18 +223,37 @@ def _pad(values: Any, pads: Any, axes: int, fill: float) -> Any:
     return torch.nn.functional.pad(values, [pad for pair in pairs for pad in pair], value=fill)
 
 
+def _pad_windows(
+    values: Any, attributes: dict[str, Any], fill: float
+) -> tuple[Any, tuple[int, ...]]:
+    """Pad a tensor, or return by how much the pooling is to pad it.
+
+    Windows over the end count where the padding ends only if the pooling itself knows of it.
+    """
+    axes = values.ndim - 2
+    pads = attributes["pads"] or [0] * 2 * axes
+    if attributes["ceil_mode"]:
+        return values, tuple(pads[:axes])
+    return _pad(values, pads, axes, fill), (0,) * axes
+
+
 def _pools(x: NDArray[Any], attributes: dict[str, Any]) -> bool:
+    axes = x.ndim - 2
+    pads, sizes = attributes["pads"] or [0] * 2 * axes, 2 * attributes["kernel_shape"]
     return (
         x.dtype in _FLOATS
-        and x.ndim <= 5
+        and axes <= 3
         and attributes["auto_pad"] in ("NOTSET", None)
-        and not attributes["ceil_mode"]
+        and (not attributes["ceil_mode"] or pads[:axes] == pads[axes:])
+        and all(2 * pad <= size for pad, size in zip(pads, sizes, strict=True))
     )
 
 
 def list_operators(opset: int) -> list[type[OpRun]]:
     """List the operators that replace the evaluator's own in a version of the operators."""
-    operators: list[type[OpRun]] = [GatherElements, LRN]
+    operators: list[type[OpRun]] = [GatherElements, LRN, Loop]
+    if opset >= 9:  # before, it had an axis of batches
+        operators.append(Scan)
     if 7 <= opset < 14:
         operators.append(BatchNormalization)
     if torch is not None:

@@ -42,6 +42,7 @@ _OF_HALF_SUMS = 2e-3
 class Tally:
     """What was found of the tensors of one store."""
 
+    compared: set[str] = field(default_factory=set)
     equal: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
     disputed: set[str] = field(default_factory=set)
@@ -109,14 +110,14 @@ def dump_samples(built: BuiltModel, folder: Path, keep: Any) -> Store:
     """Dump a model over its samples, whole tensors or statistics alone."""
     arrays = {f"x{number}": values for number, values in enumerate(built.samples.values())}
     np.savez(folder / "samples.npz", **arrays)
-    floats = any(values.dtype.kind == "f" for values in built.samples.values())
+    floats = sum(values.dtype.kind == "f" for values in built.samples.values())
     return cnatool.dump(
         built.path,
         folder / "samples.npz",
         folder / f"{keep}.zarr",
         inputs=dict(zip(built.samples, arrays, strict=True)),
         constants=dict(built.constants) or None,
-        scale=1.0 if floats else None,
+        scale=1.0 if floats == 1 else None,
         keep=keep,
         statistics="abs_sum",
         batch_size=None if _fixed_batch(built) else BATCH,
@@ -168,12 +169,13 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
             for t in full.tensors
             if not t.varies
         }
-        for found in recompute(graph.model, given | feeds, stored):
-            if found.name in totals and isinstance(found.value, np.ndarray):
-                totals[found.name] += float(found.value.astype(np.float64).sum())
+        for found in recompute(graph.model, given | feeds, stored, graph.inner):
+            if found.name in totals:
+                totals[found.name] += found.total
             if found.name not in stored:
                 continue
             if isinstance(found.value, np.ndarray):
+                tally.compared.add(found.name)
                 got = stored[found.name]
                 text = describe_difference(got, found.value, found.operator, found.magnitude)
                 if text and _is_disputed(graph, found.name, feeds | dict(built.constants), got):
@@ -182,6 +184,7 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
                     tally.different.setdefault(found.name, f"{found.operator}: {text}")
             else:
                 tally.unchecked.add(found.name)
+    tally.unchecked |= whole.keys() - tally.compared
     if tally.unchecked and built.hooked is not None:
         hooked = built.hooked()
         tally.unchecked -= {name for name in tally.unchecked if _is_among(whole[name], hooked)}
@@ -206,7 +209,7 @@ def _compare_sums(
             text = None
             if name in whole:
                 text = describe_sum_difference(got, whole[name], part)
-            elif name in totals:
+            elif np.isfinite(totals.get(name, np.nan)):
                 scale = split.statistics("abs_sum")[:][:, tensor.number].sum()
                 if abs(got.sum() - totals[name]) > OF_SUMS * scale:
                     text = f"a sum of {got.sum()} over all samples instead of {totals[name]}"

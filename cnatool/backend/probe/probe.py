@@ -39,6 +39,7 @@ from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.records.skipped import (
+    BACKWARDS,
     NEVER,
     NOT_ALWAYS,
     counted_reason,
@@ -193,6 +194,9 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
             findings.reasons[name] = "no numeric tensor"
             continue
         axis = _find_axis(runs, findings, name)
+        inner = None if runs.single else runs.graph.inner.get(name)
+        if inner and isinstance(axis, SampleAxis) and inner.runs_backwards(axis.axis):
+            axis = BACKWARDS
         if isinstance(axis, SampleAxis):
             is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
