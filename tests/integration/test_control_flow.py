@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from support.control_flow import FLOWS, Flow
+from support.control_flow import FLOWS, Flow, over_samples
 from support.networks import saved
 from support.reference import difference
 from support.stored_flow import compare_with_literal, evaluate_alone
@@ -44,6 +44,18 @@ def test_the_literal_evaluation_gives_the_runtimes_outputs(make: Callable[[], Fl
                 assert result.size == 0
             else:
                 assert difference(result, np.asarray(expected)) is None, (name, row)
+
+
+def test_samples_that_a_scan_takes_from_the_end_are_left_out(tmp_path: Path) -> None:
+    flow = over_samples()
+    scan = next(node for node in flow.model.graph.node if node.op_type == "Scan")
+    for name in ("scan_input_directions", "scan_output_directions"):
+        scan.attribute.append(onnx.helper.make_attribute(name, [1]))
+    for batch_size in (4, 1):
+        store = dump(flow, tmp_path, f"{batch_size}.zarr", batch_size=batch_size)
+        names = compare_with_literal(store, flow)
+        assert bool(names) == (batch_size == 1)
+        assert store.has_tensor("y")
 
 
 def body_inputs(graph: onnx.GraphProto, place: str) -> set[str]:

@@ -25,6 +25,7 @@ class Body:
     controls: tuple[str, ...]
     # Tensors whose length decides it, with the axis: those that a Scan takes apart
     lengths: tuple[tuple[str, int], ...] = ()
+    is_backwards: bool = False  # a Scan takes some of them from the end
 
     @property
     def repeats(self) -> bool:
@@ -51,6 +52,11 @@ class InnerTensor:
     # What a branch that does not run gives in its place, a tensor of the main graph; a tensor
     # without elements where there is none
     absent: str = ""
+
+    def runs_backwards(self, axis: int | None) -> bool:
+        """Whether a leading axis, of iterations, is in the reverse order of what a Scan takes."""
+        loops = [body for body in self.bodies if body.repeats]
+        return axis is not None and axis < len(loops) and loops[axis].is_backwards
 
     @property
     def loops(self) -> int:

@@ -158,7 +158,10 @@ class _Flattening:
         states, scanned = outer.reads[:count], outer.reads[count:]
         axes = settings.get("scan_input_axes") or [0] * len(scanned)
         inside = self._scope(graph, outer, "body")
-        body = outer.body("body", (), tuple(zip(scanned, axes, strict=True)))
+        body = replace(
+            outer.body("body", (), tuple(zip(scanned, axes, strict=True))),
+            is_backwards=any(settings.get("scan_input_directions", ())),
+        )
         self._add_states(graph, inside, graph.input[:count], states, graph.output)
         for value, name, axis in zip(graph.input[count:], scanned, axes, strict=False):
             self._add_input(inside[value.name], (name,), axis=axis)

@@ -18,7 +18,7 @@ from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.inner_statistics import append_inner_statistics, measure_inner
 from cnatool.backend.statistics.reductions import ReductionNodes
-from cnatool.records.skipped import CHANGING_RANK, CHANGING_UNKNOWN
+from cnatool.records.skipped import BACKWARDS, CHANGING_RANK, CHANGING_UNKNOWN
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def probe_changing(
             axis: SampleAxis | str = CHANGING_UNKNOWN
         else:
             axis = _find_axis(shapes, len(samples), single=bound == 1)
+        if isinstance(axis, SampleAxis) and graph.inner[name].runs_backwards(axis.axis):
+            axis = BACKWARDS
         if isinstance(axis, str):
             changing.skipped.append(SkippedTensor(name, graph.operator(name), axis))
             continue

@@ -39,6 +39,7 @@ from cnatool.backend.probe.runs import ProbeRuns
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.records.skipped import (
+    BACKWARDS,
     NEVER,
     NOT_ALWAYS,
     counted_reason,
@@ -193,6 +194,9 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
             findings.reasons[name] = "no numeric tensor"
             continue
         axis = _find_axis(runs, findings, name)
+        inner = None if runs.single else runs.graph.inner.get(name)
+        if inner and isinstance(axis, SampleAxis) and inner.runs_backwards(axis.axis):
+            axis = BACKWARDS
         if isinstance(axis, SampleAxis):
             is_counted = axis.axis in counting or not _rows_hold(runs, name, axis)
         else:
@@ -210,27 +214,12 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
             findings.reasons[name] = axis
         else:
             findings.axes[name] = axis
-            varying = _find_varying_axes(runs, name, axis)
+            varying = runs.varying_axes(name, axis)
             if varying or name in grown or _is_decided(runs, name):
                 findings.varying[name] = varying
             if axis.axis is None and 0 in runs.surely_counted.get(name, ()):
                 findings.counted.add(name)
     return findings
-
-
-def _find_varying_axes(runs: ProbeRuns, name: str, axis: SampleAxis) -> frozenset[int]:
-    """Find the axes of a tensor's shape for one sample whose length depends on the data."""
-    # Where each sample has a run of its own, the runs show what is not sure.
-    counted = (runs.surely_counted if runs.single else runs.counted).get(name, frozenset())
-    pair = (runs.large[name].shape, runs.small[name].shape)
-    shapes = {*runs.shapes(name), *(shape for shape in pair if not runs.is_absent(name, shape))}
-    axes = set(counted)
-    for sizes in zip(*(enumerate(shape) for shape in shapes), strict=True):
-        if len(set(sizes)) > 1:
-            axes.add(sizes[0][0])
-    if axis.axis is None or axis.merged is not None:
-        return frozenset(axes - {axis.axis})
-    return frozenset(k - (k > axis.axis) for k in axes if k != axis.axis)
 
 
 def _rows_hold(runs: ProbeRuns, name: str, axis: SampleAxis) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.probe.sample_axis import SampleAxis
 
 
 class ProbeRuns:
@@ -98,6 +99,20 @@ class ProbeRuns:
         if inner is not None and inner.rank is not None:
             rank = inner.loops + inner.rank
         return next(iter(self.shapes(name)), (0,) * rank)
+
+    def varying_axes(self, name: str, axis: SampleAxis) -> frozenset[int]:
+        """Find the axes of a tensor's shape for one sample whose length depends on the data."""
+        # Where each sample has a run of its own, the runs show what is not sure.
+        counted = (self.surely_counted if self.single else self.counted).get(name, frozenset())
+        pair = (self.large[name].shape, self.small[name].shape)
+        shapes = {*self.shapes(name), *(shape for shape in pair if not self.is_absent(name, shape))}
+        axes = set(counted)
+        for sizes in zip(*(enumerate(shape) for shape in shapes), strict=True):
+            if len(set(sizes)) > 1:
+                axes.add(sizes[0][0])
+        if axis.axis is None or axis.merged is not None:
+            return frozenset(axes - {axis.axis})
+        return frozenset(k - (k > axis.axis) for k in axes if k != axis.axis)
 
     def drop_comparisons(self) -> None:
         """Free the memory of what only the search for sample axes needs."""

@@ -97,6 +97,9 @@ class HDF5Array:
         if forms[0] != forms[1]:
             return False
         rest = (0,) * (len(self.shape) - 1)
+        end = start + min(count * self.chunk_rows, source.shape[0])
+        if end > self.shape[0]:
+            self.resize(end)
         for row in range(0, count * self.chunk_rows, self.chunk_rows):
             # Reading a few rows compares the checksum, which the copy keeps.
             source.read(row, min(row + self.chunk_rows, source.shape[0]))

@@ -283,3 +283,21 @@ def test_states_in_branches_are_named_by_where_they_lie(constant: bool, tmp_path
     # Both branches compute the same.
     ran = next(way for way in branches if values[f"choice/{way}/second/hidden_states"].size)
     np.testing.assert_array_equal(values[f"choice/{ran}/second/hidden_states"][-1], values["out"])
+
+
+def test_embeddings_give_the_sum_before_their_normalisation(tmp_path: Path) -> None:
+    feeds = {"ids": RNG.integers(0, 9, (SAMPLES, STEPS)).astype(np.int32)}
+    weights = {"words": floats(9, WIDTH), "places": floats(STEPS, WIDTH)}
+    weights |= {"scale": floats(WIDTH), "shift": floats(WIDTH)}
+    nodes = [
+        helper.make_node(
+            "EmbedLayerNormalization",
+            ["ids", "", "words", "places", "", "scale", "shift"],
+            ["y", ""],
+            name="embed",
+            domain="com.microsoft",
+        )
+    ]
+    graph = load(tmp_path, nodes, feeds, weights, "y")
+    expected = weights["words"][feeds["ids"]] + weights["places"]
+    np.testing.assert_allclose(ask(graph, feeds)["embed/embedding_sum"], expected, atol=1e-6)
