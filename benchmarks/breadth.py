@@ -20,7 +20,7 @@ from pathlib import Path
 
 from zoo.case import Case
 from zoo.isolation import Limits, run_apart
-from zoo.rows import Results, Row
+from zoo.rows import Outcome, Results, Row
 from zoo.trial import try_case
 
 HERE = Path(__file__).parent
@@ -111,9 +111,9 @@ def run_case(case: Case, limits: Limits, versions: str = "") -> Row:
     row: Row | None = ended.result
     if row is None:
         # Who took too much, or crashed?
-        outcome = "exporter" if ended.stage == "export" else "failed"
+        outcome: Outcome = "exporter" if ended.stage == "export" else "failed"
         message = f"{ended.stage}: {ended.reason}"
-        row = Row(case.source, case.family, case.name, case.exporter, outcome, message)  # type: ignore[arg-type]
+        row = Row(case.source, case.family, case.name, case.exporter, outcome, message)
     return replace(
         row,
         seconds=round(ended.seconds, 1),
