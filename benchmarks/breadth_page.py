@@ -97,7 +97,8 @@ python benchmarks/breadth_page.py
 Networks that have a row in `benchmarks/breadth.parquet` are not run again, and an interrupted \
 run goes on where it was. `--again refused failed` repeats networks of those outcomes, and \
 `--again 'in a subgraph'` those with such tensors left out; `--only 'timm/resnet*'` chooses \
-networks. Other sources are in `benchmarks/zoo/sources`, each with a docstring that says what it needs.
+networks. Other sources are in `benchmarks/zoo/sources`, each with a docstring that says what it \
+needs.
 """
 
 
