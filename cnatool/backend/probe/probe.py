@@ -28,6 +28,7 @@ from cnatool.backend.probe.dependence import (
 )
 from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.ragged_axes import find_ragged_axis
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
     ChangedTensors,
@@ -356,7 +357,7 @@ def _describe_tensor(
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,
-        varying_axis=_only(findings.varying.get(name, ())),
+        varying_axis=find_ragged_axis(runs, name, axis, findings.varying.get(name, ())),
         independent=random is not None or not is_mixed,
         random=random,
     )
@@ -377,10 +378,6 @@ def _describe_rows(runs: ProbeRuns, name: str, onnx_type: str, index: RowIndex) 
         varying_axis=0,
         index=index,
     )
-
-
-def _only(axes: Collection[int]) -> int | None:
-    return next(iter(axes)) if len(axes) == 1 else None
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:
