@@ -10,6 +10,7 @@ import pytest
 from support.control_flow import (
     Flow,
     branch_of_batch,
+    branching,
     decided_twice,
     decoder,
     if_different_shapes,
@@ -77,6 +78,18 @@ def test_batches_decide(make: Callable[[], Flow], name: str, tmp_path: Path) -> 
                 assert difference(row, expected.astype(row.dtype)) is None, tensor.name
     assert cnatool.verify(store.path).faults == ()
     assert any("depend on the other samples of a batch" in text for text in notes.texts)
+
+
+def test_a_branch_that_no_sample_of_the_probe_takes(tmp_path: Path) -> None:
+    flow = branching()
+    x = flow.feeds["x"][np.argsort(np.abs(flow.feeds["x"]).sum(axis=1))]
+    flow = Flow(flow.name, flow.model, {"x": x}, alone=True)
+    store = cnatool.dump(*write(flow, tmp_path), tmp_path / "s.zarr", batch_size=1)
+    assert all(is_whole(store).values())
+    lengths = store.splits["all"].activations("choose/then_branch/inside").lengths
+    assert set(lengths[:8]) == {0}
+    assert set(lengths) == {0, 6}
+    assert compare_with_literal(store, flow)
 
 
 @pytest.mark.parametrize(

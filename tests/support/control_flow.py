@@ -188,7 +188,7 @@ def branch_of_batch() -> Flow:
 
 
 def decided_twice() -> Flow:
-    """What data decide about in a Loop: a branch, a Loop as long as a number outside, and neither."""
+    """A Loop around a branch that each iteration chooses, and a Loop as long as an input says."""
     text = """
     g (float[1,4] x, int64[1,1] count) => (float[1,4] y) {
       shape = Constant<value = int64[1] {-1}>()

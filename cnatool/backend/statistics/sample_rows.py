@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +70,7 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
     """Return the values of each sample, (n, …)."""
     along = ragged_axis(tensor)
     rest = [size for place, size in enumerate(tensor.shape) if place != along]
-    if along is not None and not value.size and math.prod(rest):
+    if along is not None and not value.size and 0 not in rest:
         # A branch that is not taken, or a loop without iterations, leaves no other axis its length.
         empty = np.empty((0, *rest), value.dtype)
         return Ragged.from_lengths(empty, np.zeros(samples, np.int64), along)
