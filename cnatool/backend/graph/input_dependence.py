@@ -56,7 +56,8 @@ class InputDependence:
         self.dynamic = set(inputs)  # tensors whose values depend on the values of an input
         # Tensors whose shape may depend on the values of an input
         self.data_shaped: set[str] = set()
-        # Tensors in and behind branches and loops about which the values of an input decide
+        # Tensors in and behind branches and loops about which the values of an input decide, and
+        # branches about which its shape does
         self.decided: set[str] = set()
         # Tensors that depend on an input, be it on its shape alone
         self._dependent: set[str] = set()
@@ -83,13 +84,17 @@ class InputDependence:
         return (self._dependent | self._iterated) - self.dynamic
 
     def find_controlled(self) -> dict[str, tuple[int, ...]]:
-        """Find the tensors in branches and loops about which the values of an input decide.
+        """Find the tensors in branches and loops that other samples may not run, or not as often.
 
-        Each comes with the places of these among the subgraphs around it.
+        Each comes with the places of these among the subgraphs around it. Of loops they are those
+        about which the values of an input decide, of branches also those that its shape decides
+        about, such as the number of samples.
         """
         found = {
             name: tuple(
-                place for place, body in enumerate(tensor.bodies) if self._list_deciding(body)
+                place
+                for place, body in enumerate(tensor.bodies)
+                if self._is_conditional(body) or self._is_decided(body)
             )
             for name, tensor in self._flat.inner.items()
         }
@@ -110,22 +115,29 @@ class InputDependence:
         return found
 
     def find_conditional(self) -> set[str]:
-        """Find the tensors in branches whose condition depends on the values of an input."""
+        """Find the tensors in branches whose condition depends on an input, or on its shape."""
         return {
             name
             for name, tensor in self._flat.inner.items()
-            for body in tensor.bodies
-            if body.operator == "If" and any(map(self._varies, body.controls))
+            if any(map(self._is_conditional, tensor.bodies))
         }
 
-    def _list_deciding(self, body: Body) -> list[str]:
-        """List what decides about a subgraph and depends on the values of an input."""
-        lengths = [name for name, _ in body.lengths if name in self.data_shaped]
-        return [*filter(self._varies, body.controls), *lengths]
+    def _is_conditional(self, body: Body) -> bool:
+        """Whether a subgraph is a branch that some samples or batches may not take."""
+        return body.operator == "If" and any(
+            name in self.dynamic or name in self._dependent for name in body.controls
+        )
+
+    def _is_decided(self, body: Body) -> bool:
+        """Whether the values of an input decide about a subgraph."""
+        lengths = (name in self.data_shaped for name, _ in body.lengths)
+        return any(map(self._varies, body.controls)) or any(lengths)
 
     def _is_decided_anew(self, body: Body) -> bool:
         """Whether each iteration of a loop around a subgraph may decide otherwise about it."""
-        return any(map(self._is_repeated, self._list_deciding(body)))
+        lengths = [name for name, _ in body.lengths if name in self.data_shaped]
+        deciding = self._dependent.intersection((*body.controls, *lengths))
+        return any(map(self._is_repeated, deciding))
 
     def _is_repeated(self, name: str) -> bool:
         """Whether a tensor is computed in a loop, or given to its body."""
@@ -152,12 +164,13 @@ class InputDependence:
             return
         bodies = self._bodies(writes[0])
         decided = any(self._varies(name) for body in bodies for name in body.controls)
-        if decided or not self.decided.isdisjoint(values):
+        chosen = decided or any(map(self._is_conditional, bodies))
+        if chosen or not self.decided.isdisjoint(values):
             self.decided.update(writes)
         is_fixed = writes[0] in self._flat.fixed
         # The condition does not decide about a shape that both branches return.
         deciding = bodies[:-1] if is_fixed else bodies
-        if any(map(self._list_deciding, deciding)) or (not is_fixed and self._is_data_shaped(node)):
+        if any(map(self._is_decided, deciding)) or (not is_fixed and self._is_data_shaped(node)):
             self.data_shaped.update(writes)
         if not is_fixed and self._is_repeated(writes[0]) and self._is_reshaped(node):
             self._reshaped.update(writes)

@@ -81,7 +81,7 @@ def _read_shapes(
 def _set_conditions(
     graph: onnx.GraphProto, way: tuple[str, ...], conditions: Mapping[tuple[str, ...], str]
 ) -> None:
-    """Give Ifs other conditions, those in subgraphs too."""
+    """Set the conditions of Ifs, those in subgraphs too."""
     for node in graph.node:
         place = (*way, first_output(node))
         if place in conditions:
