@@ -20,7 +20,7 @@ from pathlib import Path
 
 from zoo.case import Case
 from zoo.isolation import Limits, run_apart
-from zoo.rows import Results, Row
+from zoo.rows import Outcome, Results, Row
 from zoo.trial import try_case
 
 HERE = Path(__file__).parent
@@ -50,7 +50,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the Parquet file")
     parser.add_argument("--add", type=Path, nargs="*", default=(), help="take over their rows")
     parser.add_argument("--only", default="*", help="SOURCE/NAME/EXPORTER, with wildcards")
-    parser.add_argument("--again", nargs="*", default=(), help="outcomes to compute again")
+    parser.add_argument(
+        "--again", nargs="*", default=(), help="outcomes, and kinds of tensors left out, to repeat"
+    )
     parser.add_argument("--limit", type=int, help="at most so many networks")
     parser.add_argument("--seconds", type=int, default=240, help="of processor time, for each")
     parser.add_argument("--megabytes", type=int, default=12_000, help="of address space, for each")
@@ -88,7 +90,7 @@ def _list_cases(
         )
         for case in module.list_cases():
             done = results.rows.get(case.key)
-            if done is not None and done.outcome not in options.again:
+            if done is not None and not _is_asked_for(done, options.again):
                 continue
             if not fnmatch.fnmatchcase("/".join(case.key), options.only):
                 continue
@@ -98,6 +100,10 @@ def _list_cases(
             yield case, versions
 
 
+def _is_asked_for(row: Row, again: Sequence[str]) -> bool:
+    return not {row.outcome, *row.left_out}.isdisjoint(again)
+
+
 def run_case(case: Case, limits: Limits, versions: str = "") -> Row:
     """Run one case in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="breadth-") as folder:
@@ -105,9 +111,9 @@ def run_case(case: Case, limits: Limits, versions: str = "") -> Row:
     row: Row | None = ended.result
     if row is None:
         # Who took too much, or crashed?
-        outcome = "exporter" if ended.stage == "export" else "failed"
+        outcome: Outcome = "exporter" if ended.stage == "export" else "failed"
         message = f"{ended.stage}: {ended.reason}"
-        row = Row(case.source, case.family, case.name, case.exporter, outcome, message)  # type: ignore[arg-type]
+        row = Row(case.source, case.family, case.name, case.exporter, outcome, message)
     return replace(
         row,
         seconds=round(ended.seconds, 1),

@@ -77,6 +77,14 @@ computes.
 *Without samples* are tests of single operators that take no array of numbers, or whose results \
 have no row for each sample, such as an ArgMax over all of them.
 """
+_NOT_TRIED = """\
+## What was not tried
+
+Networks with more than 60 million parameters, which have the operators of their smaller siblings; \
+torchvision's detectors and quantised networks, which need its compiled operators; batches that a \
+network couples in training mode; other execution providers than the CPU. Images are as small as a \
+network takes, often 64 pixels wide. A dump of real weights and images has the same graph.
+"""
 _REPEAT = """\
 ## Repeat it
 
@@ -86,9 +94,11 @@ python benchmarks/breadth.py onnx_package torchvision timm
 python benchmarks/breadth_page.py
 ```
 
-Networks that have a row in `benchmarks/breadth.parquet` are not run again, and an interrupted run \
-goes on where it was. `--again refused failed` repeats those outcomes, `--only 'timm/resnet*'` \
-chooses networks. Other sources are in `benchmarks/zoo/sources`.
+Networks that have a row in `benchmarks/breadth.parquet` are not run again, and an interrupted \
+run goes on where it was. `--again refused failed` repeats networks of those outcomes, and \
+`--again 'in a subgraph'` those with such tensors left out; `--only 'timm/resnet*'` chooses \
+networks. Other sources are in `benchmarks/zoo/sources`, each with a docstring that says what it \
+needs.
 """
 
 
@@ -115,6 +125,7 @@ def describe(rows: Sequence[Row]) -> str:
         *_describe_left_out(rows),
         *_describe_problems(rows),
         *_describe_layers(rows),
+        _NOT_TRIED,
         "## By family\n",
         *_describe_families(rows),
         "## Versions\n",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -116,9 +117,11 @@ def export(
             verbose=False,
             **ways,
         )
+    # An exporter drops inputs on which nothing depends.
+    read = {value.name for value in onnx.load(path, load_external_data=False).graph.input}
     return BuiltModel(
         path,
-        {name: value.numpy() for name, value in inputs.items()},
+        {name: value.numpy() for name, value in inputs.items() if name in read},
         outputs=[output.detach().numpy() for output in outputs],
         linear_calls=count_linear_calls(lambda: network(*inputs.values()), [*inputs.values()]),
         hooked=lambda: run_hooked(network, [*inputs.values()]),

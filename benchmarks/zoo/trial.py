@@ -68,6 +68,7 @@ def try_case(case: Case, folder: Path, record: Callable[[str], None]) -> Row:
 def judge(built: BuiltModel, row: Row, folder: Path, record: Callable[[str], None]) -> Row:
     """Dump a model, recompute its tensors, and complete the row."""
     record("dump")
+    built = _keep_inputs(built)
     try:
         full, sums = (dump_samples(built, folder, keep) for keep in ("full", "statistics"))
     except CnatoolError as error:
@@ -79,6 +80,17 @@ def judge(built: BuiltModel, row: Row, folder: Path, record: Callable[[str], Non
         return _complete(row, built, full, sums)
     except Exception as error:
         return replace(row, message=f"comparison: {_one_line(error)}")
+
+
+def _keep_inputs(built: BuiltModel) -> BuiltModel:
+    """Leave out values of inputs that the exporter dropped, since nothing reads them."""
+    model = onnx.load(built.path, load_external_data=False)
+    names = {value.name for value in model.graph.input}
+
+    def keep(arrays: Arrays) -> Arrays:
+        return {name: values for name, values in arrays.items() if name in names}
+
+    return replace(built, samples=keep(built.samples), constants=keep(built.constants))
 
 
 def _complete(row: Row, built: BuiltModel, full: Store, sums: Store) -> Row:

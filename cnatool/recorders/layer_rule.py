@@ -34,6 +34,10 @@ _MOMENTS = (
     | {"Add", "Cast", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Squeeze", "Sub"}
     | {"Transpose", "Unsqueeze"}
 )
+# Products of two values, as frameworks name them.
+_PRODUCTS = frozenset(
+    {"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul", "bmm", "matmul"}
+)
 # More than the longest such sequence has.
 _MOST_MOMENT_STEPS = 24
 
@@ -133,7 +137,8 @@ class _Network:
                     group = [step.makes]
                 biased = True
             elif step.kind == "scale":
-                if step.one_number and reshaped and group is linear:
+                cut = step.one_number and reshaped
+                if cut and (group is linear or self._enters_product(step.makes)):
                     # the temperature of an attention, whose heads have been split off
                     break
                 group = [step.makes]
@@ -142,6 +147,17 @@ class _Network:
             else:
                 break
         return tuple(linear), tuple(group)
+
+    def _enters_product(self, value: int) -> bool:
+        """Whether a value, perhaps in another shape, is a factor of a product of activations."""
+        readers = self.readers.get(value, [])
+        while len(readers) == 1 and readers[0].kind == "shape":
+            readers = self.readers.get(readers[0].makes, [])
+        return (
+            len(readers) == 1
+            and readers[0].operator in _PRODUCTS
+            and len(set(readers[0].reads)) > 1
+        )
 
     def _normalized(self, value: int) -> int | None:
         """Return the result of a normalisation of a value in several steps; None if there is none.

@@ -39,7 +39,7 @@ NOT_ASKED = "offered by the operator and left out by the model: `tensors='inner'
 ITERATION = "depends on the iteration or an input's shape alone"
 CHANGING_RANK = "its number of axes changes from one iteration to the next"
 CHANGING_UNKNOWN = "its shape changes from one iteration to the next, so its sample axis is unknown"
-BACKWARDS = "inside a Scan that takes samples from the last to the first"
+BACKWARDS = "inside Scan: it takes the samples from the last to the first"
 NOT_ALWAYS = "inside an If or Loop: only some batches of the probe compute it"
 NEVER = "inside an If or Loop: no sample of the probe computes it"
 _NO_AXIS = "no sample axis"

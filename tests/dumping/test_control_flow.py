@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.control_flow import Flow, branching, if_same_shapes, nested
+from support.control_flow import Flow, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
 from support.networks import saved
 from support.notes import Notes
@@ -105,3 +105,30 @@ def test_counts_tell_which_samples_take_a_branch(tmp_path: Path) -> None:
         assert all(tensor.conditional for tensor in tensors)
         for tensor in tensors:
             np.testing.assert_array_equal(counts[:, tensor.number], np.where(expected, 6, 0))
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_a_branch_that_the_size_of_the_batch_decides_about(tmp_path: Path, keep: str) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      shape = Shape<start=0, end=1>(x)
+      one = Constant<value = int64[1] {1}>()
+      alone = Equal(shape, one)
+      [choose] y = If (alone) <
+        then_branch = t () => (float[n,3] a) { a = Neg(x) },
+        else_branch = e () => (float[n,3] b) { h = MatMul(x, w)  b = Relu(h) }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    flow = Flow("if on the batch", parse(text, w=np.eye(3)), {"x": x})
+    notes = Notes()
+    store = cnatool.dump(
+        *write(flow, tmp_path), tmp_path / "s.zarr", batch_size=2, keep=keep, observer=notes
+    )
+    # The last batch has one sample, which takes the other branch.
+    split, number = store.splits["all"], store.tensor("choose/else_branch/h").number
+    assert store.tensors[number].conditional
+    np.testing.assert_array_equal(split.statistics("count")[:][:, number], [3, 3, 3, 3, 0])
+    sums = [*x[:4].sum(axis=1), 0]
+    np.testing.assert_allclose(split.statistics("sum")[:][:, number], sums, rtol=1e-5)
+    assert any("depend on the other samples of a batch" in text for text in notes.texts)

@@ -206,6 +206,7 @@ class _Flattening:
         copies = {
             node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"
         }
+        changing = []
         for value, name, returned in zip(inputs, initial, returns, strict=False):
             source = returned.name
             while source in copies:
@@ -213,8 +214,11 @@ class _Flattening:
             if source == value.name:
                 inside[value.name] = name
             else:
-                result = inside.get(returned.name, returned.name)
-                self._add_input(inside[value.name], (name, result))
+                changing.append((value, name, returned))
+        # Last, since a state may be returned as another one.
+        for value, name, returned in changing:
+            result = inside.get(returned.name, returned.name)
+            self._add_input(inside[value.name], (name, result))
 
     def _add_body(
         self,

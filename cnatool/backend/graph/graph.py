@@ -64,9 +64,10 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
-    # Tensors in and behind branches and loops about which the values of an input decide
+    # Tensors in and behind branches and loops about which the values of an input decide, and
+    # branches about which its shape does
     decided: frozenset[str] = frozenset()
-    # Tensors in branches whose condition depends on the values of an input
+    # Tensors in branches whose condition depends on an input, or on its shape
     conditional: frozenset[str] = frozenset()
     controlled: frozenset[str] = frozenset()  # those, and tensors in loops that values decide about
 

@@ -56,7 +56,8 @@ class InputDependence:
         self.dynamic = set(inputs)  # tensors whose values depend on the values of an input
         # Tensors whose shape may depend on the values of an input
         self.data_shaped: set[str] = set()
-        # Tensors in and behind branches and loops about which the values of an input decide
+        # Tensors in and behind branches and loops about which the values of an input decide, and
+        # branches about which its shape does
         self.decided: set[str] = set()
         # Tensors that depend on an input, be it on its shape alone
         self._dependent: set[str] = set()
@@ -77,22 +78,33 @@ class InputDependence:
         return (self._dependent | self._iterated) - self.dynamic
 
     def find_controlled(self) -> set[str]:
-        """Find the tensors in branches and loops about which the values of an input decide."""
+        """Find the tensors in branches and loops that other samples may not run, or not as often.
+
+        Of loops about which the values of an input decide, of branches also those that its shape
+        decides about, such as the number of samples.
+        """
+        conditional = self.find_conditional()
         return {
             name
             for name, tensor in self._flat.inner.items()
-            if any(self._varies(i) for body in self._bodies(name) for i in body.controls)
+            if name in conditional
+            or any(self._varies(i) for body in self._bodies(name) for i in body.controls)
             or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
         }
 
     def find_conditional(self) -> set[str]:
-        """Find the tensors in branches whose condition depends on the values of an input."""
+        """Find the tensors in branches whose condition depends on an input, or on its shape."""
         return {
             name
             for name, tensor in self._flat.inner.items()
-            for body in tensor.bodies
-            if body.operator == "If" and any(map(self._varies, body.controls))
+            if any(map(self._is_conditional, tensor.bodies))
         }
+
+    def _is_conditional(self, body: Body) -> bool:
+        """Whether a subgraph is a branch that some samples or batches may not take."""
+        return body.operator == "If" and any(
+            name in self.dynamic or name in self._dependent for name in body.controls
+        )
 
     def _size(self) -> int:
         sets = (self.dynamic, self.data_shaped, self._dependent, self._iterated, self._counts)
@@ -113,7 +125,8 @@ class InputDependence:
         depends = bool(writes) and writes[0] in self._dependent
         bodies = self._bodies(writes[0]) if depends else ()
         decided = any(self._varies(name) for body in bodies for name in body.controls)
-        if depends and (decided or not self.decided.isdisjoint(values)):
+        chosen = decided or any(map(self._is_conditional, bodies))
+        if depends and (chosen or not self.decided.isdisjoint(values)):
             self.decided.update(writes)
         if depends and (decided or self._is_data_shaped(node, bodies)):
             self.data_shaped.update(writes)
