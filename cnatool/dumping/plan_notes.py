@@ -48,14 +48,18 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     varying = [tensor for tensor in record.tensors if tensor.varies]
     if not varying:
         return
-    whole = sum(tensor.ragged_axis is not UNSET for tensor in varying)
+    rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
     kept = "only sums and numbers of elements are stored"
-    if whole == len(varying):
+    if rest and any(tensor.kept == "full" for tensor in record.tensors):
+        kept += (
+            f" where several axes may vary or iterations differ in shape (first {rest[0].name!r})"
+        )
+    if not rest:
         kept = "values and offsets are stored, in place of one array"
-    elif whole:
-        kept = f"{whole} are stored as values and offsets, of the others {kept}"
-    text = f"the shape of {count_text(len(varying), 'tensor')} depends on the data: of these {kept}"
-    yield text
+    elif len(rest) < len(varying):
+        whole = len(varying) - len(rest)
+        kept = f"{whole} are stored as values and offsets, and {kept}"
+    yield f"the shape of {count_text(len(varying), 'tensor')} depends on the data: of these {kept}"
     divided = [tensor for tensor in varying if tensor.index]
     if divided:
         first = divided[0]
