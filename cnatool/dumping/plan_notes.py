@@ -44,7 +44,7 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
 
 
 def _describe_varying(record: StoreRecord) -> Iterator[str]:
-    """Describe how tensors whose shape depends on the data are stored."""
+    """Describe how tensors are stored whose shape is not one for all samples and iterations."""
     varying = [tensor for tensor in record.tensors if tensor.varies]
     if not varying:
         return
@@ -54,8 +54,11 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
         kept = "values and offsets are stored, in place of one array"
     elif whole:
         kept = f"{whole} are stored as values and offsets, of the others {kept}"
-    text = f"the shape of {count_text(len(varying), 'tensor')} depends on the data: of these {kept}"
-    yield text
+    one = len(varying) == 1
+    yield (
+        f"{count_text(len(varying), 'tensor')} {'does' if one else 'do'} not have one shape for "
+        f"all samples and iterations: of {'it' if one else 'these'} {kept}"
+    )
     divided = [tensor for tensor in varying if tensor.index]
     if divided:
         first = divided[0]
