@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.taken_branches import TakenBranch
     from cnatool.backend.inputs import ConstantInput, Samples
-    from cnatool.backend.probe.probed_tensor import ProbedTensor
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.run import BranchName
@@ -204,7 +203,7 @@ class Network:
                 merged=tensor.merged,
                 varies=tensor.varies,
                 conditional=tensor.name in self.graph.conditional or msgspec.UNSET,
-                ragged_axis=_ragged_axis(tensor, self.graph),
+                ragged_axis=msgspec.UNSET if tensor.varying_axis is None else tensor.varying_axis,
                 index=tensor.index or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)
@@ -222,13 +221,6 @@ class Network:
             result.counted,
             result.one_runs,
         )
-
-
-def _ragged_axis(tensor: ProbedTensor, graph: Graph) -> int | msgspec.UnsetType:
-    """Return the axis along which whole values differ in length, where they can be stored."""
-    # A branch that is not taken gives a tensor of another shape.
-    inside = tensor.name in graph.inner
-    return msgspec.UNSET if tensor.varying_axis is None or inside else tensor.varying_axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,17 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     varying = [tensor for tensor in record.tensors if tensor.varies]
     if not varying:
         return
-    whole = sum(tensor.ragged_axis is not UNSET for tensor in varying)
+    rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
     kept = "only sums and numbers of elements are stored"
-    if whole == len(varying):
+    if rest and any(tensor.kept == "full" for tensor in record.tensors):
+        kept += (
+            f" where several axes may vary or iterations differ in shape (first {rest[0].name!r})"
+        )
+    if not rest:
         kept = "values and offsets are stored, in place of one array"
-    elif whole:
-        kept = f"{whole} are stored as values and offsets, of the others {kept}"
+    elif len(rest) < len(varying):
+        whole = len(varying) - len(rest)
+        kept = f"{whole} are stored as values and offsets, and {kept}"
     one = len(varying) == 1
     yield (
         f"{count_text(len(varying), 'tensor')} {'does' if one else 'do'} not have one shape for "

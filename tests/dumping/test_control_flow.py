@@ -30,15 +30,18 @@ def write(flow: Flow, folder: Path) -> tuple[Path, Path]:
     return saved(flow.model, folder / "model.onnx"), folder / "data.npz"
 
 
-@pytest.mark.parametrize("make", [nested, if_same_shapes])
+@pytest.mark.parametrize(
+    ("make", "keep"),
+    [(nested, "statistics"), (if_same_shapes, "statistics"), (if_same_shapes, "full")],
+)
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_interrupted_and_in_parts(
-    make: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Any, keep: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit_often(monkeypatch)
     flow = more_rows(make())
     inputs = write(flow, tmp_path)
-    options = {"batch_size": 1 if flow.alone else 16, "keep": "statistics"}
+    options = {"batch_size": 1 if flow.alone else 16, "keep": keep}
     whole = cnatool.dump(*inputs, tmp_path / f"whole-{name}", **options)
     path = tmp_path / name
     with pytest.raises(KeyboardInterrupt):

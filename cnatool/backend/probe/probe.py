@@ -26,7 +26,9 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.forced_branches import read_branch_shapes
 from cnatool.backend.probe.probed_tensor import ProbedTensor
+from cnatool.backend.probe.ragged_axes import find_ragged_axis
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
@@ -114,6 +116,9 @@ def probe(
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = ProbeRuns(graph, samples, bound, run_rows)
+    if runs.single:
+        absent = [n for n in names if n in graph.conditional and not runs.shapes(n)]
+        runs.add_shapes(read_branch_shapes(graph, absent, samples, run))
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()
@@ -216,7 +221,7 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         else:
             findings.axes[name] = axis
             varying = runs.varying_axes(name, axis)
-            if varying or name in grown or _is_decided(runs, name):
+            if varying or name in grown or _is_decided(runs, name) or runs.is_never_computed(name):
                 findings.varying[name] = varying
             if axis.axis is None and 0 in runs.surely_counted.get(name, ()):
                 findings.counted.add(name)
@@ -354,7 +359,7 @@ def _describe_tensor(
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,
-        varying_axis=_only(findings.varying.get(name, ())),
+        varying_axis=find_ragged_axis(runs, name, axis, findings.varying.get(name, ())),
         independent=random is not None or not is_mixed,
         random=random,
     )
@@ -375,10 +380,6 @@ def _describe_rows(runs: ProbeRuns, name: str, onnx_type: str, index: RowIndex) 
         varying_axis=0,
         index=index,
     )
-
-
-def _only(axes: Collection[int]) -> int | None:
-    return next(iter(axes)) if len(axes) == 1 else None
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, pro
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.probe.sample_axis import SampleAxis
@@ -85,6 +85,14 @@ class ProbeRuns:
     def is_absent(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute the tensor."""
         return name in self.graph.inner and self.graph.inner[name].is_absent(shape)
+
+    def is_never_computed(self, name: str) -> bool:
+        """Whether no run computes a tensor, so that its shape is unknown."""
+        return name in self.graph.inner and not self.shapes(name)
+
+    def add_shapes(self, shapes: Iterable[dict[str, tuple[int, ...]]]) -> None:
+        """Add shapes that tensors had in other runs of single samples."""
+        self._single_shapes.extend(shapes)
 
     def shapes(self, name: str) -> list[tuple[int, ...]]:
         """List the shapes that a tensor had in runs of single samples that compute it."""
