@@ -291,7 +291,7 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
         return axis
     absent = [runs.is_absent(name, value.shape) for value in (first, other)]
     if any(absent):
-        return NEVER if all(absent) else NOT_ALWAYS
+        return NOT_ALWAYS if name in runs.graph.controlled or not all(absent) else NEVER
     if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
