@@ -195,7 +195,8 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         else:
             # The first axes of a tensor in loops are iterations.
             found = [place for place in counting if place >= runs.graph.loops(name)]
-            is_counted = bool(found) and axis != NOT_ALWAYS and name not in runs.random
+            known = axis not in (NOT_ALWAYS, NEVER) and name not in runs.random
+            is_counted = bool(found) and known
             if counting and not found:
                 axis = no_axis_reason(first.shape)
         if is_counted:
@@ -274,15 +275,17 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     axis: SampleAxis | str
     if runs.single:
         shapes = {_without(shape, counting) for shape in runs.shapes(name)}
-        if not shapes:
-            return _axis_of_absent(runs, name)
+        if not shapes:  # all that a sample to come computes is its own
+            known = name in runs.graph.controlled and runs.graph.inner[name].rank is not None
+            return SampleAxis(None) if known else NEVER
         axis = find_only_axis(shapes)
         column = axis == SampleAxis(1) and first.ndim == 2 and name not in runs.graph.inner
         if column and 0 in runs.surely_counted.get(name, ()):
             return SampleAxis(None)  # one number for each row of detections
         return axis
-    if any(runs.is_absent(name, value.shape) for value in (first, other)):
-        return NOT_ALWAYS
+    absent = [runs.is_absent(name, value.shape) for value in (first, other)]
+    if any(absent):
+        return NOT_ALWAYS if name in runs.graph.controlled or not all(absent) else NEVER
     if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
@@ -301,11 +304,6 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     if name in runs.random:
         return take_merged_order(axis, before)
     return find_merged_axis(first, rolled, axis, before)
-
-
-def _axis_of_absent(runs: ProbeRuns, name: str) -> SampleAxis | str:
-    """Find the sample axis of a tensor that no run computes: whatever it is, it is a sample's."""
-    return NEVER if runs.graph.inner[name].rank is None else SampleAxis(None)
 
 
 def _compare_groups(runs: ProbeRuns, findings: _Findings, evidence: RowEvidence) -> bool:
