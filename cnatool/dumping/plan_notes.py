@@ -44,7 +44,7 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
 
 
 def _describe_varying(record: StoreRecord) -> Iterator[str]:
-    """Describe how tensors whose shape depends on the data are stored."""
+    """Describe how tensors are stored whose shape is not one for all samples and iterations."""
     varying = [tensor for tensor in record.tensors if tensor.varies]
     if not varying:
         return
@@ -59,7 +59,11 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     elif len(rest) < len(varying):
         whole = len(varying) - len(rest)
         kept = f"{whole} are stored as values and offsets, and {kept}"
-    yield f"the shape of {count_text(len(varying), 'tensor')} depends on the data: of these {kept}"
+    one = len(varying) == 1
+    yield (
+        f"{count_text(len(varying), 'tensor')} {'does' if one else 'do'} not have one shape for "
+        f"all samples and iterations: of {'it' if one else 'these'} {kept}"
+    )
     divided = [tensor for tensor in varying if tensor.index]
     if divided:
         first = divided[0]

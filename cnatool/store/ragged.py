@@ -156,12 +156,13 @@ class RaggedArray:
         """
         end = len(self) if stop is None else min(stop, len(self))
         while start < end:
-            last = self._end_of_block(start, min(start + _OFFSETS, end))
+            last = self.end_of_block(start, end)
             yield start, self._read(start, last)
             start = last
 
-    def _end_of_block(self, start: int, stop: int) -> int:
+    def end_of_block(self, start: int, stop: int) -> int:
         """Return the end of a block that begins at a row and ends at another at most."""
+        stop = min(start + _OFFSETS, stop)
         ends = self._read_lengths(start, stop).cumsum()
         fits = np.searchsorted(ends * self.values.row_bytes, BLOCK_BYTES, side="right")
         return min(stop, start + max(1, int(fits)))

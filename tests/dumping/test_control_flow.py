@@ -13,7 +13,7 @@ from support.networks import saved
 from support.notes import Notes
 
 import cnatool
-from cnatool.errors import MetricError
+from cnatool.errors import BackendError, MetricError
 
 ROWS = 130
 OVERRIDES = {"include_output": True}
@@ -135,3 +135,53 @@ def test_a_branch_that_the_size_of_the_batch_decides_about(tmp_path: Path, keep:
     sums = [*x[:4].sum(axis=1), 0]
     np.testing.assert_allclose(split.statistics("sum")[:][:, number], sums, rtol=1e-5)
     assert any("depend on the other samples of a batch" in text for text in notes.texts)
+
+
+def test_a_branch_of_the_first_iterations_of_a_loop_over_samples(tmp_path: Path) -> None:
+    """All samples of the probe take it, and later ones of a larger batch do not."""
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      shape = Shape(x)
+      zero = Constant<value = int64 {0}>()
+      three = Constant<value = int64 {3}>()
+      yes = Constant<value = bool {1}>()
+      count = Gather(shape, zero)
+      [samples] y = Loop (count, yes) <
+        body = one (int64 i, bool go) => (bool on, float[3] row) {
+          on = Identity(go)
+          taken = Gather(x, i)
+          first = Less(i, three)
+          [choose] row = If (first) <
+            then_branch = t () => (float[3] a) { a = Neg(taken) },
+            else_branch = e () => (float[3] b) { b = Identity(taken) }
+          >
+        }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    inputs = write(Flow("first samples", parse(text), {"x": x}), tmp_path)
+    with pytest.raises(BackendError, match="'samples/body/choose/then_branch/a' has 0 elements"):
+        cnatool.dump(*inputs, tmp_path / "l.zarr", batch_size=4, keep="statistics")
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=2, keep="statistics")
+    number = store.tensor("samples/body/choose/then_branch/a").number
+    sums = store.splits["all"].statistics("sum")[:][:, number]
+    np.testing.assert_allclose(sums, -x.sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      never = Constant<value = int64 {0}>()
+      [repeat] y = Loop (never, , x) <
+        body = step (int64 i, bool go, float[n,3] s) => (bool on, float[n,3] r) {
+          on = Identity(go)
+          r = Tanh(s)
+        }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    inputs = write(Flow("no iterations", parse(text), {"x": x}), tmp_path)
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=batch_size)
+    assert [tensor.name for tensor in store.tensors] == ["y"]
+    assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]

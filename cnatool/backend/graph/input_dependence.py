@@ -123,9 +123,13 @@ class InputDependence:
         }
 
     def _is_conditional(self, body: Body) -> bool:
-        """Whether a subgraph is a branch that some samples or batches may not take."""
+        """Whether a subgraph is a branch that some samples or batches may not take.
+
+        What the iteration decides is the same for all of them.
+        """
         return body.operator == "If" and any(
-            name in self.dynamic or name in self._dependent for name in body.controls
+            name in self.dynamic or (name in self._dependent and name not in self._iterated)
+            for name in body.controls
         )
 
     def _is_decided(self, body: Body) -> bool:

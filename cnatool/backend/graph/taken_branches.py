@@ -155,7 +155,7 @@ class _Inliner:
     def _is_tensor(self, value: onnx.ValueInfoProto, name: str) -> bool:
         """Whether a result of a branch is a tensor, as it declares, or as ONNX infers."""
         if value.type.WhichOneof("value") is not None:
-            return value.type.HasField("tensor_type")
+            return bool(value.type.HasField("tensor_type"))
         return name in self._inner and self._inner[name].kind.startswith("tensor(")
 
     def _unpack(

@@ -14,7 +14,7 @@ from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, pro
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.probe.sample_axis import SampleAxis
@@ -54,6 +54,11 @@ class ProbeRuns:
         computed = {name: self.shape(name) for name in _shapes(self.large)}
         self.counted = find_counted_axes(graph, _shapes(fed) | computed)
         self.surely_counted = find_counted_axes(graph, _shapes(fed) | computed, guess=False)
+
+    @property
+    def fed(self) -> Collection[str]:
+        """Names of the inputs that are given samples."""
+        return self._samples.values.keys()
 
     @cached_property
     def rolled(self) -> dict[str, Any]:

@@ -218,6 +218,7 @@ class ExposedModel:
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
         sizes = None if measures.counted is None else rest.pop(0)
         inner = measures.read_inner_counts(sums)
+        self._check_counts(inner)
         fetched = dict(zip(self._read, rest, strict=True))
         whole = [read_rows(tensor, fetched, samples) for tensor in self._fetched]
         kept = len(self._outputs) + len(self._whole)
@@ -300,6 +301,19 @@ class ExposedModel:
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
         return counts
+
+    def _check_counts(self, inner: Mapping[int, NDArray[np.float64]]) -> None:
+        """Refuse a batch that does not compute what the first one did of a tensor in a branch."""
+        for place, numbers in inner.items():
+            tensor = self._inside[place]
+            expected = math.prod(tensor.shape)
+            other = numbers[numbers != expected]
+            if other.size and not tensor.varies:
+                raise BackendError(
+                    f"tensor {tensor.name!r} has {count_text(int(other[0]), 'element')} for a "
+                    f"sample, and had {expected} in the first batch: leave it out with "
+                    f"`tensors='!{tensor.name}'`, or choose another `batch_size`."
+                )
 
     def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:

@@ -94,7 +94,7 @@ class Measures:
         return dict(zip(self.statistics, by_statistic, strict=True))
 
     def read_inner_counts(self, values: Sequence[NDArray[Any]]) -> dict[int, NDArray[np.float64]]:
-        """Return the numbers of elements, (n,) each, of tensors in bodies whose shape varies."""
+        """Return the numbers of elements, (n,) each, of the tensors in bodies that are counted."""
         numbers = dict(zip(self.widths, values, strict=True)).get(_INNER)
         counts, behind = {}, len(self._constants)
         for place, column in enumerate(self._inner):
