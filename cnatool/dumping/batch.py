@@ -73,9 +73,9 @@ def choose_batch(
     constant = None if declared is not None else _find_constant(network, feed, bound)
     if constant is not None and freed is None:
         note(
-            f"constant {constant.name!r} holds {count_text(bound, 'sample')} along an axis that the "
-            f"model leaves open, so each run takes {bound}; exported with names for the batch axes, "
-            "the model would run with more"
+            f"constant {constant.name!r} holds {count_text(bound, 'sample')} along an axis that "
+            f"the model leaves open, so each run takes {bound}; exported with names for the batch "
+            "axes, the model would run with more"
         )
     else:
         note(_describe(bound, declared=declared is not None, freed=freed))
