@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Ragged:
     """Samples that differ in length along one axis.
 
-    An integer selects one sample, as an array; a slice, a list of rows or a boolean mask selects
-    several, as another `Ragged`. Slices are views.
+    An integer selects one sample, as an array, and further indices elements of it: ``[7, 0]`` is
+    the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples, as
+    another `Ragged`. Slices are views.
 
     Parameters
     ----------
@@ -115,16 +116,17 @@ class Ragged:
         return f"<ragged: {len(self)} sample{plural} of ({', '.join(sizes)}) {self.dtype}>"
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | tuple[Any, ...]) -> Any: ...
     @overload
     def __getitem__(self, index: slice | ArrayLike) -> Ragged: ...
-    def __getitem__(self, index: int | slice | ArrayLike) -> NDArray[Any] | Ragged:
+    def __getitem__(self, index: int | tuple[Any, ...] | slice | ArrayLike) -> Any:
+        index, inside = split_index(index)
+        if isinstance(index, int | np.integer):
+            return self._sample(as_row(index, len(self)))[inside]
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 return self._slice(start, max(start, stop))
-        elif isinstance(index, int | np.integer):
-            return self._sample(int(index))
         rows: NDArray[np.intp] = np.arange(len(self))[as_index(index)]
         pieces = [self.values[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         values = np.concatenate(pieces) if pieces else self.values[:0]
@@ -135,11 +137,33 @@ class Ragged:
         return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0], self.axis)
 
     def _sample(self, row: int) -> NDArray[Any]:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"index {row} is out of bounds for {len(self)} samples")
-        row %= len(self)
         values = self.values[self.offsets[row] : self.offsets[row + 1]]
         return np.moveaxis(values, 0, self.axis)
+
+
+def split_index(index: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Divide an index into that of samples and that inside one sample; IndexError if it has none.
+
+    Several samples have no axis in common that a further index could select from.
+    """
+    if not isinstance(index, tuple):
+        return index, ()
+    samples, *inside = index or (slice(None),)
+    if inside and not isinstance(samples, int | np.integer):
+        raise IndexError(
+            "samples differ in length: index inside one of them, as in [7, 0], or select several "
+            "with one index, as in [7:9] or [[7, 0]]"
+        )
+    return samples, tuple(inside)
+
+
+def as_row(index: int | np.integer[Any], count: int, name: str = "") -> int:
+    """Return the number of a sample, counted from the first; IndexError unless there is one."""
+    row = int(index)
+    if not -count <= row < count:
+        of = f" of {name}" if name else ""
+        raise IndexError(f"index {row} is out of bounds for {count} samples{of}")
+    return row % count
 
 
 def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
@@ -147,6 +171,8 @@ def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
     if isinstance(index, slice):
         return index
     rows = np.asarray(index)
+    if rows.ndim != 1:
+        raise IndexError("samples are selected by an integer, a slice, a list of rows or a mask")
     return rows if rows.size else rows.astype(np.intp)
 
 
