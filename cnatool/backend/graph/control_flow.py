@@ -113,9 +113,7 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
         if not attribute.HasField("g"):
             continue
         body = attribute.g
-        deeper = [
-            t for t in tensors if _lies_in(t, attribute, level) and len(t.bodies) > level + 1
-        ]
+        deeper = [t for t in tensors if _lies_in(t, attribute, level) and len(t.bodies) > level + 1]
         _hand_out(body, deeper, level + 1)
         returned = {output.name for output in body.output}
         for tensor in tensors:
