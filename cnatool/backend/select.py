@@ -56,6 +56,8 @@ def select_tensors(
             msgspec.structs.replace(
                 tensor,
                 number=number,
+                # Of a single number in a branch, samples have one or none.
+                shape=tensor.shape if axis is msgspec.UNSET else tensor.shape or (1,),
                 kept="full" if whole else "statistics",
                 output=output,
                 stored=stored,

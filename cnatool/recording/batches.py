@@ -326,10 +326,9 @@ def _check_array(what: str, array: Rows, rows: int) -> None:
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: expected numbers or booleans, got {array.dtype}.")
     if _count_rows(array) != rows or not rows:
-        if isinstance(array, Ragged):
-            raise DataError(f"{what}: it has {count_text(len(array), 'sample')}, expected {rows}.")
+        shape = (len(array), *_form_shape(array)) if isinstance(array, Ragged) else array.shape
         raise DataError(
-            f"{what}: its shape is {array.shape}, but "
+            f"{what}: its shape is {_shape_text(shape)}, but "
             f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}."
         )
 

@@ -13,6 +13,7 @@ from support.control_flow import (
     branching,
     decided_twice,
     decoder,
+    found_in_loops,
     if_different_shapes,
     trips_differ,
     trips_of_batch,
@@ -43,8 +44,8 @@ def rows_of_batches(flow: Flow, size: int, tensor: object) -> Iterator[np.ndarra
     for start in range(0, count, size):
         feeds = {name: x[start : start + size] for name, x in flow.feeds.items()}
         samples = min(size, count - start)
-        values = literal_values(flow.model, feeds).get(tensor.name)
-        if values is None:
+        values = literal_values(flow.model, feeds).get(tensor.name, {})
+        if all(value is None for value in values.values()):  # also stacked from no iterations
             yield from [np.empty(0)] * samples
             continue
         whole = stack(values)
@@ -61,12 +62,14 @@ def test_batches_decide(make: Callable[[], Flow], name: str, tmp_path: Path) -> 
     store = cnatool.dump(
         *write(flow, tmp_path), tmp_path / name, batch_size=4, statistics=["sum"], observer=notes
     )
-    inside = [tensor for tensor in store.tensors if "/" in tensor.name]
-    assert len(inside) >= 3
+    varying = [tensor for tensor in store.tensors if tensor.varies]
+    assert len(varying) >= 3
+    assert {tensor.name for tensor in store.tensors if "/" in tensor.name} <= set(is_whole(store))
     assert all(is_whole(store).values())
     split = store.splits["all"]
-    for tensor in inside:
-        rows = list(split.activations(tensor.name)[:])
+    for tensor in varying:
+        values = split.outputs(1) if tensor.output else split.activations(tensor.name)
+        rows = list(values[:])
         sums, counts = (split.statistics(s)[:][:, tensor.number] for s in ("sum", "count"))
         truth = list(rows_of_batches(flow, 4, tensor))
         assert len(rows) == len(truth) == len(flow.feeds["x"])
@@ -77,6 +80,14 @@ def test_batches_decide(make: Callable[[], Flow], name: str, tmp_path: Path) -> 
             if expected.size:
                 assert difference(row, expected.astype(row.dtype)) is None, tensor.name
     assert cnatool.verify(store.path).faults == ()
+    other = tmp_path / f"other{Path(name).suffix}"
+    kept = cnatool.dump(*write(flow, tmp_path), other, batch_size=4, keep="statistics")
+    np.testing.assert_array_equal(
+        kept.splits["all"].statistics("count")[:], split.statistics("count")[:]
+    )
+    np.testing.assert_allclose(
+        kept.splits["all"].statistics("sum")[:], split.statistics("sum")[:], rtol=1e-5
+    )
     assert any("depend on the other samples of a batch" in text for text in notes.texts)
 
 
@@ -100,6 +111,7 @@ def test_a_branch_that_no_sample_of_the_probe_takes(tmp_path: Path) -> None:
         # Each iteration decides about its branch; a sequence grows.
         (decided_twice, {"choose/then_branch/r", "choose/else_branch/s", "choose/else_branch/r"}),
         (decoder, {"decode/body/longer"}),
+        (found_in_loops, {"inside/body/inner", "inside/body/numbers"}),
     ],
 )
 def test_samples_decide(make: Callable[[], Flow], sums: set[str], tmp_path: Path) -> None:
@@ -109,6 +121,7 @@ def test_samples_decide(make: Callable[[], Flow], sums: set[str], tmp_path: Path
         for name in ("s.zarr", "s.h5")
     ]
     stores.append(cnatool.convert(stores[0].path, tmp_path / "converted.h5"))
+    assert cnatool.compare(*stores[:2]).same
     for store in stores:
         assert cnatool.verify(store.path).faults == ()
         assert compare_with_literal(store, flow)

@@ -87,7 +87,9 @@ def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
             append([np.zeros((3, 4)), np.zeros((2, 2))])
         with pytest.raises(DataError, match=r"float64 \(2, …\) per sample, but float64 \(3, …\)"):
             append([np.zeros((2, 4)), np.zeros((2, 2))])
-        with pytest.raises(DataError, match="tensor 'h': it has 1 sample, expected 2"):
+        with pytest.raises(
+            DataError, match=r"'h': its shape is \(1, 3, …\), but there are 2 samples"
+        ):
             append([np.zeros((3, 4))])
         with pytest.raises(DataError, match="output 'g': .* name it in `ragged`"):
             append([np.zeros((3, 4))] * 2, [np.zeros(1), np.zeros(2)])
@@ -168,7 +170,7 @@ def test_samples_that_make_no_array_are_named(tmp_path: Path) -> None:
                 r"sample 1 has shape \(3, 8\), sample 0 \(2",
             ),
             (["ab c", "d"], samples([1, 2]), "sample 0 is no array of numbers. Of a text, pass"),
-            (x, samples([1]), "tensor 'h': it has 1 sample, expected 2"),
+            (x, samples([1]), r"its shape is \(1, …, 3\), but there are 2 samples"),
         ):
             with pytest.raises(DataError, match=message):
                 store.append("t", inputs=inputs, outputs=y, activations={"h": h})

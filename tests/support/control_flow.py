@@ -55,7 +55,8 @@ def if_same_shapes() -> Flow:
       cond = Greater(total, zero)
       [choose] z = If (cond) <
         then_branch = positive () => (float[1,4] a)
-          <float[4] b = {1.0, -2.0, 3.0, 0.5}> { d = Add(h, b)  a = Relu(d) },
+          <float[4] b = {1.0, -2.0, 3.0, 0.5}>
+          { d = Add(h, b)  a = Relu(d)  most = ReduceMax<keepdims=0>(d) },
         else_branch = negative () => (float[1,4] a)
           { d = MatMul(x, v)  e = Sub(d, h)  a = Tanh(e) }
       >
@@ -149,11 +150,12 @@ def trips_differ() -> Flow:
 def trips_of_batch() -> Flow:
     """A Loop as long as the largest number in the batch says, on rows that share an axis."""
     text = """
-    g (float[n,2,4] x, int64[n,1] count) => (float[n,2,4] y) {
+    g (float[n,2,4] x, int64[n,1] count) => (float[n,2,4] y, float[t,n,2,4] every) {
       most = ReduceMax<keepdims=0>(count)
       yes = Constant<value = bool {1}>()
-      [repeat] y = Loop (most, yes, x) <
-        body = step (int64 i, bool go, float[n,2,4] state) => (bool go_on, float[n,2,4] after) {
+      [repeat] y, every = Loop (most, yes, x) <
+        body = step (int64 i, bool go, float[n,2,4] state)
+          => (bool go_on, float[n,2,4] after, float[n,2,4] shown) {
           go_on = Identity(go)
           rows = Constant<value = int64[2] {-1, 4}>()
           back = Constant<value = int64[3] {-1, 2, 4}>()
@@ -161,6 +163,7 @@ def trips_of_batch() -> Flow:
           product = MatMul(flat, w)
           bent = Tanh(product)
           after = Reshape(bent, back)
+          shown = Relu(after)
         }
       >
     }"""
@@ -218,6 +221,36 @@ def decided_twice() -> Flow:
     count = np.array([2, 1, 3, 0, 2, 4, 1, 0, 2])[:, None]
     feeds = {"x": _normal(9, 4), "count": count}
     return Flow("decided twice", parse(text, w=_weight(4, 4)), feeds, alone=True)
+
+
+def found_in_loops() -> Flow:
+    """Loops over what is found outside, and inside: equally many in each of the first samples."""
+    text = """
+    g (float[1,6] x) => (float[1,6] y) {
+      trips = Constant<value = int64 {3}>()
+      places = NonZero(x)
+      start = Cast<to=1>(places)
+      [outside] found = Loop (trips, , start) <
+        body = a (int64 i, bool go, float[2,k] state) => (bool go_on, float[2,k] after)
+          { go_on = Identity(go)  after = Tanh(state) }
+      >
+      [inside] last = Loop (trips, , x) <
+        body = b (int64 i, bool go, float[1,6] state) => (bool go_on, float[1,6] after) {
+          go_on = Identity(go)
+          inner = NonZero(state)
+          numbers = Cast<to=1>(inner)
+          total = ReduceSum<keepdims=0>(numbers)
+          half = Mul(state, total)
+          after = Floor(half)
+        }
+      >
+      y = MatMul(last, w)
+    }"""
+    x = np.abs(_normal(14, 6)) + np.float32(1)
+    x[:8, 3:] = 0
+    x[8:] *= np.arange(6) < np.arange(6)[:, None]
+    x[8:, ::2] /= 60
+    return Flow("found in loops", parse(text, w=_weight(6, 6)), {"x": x}, alone=True)
 
 
 def growing() -> Flow:

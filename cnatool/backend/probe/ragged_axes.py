@@ -39,9 +39,7 @@ def find_ragged_axis(
     if axis.axis is not None and axis.merged is None:
         counted = [k - (k > axis.axis) for k in counted]
     axes = {*varying, *counted}
-    if not axes and axis.rest(shapes[0]):
-        return 0
-    return _only(axes)
+    return _only(axes or {0})
 
 
 def _only(axes: Collection[int]) -> int | None:

@@ -51,6 +51,7 @@ class ProbeRuns:
         self.random = find_random_tensors(graph)
         fed = samples.feeds(self.first_rows)
         self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
+        self.counted: Mapping[str, frozenset[int]] = {}
         computed = {name: self.shape(name) for name in _shapes(self.large)}
         self.counted = find_counted_axes(graph, _shapes(fed) | computed)
         self.surely_counted = find_counted_axes(graph, _shapes(fed) | computed, guess=False)
@@ -89,7 +90,11 @@ class ProbeRuns:
 
     def is_absent(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute the tensor."""
-        return name in self.graph.inner and self.graph.inner[name].is_absent(shape)
+        if name in self.graph.inner:
+            return self.graph.inner[name].is_absent(shape)
+        # Of the results of a loop without iterations, all axes that are not declared are empty.
+        counted = self.counted.get(name, ()) if name in self.graph.decided else ()
+        return any(shape[axis : axis + 1] == (0,) for axis in counted)
 
     def is_never_computed(self, name: str) -> bool:
         """Whether no run computes a tensor, so that its shape is unknown."""
@@ -102,8 +107,9 @@ class ProbeRuns:
     def shapes(self, name: str) -> list[tuple[int, ...]]:
         """List the shapes that a tensor had in runs of single samples that compute it."""
         runs = (*self._single_shapes, *(self.provoked if self.single else ()))
-        shapes = (shapes[name] for shapes in runs if name in shapes)
-        return [shape for shape in shapes if not self.is_absent(name, shape)]
+        shapes = [shapes[name] for shapes in runs if name in shapes]
+        computed = [shape for shape in shapes if not self.is_absent(name, shape)]
+        return computed if computed or name in self.graph.inner else shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor in the first run that computes it."""

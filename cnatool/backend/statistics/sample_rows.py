@@ -83,6 +83,8 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
             f"{exclusion(tensor.name)}, or choose another `batch_size`."
         )
     value = axis.samples_first(value)
+    if along is not None and value.ndim == 1:
+        value = value[:, None]
     if along is not None and value.ndim == len(tensor.shape) + 1:
         value = np.moveaxis(value, along + 1, 1)
         if list(value.shape[2:]) == rest:
