@@ -185,3 +185,16 @@ def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
     store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=batch_size)
     assert [tensor.name for tensor in store.tensors] == ["y"]
     assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]
+
+
+def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:
+    notes = Notes()
+    inputs = write(branching(), tmp_path)
+    cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
+    decided = [text for text in notes.texts if "decided for a whole batch" in text]
+    assert len(decided) == 1
+    assert decided[0].startswith("If '")
+    assert "`batch_size=1` decides for each sample" in decided[0]
+    alone = Notes()
+    cnatool.dump(*inputs, tmp_path / "alone.zarr", observer=alone, batch_size=1)
+    assert not any("decided for a whole batch" in text for text in alone.texts)
