@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.control_flow import Flow, branching, if_same_shapes, nested, parse
+from support.control_flow import Flow, branch_of_batch, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
 from support.networks import saved
 from support.notes import Notes
@@ -189,7 +189,7 @@ def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
 
 def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:
     notes = Notes()
-    inputs = write(branching(), tmp_path)
+    inputs = write(branch_of_batch(), tmp_path)
     cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
     decided = [text for text in notes.texts if "decided for a whole batch" in text]
     assert len(decided) == 1
