@@ -13,6 +13,7 @@ from support.control_flow import (
     branching,
     decided_twice,
     decoder,
+    found_in_loops,
     if_different_shapes,
     trips_differ,
     trips_of_batch,
@@ -110,6 +111,7 @@ def test_a_branch_that_no_sample_of_the_probe_takes(tmp_path: Path) -> None:
         # Each iteration decides about its branch; a sequence grows.
         (decided_twice, {"choose/then_branch/r", "choose/else_branch/s", "choose/else_branch/r"}),
         (decoder, {"decode/body/longer"}),
+        (found_in_loops, {"inside/body/inner", "inside/body/numbers"}),
     ],
 )
 def test_samples_decide(make: Callable[[], Flow], sums: set[str], tmp_path: Path) -> None:

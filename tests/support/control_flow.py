@@ -223,6 +223,36 @@ def decided_twice() -> Flow:
     return Flow("decided twice", parse(text, w=_weight(4, 4)), feeds, alone=True)
 
 
+def found_in_loops() -> Flow:
+    """Loops over what is found outside, and inside: equally many in each of the first samples."""
+    text = """
+    g (float[1,6] x) => (float[1,6] y) {
+      trips = Constant<value = int64 {3}>()
+      places = NonZero(x)
+      start = Cast<to=1>(places)
+      [outside] found = Loop (trips, , start) <
+        body = a (int64 i, bool go, float[2,k] state) => (bool go_on, float[2,k] after)
+          { go_on = Identity(go)  after = Tanh(state) }
+      >
+      [inside] last = Loop (trips, , x) <
+        body = b (int64 i, bool go, float[1,6] state) => (bool go_on, float[1,6] after) {
+          go_on = Identity(go)
+          inner = NonZero(state)
+          numbers = Cast<to=1>(inner)
+          total = ReduceSum<keepdims=0>(numbers)
+          half = Mul(state, total)
+          after = Floor(half)
+        }
+      >
+      y = MatMul(last, w)
+    }"""
+    x = np.abs(_normal(14, 6)) + np.float32(1)
+    x[:8, 3:] = 0
+    x[8:] *= np.arange(6) < np.arange(6)[:, None]
+    x[8:, ::2] /= 60
+    return Flow("found in loops", parse(text, w=_weight(6, 6)), {"x": x}, alone=True)
+
+
 def growing() -> Flow:
     """A sequence that grows by an element in each iteration, read whole in each."""
     text = """
