@@ -308,9 +308,9 @@ def _check_array(what: str, array: Rows, rows: int) -> None:
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: expected numbers or booleans, got {array.dtype}.")
     if _count_rows(array) != rows or not rows:
-        given = count_text(len(array), "sample") if isinstance(array, Ragged) else array.shape
+        shape = (len(array), *_form_shape(array)) if isinstance(array, Ragged) else array.shape
         raise DataError(
-            f"{what}: its shape is {given}, but "
+            f"{what}: its shape is {_shape_text(shape)}, but "
             f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}."
         )
 

@@ -41,11 +41,11 @@ class Ragged:
 
     def __init__(self, values: NDArray[Any], offsets: ArrayLike, axis: int = 0) -> None:
         self.values = np.asarray(values)
-        self.offsets: NDArray[np.int64] = np.asarray(offsets, np.int64)
+        self.offsets = _whole_numbers("offsets", offsets)
         self.axis = axis
         if self.values.ndim == 0 or not 0 <= axis < self.values.ndim:
             raise ValueError(f"axis {axis} is none of values of shape {self.values.shape}")
-        if self.offsets.ndim != 1 or not len(self.offsets) or self.offsets[0] != 0:
+        if not len(self.offsets) or self.offsets[0] != 0:
             raise ValueError("offsets have to begin with 0")
         if self.offsets[-1] != len(self.values) or (np.diff(self.offsets) < 0).any():
             raise ValueError(f"offsets do not ascend to the {len(self.values)} values")
@@ -61,7 +61,7 @@ class Ragged:
     @classmethod
     def from_lengths(cls, values: NDArray[Any], lengths: ArrayLike, axis: int = 0) -> Self:
         """Divide values, (total, …), among samples of some lengths."""
-        ends = np.cumsum(np.asarray(lengths, np.int64), dtype=np.int64)
+        ends = np.cumsum(_whole_numbers("lengths", lengths), dtype=np.int64)
         return cls(values, np.concatenate([np.zeros(1, np.int64), ends]), axis)
 
     @classmethod
@@ -128,6 +128,8 @@ class Ragged:
             if step == 1:
                 return self._slice(start, max(start, stop))
         rows: NDArray[np.intp] = np.arange(len(self))[as_index(index)]
+        if rows.ndim != 1:
+            raise IndexError("samples of varying length are selected along one axis")
         pieces = [self.values[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         values = np.concatenate(pieces) if pieces else self.values[:0]
         return Ragged.from_lengths(values, self.lengths[rows], self.axis)
@@ -164,6 +166,17 @@ def as_row(index: int | np.integer[Any], count: int, name: str = "") -> int:
         of = f" of {name}" if name else ""
         raise IndexError(f"index {row} is out of bounds for {count} samples{of}")
     return row % count
+
+
+def _whole_numbers(what: str, given: ArrayLike) -> NDArray[np.int64]:
+    """Return offsets or lengths, (n,); ValueError where they would be changed."""
+    numbers = np.asarray(given)
+    if numbers.ndim == 1 and numbers.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):
+            whole = numbers.astype(np.int64)
+        if (whole == numbers).all():
+            return whole
+    raise ValueError(f"{what} have to be whole numbers along one axis")
 
 
 def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:

@@ -185,3 +185,32 @@ def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
     store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=batch_size)
     assert [tensor.name for tensor in store.tensors] == ["y"]
     assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]
+
+
+def test_a_branch_that_samples_choose_in_some_iterations(tmp_path: Path) -> None:
+    """Together the samples take it in each iteration; alone, the first does so in some."""
+    text = """
+    g (float[n,3,2] x) => (float[n,2] y) {
+      start = Constant<value = float[1,2] {0.0, 0.0}>()
+      limit = Constant<value = float {1.0}>()
+      least = ReduceMin<axes=[1], keepdims=0>(x)
+      zeros = Sub(least, least)
+      [time] y = Scan (zeros, x) <
+        num_scan_inputs = 1, scan_input_axes = [1],
+        body = step (float[n,2] state, float[n,2] now) => (float[n,2] after) {
+          largest = ReduceMax<keepdims=0>(now)
+          many = Greater(largest, limit)
+          [choose] after = If (many) <
+            then_branch = t () => (float[n,2] a) { a = Tanh(now) },
+            else_branch = e () => (float[n,2] b) { b = Neg(state) }
+          >
+        }
+      >
+    }"""
+    x = np.full((4, 3, 2), 2, np.float32) + np.arange(24, dtype=np.float32).reshape(4, 3, 2) / 99
+    x[0, 1] = 0
+    notes = Notes()
+    inputs = write(Flow("chosen by time", parse(text), {"x": x}), tmp_path)
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
+    assert "time/body/choose/else_branch/b" in [tensor.name for tensor in store.record.skipped]
+    assert any("`batch_size=1` runs each sample alone" in text for text in notes.texts)

@@ -85,7 +85,9 @@ def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
             append([np.zeros((3, 4)), np.zeros((2, 2))])
         with pytest.raises(DataError, match=r"float64 \(2, …\) per sample, but float64 \(3, …\)"):
             append([np.zeros((2, 4)), np.zeros((2, 2))])
-        with pytest.raises(DataError, match="there are 2 samples"):
+        with pytest.raises(
+            DataError, match=r"'h': its shape is \(1, 3, …\), but there are 2 samples"
+        ):
             append([np.zeros((3, 4))])
         with pytest.raises(DataError, match="output 'g': .* name it in `ragged`"):
             append([np.zeros((3, 4))] * 2, [np.zeros(1), np.zeros(2)])

@@ -292,5 +292,5 @@ def _find_obstacle(tensor: InnerTensor, opset: int) -> str:
     if "Scan" in operators and tensor.rank is None:
         return subgraph_reason(operators[-1], "its number of axes is not known")
     if "Scan" in operators and "If" in operators and not tensor.rank:
-        return subgraph_reason("If", "one number, in a Scan")
+        return subgraph_reason("If", "a single number, which the Scan around it cannot collect")
     return ""

@@ -139,27 +139,7 @@ class ExposedModel:
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
-        channel_sums = ChannelSums(graph, shapes)
-        measured: list[MeasuredTensor | InnerMeasure] = []
-        for tensor in self._inside:
-            if tensor.name in graph.inner:
-                is_exact = run.provider != CPU or tensor.name in exact
-                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
-                continue
-            in_parts = tensor.name in shapes and tensor.name not in exact
-            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
-            shape = shapes.get(name, tensor.shape)
-            planes = in_parts and len(shape) == 3
-            measured.append(
-                MeasuredTensor(
-                    name=cast.get(name, name),
-                    shape=shape,
-                    batch_axis=tensor.batch_axis,
-                    merged=tensor.merged,
-                    exact=not in_parts,
-                    sum=channel_sums.find(name) if planes else None,
-                )
-            )
+        measured = self._describe_measured(graph, shapes, cast, run, exact)
         self._sums_input = any(
             isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
         )
@@ -189,6 +169,38 @@ class ExposedModel:
             ExposedModel, graph, renumbered, (), probed, fed, run, statistics,
             [tensor.name for tensor in renumbered],
         )  # fmt: skip
+
+    def _describe_measured(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        cast: Mapping[str, str],
+        run: RunOptions,
+        exact: Collection[str],
+    ) -> list[MeasuredTensor | InnerMeasure]:
+        """Describe what is measured in the graph; ``shapes`` are those that sums in parts suit."""
+        channel_sums = ChannelSums(graph, shapes)
+        measured: list[MeasuredTensor | InnerMeasure] = []
+        for tensor in self._inside:
+            if tensor.name in graph.inner:
+                is_exact = run.provider != CPU or tensor.name in exact
+                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
+                continue
+            in_parts = tensor.name in shapes and tensor.name not in exact
+            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
+            shape = shapes.get(name, tensor.shape)
+            planes = in_parts and len(shape) == 3
+            measured.append(
+                MeasuredTensor(
+                    name=cast.get(name, name),
+                    shape=shape,
+                    batch_axis=tensor.batch_axis,
+                    merged=tensor.merged,
+                    exact=not in_parts,
+                    sum=channel_sums.find(name) if planes else None,
+                )
+            )
+        return measured
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
