@@ -100,7 +100,8 @@ network takes, often 64 pixels wide. A dump of real weights and images has the s
 _REPEAT = """\
 ## Repeat it
 
-```
+<!-- not run: takes hours, and writes this page -->
+```bash
 pip install -e . torch torchvision timm onnxscript
 python benchmarks/breadth.py onnx_package torchvision timm
 python benchmarks/breadth_page.py
