@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cnatool._util.text import count_text
 from cnatool._util.urls import ObjectURL, parse_path
+from cnatool.backend.batch_first import find_unfit_inputs, join_errors
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.graph.optional_outputs import ask_outputs
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.taken_branches import TakenBranch
     from cnatool.backend.inputs import ConstantInput, Samples
-    from cnatool.backend.probe.probed_tensor import ProbedTensor
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.run import BranchName
@@ -86,44 +85,19 @@ class Network:
     def fixed_batch(self, fed: Collection[str]) -> int | None:
         """Return the number of samples that inputs are bound to; None where it is free."""
         specs = [model_input for model_input in self.inputs if model_input.name in fed]
-        self._check_batch_first(specs)
-        for spec in specs:
-            if spec.dims == ():
-                raise ModelError(
-                    f"{self.graph.path}: input {spec.name!r} is one number, with no axis for "
-                    f"samples. Set it with `constants={{{spec.name!r}: VALUE}}`."
-                )
+        unfit = find_unfit_inputs(self.graph, specs)
+        if unfit:
+            raise join_errors(self.graph, unfit.values())
         sizes = {spec.batch: spec for spec in specs if spec.batch is not None}
         if len(sizes) > 1:
             (size, first), (other, second), *_ = sizes.items()
             raise ModelError(
-                f"{self.graph.path}: input {first.name!r} is bound to "
-                f"{count_text(size, 'sample')} and "
-                f"{second.name!r} to {other}. If one of them is the same for every sample, set "
-                "it with `constants={'NAME': VALUE}`."
+                f"{self.graph.path}: the first axis is {size} in input {first.name!r} and {other} "
+                f"in {second.name!r}, so it is not the sample axis of both. Set one that is the "
+                "same for every sample with `constants={'NAME': VALUE}`, or export the model with "
+                "the batch first in each input."
             )
         return next(iter(sizes), None)
-
-    def _check_batch_first(self, specs: Sequence[ModelInput]) -> None:
-        """Refuse inputs whose sample axis, by the outputs' name of it, is not their first."""
-        shapes = [
-            output.type.tensor_type.shape.dim
-            for output in self.graph.model.graph.output
-            if output.type.HasField("tensor_type")
-        ]
-        symbols = {shape[0].dim_param for shape in shapes if shape} - {""}
-        if len(symbols) != 1 or any((spec.dims or (None,))[0] in symbols for spec in specs):
-            return
-        (symbol,) = symbols
-        for spec in specs:
-            # Of a model bound to one sample the batch axis may be squeezed away.
-            if spec.may_be_time_major and spec.batch != 1 and symbol in (spec.dims or ()):
-                axis = (spec.dims or ()).index(symbol)
-                raise ModelError(
-                    f"{self.graph.path}: input {spec} has its samples along axis {axis}, as the "
-                    f"outputs show, whose first axis is {symbol!r}; they must be along its first. "
-                    "Export the model with the batch first, or with a Transpose behind that input."
-                )
 
     def free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
@@ -204,7 +178,7 @@ class Network:
                 merged=tensor.merged,
                 varies=tensor.varies,
                 conditional=tensor.name in self.graph.conditional or msgspec.UNSET,
-                ragged_axis=_ragged_axis(tensor, self.graph),
+                ragged_axis=msgspec.UNSET if tensor.varying_axis is None else tensor.varying_axis,
                 index=tensor.index or msgspec.UNSET,
             )
             for number, tensor in enumerate(result.tensors)
@@ -222,13 +196,6 @@ class Network:
             result.counted,
             result.one_runs,
         )
-
-
-def _ragged_axis(tensor: ProbedTensor, graph: Graph) -> int | msgspec.UnsetType:
-    """Return the axis along which whole values differ in length, where they can be stored."""
-    # A branch that is not taken gives a tensor of another shape.
-    inside = tensor.name in graph.inner
-    return msgspec.UNSET if tensor.varying_axis is None or inside else tensor.varying_axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.comparing.match_tensors import Pair
-    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
@@ -187,7 +186,7 @@ class _Scale:
         if self._sums is not None:
             return self._sums.column(start, stop, self._column)
         if self._values is not None:
-            blocks = _read_blocks(self._values, start, stop)
+            blocks = (rows for _, rows in self._values.blocks(start, stop))
             return np.concatenate([row_statistics(rows, ["abs_sum"])["abs_sum"] for rows in blocks])
         if self.name == "elements":
             return np.full(len(first), self._elements)
@@ -298,12 +297,6 @@ def share_of_same_predictions(
     return same / rows
 
 
-def _read_blocks(array: StoredArray | RaggedArray, start: int, stop: int) -> Iterator[Rows]:
-    step = _rows_at_once([array])
-    for first in range(start, stop, step):
-        yield array[first : min(first + step, stop)]
-
-
 def _side_by_side(
     first: StoredArray, second: StoredArray, rows: int
 ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
@@ -314,7 +307,7 @@ def _side_by_side(
         yield start, first[start:stop], second[start:stop]
 
 
-def _rows_at_once(arrays: Sequence[StoredArray | RaggedArray]) -> int:
+def _rows_at_once(arrays: Sequence[StoredArray]) -> int:
     """Return how many rows to read at once: whole chunks, some megabytes."""
     widest = max(array.row_bytes for array in arrays)
     chunk = max(array.chunk_rows for array in arrays)

@@ -14,7 +14,7 @@ from cnatool.errors import BackendError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cnatool.backend.inputs import Samples
+    from cnatool.backend.inputs import ConstantInput, Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
     from cnatool.data.source import Source
@@ -70,8 +70,28 @@ def choose_batch(
     if asked is None and choose_batch_size(network.graph, probed.tensors, run.provider) <= bound:
         return choice
     freed = _free_batch(choice, bound, feed, source, asked, run, statistics)
-    note(_describe(bound, declared=declared is not None, freed=freed))
+    constant = None if declared is not None else _find_constant(network, feed, bound)
+    if constant is not None and freed is None:
+        note(
+            f"constant {constant.name!r} holds {count_text(bound, 'sample')} along an axis that "
+            f"the model leaves open, so each run takes {bound}; exported with names for the batch "
+            "axes, the model would run with more"
+        )
+    else:
+        note(_describe(bound, declared=declared is not None, freed=freed))
     return freed or choice
+
+
+def _find_constant(network: Network, feed: Feed, bound: int) -> ConstantInput | None:
+    """Find a constant that is as long along an open axis as there are samples in a run."""
+    dims = {target.name: target.dims or () for target in network.inputs}
+    for constant in feed.constants:
+        sizes = zip(dims[constant.name], constant.value.shape, strict=False)
+        if constant.batch_axis is None and any(
+            not isinstance(declared, int) and length == bound for declared, length in sizes
+        ):
+            return constant
+    return None
 
 
 def _free_batch(

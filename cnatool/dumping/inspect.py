@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from cnatool.backend.batch_first import find_unfit_inputs, join_errors
 from cnatool.backend.batch_sizes import probe_network
 from cnatool.backend.input_range import InputRange, infer_input_range
 from cnatool.backend.inputs import Samples, make_constants
@@ -22,7 +23,7 @@ from cnatool.dumping.sources import select_arrays
 from cnatool.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -80,8 +81,14 @@ def inspect_model(
     network = open_network(path)
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
-    bound = network.fixed_batch(selection.inputs)
     shapes = _shapes_by_input(network, selection.inputs, input_shapes)
+    fed = [target for target in network.inputs if target.name in selection.inputs]
+    unfit = find_unfit_inputs(network.graph, fed)
+    rest = [target for target in fed if target.name not in unfit and target.name not in shapes]
+    missing = [*unfit.values(), *_find_open_inputs(rest)]
+    if missing:
+        raise join_errors(network.graph, missing)
+    bound = network.fixed_batch(selection.inputs)
     sizes = {
         target: _sample_shape(network, target, shapes.get(target.name))
         for target in network.inputs
@@ -154,16 +161,24 @@ def _shapes_by_input(
     return {fed[0]: tuple(shapes)}
 
 
+def _find_open_inputs(inputs: Iterable[ModelInput]) -> Iterator[ModelError]:
+    """Yield an error for each input whose shape the model leaves open."""
+    for target in inputs:
+        if target.dims is None or None in target.shape:
+            example: tuple[int, ...] = (3, 224, 224)
+            if target.dims is not None:
+                example = tuple(size or 224 for size in target.shape)
+            yield ModelError(
+                f"input {target.name!r} has an open shape. Pass the shape of one sample, as in "
+                f"{_example(target.name, example)}."
+            )
+
+
 def _sample_shape(
     network: Network, target: ModelInput, shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     """Return the shape of one sample of an input, which the user may have set."""
     if shape is None:
-        if target.dims is None or None in target.shape:
-            raise ModelError(
-                f"{network.graph.path}: input {target.name!r} has an open shape. Pass the shape of "
-                f"one sample, as in {_example(target.name, (3, 224, 224))}."
-            )
         return tuple(size for size in target.shape if size is not None)
     if target.dims is not None:
         fits = len(shape) == len(target.shape) and all(

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Ragged:
     """Samples that differ in length along one axis.
 
-    An integer selects one sample, as an array; a slice, a list of rows or a boolean mask selects
-    several, as another `Ragged`. Slices are views.
+    An integer selects one sample, as an array, and further indices elements of it: ``[7, 0]`` is
+    the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples, as
+    another `Ragged`. Slices are views.
 
     Parameters
     ----------
@@ -40,11 +41,11 @@ class Ragged:
 
     def __init__(self, values: NDArray[Any], offsets: ArrayLike, axis: int = 0) -> None:
         self.values = np.asarray(values)
-        self.offsets: NDArray[np.int64] = np.asarray(offsets, np.int64)
+        self.offsets = _whole_numbers("offsets", offsets)
         self.axis = axis
         if self.values.ndim == 0 or not 0 <= axis < self.values.ndim:
             raise ValueError(f"axis {axis} is none of values of shape {self.values.shape}")
-        if self.offsets.ndim != 1 or not len(self.offsets) or self.offsets[0] != 0:
+        if not len(self.offsets) or self.offsets[0] != 0:
             raise ValueError("offsets have to begin with 0")
         if self.offsets[-1] != len(self.values) or (np.diff(self.offsets) < 0).any():
             raise ValueError(f"offsets do not ascend to the {len(self.values)} values")
@@ -60,7 +61,7 @@ class Ragged:
     @classmethod
     def from_lengths(cls, values: NDArray[Any], lengths: ArrayLike, axis: int = 0) -> Self:
         """Divide values, (total, …), among samples of some lengths."""
-        ends = np.cumsum(np.asarray(lengths, np.int64), dtype=np.int64)
+        ends = np.cumsum(_whole_numbers("lengths", lengths), dtype=np.int64)
         return cls(values, np.concatenate([np.zeros(1, np.int64), ends]), axis)
 
     @classmethod
@@ -115,17 +116,20 @@ class Ragged:
         return f"<ragged: {len(self)} sample{plural} of ({', '.join(sizes)}) {self.dtype}>"
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | tuple[Any, ...]) -> Any: ...
     @overload
     def __getitem__(self, index: slice | ArrayLike) -> Ragged: ...
-    def __getitem__(self, index: int | slice | ArrayLike) -> NDArray[Any] | Ragged:
+    def __getitem__(self, index: int | tuple[Any, ...] | slice | ArrayLike) -> Any:
+        index, inside = split_index(index)
+        if isinstance(index, int | np.integer):
+            return self._sample(as_row(index, len(self)))[inside]
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 return self._slice(start, max(start, stop))
-        elif isinstance(index, int | np.integer):
-            return self._sample(int(index))
         rows: NDArray[np.intp] = np.arange(len(self))[as_index(index)]
+        if rows.ndim != 1:
+            raise IndexError("samples of varying length are selected along one axis")
         pieces = [self.values[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         values = np.concatenate(pieces) if pieces else self.values[:0]
         return Ragged.from_lengths(values, self.lengths[rows], self.axis)
@@ -135,11 +139,44 @@ class Ragged:
         return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0], self.axis)
 
     def _sample(self, row: int) -> NDArray[Any]:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"index {row} is out of bounds for {len(self)} samples")
-        row %= len(self)
         values = self.values[self.offsets[row] : self.offsets[row + 1]]
         return np.moveaxis(values, 0, self.axis)
+
+
+def split_index(index: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Divide an index into that of samples and that inside one sample; IndexError if it has none.
+
+    Several samples have no axis in common that a further index could select from.
+    """
+    if not isinstance(index, tuple):
+        return index, ()
+    samples, *inside = index or (slice(None),)
+    if inside and not isinstance(samples, int | np.integer):
+        raise IndexError(
+            "samples differ in length: index inside one of them, as in [7, 0], or select several "
+            "with one index, as in [7:9] or [[7, 0]]"
+        )
+    return samples, tuple(inside)
+
+
+def as_row(index: int | np.integer[Any], count: int, name: str = "") -> int:
+    """Return the number of a sample, counted from the first; IndexError unless there is one."""
+    row = int(index)
+    if not -count <= row < count:
+        of = f" of {name}" if name else ""
+        raise IndexError(f"index {row} is out of bounds for {count} samples{of}")
+    return row % count
+
+
+def _whole_numbers(what: str, given: ArrayLike) -> NDArray[np.int64]:
+    """Return offsets or lengths, (n,); ValueError where they would be changed."""
+    numbers = np.asarray(given)
+    if numbers.ndim == 1 and numbers.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):
+            whole = numbers.astype(np.int64)
+        if (whole == numbers).all():
+            return whole
+    raise ValueError(f"{what} have to be whole numbers along one axis")
 
 
 def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
@@ -147,6 +184,8 @@ def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
     if isinstance(index, slice):
         return index
     rows = np.asarray(index)
+    if rows.ndim != 1:
+        raise IndexError("samples are selected by an integer, a slice, a list of rows or a mask")
     return rows if rows.size else rows.astype(np.intp)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import offsets_key, values_key
-from cnatool.records.ragged import Ragged, as_index
+from cnatool.records.ragged import Ragged, as_index, as_row, split_index
 from cnatool.store.chunks import ChunkedArray, offsets_chunk_rows, values_chunk_rows
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
@@ -49,8 +49,9 @@ _OFFSETS = 8192
 class RaggedArray:
     """The committed rows of an array whose rows vary in length, read when they are indexed.
 
-    An integer selects one sample, as an array; a slice, a list of rows or a boolean mask selects
-    several, as a `Ragged`, which has ``values`` and ``offsets``. Only the result is held in memory.
+    An integer selects one sample, as an array, and further indices elements of it: ``[7, 0]`` is
+    the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples, as
+    a `Ragged`, which has ``values`` and ``offsets``. Only the samples are held in memory.
 
     Attributes
     ----------
@@ -96,7 +97,7 @@ class RaggedArray:
 
     @property
     def chunk_rows(self) -> int:
-        """1, as no number of rows ends where a chunk does."""
+        """1, because chunks of values begin and end independently of rows."""
         return 1
 
     @property
@@ -126,16 +127,15 @@ class RaggedArray:
         return f"<{key}{name}: {len(self)} samples of ({', '.join(sizes)}) {self.dtype}>"
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | tuple[Any, ...]) -> Any: ...
     @overload
     def __getitem__(self, index: slice | ArrayLike) -> Ragged: ...
-    def __getitem__(self, index: int | slice | ArrayLike) -> NDArray[Any] | Ragged:
+    def __getitem__(self, index: int | tuple[Any, ...] | slice | ArrayLike) -> Any:
+        index, inside = split_index(index)
         if isinstance(index, int | np.integer):
-            row = range(len(self))[index]
-            return self._read(row, row + 1)[0]
+            row = as_row(index, len(self), self.name)
+            return self._read(row, row + 1)[(0, *inside)]
         rows: NDArray[np.intp] = np.arange(len(self))[as_index(index)]
-        if rows.ndim != 1:
-            raise IndexError("samples of varying length are selected along one axis")
         if not len(rows):
             return self._read(0, 0)
         if (np.diff(rows) == 1).all():
@@ -156,12 +156,13 @@ class RaggedArray:
         """
         end = len(self) if stop is None else min(stop, len(self))
         while start < end:
-            last = self._end_of_block(start, min(start + _OFFSETS, end))
+            last = self.end_of_block(start, end)
             yield start, self._read(start, last)
             start = last
 
-    def _end_of_block(self, start: int, stop: int) -> int:
+    def end_of_block(self, start: int, stop: int) -> int:
         """Return the end of a block that begins at a row and ends at another at most."""
+        stop = min(start + _OFFSETS, stop)
         ends = self._read_lengths(start, stop).cumsum()
         fits = np.searchsorted(ends * self.values.row_bytes, BLOCK_BYTES, side="right")
         return min(stop, start + max(1, int(fits)))

@@ -204,7 +204,7 @@ def compare_rows(there: Rows, now: Rows) -> NDArray[np.bool_]:
     """Find the rows that differ in any bit; (n,) bool."""
     if isinstance(there, Ragged) and isinstance(now, Ragged):
         pairs = zip(there, now, strict=True)
-        return np.array([a.tobytes() != b.tobytes() for a, b in pairs], bool)
+        return np.array([a.shape != b.shape or a.tobytes() != b.tobytes() for a, b in pairs], bool)
     if isinstance(there, Ragged) or isinstance(now, Ragged):
         return np.ones(len(now), bool)
     if there.dtype == object:

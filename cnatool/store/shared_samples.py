@@ -102,8 +102,9 @@ def describe_shared_samples(store: Store) -> Iterator[str]:
     unknown = "whether splits share samples is not known"
     try:
         arrays = {split.name: [split.array(key) for key in keys] for split in splits}
-        row_bytes = sum(array.row_bytes for array in arrays[splits[0].name])
-        size = row_bytes * sum(map(len, splits))
+        sizes = {name: sum(array.row_bytes for array in of) for name, of in arrays.items()}
+        row_bytes = max(sizes.values())
+        size = sum(sizes[split.name] * len(split) for split in splits)
         if size > _MOST_BYTES:
             yield (
                 f"{unknown}: that takes reading {bytes_text(size)} of raw inputs. A dump without "

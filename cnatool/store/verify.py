@@ -24,12 +24,12 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
+from cnatool.store.damaged_rows import divide_into_blocks, find_damaged_rows
 from cnatool.store.format_table import find_metadata_faults
 from cnatool.store.integrity import combine_digests, start_digests
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.ragged import RaggedArray
 from cnatool.store.reader import open_store
-from cnatool.store.stored_array import BLOCK_BYTES
 from cnatool.store.value_checks import find_mismatches
 
 if TYPE_CHECKING:
@@ -262,8 +262,7 @@ class _SplitCheck:
                 }
                 yield from self._faults_of_chunk(key, first, last, part)
         for key, ragged in self._ragged.items():
-            size = max(1, BLOCK_BYTES // ragged.row_bytes)
-            for first, last in _ranges(start, stop, size):
+            for first, last in divide_into_blocks(ragged, start, stop):
                 part = {
                     name: rows[first - start : last - start] for name, rows in statistics.items()
                 }
@@ -289,7 +288,7 @@ class _SplitCheck:
             rows = array[start:stop]
         except StoreDamagedError:
             self._unread.add(key)
-            for (first, last), error in _find_damaged(array, start, stop):
+            for (first, last), error in find_damaged_rows(array, start, stop):
                 if str(error) not in self._told:
                     # The text names the array, values or offsets, and its rows.
                     problem = _without_path(self._split.path, error)
@@ -371,28 +370,6 @@ class _SplitCheck:
 def _ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
     for first in range(start, stop, size):
         yield first, min(first + size, stop)
-
-
-def _find_damaged(
-    array: RaggedArray, start: int, stop: int
-) -> Iterator[tuple[tuple[int, int], StoreDamagedError]]:
-    """Find which of some rows cannot be read: ranges of rows, each with the reason."""
-    first, reason = start, None
-    for row in range(start, stop):
-        try:
-            array[row]
-        except StoreDamagedError as error:
-            if reason is not None and str(error) != str(reason):
-                yield (first, row), reason
-                reason = None
-            if reason is None:
-                first, reason = row, error
-        else:
-            if reason is not None:
-                yield (first, row), reason
-            reason = None
-    if reason is not None:
-        yield (first, stop), reason
 
 
 def _values_key(tensor: TensorRecord) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.control_flow import Flow, branching, if_same_shapes, nested
+from support.control_flow import Flow, branch_of_batch, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
 from support.networks import saved
 from support.notes import Notes
 
 import cnatool
-from cnatool.errors import MetricError
+from cnatool.errors import BackendError, MetricError
 
 ROWS = 130
 OVERRIDES = {"include_output": True}
@@ -30,15 +30,18 @@ def write(flow: Flow, folder: Path) -> tuple[Path, Path]:
     return saved(flow.model, folder / "model.onnx"), folder / "data.npz"
 
 
-@pytest.mark.parametrize("make", [nested, if_same_shapes])
+@pytest.mark.parametrize(
+    ("make", "keep"),
+    [(nested, "statistics"), (if_same_shapes, "statistics"), (if_same_shapes, "full")],
+)
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_interrupted_and_in_parts(
-    make: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Any, keep: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit_often(monkeypatch)
     flow = more_rows(make())
     inputs = write(flow, tmp_path)
-    options = {"batch_size": 1 if flow.alone else 16, "keep": "statistics"}
+    options = {"batch_size": 1 if flow.alone else 16, "keep": keep}
     whole = cnatool.dump(*inputs, tmp_path / f"whole-{name}", **options)
     path = tmp_path / name
     with pytest.raises(KeyboardInterrupt):
@@ -105,3 +108,122 @@ def test_counts_tell_which_samples_take_a_branch(tmp_path: Path) -> None:
         assert all(tensor.conditional for tensor in tensors)
         for tensor in tensors:
             np.testing.assert_array_equal(counts[:, tensor.number], np.where(expected, 6, 0))
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_a_branch_that_the_size_of_the_batch_decides_about(tmp_path: Path, keep: str) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      shape = Shape<start=0, end=1>(x)
+      one = Constant<value = int64[1] {1}>()
+      alone = Equal(shape, one)
+      [choose] y = If (alone) <
+        then_branch = t () => (float[n,3] a) { a = Neg(x) },
+        else_branch = e () => (float[n,3] b) { h = MatMul(x, w)  b = Relu(h) }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    flow = Flow("if on the batch", parse(text, w=np.eye(3)), {"x": x})
+    notes = Notes()
+    store = cnatool.dump(
+        *write(flow, tmp_path), tmp_path / "s.zarr", batch_size=2, keep=keep, observer=notes
+    )
+    # The last batch has one sample, which takes the other branch.
+    split, number = store.splits["all"], store.tensor("choose/else_branch/h").number
+    assert store.tensors[number].conditional
+    np.testing.assert_array_equal(split.statistics("count")[:][:, number], [3, 3, 3, 3, 0])
+    sums = [*x[:4].sum(axis=1), 0]
+    np.testing.assert_allclose(split.statistics("sum")[:][:, number], sums, rtol=1e-5)
+    assert any("depend on the other samples of a batch" in text for text in notes.texts)
+
+
+def test_a_branch_of_the_first_iterations_of_a_loop_over_samples(tmp_path: Path) -> None:
+    """All samples of the probe take it, and later ones of a larger batch do not."""
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      shape = Shape(x)
+      zero = Constant<value = int64 {0}>()
+      three = Constant<value = int64 {3}>()
+      yes = Constant<value = bool {1}>()
+      count = Gather(shape, zero)
+      [samples] y = Loop (count, yes) <
+        body = one (int64 i, bool go) => (bool on, float[3] row) {
+          on = Identity(go)
+          taken = Gather(x, i)
+          first = Less(i, three)
+          [choose] row = If (first) <
+            then_branch = t () => (float[3] a) { a = Neg(taken) },
+            else_branch = e () => (float[3] b) { b = Identity(taken) }
+          >
+        }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    inputs = write(Flow("first samples", parse(text), {"x": x}), tmp_path)
+    with pytest.raises(BackendError, match="'samples/body/choose/then_branch/a' has 0 elements"):
+        cnatool.dump(*inputs, tmp_path / "l.zarr", batch_size=4, keep="statistics")
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=2, keep="statistics")
+    number = store.tensor("samples/body/choose/then_branch/a").number
+    sums = store.splits["all"].statistics("sum")[:][:, number]
+    np.testing.assert_allclose(sums, -x.sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      never = Constant<value = int64 {0}>()
+      [repeat] y = Loop (never, , x) <
+        body = step (int64 i, bool go, float[n,3] s) => (bool on, float[n,3] r) {
+          on = Identity(go)
+          r = Tanh(s)
+        }
+      >
+    }"""
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    inputs = write(Flow("no iterations", parse(text), {"x": x}), tmp_path)
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=batch_size)
+    assert [tensor.name for tensor in store.tensors] == ["y"]
+    assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]
+
+
+def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:
+    notes = Notes()
+    inputs = write(branch_of_batch(), tmp_path)
+    cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
+    decided = [text for text in notes.texts if "decided for a whole batch" in text]
+    assert len(decided) == 1
+    assert decided[0].startswith("If '")
+    assert "`batch_size=1` decides for each sample" in decided[0]
+    alone = Notes()
+    cnatool.dump(*inputs, tmp_path / "alone.zarr", observer=alone, batch_size=1)
+    assert not any("decided for a whole batch" in text for text in alone.texts)
+
+
+def test_a_branch_that_samples_choose_in_some_iterations(tmp_path: Path) -> None:
+    """Together the samples take it in each iteration; alone, the first does so in some."""
+    text = """
+    g (float[n,3,2] x) => (float[n,2] y) {
+      start = Constant<value = float[1,2] {0.0, 0.0}>()
+      limit = Constant<value = float {1.0}>()
+      least = ReduceMin<axes=[1], keepdims=0>(x)
+      zeros = Sub(least, least)
+      [time] y = Scan (zeros, x) <
+        num_scan_inputs = 1, scan_input_axes = [1],
+        body = step (float[n,2] state, float[n,2] now) => (float[n,2] after) {
+          largest = ReduceMax<keepdims=0>(now)
+          many = Greater(largest, limit)
+          [choose] after = If (many) <
+            then_branch = t () => (float[n,2] a) { a = Tanh(now) },
+            else_branch = e () => (float[n,2] b) { b = Neg(state) }
+          >
+        }
+      >
+    }"""
+    x = np.full((4, 3, 2), 2, np.float32) + np.arange(24, dtype=np.float32).reshape(4, 3, 2) / 99
+    x[0, 1] = 0
+    notes = Notes()
+    inputs = write(Flow("chosen by time", parse(text), {"x": x}), tmp_path)
+    store = cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
+    assert "time/body/choose/else_branch/b" in [tensor.name for tensor in store.record.skipped]
+    assert any("`batch_size=1` runs each sample alone" in text for text in notes.texts)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from support import heads
 from support.dumps import commit_often
-from support.networks import saved
+from support.networks import Builder, saved
 from support.notes import Notes
 
 import cnatool
@@ -141,3 +141,33 @@ def same_samples(path: Path, expected: Path) -> None:
             np.testing.assert_array_equal(row, other)
     for name in truth.store.record.statistics:
         np.testing.assert_array_equal(found.statistics(name)[:], truth.statistics(name)[:])
+
+
+def trimmed() -> onnx.ModelProto:
+    """Trim a batch to its longest sample; what comes behind a sample's end is 0."""
+    b = Builder(1)
+    one = b.constant("one", np.array([1]))
+    b.node("Sign", [b.node("Abs", ["x"], "sizes")], "there")
+    b.node("ReduceSum", ["there", one], "lengths", keepdims=0)
+    b.node("ReduceMax", ["lengths"], "longest", keepdims=1)
+    b.node("Cast", ["longest"], "end", to=onnx.TensorProto.INT64)
+    b.node("Slice", ["x", b.constant("start", np.array([0])), "end", one], "trimmed")
+    b.node("Relu", ["trimmed"], "relu")
+    b.gemm("x", "logits", heads.FEATURES, 5)
+    shapes = {"relu": (heads.F, ["n", "t"]), "logits": (heads.F, ["n", 5])}
+    return heads.model_of(b, shapes)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_length_that_is_the_longest_of_a_batch_is_noted(equal: bool, tmp_path: Path) -> None:
+    """Also where all samples of the probe have one length."""
+    x = heads.samples(SAMPLES)
+    lengths = np.where(np.arange(SAMPLES) < 12 * equal, 12, np.arange(SAMPLES) % 12 + 1)
+    x[np.arange(heads.FEATURES) >= lengths[:, None]] = 0
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(SAMPLES) % 5)
+    path = saved(trimmed(), tmp_path / "net.onnx")
+    notes = Notes()
+    cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", observer=notes)
+    assert any("'trimmed', depend on the other samples of a batch" in n for n in notes.texts)
+    alone = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "a.zarr", batch_size=1)
+    np.testing.assert_array_equal(alone.splits["all"].activations("trimmed").lengths, lengths)

@@ -17,6 +17,7 @@ from support.control_flow import Flow
 from support.stored_flow import compare_with_literal
 
 import cnatool
+from cnatool.records.choices import Kept
 
 EXAMPLES = int(os.environ.get("CNATOOL_RANDOM_CONTROL_FLOW", "15"))
 ROWS = 5
@@ -211,8 +212,8 @@ def flows(draw: st.DrawFn) -> Flow:
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, report_multiple_bugs=False)
-@given(flows())
-def test_inner_tensors_of_random_models(flow: Flow) -> None:
+@given(flows(), st.sampled_from(["full", "statistics"]))
+def test_inner_tensors_of_random_models(flow: Flow, keep: Kept) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         onnx.save(flow.model, folder / "model.onnx")
@@ -221,7 +222,7 @@ def test_inner_tensors_of_random_models(flow: Flow) -> None:
             folder / "model.onnx",
             folder / "x.npy",
             folder / "s.zarr",
-            keep="statistics",
+            keep=keep,
             batch_size=1 if flow.alone else 2,
             statistics=("sum", "min"),
         )

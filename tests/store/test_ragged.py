@@ -273,10 +273,34 @@ def test_samples_are_selected_as_rows_of_an_array_are(stored: tuple[Path, StoreR
         chosen, expected = array[index], there[index]
         np.testing.assert_array_equal(chosen.offsets, expected.offsets)
         np.testing.assert_array_equal(chosen.values, expected.values)
-    with pytest.raises(IndexError):
-        array[13]
-    with pytest.raises(IndexError, match="along one axis"):
+    with pytest.raises(IndexError, match="selected by an integer, a slice, a list of rows"):
         array[[[1, 2]]]
+
+
+@pytest.mark.parametrize("stored", SUFFIXES, indirect=True)
+def test_further_indices_select_inside_one_sample(stored: tuple[Path, StoreRows]) -> None:
+    path, rows = stored
+    array = open_store(path).splits["train"].activations("boxes")
+    there = rows.activations[0]
+    row = int(np.argmax(there.lengths))
+    sample = there.values[there.offsets[row] : there.offsets[row + 1]]
+    for each in (array, there):
+        for inside in ((0,), (-1, 2), (slice(1, None), [0, 3]), (..., 1), (None, 0), ()):
+            np.testing.assert_array_equal(each[row, *inside], sample[inside])
+        np.testing.assert_array_equal(each[(slice(row, row + 1),)].values, sample)
+        for several in ((slice(None), 0), ([row, 0], 0), (..., 0), (None, row)):
+            with pytest.raises(IndexError, match=r"index inside one of them, as in \[7, 0\]"):
+                each[several]
+        with pytest.raises(
+            IndexError, match=f"is out of bounds for axis 0 with size {len(sample)}"
+        ):
+            each[row, len(sample)]
+        with pytest.raises(IndexError, match="index 13 is out of bounds for 13 samples"):
+            each[13]
+        with pytest.raises(IndexError, match="index -14 is out of bounds for 13 samples"):
+            each[-14, 0]
+    with pytest.raises(IndexError, match="for 13 samples of 'boxes'"):
+        array[13]
 
 
 @pytest.mark.parametrize("stored", SUFFIXES, indirect=True)

@@ -55,7 +55,8 @@ def if_same_shapes() -> Flow:
       cond = Greater(total, zero)
       [choose] z = If (cond) <
         then_branch = positive () => (float[1,4] a)
-          <float[4] b = {1.0, -2.0, 3.0, 0.5}> { d = Add(h, b)  a = Relu(d) },
+          <float[4] b = {1.0, -2.0, 3.0, 0.5}>
+          { d = Add(h, b)  a = Relu(d)  most = ReduceMax<keepdims=0>(d) },
         else_branch = negative () => (float[1,4] a)
           { d = MatMul(x, v)  e = Sub(d, h)  a = Tanh(e) }
       >
@@ -144,6 +145,112 @@ def trips_differ() -> Flow:
     model = parse(text, w=_weight(4, 4))
     count = np.array([2, 0, 4, 1, 3, 0, 2, 4, 1])[:, None]
     return Flow("trips differ", model, {"x": _normal(9, 4), "count": count}, alone=True)
+
+
+def trips_of_batch() -> Flow:
+    """A Loop as long as the largest number in the batch says, on rows that share an axis."""
+    text = """
+    g (float[n,2,4] x, int64[n,1] count) => (float[n,2,4] y, float[t,n,2,4] every) {
+      most = ReduceMax<keepdims=0>(count)
+      yes = Constant<value = bool {1}>()
+      [repeat] y, every = Loop (most, yes, x) <
+        body = step (int64 i, bool go, float[n,2,4] state)
+          => (bool go_on, float[n,2,4] after, float[n,2,4] shown) {
+          go_on = Identity(go)
+          rows = Constant<value = int64[2] {-1, 4}>()
+          back = Constant<value = int64[3] {-1, 2, 4}>()
+          flat = Reshape(state, rows)
+          product = MatMul(flat, w)
+          bent = Tanh(product)
+          after = Reshape(bent, back)
+          shown = Relu(after)
+        }
+      >
+    }"""
+    count = np.array([2, 3, 1, 2, 0, 0, 0, 0, 4, 1, 3])[:, None]
+    feeds = {"x": _normal(11, 2, 4), "count": count}
+    return Flow("trips of a batch", parse(text, w=_weight(4, 4)), feeds)
+
+
+def branch_of_batch() -> Flow:
+    """An If on the sum of the batch, whose branch holds tensors with samples second."""
+    text = """
+    g (float[n,3,4] x) => (float[n,3,4] y) {
+      total = ReduceSum<keepdims=0>(x)
+      zero = Constant<value = float {0.0}>()
+      cond = Greater(total, zero)
+      [choose] y = If (cond) <
+        then_branch = t () => (float[n,3,4] r)
+          { u = Exp(x)  v = Transpose<perm=[1,0,2]>(u)  r = Transpose<perm=[1,0,2]>(v) },
+        else_branch = e () => (float[n,3,4] r) { r = Neg(x) }
+      >
+    }"""
+    x = np.abs(_normal(11, 3, 4))
+    x[4:8] *= -1
+    return Flow("a branch of a batch", parse(text), {"x": x})
+
+
+def decided_twice() -> Flow:
+    """A Loop around a branch that each iteration chooses, and a Loop as long as an input says."""
+    text = """
+    g (float[1,4] x, int64[1,1] count) => (float[1,4] y) {
+      shape = Constant<value = int64[1] {-1}>()
+      flat = Reshape(count, shape)
+      inner_trips = Squeeze(flat)
+      two = Constant<value = int64 {2}>()
+      zero = Constant<value = float {0.0}>()
+      [outer] y = Loop (two, , x) <
+        body = o (int64 i, bool go, float[1,4] state) => (bool go_on, float[1,4] after) {
+          go_on = Identity(go)
+          [inner] mixed = Loop (inner_trips, , state) <
+            body = b (int64 j, bool more, float[1,4] v) => (bool more_on, float[1,4] w_v) {
+              more_on = Identity(more)
+              product = MatMul(v, w)
+              w_v = Tanh(product)
+            }
+          >
+          total = ReduceSum<keepdims=0>(mixed)
+          positive = Greater(total, zero)
+          [choose] after = If (positive) <
+            then_branch = t () => (float[1,4] r) { r = Exp(mixed) },
+            else_branch = e () => (float[1,4] r) { s = Abs(mixed)  r = Sub(s, x) }
+          >
+        }
+      >
+    }"""
+    count = np.array([2, 1, 3, 0, 2, 4, 1, 0, 2])[:, None]
+    feeds = {"x": _normal(9, 4), "count": count}
+    return Flow("decided twice", parse(text, w=_weight(4, 4)), feeds, alone=True)
+
+
+def found_in_loops() -> Flow:
+    """Loops over what is found outside, and inside: equally many in each of the first samples."""
+    text = """
+    g (float[1,6] x) => (float[1,6] y) {
+      trips = Constant<value = int64 {3}>()
+      places = NonZero(x)
+      start = Cast<to=1>(places)
+      [outside] found = Loop (trips, , start) <
+        body = a (int64 i, bool go, float[2,k] state) => (bool go_on, float[2,k] after)
+          { go_on = Identity(go)  after = Tanh(state) }
+      >
+      [inside] last = Loop (trips, , x) <
+        body = b (int64 i, bool go, float[1,6] state) => (bool go_on, float[1,6] after) {
+          go_on = Identity(go)
+          inner = NonZero(state)
+          numbers = Cast<to=1>(inner)
+          total = ReduceSum<keepdims=0>(numbers)
+          half = Mul(state, total)
+          after = Floor(half)
+        }
+      >
+      y = MatMul(last, w)
+    }"""
+    x = np.abs(_normal(14, 6)) + np.float32(1)
+    x[:8, 3:] = 0
+    x[8:] *= np.arange(6) < np.arange(6)[:, None]
+    x[8:, ::2] /= 60
+    return Flow("found in loops", parse(text, w=_weight(6, 6)), {"x": x}, alone=True)
 
 
 def growing() -> Flow:
@@ -410,6 +517,7 @@ FLOWS: tuple[Callable[[], Flow], ...] = (
     if_different_shapes,
     nested,
     trips_differ,
+    decided_twice,
     growing,
     decoder,
     recurrent,

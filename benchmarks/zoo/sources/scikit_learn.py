@@ -141,7 +141,9 @@ def _parameters(name: str) -> Mapping[str, Any]:
 
 def _predict(estimator: Any, x: NDArray[Any], model: onnx.ModelProto) -> list[NDArray[Any]]:
     """Compute what the model's outputs should be, in their shapes; nothing for ZipMap's."""
-    methods = ("predict", "predict_proba") if hasattr(estimator, "predict") else ("transform",)
+    # A selection of columns predicts as well, and is converted without that.
+    predicts = hasattr(estimator, "predict") and not hasattr(estimator, "get_support")
+    methods = ("predict", "predict_proba") if predicts else ("transform",)
     expected = []
     for output, method in zip(model.graph.output, methods, strict=False):
         if not hasattr(estimator, method) or not output.type.HasField("tensor_type"):

@@ -113,20 +113,18 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
         if not attribute.HasField("g"):
             continue
         body = attribute.g
-        own = [t for t in tensors if t.bodies[level].attribute == attribute.name]
-        _hand_out(body, [t for t in own if len(t.bodies) > level + 1], level + 1)
+        deeper = [t for t in tensors if _lies_in(t, attribute, level) and len(t.bodies) > level + 1]
+        _hand_out(body, deeper, level + 1)
         returned = {output.name for output in body.output}
         for tensor in tensors:
-            if tensor not in own:
-                name = _name(tensor, level + 1)
+            name = _name(tensor, level + 1)
+            if not _lies_in(tensor, attribute, level):
                 body.node.append(_make_absent(tensor, name, level + 1))
-            elif len(tensor.bodies) > level + 1:
-                name = _name(tensor, level + 1)
-            elif tensor.own in returned:
-                name = _name(tensor, level + 1)
-                body.node.append(helper.make_node("Identity", [tensor.own], [name], name=name))
-            else:
-                name = tensor.own
+            elif len(tensor.bodies) == level + 1:
+                if tensor.own in returned:
+                    body.node.append(helper.make_node("Identity", [tensor.own], [name], name=name))
+                else:
+                    name = tensor.own
             value = onnx.ValueInfoProto(name=name)
             if node.op_type == "Scan":
                 # It takes no results without a number of axes.
@@ -139,6 +137,11 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
         if attribute.name in ("scan_output_axes", "scan_output_directions"):
             attribute.ints.extend([0] * len(tensors))
     node.output.extend(_name(tensor, level) for tensor in tensors)
+
+
+def _lies_in(tensor: InnerTensor, attribute: onnx.AttributeProto, level: int) -> bool:
+    """Whether a subgraph, which so many bodies surround, is one of those around a tensor."""
+    return bool(tensor.bodies[level].attribute == attribute.name)
 
 
 def _name(tensor: InnerTensor, level: int) -> str:

@@ -22,7 +22,18 @@ class TensorType(NamedTuple):
     """What is known of a tensor before a model is run."""
 
     kind: str  # ``tensor(…)``, as ONNX Runtime writes types; empty where it is not known
-    rank: int | None  # the number of its axes; None where it is not known
+    # The length of each axis, None where it is open; None where the number of axes is not known
+    dims: tuple[int | None, ...] | None
+
+    @property
+    def rank(self) -> int | None:
+        """The number of its axes; None where it is not known."""
+        return None if self.dims is None else len(self.dims)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the length of each axis is known."""
+        return self.dims is not None and None not in self.dims
 
 
 UNKNOWN_TYPE = TensorType("", None)
@@ -49,8 +60,11 @@ def _types_inside(graph: onnx.GraphProto, way: Way) -> Iterator[tuple[Way, dict[
 
 
 def _read_type(kind: onnx.TypeProto) -> TensorType:
-    shaped = kind.HasField("tensor_type") and kind.tensor_type.HasField("shape")
-    return TensorType(_text(kind), len(kind.tensor_type.shape.dim) if shaped else None)
+    if not (kind.HasField("tensor_type") and kind.tensor_type.HasField("shape")):
+        return TensorType(_text(kind), None)
+    dims = kind.tensor_type.shape.dim
+    known = (dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+    return TensorType(_text(kind), tuple(known))
 
 
 def _text(kind: onnx.TypeProto) -> str:

@@ -23,6 +23,8 @@ from cnatool.records.skipped import subgraph_reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cnatool.backend.graph.element_types import TensorType
+
 # Type of the nodes that stand for what a subgraph is given.
 SUBGRAPH_INPUT = "SubgraphInput"
 # Since this version a Scan has no batch axis of its own.
@@ -44,6 +46,8 @@ class FlatNodes:
     inner: dict[str, InnerTensor] = field(default_factory=dict)
     # The results of nodes with subgraphs, and the subgraph that decides about their shape
     results: dict[str, Body] = field(default_factory=dict)
+    # Results of Ifs of which both branches return the same fixed shape
+    fixed: set[str] = field(default_factory=set)
 
 
 def flatten(model: onnx.ModelProto) -> FlatNodes:
@@ -126,13 +130,18 @@ class _Flattening:
             self._add_other(outer)
 
     def _add_if(self, outer: _Outer) -> None:
-        branches = []
+        branches, types = [], []
         for name in ("then_branch", "else_branch"):
             body, graph = outer.body(name, outer.reads), outer.subgraph(name)
             inside = self._scope(graph, outer, name)
             branches.append(self._add_body(graph, inside, outer, body))
+            inferred = self._types_in((*outer.bodies, body))
+            types.append([inferred.get(value.name, UNKNOWN_TYPE) for value in graph.output])
         for result, *values in zip(outer.results, *branches, strict=False):
             self._add_result(body, result, values)
+        for result, one, other in zip(outer.results, *types, strict=False):
+            if one.is_fixed and one.dims == other.dims:
+                self.flat.fixed.add(result)
 
     def _add_loop(self, outer: _Outer) -> None:
         graph = outer.subgraph("body")
@@ -206,6 +215,7 @@ class _Flattening:
         copies = {
             node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"
         }
+        changing = []
         for value, name, returned in zip(inputs, initial, returns, strict=False):
             source = returned.name
             while source in copies:
@@ -213,8 +223,11 @@ class _Flattening:
             if source == value.name:
                 inside[value.name] = name
             else:
-                result = inside.get(returned.name, returned.name)
-                self._add_input(inside[value.name], (name, result))
+                changing.append((value, name, returned))
+        # Last, since a state may be returned as another one.
+        for value, name, returned in changing:
+            result = inside.get(returned.name, returned.name)
+            self._add_input(inside[value.name], (name, result))
 
     def _add_body(
         self,
@@ -226,18 +239,22 @@ class _Flattening:
         """Add the constants and nodes of a subgraph; return what it returns."""
         flat, bodies = self.flat, (*outer.bodies, body)
         flat.constants.update((inside[tensor.name], tensor) for tensor in graph.initializer)
-        types = self._types.get(tuple((body.node, body.attribute) for body in bodies), {})
+        types = self._types_in(bodies)
         for node in graph.node:
             for place, own in enumerate(node.output):
                 if not own:
                     continue
-                kind, rank = types.get(own, UNKNOWN_TYPE)
+                known = types.get(own, UNKNOWN_TYPE)
                 is_state = node.op_type == "BatchNormalization" and place > 0
-                tensor = InnerTensor(inside[own], own, bodies, kind, rank, is_state)
+                tensor = InnerTensor(inside[own], own, bodies, known.kind, known.rank, is_state)
                 obstacle = _find_obstacle(tensor, self._opset)
                 flat.inner[tensor.name] = replace(tensor, obstacle=obstacle)
         self.add_nodes(graph, inside, inner_name(outer.label, body.attribute, ""), bodies)
         return [inside.get(output.name, output.name) for output in graph.output]
+
+    def _types_in(self, bodies: Sequence[Body]) -> Mapping[str, TensorType]:
+        """Return what is known of the tensors in a subgraph."""
+        return self._types.get(tuple((body.node, body.attribute) for body in bodies), {})
 
     def _add_input(self, name: str, reads: Sequence[str], axis: int | None = None) -> None:
         node = helper.make_node(SUBGRAPH_INPUT, reads, [name], axis=axis)
@@ -275,5 +292,5 @@ def _find_obstacle(tensor: InnerTensor, opset: int) -> str:
     if "Scan" in operators and tensor.rank is None:
         return subgraph_reason(operators[-1], "its number of axes is not known")
     if "Scan" in operators and "If" in operators and not tensor.rank:
-        return subgraph_reason("If", "one number, in a Scan")
+        return subgraph_reason("If", "a single number, which the Scan around it cannot collect")
     return ""

@@ -64,11 +64,17 @@ class Graph:
     shape_arithmetic: frozenset[str] = frozenset()
     # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
-    # Tensors in and behind branches and loops about which the values of an input decide
+    # Tensors in and behind branches and loops about which the values of an input decide, and
+    # branches about which its shape does
     decided: frozenset[str] = frozenset()
-    # Tensors in branches whose condition depends on the values of an input
+    # Tensors in branches whose condition depends on an input, or on its shape
     conditional: frozenset[str] = frozenset()
-    controlled: frozenset[str] = frozenset()  # those, and tensors in loops that values decide about
+    # Those, and tensors in loops that values decide about, with the places of such subgraphs among
+    # those around it
+    controlled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    # Tensors whose shape or presence may differ from one iteration of a loop to the next, as values
+    # that the loop computes decide
+    unstackable: frozenset[str] = frozenset()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -228,6 +234,7 @@ def analyse_graph(
         shape_arithmetic=frozenset(dependence.shape_arithmetic),
         data_shaped=frozenset(dependence.data_shaped),
         decided=frozenset(dependence.decided),
-        controlled=frozenset(dependence.find_controlled()),
+        controlled=dependence.find_controlled(),
+        unstackable=frozenset(dependence.find_unstackable()),
         conditional=frozenset(dependence.find_conditional()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
-from cnatool.backend.graph.nodes import operator_set
+from cnatool.backend.graph.nodes import first_output, operator_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +56,8 @@ class InputDependence:
         self.dynamic = set(inputs)  # tensors whose values depend on the values of an input
         # Tensors whose shape may depend on the values of an input
         self.data_shaped: set[str] = set()
-        # Tensors in and behind branches and loops about which the values of an input decide
+        # Tensors in and behind branches and loops about which the values of an input decide, and
+        # branches about which its shape does
         self.decided: set[str] = set()
         # Tensors that depend on an input, be it on its shape alone
         self._dependent: set[str] = set()
@@ -64,6 +65,12 @@ class InputDependence:
         self._iterated: set[str] = set()
         # Arithmetic on shapes that hold such a number of elements
         self._counts: set[str] = set()
+        # Tensors in loops whose shape depends on values that are computed in the loops
+        self._reshaped: set[str] = set()
+        # What bodies of loops are given
+        self._given = {
+            name for node in flat.nodes if node.op_type == SUBGRAPH_INPUT for name in node.output
+        }
         before = -1
         while before < (before := self._size()):
             for node in flat.nodes:
@@ -76,27 +83,74 @@ class InputDependence:
         """Tensors that depend on an input's shape or on the iteration of a loop alone."""
         return (self._dependent | self._iterated) - self.dynamic
 
-    def find_controlled(self) -> set[str]:
-        """Find the tensors in branches and loops about which the values of an input decide."""
-        return {
-            name
+    def find_controlled(self) -> dict[str, tuple[int, ...]]:
+        """Find the tensors in branches and loops that other samples may not run, or not as often.
+
+        Each comes with the places of these among the subgraphs around it. Of loops they are those
+        about which the values of an input decide, of branches also those that its shape decides
+        about, such as the number of samples.
+        """
+        found = {
+            name: tuple(
+                place
+                for place, body in enumerate(tensor.bodies)
+                if self._is_conditional(body) or self._is_decided(body)
+            )
             for name, tensor in self._flat.inner.items()
-            if any(self._varies(i) for body in self._bodies(name) for i in body.controls)
-            or any(i in self.data_shaped for body in tensor.bodies for i, _ in body.lengths)
         }
+        return {name: places for name, places in found.items() if places}
+
+    def find_unstackable(self) -> set[str]:
+        """Find the tensors whose shape or presence may differ from one iteration to the next.
+
+        Values that are computed in the loops around them decide about it.
+        """
+        found = self._reshaped.intersection(self._flat.inner)
+        for name, places in self.find_controlled().items():
+            bodies = self._flat.inner[name].bodies
+            for place in places:
+                repeated = any(body.repeats for body in bodies[:place])
+                if repeated and self._is_decided_anew(bodies[place]):
+                    found.add(name)
+        return found
 
     def find_conditional(self) -> set[str]:
-        """Find the tensors in branches whose condition depends on the values of an input."""
+        """Find the tensors in branches whose condition depends on an input, or on its shape."""
         return {
             name
             for name, tensor in self._flat.inner.items()
-            for body in tensor.bodies
-            if body.operator == "If" and any(map(self._varies, body.controls))
+            if any(map(self._is_conditional, tensor.bodies))
         }
+
+    def _is_conditional(self, body: Body) -> bool:
+        """Whether a subgraph is a branch that some samples or batches may not take.
+
+        What the iteration decides is the same for all of them.
+        """
+        return body.operator == "If" and any(
+            name in self.dynamic or (name in self._dependent and name not in self._iterated)
+            for name in body.controls
+        )
+
+    def _is_decided(self, body: Body) -> bool:
+        """Whether the values of an input decide about a subgraph."""
+        lengths = (name in self.data_shaped for name, _ in body.lengths)
+        return any(map(self._varies, body.controls)) or any(lengths)
+
+    def _is_decided_anew(self, body: Body) -> bool:
+        """Whether each iteration of a loop around a subgraph may decide otherwise about it."""
+        lengths = [name for name, _ in body.lengths if name in self.data_shaped]
+        deciding = self._dependent.intersection((*body.controls, *lengths))
+        return any(map(self._is_repeated, deciding))
+
+    def _is_repeated(self, name: str) -> bool:
+        """Whether a tensor is computed in a loop, or given to its body."""
+        inner = self._flat.inner.get(name)
+        return name in self._given if inner is None else inner.loops > 0
 
     def _size(self) -> int:
         sets = (self.dynamic, self.data_shaped, self._dependent, self._iterated, self._counts)
-        return len(self.decided) + sum(map(len, sets))
+        return len(self.decided) + len(self._reshaped) + sum(map(len, sets))
 
     def _add(self, node: onnx.NodeProto) -> None:
         reads = [name for name in node.input if name]
@@ -110,32 +164,50 @@ class InputDependence:
         iterated = any(name in self._iterated for name in values)
         if node.op_type == SUBGRAPH_INPUT or (iterated and self._is_inside(writes)):
             self._iterated.update(writes)
-        depends = bool(writes) and writes[0] in self._dependent
-        bodies = self._bodies(writes[0]) if depends else ()
+        if not writes or writes[0] not in self._dependent:
+            return
+        bodies = self._bodies(writes[0])
         decided = any(self._varies(name) for body in bodies for name in body.controls)
-        if depends and (decided or not self.decided.isdisjoint(values)):
+        chosen = decided or any(map(self._is_conditional, bodies))
+        if chosen or not self.decided.isdisjoint(values):
             self.decided.update(writes)
-        if depends and (decided or self._is_data_shaped(node, bodies)):
+        is_fixed = writes[0] in self._flat.fixed
+        # The condition does not decide about a shape that both branches return.
+        deciding = bodies[:-1] if is_fixed else bodies
+        if any(map(self._is_decided, deciding)) or (not is_fixed and self._is_data_shaped(node)):
             self.data_shaped.update(writes)
-        if depends and writes[0] not in self.dynamic and self._reads_count(node, reads):
+        if not is_fixed and self._is_repeated(writes[0]) and self._is_reshaped(node):
+            self._reshaped.update(writes)
+        if writes[0] not in self.dynamic and self._reads_count(node, reads):
             self._counts.update(writes)
 
     def _is_inside(self, names: Sequence[str]) -> bool:
         """Whether tensors lie in a subgraph: behind a loop, no iteration is left to depend on."""
         return any(name in self._flat.inner for name in names)
 
-    def _is_data_shaped(self, node: onnx.NodeProto, bodies: Sequence[Body]) -> bool:
-        if any(name in self.data_shaped for body in bodies for name, _ in body.lengths):
-            return True
+    def _is_data_shaped(self, node: onnx.NodeProto) -> bool:
         if node.op_type in _SHAPE_OPERATORS:
             return False
-        varying = node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED
-        if varying and any(name in self.dynamic for name in node.input):
+        follows = any(name in self.data_shaped for name in node.input)
+        return follows or bool(self._list_lengths(node))
+
+    def _is_reshaped(self, node: onnx.NodeProto) -> bool:
+        """Whether values that are computed in a loop decide about the shape of a node's result."""
+        if node.op_type in _SHAPE_OPERATORS:
+            return False
+        if not self._reshaped.isdisjoint(node.input):
             return True
-        if any(name in self.data_shaped for name in node.input):
-            return True
+        result = self._flat.results.get(first_output(node))
+        if result is not None:
+            return self._is_decided_anew(result)
+        return any(map(self._is_repeated, self._list_lengths(node)))
+
+    def _list_lengths(self, node: onnx.NodeProto) -> list[str]:
+        """List the inputs of a node whose varying values decide about the shape of its result."""
+        if node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED:
+            return [name for name in node.input if name in self.dynamic]
         place = _SHAPE_INPUT.get(node.op_type)
-        return place is not None and any(map(self._varies, node.input[place:]))
+        return [] if place is None else [*filter(self._varies, node.input[place:])]
 
     def _bodies(self, result: str) -> tuple[Body, ...]:
         """Return the subgraphs that decide about the shape of a tensor, if any does."""

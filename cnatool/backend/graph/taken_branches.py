@@ -112,6 +112,7 @@ class _Inliner:
         self.branches: list[TakenBranch] = []
         self.weights: dict[str, NDArray[Any]] = {}  # large initializers of branches, by new name
         self._main = model.graph
+        self._inner = graph.inner
         self._copies_all = graph.opset >= _IDENTITY_OPSET
 
     def inline(self, graph: onnx.GraphProto, scope: _Scope) -> None:
@@ -122,7 +123,7 @@ class _Inliner:
         while waiting:
             label, node = waiting.popleft()
             name = _taken_branch(node, scope.known)
-            taken = self._find(node, name)
+            taken = self._find(node, name, scope.prefix + label)
             if name is not None and taken is not None:
                 condition = node.input[0] if graph is self._main else ""
                 self.branches.append(TakenBranch(scope.prefix + label, name, condition))
@@ -139,13 +140,23 @@ class _Inliner:
             graph.ClearField("node")
             graph.node.extend(inlined.node)
 
-    def _find(self, node: onnx.NodeProto, name: BranchName | None) -> onnx.GraphProto | None:
+    def _find(
+        self, node: onnx.NodeProto, name: BranchName | None, label: str
+    ) -> onnx.GraphProto | None:
         """Return a branch of an If; None where it cannot replace the node."""
         branch = next((a.g for a in node.attribute if a.name == name and a.HasField("g")), None)
-        if branch is None or len(branch.output) < len(node.output):
+        if name is None or branch is None or len(branch.output) < len(node.output):
             return None
-        is_copied = all(value.type.HasField("tensor_type") for value in branch.output)
-        return branch if is_copied or self._copies_all else None
+        is_copied = self._copies_all or all(
+            self._is_tensor(value, inner_name(label, name, value.name)) for value in branch.output
+        )
+        return branch if is_copied else None
+
+    def _is_tensor(self, value: onnx.ValueInfoProto, name: str) -> bool:
+        """Whether a result of a branch is a tensor, as it declares, or as ONNX infers."""
+        if value.type.WhichOneof("value") is not None:
+            return bool(value.type.HasField("tensor_type"))
+        return name in self._inner and self._inner[name].kind.startswith("tensor(")
 
     def _unpack(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.inner_statistics import append_inner_statistics, measure_inner
 from cnatool.backend.statistics.reductions import ReductionNodes
-from cnatool.records.skipped import BACKWARDS, CHANGING_RANK, CHANGING_UNKNOWN
+from cnatool.records.skipped import BACKWARDS, CHANGING_RANK, CHANGING_UNKNOWN, NOT_ALWAYS
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.graph.control_flow import Body
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import Samples
     from cnatool.backend.probe.iterations import IteratedShape
@@ -57,8 +59,10 @@ def probe_changing(
 ) -> ChangingTensors:
     """Probe the tensors whose shape, or number, changes from one iteration to the next.
 
-    ``types`` are those of the tensors that are asked for; ``bound`` is the number of samples that
-    each run takes, None where it is free.
+    Those that a branch inside a loop computes count too, where the samples choose the branch: a run
+    of other samples may be unable to stack their iterations, and would fail. ``types`` are those of
+    the tensors that are asked for; ``bound`` is the number of samples that each run takes, None
+    where it is free.
     """
     every = np.arange(len(samples))
     groups = [every] if bound else [every, every[:-1]]
@@ -68,7 +72,11 @@ def probe_changing(
     changing = ChangingTensors()
     for name in types:
         shapes = [shapes[name] for shapes in seen if name in shapes]
-        if not any(shape.changes for shape in shapes):
+        may_change = name in graph.conditional and _chooses_in_loop(graph.bodies(name))
+        if may_change and not shapes and bound != 1:
+            changing.skipped.append(SkippedTensor(name, graph.operator(name), NOT_ALWAYS))
+            continue
+        if not shapes or not (may_change or any(shape.changes for shape in shapes)):
             continue
         if bound is not None and bound > 1:
             axis: SampleAxis | str = CHANGING_UNKNOWN
@@ -95,6 +103,12 @@ def probe_changing(
         mixed = graph.decided | _find_mixed(graph, changing.tensors, samples, run)
         changing.tensors = [replace(t, independent=t.name not in mixed) for t in changing.tensors]
     return changing
+
+
+def _chooses_in_loop(bodies: Sequence[Body]) -> bool:
+    """Whether one of the bodies around a tensor is a branch inside a loop."""
+    operators = [body.operator for body in itertools.dropwhile(lambda b: not b.repeats, bodies)]
+    return "If" in operators
 
 
 def find_grown_states(graph: Graph, changing: frozenset[str]) -> set[str]:

@@ -26,8 +26,10 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
+from cnatool.backend.probe.forced_branches import read_branch_shapes
 from cnatool.backend.probe.probed_tensor import ProbedTensor
-from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.ragged_axes import find_ragged_axis
+from cnatool.backend.probe.reference import reference_of_parts
 from cnatool.backend.probe.repeatability import (
     UNOPTIMIZED,
     ChangedTensors,
@@ -49,7 +51,7 @@ from cnatool.records.skipped import (
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import RowIndex
+    from cnatool.records.row_index import RowIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def probe(
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = ProbeRuns(graph, samples, bound, run_rows)
+    if runs.single:
+        absent = [n for n in names if n in graph.conditional and not runs.shapes(n)]
+        runs.add_shapes(read_branch_shapes(graph, absent, samples, run))
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()
@@ -138,7 +143,7 @@ def probe(
     order = {name: place for place, name in enumerate(types)}
     tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
     for name in evidence.empty & findings.no_samples:
-        findings.reasons[name] = counted_reason(runs.large[name].shape, empty=True)
+        findings.reasons[name] = counted_reason(runs.large[name].shape, tried=len(samples))
     skipped += [
         SkippedTensor(name, graph.operator(name), reason)
         for name, reason in findings.reasons.items()
@@ -152,20 +157,8 @@ def probe(
         run,
         frozenset(findings.no_samples | findings.counted),
         one_runs,
-        _reference(tensors, runs.large, statistics),
+        reference_of_parts(tensors, runs.large, statistics),
     )
-
-
-def _reference(
-    tensors: Sequence[ProbedTensor],
-    values: Mapping[str, NDArray[Any]],
-    statistics: Sequence[Statistic],
-) -> dict[str, dict[Statistic, NDArray[np.float64]]]:
-    return {
-        tensor.name: reference_statistics(values[tensor.name], statistics)
-        for tensor in tensors
-        if statistics and tensor.is_summed_in_parts
-    }
 
 
 @dataclass(slots=True)
@@ -202,9 +195,11 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         else:
             # The first axes of a tensor in loops are iterations.
             found = [place for place in counting if place >= runs.graph.loops(name)]
-            is_counted = bool(found) and axis != NOT_ALWAYS and name not in runs.random
+            known = axis not in (NOT_ALWAYS, NEVER) and name not in runs.random
+            is_counted = bool(found) and known
             if counting and not found:
-                axis = no_axis_reason(first.shape)
+                absent = runs.is_absent(name, first.shape)
+                axis = NEVER if absent else no_axis_reason(first.shape)
         if is_counted:
             findings.no_samples.add(name)
             findings.reasons[name] = counted_reason(first.shape)
@@ -215,8 +210,11 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         else:
             findings.axes[name] = axis
             varying = runs.varying_axes(name, axis)
-            if varying or name in grown or _is_decided(runs, name):
+            if varying or name in grown or _is_decided(runs, name) or runs.is_never_computed(name):
                 findings.varying[name] = varying
+            if varying and not runs.single:
+                # The samples of a batch lie in one array, so they have one length.
+                findings.mixed.add(name)
             if axis.axis is None and 0 in runs.surely_counted.get(name, ()):
                 findings.counted.add(name)
     return findings
@@ -250,11 +248,14 @@ def _begin_evidence(runs: ProbeRuns, findings: _Findings, names: Iterable[str]) 
         if node.op_type == "NonMaxSuppression"
         and findings.axes.get(node.input[0], SampleAxis(0)).axis != 0
     ]
-    evidence = RowEvidence(runs.graph, candidates, competing)
+    by_sample = [n for n, axis in findings.axes.items() if axis.axis == 0 and not axis.merged]
+    evidence = RowEvidence(runs.graph, candidates, {*by_sample, *runs.fed}, competing)
     if evidence:
         evidence.add(runs.first_rows, runs.large)
         evidence.add(runs.other_rows, runs.small)
         evidence.add(np.roll(runs.rows, 1), runs.rolled)
+        # Rows may be sorted, and so lie as the samples do in each of these runs.
+        evidence.add(runs.rows[::-1], runs.run(runs.rows[::-1]))
         for values in runs.replaced:
             evidence.add(np.where(runs.rows == 0, FOREIGN, runs.rows), values)
     return evidence
@@ -275,15 +276,17 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     axis: SampleAxis | str
     if runs.single:
         shapes = {_without(shape, counting) for shape in runs.shapes(name)}
-        if not shapes:
-            return _axis_of_absent(runs, name)
+        if not shapes:  # all that a sample to come computes is its own
+            known = name in runs.graph.controlled and runs.graph.inner[name].rank is not None
+            return SampleAxis(None) if known else NEVER
         axis = find_only_axis(shapes)
         column = axis == SampleAxis(1) and first.ndim == 2 and name not in runs.graph.inner
         if column and 0 in runs.surely_counted.get(name, ()):
             return SampleAxis(None)  # one number for each row of detections
         return axis
-    if any(runs.is_absent(name, value.shape) for value in (first, other)):
-        return NOT_ALWAYS
+    absent = [runs.is_absent(name, value.shape) for value in (first, other)]
+    if any(absent):
+        return NOT_ALWAYS if name in runs.graph.controlled or not all(absent) else NEVER
     if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:
@@ -302,11 +305,6 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
     if name in runs.random:
         return take_merged_order(axis, before)
     return find_merged_axis(first, rolled, axis, before)
-
-
-def _axis_of_absent(runs: ProbeRuns, name: str) -> SampleAxis | str:
-    """Find the sample axis of a tensor that no run computes: whatever it is, it is a sample's."""
-    return NEVER if runs.graph.inner[name].rank is None else SampleAxis(None)
 
 
 def _compare_groups(runs: ProbeRuns, findings: _Findings, evidence: RowEvidence) -> bool:
@@ -356,7 +354,7 @@ def _describe_tensor(
         batch_axis=axis.axis,
         merged=axis.merged,
         varies=name in findings.varying,
-        varying_axis=_only(findings.varying.get(name, ())),
+        varying_axis=find_ragged_axis(runs, name, axis, findings.varying.get(name, ())),
         independent=random is not None or not is_mixed,
         random=random,
     )
@@ -377,10 +375,6 @@ def _describe_rows(runs: ProbeRuns, name: str, onnx_type: str, index: RowIndex) 
         varying_axis=0,
         index=index,
     )
-
-
-def _only(axes: Collection[int]) -> int | None:
-    return next(iter(axes)) if len(axes) == 1 else None
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:

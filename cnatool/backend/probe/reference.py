@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.probe.probed_tensor import ProbedTensor
     from cnatool.records.choices import Statistic
+
+
+def reference_of_parts(
+    tensors: Sequence[ProbedTensor],
+    values: Mapping[str, NDArray[Any]],
+    statistics: Sequence[Statistic],
+) -> dict[str, dict[Statistic, NDArray[np.float64]]]:
+    """Compute the statistics of those tensors that may be summed in parts, by name."""
+    return {
+        tensor.name: reference_statistics(values[tensor.name], statistics)
+        for tensor in tensors
+        if statistics and tensor.is_summed_in_parts
+    }
 
 
 def reference_statistics(

@@ -1,10 +1,11 @@
 """Rows of detections, and the column of whole numbers that says which sample each is of.
 
 NonMaxSuppression and what follows it return the rows of all samples behind one another. A column
-is accepted as their index only by what runs show: with the samples in other groups and another
-order, and beside other ones, the rows that it gives to a sample are the same, and only its own
-numbers change. Where each sample has one row in all of them, a column that merely counts rows looks
-the same; then an operator must define the column.
+is accepted as their index only by what runs show: with the samples in other groups and orders, and
+beside other ones, the rows that it gives to a sample are the same, and only its own numbers change.
+A column that numbers only the samples with rows, or the rows themselves, may look the same. So
+either some run has a sample without rows before one with some, which the column has to skip, or
+the column comes from an operator that defines it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.probe.closeness import same_values
-from cnatool.records.store import RowIndex
+from cnatool.backend.probe.index_origin import numbers_samples
+from cnatool.records.row_index import RowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -45,12 +47,20 @@ class _Run:
 class RowEvidence:
     """The rows of tensors in several runs of the same samples, in different groups and orders.
 
-    The first run has all samples, each at the place that is its number. Rows that come from tensors
-    in ``competing`` are never those of samples.
+    The first run has all samples, each at the place that is its number. Tensors in ``by_sample``
+    have the samples along their first axis. Rows that come from tensors in ``competing`` are never
+    those of samples.
     """
 
-    def __init__(self, graph: Graph, names: Sequence[str], competing: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        names: Sequence[str],
+        by_sample: Collection[str],
+        competing: Collection[str] = (),
+    ) -> None:
         self._graph = graph
+        self._by_sample = by_sample
         self._sources = _find_sources(graph, names)
         self._names = tuple(n for n in names if self._sources[n].isdisjoint(competing))
         self._runs: list[_Run] = []
@@ -94,12 +104,12 @@ class RowEvidence:
     def _read_index(self, name: str, column: int | None) -> list[NDArray[np.intp]] | None:
         """Read the places of samples from a column, by run; None where it holds something else.
 
-        Each sample must come equally often in every run, wherever its place is.
+        Each sample must come equally often in every run, wherever its place is, and the column has
+        to number samples surely.
         """
         read: list[NDArray[np.intp]] = []
         counts: NDArray[np.intp] | None = None
-        moved = False
-        counting = not _defines_places(self._graph, name, column)
+        moved = skipped = False
         for run in self._runs:
             size, known = len(run.samples), run.samples != FOREIGN
             places = read_places(run.values[name], column, size)
@@ -110,9 +120,15 @@ class RowEvidence:
             if not np.array_equal(here[known], counts[run.samples[known]]):
                 return None
             moved = moved or bool(here[known & (run.samples != np.arange(size))].any())
-            counting = counting and np.array_equal(places, np.arange(len(places)))
+            # A number that no row has, before one that a row has.
+            skipped = skipped or len(np.unique(places)) <= places.max(initial=-1)
             read.append(places)
-        return read if moved and not counting else None
+        return read if moved and (skipped or self._is_defined(name, column)) else None
+
+    def _is_defined(self, name: str, column: int | None) -> bool:
+        """Whether an operator defines that a column numbers samples."""
+        shapes = {each: value.shape for each, value in self._runs[0].values.items()}
+        return numbers_samples(self._graph, self._by_sample, shapes, name, column)
 
     def _match_rows(self, name: str, places: Sequence[NDArray[np.intp]]) -> tuple[int, ...] | None:
         """Whether each sample's rows of a tensor are the same in every run.
@@ -144,15 +160,6 @@ def _find_sources(graph: Graph, names: Sequence[str]) -> dict[str, frozenset[str
             own = [] if before and node.op_type not in _COUNTING else [frozenset({name})]
             sources[name] = frozenset[str]().union(*before, *own)
     return sources
-
-
-def _defines_places(graph: Graph, name: str, column: int | None) -> bool:
-    """Whether a column holds places along the first axis by the definition of an operator."""
-    node = graph.producer[name]
-    if node.op_type == "Transpose" and node.input[0] in graph.producer:
-        node = graph.producer[node.input[0]]
-        return column == 0 and node.op_type == "NonZero"
-    return column == 0 and node.op_type == "NonMaxSuppression"
 
 
 def read_places(rows: NDArray[Any], column: int | None, samples: int) -> NDArray[np.intp] | None:

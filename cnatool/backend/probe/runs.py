@@ -14,7 +14,7 @@ from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, pro
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.probe.sample_axis import SampleAxis
@@ -51,9 +51,15 @@ class ProbeRuns:
         self.random = find_random_tensors(graph)
         fed = samples.feeds(self.first_rows)
         self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
+        self.counted: Mapping[str, frozenset[int]] = {}
         computed = {name: self.shape(name) for name in _shapes(self.large)}
         self.counted = find_counted_axes(graph, _shapes(fed) | computed)
         self.surely_counted = find_counted_axes(graph, _shapes(fed) | computed, guess=False)
+
+    @property
+    def fed(self) -> Collection[str]:
+        """Names of the inputs that are given samples."""
+        return self._samples.values.keys()
 
     @cached_property
     def rolled(self) -> dict[str, Any]:
@@ -84,13 +90,26 @@ class ProbeRuns:
 
     def is_absent(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute the tensor."""
-        return name in self.graph.inner and self.graph.inner[name].is_absent(shape)
+        if name in self.graph.inner:
+            return self.graph.inner[name].is_absent(shape)
+        # Of the results of a loop without iterations, all axes that are not declared are empty.
+        counted = self.counted.get(name, ()) if name in self.graph.decided else ()
+        return any(shape[axis : axis + 1] == (0,) for axis in counted)
+
+    def is_never_computed(self, name: str) -> bool:
+        """Whether no run computes a tensor, so that its shape is unknown."""
+        return name in self.graph.inner and not self.shapes(name)
+
+    def add_shapes(self, shapes: Iterable[dict[str, tuple[int, ...]]]) -> None:
+        """Add shapes that tensors had in other runs of single samples."""
+        self._single_shapes.extend(shapes)
 
     def shapes(self, name: str) -> list[tuple[int, ...]]:
         """List the shapes that a tensor had in runs of single samples that compute it."""
         runs = (*self._single_shapes, *(self.provoked if self.single else ()))
-        shapes = (shapes[name] for shapes in runs if name in shapes)
-        return [shape for shape in shapes if not self.is_absent(name, shape)]
+        shapes = [shapes[name] for shapes in runs if name in shapes]
+        computed = [shape for shape in shapes if not self.is_absent(name, shape)]
+        return computed if computed or name in self.graph.inner else shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor in the first run that computes it."""

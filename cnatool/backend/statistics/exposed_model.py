@@ -139,27 +139,7 @@ class ExposedModel:
         cast = exposed.casts
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
-        channel_sums = ChannelSums(graph, shapes)
-        measured: list[MeasuredTensor | InnerMeasure] = []
-        for tensor in self._inside:
-            if tensor.name in graph.inner:
-                is_exact = run.provider != CPU or tensor.name in exact
-                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
-                continue
-            in_parts = tensor.name in shapes and tensor.name not in exact
-            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
-            shape = shapes.get(name, tensor.shape)
-            planes = in_parts and len(shape) == 3
-            measured.append(
-                MeasuredTensor(
-                    name=cast.get(name, name),
-                    shape=shape,
-                    batch_axis=tensor.batch_axis,
-                    merged=tensor.merged,
-                    exact=not in_parts,
-                    sum=channel_sums.find(name) if planes else None,
-                )
-            )
+        measured = self._describe_measured(graph, shapes, cast, run, exact)
         self._sums_input = any(
             isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
         )
@@ -190,6 +170,38 @@ class ExposedModel:
             [tensor.name for tensor in renumbered],
         )  # fmt: skip
 
+    def _describe_measured(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        cast: Mapping[str, str],
+        run: RunOptions,
+        exact: Collection[str],
+    ) -> list[MeasuredTensor | InnerMeasure]:
+        """Describe what is measured in the graph; ``shapes`` are those that sums in parts suit."""
+        channel_sums = ChannelSums(graph, shapes)
+        measured: list[MeasuredTensor | InnerMeasure] = []
+        for tensor in self._inside:
+            if tensor.name in graph.inner:
+                is_exact = run.provider != CPU or tensor.name in exact
+                measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
+                continue
+            in_parts = tensor.name in shapes and tensor.name not in exact
+            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
+            shape = shapes.get(name, tensor.shape)
+            planes = in_parts and len(shape) == 3
+            measured.append(
+                MeasuredTensor(
+                    name=cast.get(name, name),
+                    shape=shape,
+                    batch_axis=tensor.batch_axis,
+                    merged=tensor.merged,
+                    exact=not in_parts,
+                    sum=channel_sums.find(name) if planes else None,
+                )
+            )
+        return measured
+
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
         runs = [self._run_batch(feeds) for feeds in batches]
@@ -218,6 +230,7 @@ class ExposedModel:
         exact = None if in_parts else self._exact_model().run([feeds], samples).statistics
         sizes = None if measures.counted is None else rest.pop(0)
         inner = measures.read_inner_counts(sums)
+        self._check_counts(inner)
         fetched = dict(zip(self._read, rest, strict=True))
         whole = [read_rows(tensor, fetched, samples) for tensor in self._fetched]
         kept = len(self._outputs) + len(self._whole)
@@ -300,6 +313,19 @@ class ExposedModel:
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
         return counts
+
+    def _check_counts(self, inner: Mapping[int, NDArray[np.float64]]) -> None:
+        """Refuse a batch that does not compute what the first one did of a tensor in a branch."""
+        for place, numbers in inner.items():
+            tensor = self._inside[place]
+            expected = math.prod(tensor.shape)
+            other = numbers[numbers != expected]
+            if other.size and not tensor.varies:
+                raise BackendError(
+                    f"tensor {tensor.name!r} has {count_text(int(other[0]), 'element')} for a "
+                    f"sample, and had {expected} in the first batch: leave it out with "
+                    f"`tensors='!{tensor.name}'`, or choose another `batch_size`."
+                )
 
     def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:

@@ -94,7 +94,7 @@ class Measures:
         return dict(zip(self.statistics, by_statistic, strict=True))
 
     def read_inner_counts(self, values: Sequence[NDArray[Any]]) -> dict[int, NDArray[np.float64]]:
-        """Return the numbers of elements, (n,) each, of tensors in bodies whose shape varies."""
+        """Return the numbers of elements, (n,) each, of the tensors in bodies that are counted."""
         numbers = dict(zip(self.widths, values, strict=True)).get(_INNER)
         counts, behind = {}, len(self._constants)
         for place, column in enumerate(self._inner):
@@ -151,20 +151,7 @@ def append_statistics(
     for name, by_column in elements.items():
         matrix = np.stack([weights.reshape(-1) for weights in by_column.values()], axis=-1)
         parts.add(nodes.weigh_elements(name, matrix), np.eye(len(by_column)), list(by_column))
-    # Means in the runtime's blocked layout are joined there, and written anew together.
-    joined = _Parts()
-    for name, by_column in planes.items():
-        channels, height, width = shapes[name]
-        averages, scale = nodes.average_planes(name, shapes[name])
-        stacked = np.stack(list(by_column.values()), axis=-1)
-        weights = np.repeat(stacked * scale[0], len(scale) // len(stacked), axis=0)
-        if channels % _BLOCK == 0 and height * width <= LARGEST_PLANE:
-            joined.add(averages, weights, list(by_column))
-        else:
-            parts.add(nodes.columns(averages, len(scale)), weights, list(by_column))
-    if joined.names:
-        whole = nodes.add("Concat", joined.names, axis=1)
-        parts.join(nodes.columns(whole, joined.width), joined)
+    _add_planes(nodes, parts, planes, shapes)
     bodies = {p: each for p, each in enumerate(tensors) if isinstance(each, InnerMeasure)}
     rows = append_inner_statistics(nodes, model.graph, bodies, statistics, len(tensors), fed)
     inner = [column for row in rows for column in row.columns]
@@ -198,6 +185,29 @@ def append_statistics(
             and bodies[column % len(tensors)].tensor.in_parts
         ],
     )
+
+
+def _add_planes(
+    nodes: ReductionNodes,
+    parts: _Parts,
+    planes: Mapping[str, Mapping[int, NDArray[np.float64]]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Add partial sums of channels, by tensor (C, H, W) with their weights in each column."""
+    # Means in the runtime's blocked layout are joined there, and written anew together.
+    joined = _Parts()
+    for name, by_column in planes.items():
+        channels, height, width = shapes[name]
+        averages, scale = nodes.average_planes(name, shapes[name])
+        stacked = np.stack(list(by_column.values()), axis=-1)
+        weights = np.repeat(stacked * scale[0], len(scale) // len(stacked), axis=0)
+        if channels % _BLOCK == 0 and height * width <= LARGEST_PLANE:
+            joined.add(averages, weights, list(by_column))
+        else:
+            parts.add(nodes.columns(averages, len(scale)), weights, list(by_column))
+    if joined.names:
+        whole = nodes.add("Concat", joined.names, axis=1)
+        parts.join(nodes.columns(whole, joined.width), joined)
 
 
 @dataclass(slots=True)

@@ -64,7 +64,8 @@ def measure_inner(
         inner.bodies,
         samples,
         is_cast=needs_cast(kind),
-        is_counted=tensor.varies,
+        # A branch that a batch does not take leaves zeros, which a count tells from sums.
+        is_counted=tensor.varies or any(body.operator == "If" for body in inner.bodies),
     )
 
 

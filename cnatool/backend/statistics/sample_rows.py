@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
-    from cnatool.records.store import RowIndex, TensorRecord
+    from cnatool.records.row_index import RowIndex
+    from cnatool.records.store import TensorRecord
 
 
 def read_rows(tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples: int) -> Rows:
@@ -68,6 +69,12 @@ def _divide(
 
 def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> Rows:
     """Return the values of each sample, (n, …)."""
+    along = ragged_axis(tensor)
+    rest = [size for place, size in enumerate(tensor.shape) if place != along]
+    if along is not None and not value.size and 0 not in rest:
+        # A branch that is not taken, or a loop without iterations, leaves no other axis its length.
+        empty = np.empty((0, *rest), value.dtype)
+        return Ragged.from_lengths(empty, np.zeros(samples, np.int64), along)
     axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
     if not axis.holds(value.shape, samples):
         raise BackendError(
@@ -77,10 +84,10 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
             f"{exclusion(tensor.name)}, or choose another `batch_size`."
         )
     value = axis.samples_first(value)
-    along = ragged_axis(tensor)
+    if along is not None and value.ndim == 1:
+        value = value[:, None]
     if along is not None and value.ndim == len(tensor.shape) + 1:
         value = np.moveaxis(value, along + 1, 1)
-        rest = [size for place, size in enumerate(tensor.shape) if place != along]
         if list(value.shape[2:]) == rest:
             lengths = np.full(samples, value.shape[1])
             return Ragged.from_lengths(value.reshape(lengths.sum(), *rest), lengths, along)

@@ -400,3 +400,22 @@ def test_layers_inside_an_operator_that_only_it_knows(tmp_path: Path) -> None:
         "y/body/p": reason,
         "y/body/r": reason,
     }
+
+
+def test_a_state_that_is_returned_as_another_one(tmp_path: Path) -> None:
+    """The second state never changes, so it is ``x``, and becomes the first."""
+    text = """
+    g (float[n,3] x) => (float[n,3] y) {
+      trips = Constant<value = int64 {2}>()
+      [repeat] y, same = Loop (trips, , start, x) <
+        body = step (int64 i, bool go, float[n,3] a, float[n,3] b)
+          => (bool on, float[n,3] b, float[n,3] kept) {
+          on = Identity(go)
+          kept = Identity(b)
+          h = MatMul(a, w)
+        }
+      >
+    }"""
+    graph = load(parse(text, start=np.zeros((1, 3)), w=ONES), tmp_path)
+    assert "repeat/body/h" in graph.dynamic
+    assert find_layers(graph).layers[0].linear == "repeat/body/h"

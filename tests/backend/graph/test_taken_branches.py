@@ -388,3 +388,19 @@ def test_names_are_those_of_a_model_whose_ifs_stay(tmp_path: Path) -> None:
     expected = Session(exposed.model, graph, RunOptions()).run(exposed.outputs, feeds)
     for value, other in zip(expected, values(inlined, kept, feeds), strict=True):
         np.testing.assert_array_equal(value, other)
+
+
+def test_a_branch_need_not_declare_that_it_returns_tensors(tmp_path: Path) -> None:
+    b = Builder()
+    yes = b.constant("yes", np.array(True))
+    b.nodes.append(
+        branch_if(yes, ["out"], one_node("Neg", ["x"], "y"), one_node("Abs", ["x"], "y"))
+    )
+    model = b.model({"x": ("n", 4)}, {"out": ()}, opset=13)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    for attribute in model.graph.node[0].attribute:
+        attribute.g.output[0].ClearField("type")
+    graph = load_graph(saved(model, tmp_path / "m.onnx"))
+    inlined = take_branches(graph).graph
+    assert ifs(inlined) == 0
+    check_equal(graph, inlined, {"x": SAMPLES})

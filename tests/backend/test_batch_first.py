@@ -1,0 +1,101 @@
+"""Inputs whose samples do not lie along their first axis are refused, all in one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.networks import Builder, saved
+from support.notes import Notes
+
+import cnatool
+from cnatool.dumping.inspect import inspect_model
+from cnatool.errors import ModelError
+
+FLOAT = TensorProto.FLOAT
+
+
+def _write_model(
+    folder: Path,
+    x: tuple[int | str | None, ...],
+    state: tuple[int | str | None, ...],
+    *,
+    joined: bool = False,
+) -> Path:
+    """Write x + the sum of a state (2, samples, 4) over its first axis, or both, times a rate."""
+    b = Builder()
+    b.node("ReduceSum", ["state", b.constant("axes", np.array([0]))], "total", keepdims=0)
+    if joined:
+        b.node("Concat", ["x", "total"], "moved", axis=1)
+    else:
+        b.node("Add", ["x", "total"], "moved")
+    b.node("Mul", ["moved", "rate"], "y")
+    values = {"x": x, "state": state, "rate": ()}
+    graph = helper.make_graph(
+        b.nodes,
+        "net",
+        [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in values.items()],
+        [helper.make_tensor_value_info("y", FLOAT, None)],
+        b.weights,
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return saved(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "said"),
+    [
+        (("batch", 4), (2, "batch", 4), r"seem to lie along axis 1 \('batch'\), "),
+        ((None, 4), (2, None, 4), "any number, so its samples seem to lie along axis 1, "),
+        ((None, 4), (2, 1, 4), "seem to lie along another axis, "),
+        ((1, 4), (2, 1, 4), "the first axis is 1 in input 'x' and 2 in 'state', so it is not"),
+    ],
+)
+def test_states_with_another_sample_axis_are_refused(
+    x: tuple[int | str | None, ...],
+    state: tuple[int | str | None, ...],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    path = _write_model(tmp_path, x, state)
+    ones = np.ones((6, 2, 4), np.float32)
+    np.savez(tmp_path / "data.npz", x=ones[:, 0], state=ones)
+    with pytest.raises(ModelError, match=said):
+        cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", constants={"rate": 2.0})
+    with pytest.raises(ModelError, match=said):
+        inspect_model(path, {"state": (1, 4)}, constants={"rate": 2.0})
+    value = np.ones((2, 1, 4), np.float32)
+    found = inspect_model(path, constants={"rate": 2.0, "state": value})
+    shapes = {tensor.name: tensor.shape for tensor in found.tensors}
+    assert shapes["moved"] == shapes["y"] == (4,)
+
+
+def test_inspect_names_all_that_is_missing(tmp_path: Path) -> None:
+    path = _write_model(tmp_path, ("batch", "width"), (2, "batch", 4))
+    with pytest.raises(ModelError) as caught:
+        inspect_model(path)
+    said = str(caught.value)
+    assert "Input 'rate' is one number" in said
+    assert "input 'state' float32 (2, batch, 4) has 2 along its first axis" in said
+    assert "Input 'x' has an open shape" in said
+    assert said.count("open shape") == 1
+
+
+def test_constant_of_one_sample_is_named(tmp_path: Path) -> None:
+    path = _write_model(tmp_path, (None, 4), (2, None, 4), joined=True)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
+    state = np.ones((2, 1, 4), np.float32)
+    notes = Notes()
+    store = cnatool.dump(
+        path,
+        tmp_path / "x.npy",
+        tmp_path / "s.zarr",
+        constants={"rate": 2.0, "state": state},
+        observer=notes,
+    )
+    assert any("constant 'state' holds 1 sample along an axis" in text for text in notes.texts)
+    rows = np.load(tmp_path / "x.npy")
+    y = np.concatenate([rows, np.full((6, 4), 2, np.float32)], axis=1) * 2
+    np.testing.assert_array_equal(store.splits["all"].outputs(0)[:], y)
