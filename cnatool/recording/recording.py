@@ -96,8 +96,9 @@ def create_store(
 ) -> Recording:
     """Create a store to which batches of any framework are appended.
 
-    Use it as a context manager: at its end, every split is completed; after an exception, the
-    committed rows remain as an unfinished store.
+    Use it as a context manager: at its end, every split is completed. After an exception or Ctrl-C
+    in it, the rows of all batches that were appended remain as an unfinished store; if a batch was
+    being written at that moment, those of the last commit.
 
     Parameters
     ----------
@@ -323,6 +324,9 @@ class Recording:
                     for split in self._splits.values():
                         split.finish()
                     finished = True
+                else:
+                    for split in self._splits.values():
+                        split.stop()
             finally:
                 if self._writer is not None:
                     self._writer.close()
