@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
+    from cnatool.records.row_index import RowIndex
     from cnatool.records.run import BranchName
-    from cnatool.records.store import LayerRecord, RowIndex, StoreRecord
+    from cnatool.records.store import LayerRecord, StoreRecord
 
 
 def describe_inputs(

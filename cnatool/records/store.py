@@ -13,6 +13,7 @@ import msgspec
 from cnatool.records.choices import Kept
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
+from cnatool.records.row_index import RowIndex
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
@@ -46,26 +47,6 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: Literal["uint8"] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
-
-
-class RowIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What says which sample each row of a tensor is of, in a run of several samples.
-
-    Attributes
-    ----------
-    tensor : str
-        Name of a tensor with as many rows, one number of which is the place of a sample in the
-        batch: the tensor itself, or another one of the graph.
-    column : int or None
-        The column that holds this number; null if the tensor has one axis.
-    places : tuple of int
-        Columns of the rows themselves that hold the place in the batch. They are 0 in the store, as
-        in a run of one sample.
-    """
-
-    tensor: str
-    column: int | None
-    places: tuple[int, ...] = ()
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

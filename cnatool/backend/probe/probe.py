@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import RowIndex
+    from cnatool.records.row_index import RowIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import numpy as np
 from cnatool.backend.probe.sample_axis import SampleAxis
 
 if TYPE_CHECKING:
-    from cnatool.records.store import Merged, RowIndex
+    from cnatool.records.row_index import RowIndex
+    from cnatool.records.store import Merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnatool.backend.probe.closeness import same_values
 from cnatool.backend.probe.index_origin import numbers_samples
-from cnatool.records.store import RowIndex
+from cnatool.records.row_index import RowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
-    from cnatool.records.store import RowIndex, TensorRecord
+    from cnatool.records.row_index import RowIndex
+    from cnatool.records.store import TensorRecord
 
 
 def read_rows(tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples: int) -> Rows:

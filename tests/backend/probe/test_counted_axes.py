@@ -24,7 +24,7 @@ from cnatool.backend.network import ProbedNetwork, open_network
 from cnatool.backend.probe.operator_shapes import pair_reshaped_axes
 from cnatool.backend.session import RunOptions
 from cnatool.errors import MetricError
-from cnatool.records.store import RowIndex
+from cnatool.records.row_index import RowIndex
 
 WIDTH = 6
 

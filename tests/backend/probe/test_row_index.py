@@ -15,7 +15,7 @@ from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
 from cnatool.backend.probe.row_index import clear_columns, read_places
 from cnatool.backend.session import RunOptions
-from cnatool.records.store import RowIndex
+from cnatool.records.row_index import RowIndex
 
 
 def probe(model: onnx.ModelProto, folder: Path, bound: int | None = None) -> ProbedNetwork:
