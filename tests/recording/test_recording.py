@@ -157,6 +157,15 @@ def test_statistics_alone(suffix: str, tmp_path: Path) -> None:
     assert cnatool.score(store, convention="paper").splits["train"].cna.value is not None
 
 
+def fail(
+    kind: type[BaseException], given: list[dict[str, Any]], path: Path, **options: Any
+) -> None:
+    with cnatool.create_store(path, tensors=NAMES, outputs=["logits"], **options) as recording:
+        for batch in given:
+            recording.append("train", **batch)
+        raise kind
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("ragged", [(), ("first",)])
 @pytest.mark.parametrize("rows", [30, 20_000])
@@ -165,13 +174,8 @@ def test_after_an_exception_all_rows_are_left(
     suffix: str, ragged: tuple[str, ...], rows: int, kind: type[BaseException], tmp_path: Path
 ) -> None:
     path, given = tmp_path / f"s{suffix}", batches(rows, max(7, rows // 17))
-    with (
-        pytest.raises(kind),
-        cnatool.create_store(path, tensors=NAMES, outputs=["logits"], ragged=ragged) as recording,
-    ):
-        for batch in given:
-            recording.append("train", **batch)
-        raise kind
+    with pytest.raises(kind):
+        fail(kind, given, path, ragged=ragged)
     split = cnatool.open(path).splits["train"]
     assert not split.record.complete
     assert len(split) == rows
@@ -187,15 +191,8 @@ def test_a_store_that_a_failed_recording_replaces_is_kept(tmp_path: Path) -> Non
     path = tmp_path / "s.zarr"
 
     def fill(rows: int) -> None:
-        with (
-            pytest.raises(RuntimeError),
-            cnatool.create_store(
-                path, tensors=NAMES, outputs=["logits"], overwrite=True
-            ) as recording,
-        ):
-            for batch in batches(rows, 10):
-                recording.append("train", **batch)
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            fail(RuntimeError, batches(rows, 10), path, overwrite=True)
 
     fill(30)
     fill(0)  # with nothing to show for it
