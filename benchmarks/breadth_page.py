@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ RESULTS = HERE / "breadth.parquet"
 PAGE = HERE.parent / "docs" / "compatibility.md"
 COMMAND = "python benchmarks/breadth_page.py"
 _TITLES = {
-    "onnx_package": "models of the `onnx` package",
+    "onnx_package": "networks of the `onnx` package",
     "torchvision": "torchvision",
     "timm": "timm",
     "transformers": "transformers",
@@ -49,14 +50,25 @@ _KINDS = {
     "other": "other reasons",
 }
 _MOST_MESSAGES = 40
-_LONGEST_MESSAGE = 160
+_LONGEST_MESSAGE = 320
+# What ONNX Runtime's messages begin with before they say anything.
+_PREAMBLE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?"
+    r"|Exception during initialization: |/onnxruntime_src/\S+ "
+)
 _INTRODUCTION = """\
-What became of {networks:,} exported networks and operators of {families} families. Each was \
-exported with random weights, dumped over a few samples with whole tensors and again with sums \
-alone, in a process of its own, and compared tensor by tensor with a second computation. Of the \
-{dumped:,} that ONNX Runtime runs and that have samples, **{equal:,} ({percent:.1f} %) are dumped \
-with every tensor equal**; in all, {tensors:,} tensors are equal, {different:,} differ.
+This page says which exported models cnatool dumps correctly. {networks}
+
+{tests}
+
+Each model was exported with random weights, dumped over a few samples with whole tensors and \
+again with sums alone, in a process of its own, and compared tensor by tensor with a second \
+computation. In all, {tensors:,} tensors are equal, {different:,} differ.
 """
+_SHARE = (
+    "Of {count:,} {what}, ONNX Runtime runs {dumped:,} on samples; "
+    "**{equal:,} of these ({percent:.1f} %) are dumped with every tensor equal**."
+)
 _METHOD = """\
 ## How a tensor is checked
 
@@ -88,7 +100,8 @@ network takes, often 64 pixels wide. A dump of real weights and images has the s
 _REPEAT = """\
 ## Repeat it
 
-```
+<!-- not run: takes hours, and writes this page -->
+```bash
 pip install -e . torch torchvision timm onnxscript
 python benchmarks/breadth.py onnx_package torchvision timm
 python benchmarks/breadth_page.py
@@ -104,14 +117,12 @@ needs.
 
 def describe(rows: Sequence[Row]) -> str:
     """Describe all rows in Markdown."""
-    dumped = [row for row in rows if row.outcome in _DUMPED]
-    equal = sum(row.outcome == "equal" for row in dumped)
+    tests = [row for row in rows if _tests_an_operator(row)]
+    networks = [row for row in rows if not _tests_an_operator(row)]
+    families = len({(row.source, row.family) for row in networks})
     introduction = _INTRODUCTION.format(
-        networks=len(rows),
-        families=len({(row.source, row.family) for row in rows}),
-        dumped=len(dumped),
-        equal=equal,
-        percent=100 * equal / max(1, len(dumped)),
+        networks=_describe_share(networks, f"networks and other models, of {families:,} families"),
+        tests=_describe_share(tests, "tests of single operators from the `onnx` package"),
         tensors=sum(row.equal + row.sums for row in rows),
         different=sum(row.different for row in rows),
     )
@@ -135,6 +146,18 @@ def describe(rows: Sequence[Row]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def _tests_an_operator(row: Row) -> bool:
+    """Whether a row is of one of the onnx package's tests of operators, not of a network."""
+    return row.source == "onnx_package" and row.name.startswith("test_")
+
+
+def _describe_share(rows: Sequence[Row], what: str) -> str:
+    dumped = sum(row.outcome in _DUMPED for row in rows)
+    equal = sum(row.outcome == "equal" for row in rows)
+    percent = 100 * equal / max(1, dumped)
+    return _SHARE.format(equal=equal, dumped=dumped, percent=percent, what=what, count=len(rows))
+
+
 def _table(titles: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     every = [titles, ["---"] * len(titles), *lines]
     return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in every)
@@ -147,8 +170,13 @@ def _table_by_source(rows: Sequence[Row]) -> str:
         outcomes = [f"{counts[each]:,}" if counts[each] else "" for each in (*_OUTCOMES, *_OTHERS)]
         return [title, f"{len(part):,}", families, *outcomes]
 
-    lines = [cells(_title(source), part) for source, part in _group(rows, lambda r: r.source)]
-    titles = ["", "networks", "families", *_OUTCOMES.values(), *_OTHERS.values()]
+    def title(row: Row) -> str:
+        if _tests_an_operator(row):
+            return "operators (tests of the `onnx` package)"
+        return _title(row.source)
+
+    lines = [cells(text, part) for text, part in _group(rows, title)]
+    titles = ["", "models", "families", *_OUTCOMES.values(), *_OTHERS.values()]
     return _table(titles, [*lines, cells("all", rows)])
 
 
@@ -207,8 +235,10 @@ def _summarise(row: Row) -> str:
         parts = [f"{row.unchecked} cannot be recomputed"] * bool(row.unchecked)
         parts += [f"{row.disputed} as ONNX Runtime computes them"] * bool(row.disputed)
         return ", ".join(parts)
-    text = row.message.replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    text = _PREAMBLE.sub("", row.message)
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"{text[:_LONGEST_MESSAGE].rpartition(' ')[0]} …"
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _list_names(rows: Sequence[Row]) -> str:

@@ -24,6 +24,7 @@ from zoo.trial import compare, dump_samples, judge
 
 from cnatool.backend.graph.graph import load_graph
 
+PREAMBLE = "[ONNXRuntimeError] : 1 : FAIL : Load model from model.onnx failed:"
 ROW = Row("tests", "convnet", "small", "helper", "failed")
 
 
@@ -216,8 +217,15 @@ def test_failures_are_on_the_page() -> None:
         Row("timm", "vit", "c", "e", "refused", "no axis"),
         Row("timm", "vit", "d", "e", "equal", layers=2, linear_calls=3),
         Row("timm", "vit", "f", "e", "exporter", "no operator"),
+        Row("onnx_package", "Add", "test_add", "as it is", "equal"),
+        Row("onnx_package", "resnet50", "light_resnet50", "as it is", "equal"),
+        Row("timm", "vit", "g", "e", "runtime", f"Fail: {PREAMBLE}Add {'word ' * 80}"),
     ]
     page = describe(rows)
-    assert "**2 (50.0 %) are dumped with every tensor equal**" in page
+    assert "Of 7 networks and other models, of 3 families, ONNX Runtime runs 5" in page
+    assert "**3 of these (60.0 %) are dumped with every tensor equal**" in page
+    assert "Of 1 tests of single operators from the `onnx` package, ONNX Runtime runs 1 " in page
+    assert "| Fail: Add word" in page
+    assert "word word …" in page
     for text in ("| b (e) | conv: 3 of 4", "| c (e) | no axis", "| d | e | 2 | 3 |", "no operator"):
         assert text in page

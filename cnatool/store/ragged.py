@@ -97,7 +97,7 @@ class RaggedArray:
 
     @property
     def chunk_rows(self) -> int:
-        """1, as no number of rows ends where a chunk does."""
+        """1, because chunks of values begin and end independently of rows."""
         return 1
 
     @property
