@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # The word for states and attention scores, also those that the model leaves out.
 INNER = "inner"
+_PRODUCTS = ("MatMul", "Einsum")
 
 
 def select_outputs(
@@ -103,7 +104,10 @@ def _select_names(
 def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:
     path = network.graph.path
     if probed and INNER in patterns and not network.inner:
-        return f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
+        return (
+            f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
+            f"{_attention_text(network, probed)}"
+        )
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:
@@ -121,6 +125,22 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Se
     if any(feed.batch is not None for feed in network.inputs):
         return f"{text}. Export the model so that the first axis of its inputs holds the samples."
     return f"{text}. With `batch_size=1` all results of a run belong to one sample."
+
+
+def _attention_text(network: Network, probed: Sequence[TensorRecord]) -> str:
+    """Name the attention scores of a graph that computes them with a Softmax and a product."""
+    scores = [
+        tensor.name
+        for tensor in probed
+        if tensor.operator == "Softmax"
+        and any(n.op_type in _PRODUCTS for n in network.graph.consumers.get(tensor.name, ()))
+    ]
+    if not scores:
+        return ""
+    return (
+        " Attention is written out, and its scores are ordinary tensors: "
+        f"`tensors={scores[0]!r}`" + (f", and {len(scores) - 1} more." if scores[1:] else ".")
+    )
 
 
 def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:

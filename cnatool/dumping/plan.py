@@ -180,7 +180,9 @@ def plan_dump(
     record = _describe_store(
         options, first, feed, network, probed, tensors, outputs, schedule, initial
     )
-    for line in describe_stored(record, probed, schedule, bound=bound is not None):
+    for line in describe_stored(
+        record, probed, schedule, network.graph, max(rows.values()), bound=bound is not None
+    ):
         note(line)
     if shared is not None:
         shared.check(record.inputs, rows)

@@ -8,11 +8,13 @@ from msgspec import UNSET
 
 from cnatool._util.text import classes_text, count_text
 from cnatool.dumping.skipped_summary import describe_missing_outputs, summarise_skipped
+from cnatool.records.skipped import is_counted_empty
 from cnatool.scoring.output import explain_missing_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Source
@@ -50,33 +52,37 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     if not varying:
         return
     rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
-    kept = "only sums and numbers of elements are stored"
+    sums = "only sums and numbers of elements are stored"
     if rest and any(tensor.kept == "full" for tensor in record.tensors):
-        kept += (
+        sums += (
             f" where several axes may vary or iterations differ in shape (first {rest[0].name!r})"
         )
+    one = len(varying) == 1
+    it = "it" if one else "these"
     if not rest:
-        kept = "values and offsets are stored, in place of one array"
+        kept = f"{it} {'is' if one else 'are'} stored as values and offsets"
     elif len(rest) < len(varying):
         whole = len(varying) - len(rest)
-        kept = f"{whole} are stored as values and offsets, and {kept}"
-    one = len(varying) == 1
+        kept = f"{whole} {'is' if whole == 1 else 'are'} stored as values and offsets, and of the "
+        kept += f"others {sums}"
+    else:
+        kept = f"of {it} {sums}"
     yield (
         f"{count_text(len(varying), 'tensor')} {'does' if one else 'do'} not have one shape for "
-        f"all samples and iterations: of {'it' if one else 'these'} {kept}"
+        f"all samples and iterations: {kept}"
     )
     divided = [tensor for tensor in varying if tensor.index]
     if divided:
         first = divided[0]
         assert first.index
         yield (
-            f"rows of {count_text(len(divided), 'tensor')}, such as {first.name!r}, are divided "
-            f"among samples by an index, such as {_index_text(first.index)}"
+            f"the rows of {first.name!r} are divided among samples by {_index_text(first.index)}"
+            + (f", those of {len(divided) - 1} others in such a way" if divided[1:] else "")
         )
 
 
 def _index_text(index: RowIndex) -> str:
-    return f"{index.tensor!r}" + (f", column {index.column}" if index.column is not None else "")
+    return (f"column {index.column} of " if index.column is not None else "") + repr(index.tensor)
 
 
 def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
@@ -91,21 +97,25 @@ def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
         )
 
 
-def _describe_left_out(record: StoreRecord, probed: ProbedNetwork) -> Iterator[str]:
+def _describe_left_out(
+    record: StoreRecord, probed: ProbedNetwork, graph: Graph, batch: int
+) -> Iterator[str]:
     """Describe the layers that scores leave out, in a line for each reason."""
     apart = [layer for layer in record.layers if not layer.per_sample]
     skipped = {tensor.name for tensor in record.skipped}
     by_reason: dict[str, list[LayerRecord]] = {}
     for layer in apart:
         names = {layer.linear, layer.preactivation}
-        if not names.isdisjoint(probed.counted):
+        if not names.isdisjoint(probed.counted) and any(map(graph.loops, names)):
+            reason = "in a loop that does not have the same number of iterations for every sample"
+        elif not names.isdisjoint(probed.counted):
             reason = (
                 "applied to what is found in the samples, such as detections, instead of samples"
             )
         elif not names.isdisjoint(skipped):
             reason = "inside an If, Loop or Scan, without a row for each sample"
         else:
-            reason = "in a branch that only some samples take"
+            reason = f"in a branch that only some {'batches' if batch > 1 else 'samples'} take"
         by_reason.setdefault(reason, []).append(layer)
     for reason, layers in by_reason.items():
         one = len(layers) == 1
@@ -115,10 +125,36 @@ def _describe_left_out(record: StoreRecord, probed: ProbedNetwork) -> Iterator[s
         )
 
 
+def _describe_decisions(graph: Graph) -> Iterator[str]:
+    """Describe in a line the Ifs and loops that values of a whole batch decide about."""
+    bodies = [
+        graph.bodies(name)[place] for name in graph.controlled for place in graph.controlled[name]
+    ]
+    names = [
+        f"{body.operator} {(graph.producer[body.node].name or body.node)!r}"
+        for body in {body.node: body for body in bodies if body.node in graph.producer}.values()
+    ]
+    if names:
+        many = f" and {len(names) - 1} more are" if names[1:] else " is"
+        yield (
+            f"{names[0]}{many} decided for a whole batch: all its samples take the same branch "
+            "or number of iterations; `batch_size=1` decides for each sample"
+        )
+
+
 def describe_stored(
-    record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
+    record: StoreRecord,
+    probed: ProbedNetwork,
+    schedule: Schedule,
+    graph: Graph,
+    rows: int,
+    *,
+    bound: bool,
 ) -> list[str]:
-    """Describe what is stored and which values need care, in lines."""
+    """Describe what is stored and which values need care, in lines.
+
+    ``rows`` is the number of samples of the largest split.
+    """
     tensors, layers = len(record.tensors), len(record.layers)
     levels = (
         "; of each image, how often each level occurs, which suffices for α "
@@ -134,9 +170,16 @@ def describe_stored(
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:
-        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
+        advice = ""
+        if not bound and any(is_counted_empty(tensor) for tensor in record.skipped):
+            advice = "; with `batch_size=1` all rows of a run belong to its sample"
+        lines.append(
+            f"{explain_missing_output(record)}: scores have no accuracy, loss and margin{advice}"
+        )
+    if schedule.batch > 1 and not bound:
+        lines += _describe_decisions(graph)
     lines += _describe_varying(record)
-    lines += _describe_left_out(record, probed)
+    lines += _describe_left_out(record, probed, graph, schedule.batch)
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
@@ -149,7 +192,7 @@ def describe_stored(
         lines.append(
             f"{count_text(count, 'tensor')}, first {mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
-            f"batches of {schedule.batch} in this order"
+            f"batches of {schedule.batch if bound else min(schedule.batch, rows)} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
             + ("; `batch_size=1` runs each sample alone" if probed.one_runs else "")
         )

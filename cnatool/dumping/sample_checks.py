@@ -116,8 +116,8 @@ class _Count:
 
     def add(self, split: str, ids: Sequence[str], rows: NDArray[np.bool_]) -> None:
         if not self.samples and rows.any():
-            self._first = f"{split} {printable(ids[int(np.argmax(rows))])}"
+            self._first = f"{printable(ids[int(np.argmax(rows))])} of split {split}"
         self.samples += int(np.count_nonzero(rows))
 
     def __str__(self) -> str:
-        return f"{count_text(self.samples, 'sample')}, first {self._first}"
+        return f"{count_text(self.samples, 'sample')} (the first is {self._first})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from cnatool._util.text import count_text
+from cnatool._util.text import count_text, list_names
 from cnatool.records.skipped import SkipKind, find_subgraph_operator, skip_kind
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _NOT_NUMERIC: Final[Mapping[str, _Words]] = {
 }
 _OTHERS: Final[Mapping[SkipKind, str]] = {
     "no sample axis": "without a sample axis",
-    "counted": "of what is found in the data",
+    "counted": "whose rows are found in the data, such as detections",
     "not numeric": "not numeric",
     "other": "for another reason",
 }
@@ -64,11 +64,11 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
             f"{lost.total()} of {count_text(others + lost.total(), 'tensor')} cannot be stored by "
             f"sample: {texts} (`inspect(skipped=True)` lists them)"
         )
-    offered = kinds["not asked for"]
+    offered = [tensor.name for tensor in skipped if skip_kind(tensor) == "not asked for"]
     if offered:
         yield (
-            f"nodes offer {count_text(offered, 'output')} that the model leaves out, such as "
-            "states or attention scores (`tensors='inner'`)"
+            f"nodes offer {count_text(len(offered), 'output')} that the model leaves out, such as "
+            f"states or attention scores (`tensors='inner'`): {list_names(offered)}"
         )
 
 

@@ -45,6 +45,7 @@ NEVER = "inside an If or Loop: no sample of the probe computes it"
 _NO_AXIS = "no sample axis"
 _NO_SINGLE_AXIS = "no one sample axis"
 _COUNTED = "its rows count"
+_NOTHING = "nothing was found in the first"
 _INSIDE = "inside "
 _NOT_NUMERIC = ", not an array of numbers"
 
@@ -92,14 +93,20 @@ def find_subgraph_operator(reason: str) -> str:
     return start.removeprefix(_INSIDE) if colon and start.startswith(_INSIDE) else ""
 
 
-def counted_reason(shape: tuple[int, ...], *, empty: bool = False) -> str:
+def counted_reason(shape: tuple[int, ...], *, tried: int | None = None) -> str:
     """Describe a tensor whose rows count something in the data, such as detections.
 
-    ``empty`` if nothing was found in the samples that were tried.
+    ``tried`` is the number of samples that were tried, if nothing was found in them.
     """
-    text = f"{_COUNTED} what was found in the data, not samples: shape {shape}"
-    why = "nothing was found in the first samples" if empty else "no index says which sample"
-    return f"{text}, and {why}{' each is of' * (not empty)}"
+    why = "no index says which sample each is of"
+    if tried is not None:
+        why = f"{_NOTHING} {tried} samples, those that were tried"
+    return f"{_COUNTED} what was found in the data, not samples, and {why}: shape {shape}"
+
+
+def is_counted_empty(tensor: SkippedTensor) -> bool:
+    """Whether a tensor is not stored because nothing was found in the samples that were tried."""
+    return tensor.reason.startswith(_COUNTED) and _NOTHING in tensor.reason
 
 
 def not_numeric_reason(kind: str) -> str:

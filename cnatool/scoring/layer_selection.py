@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 from cnatool._util.names import match_names
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, UsageError
-from cnatool.records.store import TensorRecord, UnselectedTensor
+from cnatool.records.store import LayerRecord, TensorRecord, UnselectedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnatool.metrics.convention import ConventionFields
     from cnatool.records.store import StoreRecord
@@ -73,21 +73,26 @@ def find_missing_layers(store: Store, convention: ConventionFields) -> list[str]
     return [t.name for t in _drop_uncounted(store, convention, left_out) if "float" in t.dtype]
 
 
-def explain_conditional_layers(record: StoreRecord) -> str | None:
-    """Describe the layers in branches, which scores leave out; None where there are none."""
+def explain_left_out_layers(record: StoreRecord) -> Iterator[str]:
+    """Describe the layers that are not applied once to each sample, which scores leave out."""
     conditional = {tensor.name for tensor in record.tensors if tensor.conditional}
-    layers = [
-        layer
-        for layer in record.layers
-        if not layer.per_sample and not conditional.isdisjoint((layer.linear, layer.preactivation))
-    ]
-    if not layers:
-        return None
-    one = len(layers) == 1
-    return (
-        f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, {'is' if one else 'are'} "
-        f"in a branch that only some samples take: scores leave {'it' if one else 'them'} out"
-    )
+    branched: list[LayerRecord] = []
+    others: list[LayerRecord] = []
+    for layer in record.layers:
+        if not layer.per_sample:
+            inside = not conditional.isdisjoint((layer.linear, layer.preactivation))
+            (branched if inside else others).append(layer)
+    reasons = {
+        "in a branch that only some samples take": branched,
+        "not applied once to each sample": others,
+    }
+    for reason, layers in reasons.items():
+        if layers:
+            one = len(layers) == 1
+            yield (
+                f"{count_text(len(layers), 'layer')}, first {layers[0].linear!r}, "
+                f"{'is' if one else 'are'} {reason}: scores leave {'it' if one else 'them'} out"
+            )
 
 
 def _layers_by_rule(store: Store, convention: ConventionFields) -> list[ScoredLayer]:

@@ -15,7 +15,7 @@ from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.records.layout import ragged_axis
 from cnatool.records.parts import describe_rows
-from cnatool.scoring.layer_selection import explain_conditional_layers
+from cnatool.scoring.layer_selection import explain_left_out_layers
 from cnatool.scoring.train_test import UNNAMED
 from cnatool.store.ragged import as_plain
 
@@ -194,9 +194,8 @@ def _rule_notes(
             f"({', '.join(missing[:_NAMED])}{more}): dump with `tensors='all'`"
         )
     ruled = convention.layers in ("preactivation", "linear")
-    branched = explain_conditional_layers(store.record) if ruled else None
-    if branched:
-        yield branched
+    if ruled:
+        yield from explain_left_out_layers(store.record)
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
         yield "no layer leads to an output, so all count as hidden (inspect lists the layers)"
     beside = [

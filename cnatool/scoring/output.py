@@ -136,7 +136,14 @@ def explain_missing_output(record: StoreRecord) -> str:
     reasons |= {tensor.name: "left out with `tensors`" for tensor in record.unselected}
     reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
     names = () if record.model is None else record.model.outputs
-    listed = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
+    by_reason: dict[str, list[str]] = {}
+    for name in names:
+        if name in reasons:
+            by_reason.setdefault(reasons[name].partition(": shape ")[0], []).append(name)
+    listed = [
+        f"{', '.join(map(repr, same))} ({reason if same[1:] else reasons[same[0]]})"
+        for reason, same in by_reason.items()
+    ]
     text = "the store holds no output of the model"
     return f"{text}: {', '.join(listed)}{_zipmap_text(record)}" if listed else text
 

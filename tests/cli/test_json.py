@@ -112,7 +112,7 @@ def test_tensors_without_samples_do_not_frighten() -> None:
         "8 of 420 tensors cannot be stored by sample: 1 without a sample axis, 1 inside "
         "BeamSearch, 5 sequences, 1 inside LSTM (`inspect(skipped=True)` lists them)",
         "nodes offer 1 output that the model leaves out, such as states or attention scores "
-        "(`tensors='inner'`)",
+        f"(`tensors='inner'`): {found[-1].name}",
     ]
     assert sum(map(needs_no_storing, found)) == 777
     assert sum(map(is_lost, found)) == 8

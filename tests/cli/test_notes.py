@@ -146,8 +146,11 @@ def test_what_is_not_finite_is_said(here: Path) -> None:
     for name, x in splits.items():
         np.savez(here / f"data/{name}.npz", x=x, y=np.arange(60) % 10)
     said = run("dump", "net.onnx", "data", cwd=here).stderr
-    assert "NaN or infinite raw inputs in 3 samples, first train 7" in said
-    assert "NaN or infinite values in 3 samples, first train 7, first tensor 'fc1'" in said
+    assert "NaN or infinite raw inputs in 3 samples (the first is 7 of split train)" in said
+    assert (
+        "NaN or infinite values in 3 samples (the first is 7 of split train), first tensor 'fc1'"
+        in said
+    )
     message = run("score", "net.zarr", cwd=here, code=2).stderr
     assert "holds NaN" in message
     words = "score", "net.zarr", "--set", "out_of_range=drop"
@@ -170,7 +173,7 @@ def test_tensors_that_are_not_finite_are_said(here: Path) -> None:
     saved(b.model({"x": ("n", 64)}, {"logits": ("n", 10)}), here / "log.onnx")
     said = run("dump", "log.onnx", "data", "--keep", "statistics", cwd=here).stderr
     assert "raw inputs" not in said
-    assert "values in 120 samples, first train 0, first tensor 'logs'" in said
+    assert "values in 120 samples (the first is 0 of split train), first tensor 'logs'" in said
 
 
 def test_a_dump_without_faults_says_nothing_of_them(here: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.control_flow import Flow, branching, if_same_shapes, nested, parse
+from support.control_flow import Flow, branch_of_batch, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
 from support.networks import saved
 from support.notes import Notes
@@ -185,6 +185,19 @@ def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
     store = cnatool.dump(*inputs, tmp_path / "s.zarr", batch_size=batch_size)
     assert [tensor.name for tensor in store.tensors] == ["y"]
     assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]
+
+
+def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:
+    notes = Notes()
+    inputs = write(branch_of_batch(), tmp_path)
+    cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
+    decided = [text for text in notes.texts if "decided for a whole batch" in text]
+    assert len(decided) == 1
+    assert decided[0].startswith("If '")
+    assert "`batch_size=1` decides for each sample" in decided[0]
+    alone = Notes()
+    cnatool.dump(*inputs, tmp_path / "alone.zarr", observer=alone, batch_size=1)
+    assert not any("decided for a whole batch" in text for text in alone.texts)
 
 
 def test_a_branch_that_samples_choose_in_some_iterations(tmp_path: Path) -> None:

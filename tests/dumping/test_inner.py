@@ -59,7 +59,7 @@ def test_states_are_stored_on_request(tmp_path: Path) -> None:
     assert "lstm/hidden_states" not in plain
     assert (
         "nodes offer 2 outputs that the model leaves out, such as states or attention scores "
-        "(`tensors='inner'`)"
+        "(`tensors='inner'`): lstm/hidden_states, lstm/final_cell_state"
     ) in notes
     assert "2 of 6 tensors cannot be stored by sample" in " ".join(notes)
     notes, more = dump(tmp_path, "all", "inner")
@@ -88,4 +88,16 @@ def test_a_model_without_such_nodes_is_told(tmp_path: Path) -> None:
     saved(mlp((64, 8, 4)), tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", np.zeros((7, 64), np.float32))
     with pytest.raises(ModelError, match="no node offers states or attention scores"):
+        cnatool.dump(tmp_path / "m.onnx", tmp_path / "x.npy", tmp_path / "s.zarr", tensors="inner")
+
+
+def test_scores_of_attention_that_is_written_out_are_named(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Transpose", ["x"], "turned", perm=[0, 2, 1])
+    b.node("MatMul", ["x", "turned"], "products")
+    b.node("Softmax", ["products"], "attention", axis=-1)
+    b.node("MatMul", ["attention", "x"], "y")
+    saved(b.model({"x": ("n", 5, 4)}, {"y": ("n", 5, 4)}), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.ones((7, 5, 4), np.float32))
+    with pytest.raises(ModelError, match="ordinary tensors: `tensors='attention'`"):
         cnatool.dump(tmp_path / "m.onnx", tmp_path / "x.npy", tmp_path / "s.zarr", tensors="inner")

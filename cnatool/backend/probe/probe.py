@@ -143,7 +143,7 @@ def probe(
     order = {name: place for place, name in enumerate(types)}
     tensors = sorted([*tensors, *changing.tensors], key=lambda tensor: order[tensor.name])
     for name in evidence.empty & findings.no_samples:
-        findings.reasons[name] = counted_reason(runs.large[name].shape, empty=True)
+        findings.reasons[name] = counted_reason(runs.large[name].shape, tried=len(samples))
     skipped += [
         SkippedTensor(name, graph.operator(name), reason)
         for name, reason in findings.reasons.items()
@@ -198,7 +198,8 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
             known = axis not in (NOT_ALWAYS, NEVER) and name not in runs.random
             is_counted = bool(found) and known
             if counting and not found:
-                axis = no_axis_reason(first.shape)
+                absent = runs.is_absent(name, first.shape)
+                axis = NEVER if absent else no_axis_reason(first.shape)
         if is_counted:
             findings.no_samples.add(name)
             findings.reasons[name] = counted_reason(first.shape)

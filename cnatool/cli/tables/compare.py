@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.text import count_text
 from cnatool.cli.console import first_parts, print_line
 from cnatool.cli.parameter_names import with_options
+from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def print_comparison(comparison: Comparison) -> None:
             f"{_agreement(split.ids, split.labels)}"
         )
         print_line("")
+        shown = shorten_names([*(t.name for t in split.tensors), *(o.name for o in split.outputs)])
+        shown2 = shorten_names(
+            [*(t.name2 for t in split.tensors), *(o.name2 for o in split.outputs)]
+        )
         print_table(
             [
                 ("layer", "right"),
@@ -36,8 +41,8 @@ def print_comparison(comparison: Comparison) -> None:
             [
                 [
                     "" if tensor.layer is None else str(tensor.layer),
-                    tensor.name,
-                    tensor.name2,
+                    shown[tensor.name],
+                    shown2[tensor.name2],
                     _size(tensor.statistics.get("sum"), "max_abs"),
                     _size(tensor.statistics.get("sum"), "max_relative"),
                     _size(tensor.activations, "max_relative"),
@@ -47,8 +52,8 @@ def print_comparison(comparison: Comparison) -> None:
             + [
                 [
                     "",
-                    f"output {output.name}",
-                    output.name2,
+                    f"output {shown[output.name]}",
+                    shown2[output.name2],
                     "",
                     "",
                     _size(output.values, "max_relative"),
@@ -56,6 +61,7 @@ def print_comparison(comparison: Comparison) -> None:
                 for output in split.outputs
             ],
         )
+        print_cut(shown | shown2)
     print_line("")
     _print_scores(comparison)
     print_line("")

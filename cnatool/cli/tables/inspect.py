@@ -12,6 +12,7 @@ import numpy as np
 from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
+from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.plan_notes import describe_branches
 from cnatool.dumping.skipped_summary import describe_missing_outputs, is_lost, summarise_skipped
@@ -145,6 +146,7 @@ def _print_tensors(
     tensors: Sequence[TensorRecord], layers: Sequence[LayerRecord], *, stored: bool
 ) -> None:
     numbers: dict[str, list[str]] = {}
+    shown = shorten_names(tensor.name for tensor in tensors)
     for layer in layers:
         mark = " shortcut" if layer.shortcut else ""
         for name in dict.fromkeys((layer.linear, layer.preactivation)):
@@ -162,7 +164,7 @@ def _print_tensors(
     rows = [
         [
             str(tensor.number),
-            tensor.name,
+            shown[tensor.name],
             tensor.operator,
             tensor.role,
             ", ".join(numbers.get(tensor.name, ())),
@@ -177,6 +179,7 @@ def _print_tensors(
         for row, tensor in zip(rows, tensors, strict=True):
             row.append(_kept_text(tensor))
     print_table(columns, rows)
+    print_cut(shown)
     whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
     print_line(
         f"\n{count_text(len(tensors), 'tensor')}, {bytes_text(whole)} a sample; "
@@ -186,12 +189,13 @@ def _print_tensors(
 
 def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRecord]) -> None:
     """Print for each layer its linear operator, the tensors of both rules, and its marks."""
+    shown = shorten_names(n for layer in layers for n in (layer.linear, layer.preactivation))
 
     def text(name: str) -> str:
         tensor = tensors.get(name)
         if tensor is None:
-            return f"{name} (not stored)"
-        return name_with_operator(name, tensor.operator)
+            return f"{shown[name]} (not stored)"
+        return name_with_operator(shown[name], tensor.operator)
 
     print_line("")
     print_table(
@@ -219,6 +223,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
             for layer in layers
         ],
     )
+    print_cut(shown)
 
 
 def _print_skipped(

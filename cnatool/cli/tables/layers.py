@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import count_text, number_text
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
+from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str
 
 
 def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
+    shown = shorten_names(layer.name for layer in scores.layers)
     rows = [
         [
             str(layer.depth),
-            layer.name,
+            shown[layer.name],
             layer.operator,
             *(
                 number_text(value)
@@ -75,6 +77,7 @@ def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
         ],
         [*rows, total],
     )
+    print_cut(shown)
 
 
 def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
@@ -86,8 +89,13 @@ def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
     ]
     headers += [f"{sample.id} (α {number_text(sample.alpha, 2)})" for sample in split.profiles]
     profiles: list[GroupProfile | SampleProfile] = [*split.groups, *split.profiles]
+    shown = shorten_names(layer.name for layer in scores.layers)
     rows = [
-        [str(layer.depth), layer.name, *(number_text(profile.z[place]) for profile in profiles)]
+        [
+            str(layer.depth),
+            shown[layer.name],
+            *(number_text(profile.z[place]) for profile in profiles),
+        ]
         for place, layer in enumerate(scores.layers)
     ]
     print_table(

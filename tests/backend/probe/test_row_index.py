@@ -39,7 +39,7 @@ def test_rows_whose_values_follow_the_place_are_left_out(tmp_path: Path) -> None
     assert "kept boxes" in names
     assert not names & {"moved boxes", "offset"}
     reasons = {tensor.name: tensor.reason for tensor in found.skipped}
-    assert reasons["moved boxes"].endswith("no index says which sample each is of")
+    assert "no index says which sample each is of: shape" in reasons["moved boxes"]
     # Alone, all rows are the sample's.
     alone = {tensor.name for tensor in probe(heads.moved_by_place(), tmp_path, bound=1).tensors}
     assert {"moved boxes", "kept boxes"} <= alone
@@ -50,7 +50,7 @@ def test_where_nothing_is_found_the_reason_says_so(make: object, tmp_path: Path)
     found = probe(make(threshold=1.0), tmp_path)  # type: ignore[operator]
     assert not any(tensor.index for tensor in found.tensors)
     reasons = {tensor.name: tensor.reason for tensor in found.skipped}
-    assert reasons["selected"].endswith("and nothing was found in the first samples")
+    assert "nothing was found in the first 3 samples" in reasons["selected"]
 
 
 def numbered_anew(number: str) -> onnx.ModelProto:
