@@ -254,7 +254,7 @@ def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
     """
     if axis is not None:
         try:
-            rows = value if isinstance(value, Ragged) else Ragged.join([*value], axis)  # type: ignore[misc]
+            rows = value if isinstance(value, Ragged) else _join(what, [*value], axis)  # type: ignore[misc]
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{what}: samples cannot be joined along axis {axis}: {error}."
@@ -272,6 +272,24 @@ def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
             "`ragged`."
         ) from None
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _join(what: str, samples: Sequence[ArrayLike], axis: int) -> Ragged:
+    """Join samples that differ in length; DataError if they are texts, or differ otherwise."""
+    arrays = [np.asarray(sample) for sample in samples]
+    for place, array in enumerate(arrays):
+        if array.dtype.kind in "USO":
+            raise DataError(
+                f"{what}: sample {place} is no array of numbers. Of a text, pass the token ids, or "
+                "the bytes: np.frombuffer(text.encode(), np.uint8)."
+            )
+        sizes = array.shape[:axis], array.shape[axis + 1 :]
+        if array.ndim <= axis or sizes != (arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]):
+            raise DataError(
+                f"{what}: samples cannot be joined along axis {axis}: sample {place} has shape "
+                f"{array.shape}, sample 0 {arrays[0].shape}."
+            )
+    return Ragged.join(arrays, axis)
 
 
 def _arrays_by_name(

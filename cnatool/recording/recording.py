@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Default space for an id.
 _ID_BYTES = 256
+# Longest time from one commit to the next, as far as batches come in between.
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,10 @@ def create_store(
 ) -> Recording:
     """Create a store to which batches of any framework are appended.
 
-    Use it as a context manager: at its end, every split is completed; after an exception, the
-    committed rows remain as an unfinished store.
+    Use it as a context manager: at its end, every split is completed; after an exception or a kill,
+    the committed rows remain as an unfinished store, which can be scored but not continued. A batch
+    commits all rows so far if the last commit is a minute ago; whole chunks are committed after
+    8,192 rows, or 1 GiB.
 
     Parameters
     ----------
@@ -204,7 +208,10 @@ def create_store(
         axes |= {a.name: n for a in shared.inputs if (n := ragged_axis(a)) is not None}
     unknown = [name for name in axes if name not in {*operators, *inputs, *outputs}]
     if unknown:
-        raise UsageError(f"ragged: {unknown[0]!r} is no tensor, input or output.")
+        names = ", ".join(dict.fromkeys([*operators, *inputs, *outputs]))
+        raise UsageError(
+            f"ragged: {unknown[0]!r} is no tensor, input or output: these are {names}."
+        )
     return Recording(
         path,
         Description(
@@ -424,6 +431,7 @@ class Recording:
                 labels=batch.labels is not None,
                 classes=self._classes,
                 id_bytes=self._id_bytes,
+                seconds=_SECONDS,
                 inputs_from=None if self._shared is None else self._shared.reference(split),
             )
         if writer.labelled != (batch.labels is not None):

@@ -12,7 +12,8 @@ from cnatool._util.local_paths import real_path
 from cnatool.errors import MetricError
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.alpha_compression import compression_ratio, describe_codec
-from cnatool.store.ragged import as_plain
+from cnatool.records.ragged import Ragged
+from cnatool.store.ragged import RaggedArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,10 +59,12 @@ def compute_alpha(
 def measure_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: range
 ) -> NDArray[np.float64]:
-    """Return α of a range of samples."""
-    measure = _OF_LEVELS[fields.alpha]
-    if not split.holds_levels():
-        many = len(rows) * math.prod(as_plain(split.inputs()).shape[1:]) >= _MANY
+    """Return α of a range of samples; NaN for a sample of length 0."""
+    measure, inputs = _OF_LEVELS[fields.alpha], split.inputs()
+    if isinstance(inputs, RaggedArray):
+        measure = partial(_measure_each, _OF_VALUES[fields.alpha])
+    elif not split.holds_levels():
+        many = len(rows) * math.prod(inputs.shape[1:]) >= _MANY
         measure = partial(_OF_VALUES[fields.alpha], many=many)
     alpha = np.empty(len(rows))
     for start, block in _blocks(split, rows):
@@ -79,17 +82,30 @@ def describe_alpha_codec(fields: ConventionFields) -> str | None:
 def find_input_range(splits: Iterable[Split]) -> tuple[float, float]:
     """Return the least and the greatest finite value of the raw inputs of all splits."""
     blocks = [
-        (level_extent if split.holds_levels() else extent)(block)
+        (level_extent if split.holds_levels() else extent)(values)
         for split in splits
         for _, block in _blocks(split, range(len(split)))
+        for values in [block.values if isinstance(block, Ragged) else block]
+        if values.size
     ]
     return min(low for low, _ in blocks), max(high for _, high in blocks)
 
 
-def _blocks(split: Split, rows: range) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(split: Split, rows: range) -> Iterator[tuple[int, Any]]:
     """Yield raw inputs, or the counts of their levels without the checksum behind them."""
-    for start, block in as_plain(split.inputs()).blocks(rows.start, rows.stop):
+    for start, block in split.inputs().blocks(rows.start, rows.stop):
         yield start, block[:, :_LEVELS] if split.holds_levels() else block
+
+
+def _measure_each(
+    measure: _Measure, block: Ragged, fields: ConventionFields, first_row: int
+) -> NDArray[np.float64]:
+    """Return α of samples that differ in length, each over its own values; NaN without any."""
+    alpha = np.full(len(block), np.nan)
+    for place, sample in enumerate(block):
+        if sample.size:
+            alpha[place] = measure(sample[None], fields, first_row + place).item()
+    return alpha
 
 
 def _histogram(measure: _Measure, *, density: bool) -> _Measure:

@@ -66,8 +66,8 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
 
     Likely are outputs of floats, of these the ones that a last layer leads to, of these the ones
     with one score per class, of these the ones with a score for every label, of these the deepest,
-    as long as one is left; then the first. Where no layer leads to those that are left, and they
-    are several, none is chosen.
+    as long as one is left; then the first. Of several outputs none is chosen where no layer leads
+    to those that are left, or they cannot hold class scores.
     """
     outputs = store.record.outputs
     if name is not None:
@@ -84,8 +84,8 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
-    if _is_ambiguous(store.record, left):
-        return _output(store.record, left, (None, _ambiguity_text(store.record, left)))
+    if name is None and (reason := _explain_no_choice(store.record, left)) is not None:
+        return ScoredOutput(None, None, (), None, reason)
     blocks = (block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks())
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
@@ -100,8 +100,8 @@ def select_dumped_output(
     left = _likely_outputs(record)
     if not left:
         return _output(record, left, (None, explain_missing_output(record)))
-    if _is_ambiguous(record, left):
-        return _output(record, left, (None, _ambiguity_text(record, left)))
+    if (reason := _explain_no_choice(record, left)) is not None:
+        return ScoredOutput(None, None, (), None, reason)
     kind = _find_kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
@@ -112,12 +112,12 @@ def count_classes(record: StoreRecord, largest: int) -> tuple[str, int] | None:
     ``largest`` is the largest label.
     """
     left = _likely_outputs(record, largest)
-    if not left or _is_ambiguous(record, left):
+    if not left or _explain_no_choice(record, left) is not None:
         return None
     output = record.outputs[left[0]]
-    shape = _classes(output.shape)
-    if np.dtype(output.dtype).kind != "f" or len(shape) > 1 or 0 in shape:
+    if not _can_hold_scores(output):
         return None
+    shape = _classes(output.shape)
     return output.name, 2 if _is_one_unit(shape) else shape[0]
 
 
@@ -189,15 +189,42 @@ def _led_to(layer: LayerRecord) -> set[str]:
     return own.union(layer.leads_to)
 
 
-def _is_ambiguous(record: StoreRecord, numbers: Sequence[int]) -> bool:
-    """Whether nothing tells which of several outputs holds class scores: no layer leads to any."""
-    depths = _head_depths(record)
-    return len(numbers) > 1 and not any(record.outputs[n].name in depths for n in numbers)
+def _can_hold_scores(output: ArrayRecord) -> bool:
+    """Whether an output could hold one score per class, by its type and shape."""
+    shape = _classes(output.shape)
+    is_plain = ragged_axis(output) is None and np.dtype(output.dtype).kind == "f"
+    return is_plain and len(shape) < 2 and 0 not in shape
 
 
-def _ambiguity_text(record: StoreRecord, numbers: Sequence[int]) -> str:
-    names = ", ".join(record.outputs[number].name for number in numbers)
-    return f"any of the outputs {names} could hold the class scores: choose with `output=NAME`"
+def _ragged_text(output: ArrayRecord) -> str:
+    return (
+        f"output {output.name!r} varies in length from sample to sample: it does not hold one "
+        "score per class"
+    )
+
+
+def _explain_no_choice(record: StoreRecord, likely: Sequence[int]) -> str | None:
+    """Explain why no output is taken for class scores; None if one is.
+
+    Either none can hold them, or nothing tells which does: no layer leads to any.
+    """
+    outputs, depths = record.outputs, _head_depths(record)
+    names = [outputs[number].name for number in likely if _can_hold_scores(outputs[number])]
+    if len(outputs) == 1 and ragged_axis(outputs[0]) is not None:
+        return _ragged_text(outputs[0])
+    if len(outputs) > 1 and not names:
+        listed = ", ".join(output.name for output in outputs)
+        return f"none of the outputs {listed} holds one score per class for each sample"
+    if any(outputs[number].name in depths for number in likely):
+        return None
+    if len(likely) > 1:
+        return (
+            f"any of the outputs {', '.join(names)} could hold the class scores: choose with "
+            "`output=NAME`"
+        )
+    if len(outputs) > 1 and record.layers:
+        return f"no layer leads to an output: `output={names[0]}` takes it for class scores"
+    return None
 
 
 def _count_scores(shape: tuple[int, ...]) -> int:
@@ -221,10 +248,7 @@ def _find_kind(
     output = record.outputs[number]
     shape = _classes(output.shape)
     if ragged_axis(output) is not None:
-        return None, (
-            f"output {output.name!r} varies in length from sample to sample: it does not hold one "
-            "score per class"
-        )
+        return None, _ragged_text(output)
     if np.dtype(output.dtype).kind != "f":
         return None, (
             f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"

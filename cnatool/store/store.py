@@ -137,8 +137,16 @@ class Split:
         """Whether `inputs` counts the levels of a raw input instead of storing it."""
         return self.store.record.inputs[number].levels is not None
 
-    def outputs(self, number: int = 0) -> StoredArray | RaggedArray:
-        """Return model output ``number``, (n, …)."""
+    def outputs(self, number: int | str = 0) -> StoredArray | RaggedArray:
+        """Return a model output by its number or name, (n, …); MetricError if there is none."""
+        names = [output.name for output in self._store.record.outputs]
+        if isinstance(number, str) and number in names:
+            number = names.index(number)
+        if isinstance(number, str) or number not in range(len(names)):
+            listed = ", ".join(f"{place} {name!r}" for place, name in enumerate(names))
+            raise MetricError(
+                f"{self._store.path} has no output {number!r}. Its outputs: {listed or 'none'}."
+            )
         return self.array(output_key(number))
 
     def output_operator(self, number: int = 0) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -109,6 +110,7 @@ class StoreWriter:
         codecs: Mapping[str, Codec] | None = None,
         skips: bool = False,
         most: int | None = None,
+        seconds: float | None = None,
         whole: int | None = None,
         inputs_from: InputsReference | None = None,
         objects: tuple[SourceObject, ...] | msgspec.UnsetType = msgspec.UNSET,
@@ -118,7 +120,8 @@ class StoreWriter:
         ``rows`` is None if it is unknown; with ``skips``, samples that are skipped may be missing
         from them. The source has ``available`` samples, of which these are the first. ``id_bytes``
         is the UTF-8 length of the longest id. ``codecs`` has the compression of arrays by their
-        keys, where it is not that of the store. ``most`` is the most rows between two commits, and
+        keys, where it is not that of the store. ``most`` is the most rows between two commits,
+        ``seconds`` the time after which a batch commits all rows, wherever chunks end, and
         ``whole`` the number of rows for which chunks are chosen, if these are a part of them. With
         ``inputs_from``, raw inputs are not written. ``objects`` are those that samples are read
         from.
@@ -157,10 +160,11 @@ class StoreWriter:
                     name=spec.name,
                     grows=grows,
                     commit_rows=commit,
+                    extends=seconds is not None,
                 )
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
-        return SplitWriter(self, name, record, arrays, commit, grows=rows is None)
+        return SplitWriter(self, name, record, arrays, commit, seconds=seconds, grows=rows is None)
 
     def set_weights(self, weights: WeightsRecord) -> None:
         """Set the norms of the model's weights; counts with the next commit."""
@@ -241,6 +245,7 @@ class SplitWriter:
         arrays: Mapping[str, ChunkedRows],
         commit: int,
         *,
+        seconds: float | None = None,
         grows: bool = False,
         digests: list[RowsDigest] | None = None,
     ) -> None:
@@ -251,6 +256,8 @@ class SplitWriter:
         self._arrays = arrays
         self._ragged = [each for each in arrays.values() if isinstance(each, ChunkedRagged)]
         self._commit = commit
+        self._seconds = seconds
+        self._last = time.monotonic()
         self._broken = False
         self._rows = self.committed
         # Without whole activations there is little to write, and the model needs the processors.
@@ -318,9 +325,13 @@ class SplitWriter:
         self._rows += len(rows)
         update_digests(self._digests, rows.inputs, rows.labels)
         written = min(array.written for array in self._arrays.values())
-        if written - self.committed >= self._commit:
+        whole = written - written % self._commit
+        if self._seconds is not None and time.monotonic() - self._last >= self._seconds:
+            self._run_calls(array.publish for array in self._arrays.values())
+            self._commit_record(self._with_committed(self._rows))
+        elif whole > self.committed:
             self._run_calls(array.publish for array in self._ragged)
-            self._commit_record(self._with_committed(written - written % self._commit))
+            self._commit_record(self._with_committed(whole))
 
     def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
         """Set the samples so far that have no row; counts with the next commit."""
@@ -461,3 +472,4 @@ class SplitWriter:
         self._store._update(self._name, record)
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record
+        self._last = time.monotonic()

@@ -170,7 +170,7 @@ def test_what_is_not_finite_is_counted_once(name: str, here: Here) -> None:
     store = here.dump(name, second, resume=True)
     same_arrays(store.path, here.folder / f"whole-{name}")
     said = [text for text in first.texts if "NaN" in text]
-    assert said[0] == "NaN or infinite raw inputs in 3 samples, first train 5"
+    assert said[0] == "NaN or infinite raw inputs in 3 samples (the first is 5 of split train)"
     assert [text for text in second.texts if "NaN" in text] == said
 
 

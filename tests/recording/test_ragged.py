@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
 
 import cnatool
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, MetricError, UsageError
+from cnatool.recording import recording
 from cnatool.store.statistics import row_statistics
 
 
@@ -71,7 +73,7 @@ def test_statistics_alone_need_no_rows_of_equal_length(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="ragged: 'z' is no tensor, input or output"):
+    with pytest.raises(UsageError, match="ragged: 'z' is no tensor, input or output: these are h"):
         cnatool.create_store(tmp_path / "t.zarr", tensors=["h"], ragged=["z"])
     with cnatool.create_store(
         tmp_path / "s.zarr", tensors=["h", "g"], outputs=["g"], layers=[], ragged={"h": 1}
@@ -93,3 +95,87 @@ def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
             append([np.zeros((3, 4))] * 2, [np.zeros(1), np.zeros(2)])
         with pytest.raises(DataError, match="differ along axis 0 instead of 1"):
             append(cnatool.Ragged.from_lengths(np.zeros((3, 3)), [1, 2]))
+
+
+def test_alpha_is_that_of_each_sample_s_own_values(tmp_path: Path) -> None:
+    """Against scipy's entropy of the counts of a sample's symbols."""
+    rng = np.random.default_rng(3)
+    texts = [rng.integers(0, 5, length) for length in (3, 7, 0, 7, 20, 1)]
+    with cnatool.create_store(
+        tmp_path / "s.zarr", tensors=["a", "b", "logits"], outputs=["logits"], ragged=["input"]
+    ) as store:
+        h = rng.normal(size=(6, 4)).astype(np.float32)
+        store.append(
+            "test",
+            inputs=texts,
+            labels=np.arange(6) % 3,
+            outputs=rng.normal(size=(6, 3)).astype(np.float32),
+            activations={"a": h, "b": 2 * h},
+        )
+    alpha = cnatool.score_samples(tmp_path / "s.zarr")["alpha"].to_list()
+    expected = [entropy(np.unique(text, return_counts=True)[1], base=2) for text in texts]
+    kept = [0, 1, 3, 4, 5]
+    np.testing.assert_allclose([alpha[i] for i in kept], [expected[i] for i in kept], atol=1e-12)
+    assert alpha[2] is None or np.isnan(alpha[2])
+    split = cnatool.score(tmp_path / "s.zarr").splits["test"]
+    assert split.accuracy is not None
+    assert split.loss is not None
+    assert split.beta.mean is not None
+    assert split.cna.value is None
+    assert split.cna.reason
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_rows_are_committed_by_time(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a recording that fails, all rows are there, and of one that ends, the same as ever."""
+    monkeypatch.setattr(recording, "_SECONDS", 0.0)
+    broken, whole = tmp_path / f"broken{suffix}", tmp_path / f"whole{suffix}"
+    record(whole)
+    values = samples([1, 0, 4, 2])
+
+    def fail_after_three_batches() -> None:
+        with cnatool.create_store(
+            broken, tensors=["h", "logits"], outputs=["logits"], ragged=["h"]
+        ) as store:
+            for start, stop in ((0, 1), (1, 3), (3, 4)):
+                x = np.arange(start, stop, dtype=np.uint8)[:, None]
+                h = values[start:stop]
+                store.append("t", inputs=x, outputs=x.astype(float), activations={"h": h})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_three_batches()
+    split = cnatool.open(broken).splits["t"]
+    assert split.ids[:].tolist() == ["0", "1", "2", "3"]
+    assert split.inputs()[:, 0].tolist() == [0, 1, 2, 3]
+    assert split.activations("h").lengths.tolist() == [1, 0, 4, 2]
+    assert cnatool.verify(broken).faults == ()
+    monkeypatch.undo()
+    record(tmp_path / f"other{suffix}")
+    assert cnatool.compare(whole, tmp_path / f"other{suffix}", tolerance=0).same
+    assert cnatool.verify(whole).faults == ()
+
+
+def test_samples_that_make_no_array_are_named(tmp_path: Path) -> None:
+    with cnatool.create_store(
+        tmp_path / "s.zarr", tensors=["h", "logits"], outputs=["logits"], ragged=["h", "input"]
+    ) as store:
+        x, y = [np.zeros(2, np.uint8)] * 2, np.zeros((2, 3))
+        for inputs, h, message in (
+            (
+                x,
+                [np.zeros((2, 16)), np.zeros((3, 8))],
+                r"sample 1 has shape \(3, 8\), sample 0 \(2",
+            ),
+            (["ab c", "d"], samples([1, 2]), "sample 0 is no array of numbers. Of a text, pass"),
+            (x, samples([1]), r"its shape is \(1, …, 3\), but there are 2 samples"),
+        ):
+            with pytest.raises(DataError, match=message):
+                store.append("t", inputs=inputs, outputs=y, activations={"h": h})
+        store.append("t", inputs=x, outputs=y, activations={"h": samples([1, 2])})
+    split = cnatool.open(tmp_path / "s.zarr").splits["t"]
+    np.testing.assert_array_equal(split.outputs("logits")[:], split.outputs(0)[:])
+    with pytest.raises(MetricError, match="no output 'h'. Its outputs: 0 'logits'"):
+        split.outputs("h")

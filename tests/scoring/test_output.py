@@ -155,6 +155,9 @@ def test_outputs_that_vary_in_length_are_no_scores(kind: str, tmp_path: Path) ->
     result = cnatool.score(store, overrides=RANGE)
     assert result.splits["all"].cna.value is not None
     assert result.splits["all"].accuracy is None
+    assert result.output.name is None
+    advised = result.splits["all"].performance_reason.partition("output=")[2]
+    assert not any(name in advised for name in varying)
     for name in varying:
         split = cnatool.score(store, output=name, overrides=RANGE).splits["all"]
         assert "varies in length from sample to sample" in split.performance_reason

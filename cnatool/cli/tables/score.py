@@ -40,8 +40,7 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
-    if result.output.name is not None:
-        print_line(f"output: {result.output.name}{read}")
+    print_line(f"output: {result.output.name or 'none'}{read}")
     if result.alpha_codec is not None:
         print_line(f"α: {result.alpha_codec}")
     for line in result.notes:
