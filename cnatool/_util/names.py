@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _NOT = "!"
 
@@ -40,6 +40,13 @@ def find_excluded(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[st
     excluded = {p: _match(names, p.removeprefix(_NOT)) for p in patterns if _excludes(names, p)}
     unmatched = [pattern for pattern, dropped in excluded.items() if not dropped]
     return set().union(*excluded.values()), unmatched
+
+
+def find_full_name(names: Iterable[str], name: str) -> str:
+    """Return the one name that ends in another, which is its own name in a subgraph; or nothing."""
+    ends = name if name.startswith("/") else f"/{name}"
+    found = [full for full in names if full.endswith(ends) and full != name]
+    return found[0] if len(found) == 1 else ""
 
 
 def exclusion(name: str) -> str:

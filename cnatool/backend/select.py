@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool._util.names import find_excluded, match_names
+from cnatool._util.names import find_excluded, find_full_name, match_names
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.records.choices import Kept, Narrowing
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import SkippedTensor, TensorRecord
 
 
 # The word for states and attention scores, also those that the model leaves out.
@@ -39,12 +39,13 @@ def select_tensors(
     probed: Sequence[TensorRecord],
     patterns: Sequence[str],
     *,
+    skipped: Sequence[SkippedTensor] = (),
     keep: Kept,
     dtype: Narrowing | None,
 ) -> tuple[TensorRecord, ...]:
     """Select the tensors that go into the store, and how each is kept."""
     outputs = {tensor.name: i for i, tensor in enumerate(select_outputs(network, probed, patterns))}
-    names = _select_names(network, probed, patterns)
+    names = _select_names(network, probed, patterns, skipped)
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
         raise ModelError(_nothing_text(network, probed, patterns))
@@ -86,19 +87,32 @@ def list_unselected(
 
 
 def _select_names(
-    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
+    network: Network,
+    probed: Sequence[TensorRecord],
+    patterns: Sequence[str],
+    skipped: Sequence[SkippedTensor],
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
     groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
     names, unmatched = match_names(every, patterns, groups)
     if unmatched:
-        path = network.graph.path
-        raise UsageError(
-            f"`tensors={unmatched[0]!r}`: {path} has no such tensor with a sample axis. "
-            f"`cnatool inspect {path}` lists them; `tensors` takes several."
-        )
+        raise UsageError(_unmatched_text(network, every, unmatched[0], skipped))
     return set(names)
+
+
+def _unmatched_text(
+    network: Network, names: Sequence[str], pattern: str, skipped: Sequence[SkippedTensor]
+) -> str:
+    """Describe a pattern without a match: why its tensor is left out, or how its name continues."""
+    path, reasons = network.graph.path, {tensor.name: tensor.reason for tensor in skipped}
+    if pattern in reasons:
+        return f"`tensors={pattern!r}`: tensor of {path} that is left out: {reasons[pattern]}."
+    text = f"`tensors={pattern!r}`: {path} has no such tensor with a sample axis. "
+    full = find_full_name([*names, *reasons], pattern)
+    if full:
+        return f"{text}One inside a subgraph is {full!r}."
+    return f"{text}`cnatool inspect {path}` lists them; `tensors` takes several."
 
 
 def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:

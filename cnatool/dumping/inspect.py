@@ -23,7 +23,7 @@ from cnatool.dumping.sources import select_arrays
 from cnatool.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -81,7 +81,7 @@ def inspect_model(
     network = open_network(path)
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
-    shapes = _shapes_by_input(network, selection.inputs, input_shapes)
+    shapes = _shapes_by_input(network, selection.inputs, constants, input_shapes)
     fed = [target for target in network.inputs if target.name in selection.inputs]
     unfit = find_unfit_inputs(network.graph, fed)
     rest = [target for target in fed if target.name not in unfit and target.name not in shapes]
@@ -140,6 +140,7 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
 def _shapes_by_input(
     network: Network,
     fed: Sequence[str],
+    constants: Container[str],
     shapes: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the user set, by input."""
@@ -147,6 +148,10 @@ def _shapes_by_input(
         return {}
     if isinstance(shapes, Mapping):
         for name in shapes:
+            if name in constants:
+                raise UsageError(
+                    f"`input_shapes` and `constants` both name input {name!r}: leave one out."
+                )
             if name not in fed:
                 raise UsageError(
                     f"`input_shapes`: {network.graph.path} has no input {name!r}. It takes "

@@ -161,7 +161,12 @@ def plan_dump(
             "batch; it is run without, which repeats them"
         )
     tensors = select_tensors(
-        network, probed.tensors, options.patterns, keep=options.keep, dtype=options.dtype
+        network,
+        probed.tensors,
+        options.patterns,
+        skipped=probed.skipped,
+        keep=options.keep,
+        dtype=options.dtype,
     )
     outputs = select_outputs(network, probed.tensors, options.patterns)
     held_bytes = _held_bytes(tensors, outputs, feed)

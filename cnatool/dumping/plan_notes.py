@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from cnatool._util.text import classes_text, count_text
-from cnatool.dumping.skipped_summary import summarise_skipped
+from cnatool.dumping.skipped_summary import describe_missing_outputs, summarise_skipped
 from cnatool.records.skipped import is_counted_empty
 from cnatool.scoring.output import explain_missing_output
 
@@ -165,6 +165,8 @@ def describe_stored(
         f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
+    if record.model is not None and record.outputs:
+        lines += describe_missing_outputs(record.skipped, record.model.outputs)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:
@@ -184,10 +186,11 @@ def describe_stored(
             "`inspect(layers=True)` lists them"
         )
     # A run of one sample has no others.
-    if probed.mixed and schedule.batch > 1:
-        count = len(probed.mixed)
+    mixed = [tensor.name for tensor in record.tensors if tensor.name in probed.mixed]
+    if mixed and schedule.batch > 1:
+        count = len(mixed)
         lines.append(
-            f"{count_text(count, 'tensor')}, first {probed.mixed[0]!r}, "
+            f"{count_text(count, 'tensor')}, first {mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch if bound else min(schedule.batch, rows)} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")

@@ -55,7 +55,8 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
     kinds = Counter(map(skip_kind, skipped))
     without = [_count(kinds[kind], text) for kind, text in _WITHOUT_SAMPLES.items() if kinds[kind]]
     if without:
-        yield f"not counted: {', '.join(without)}, which hold no values of samples"
+        holds = "holds" if sum(kinds[kind] for kind in _WITHOUT_SAMPLES) == 1 else "hold"
+        yield f"not counted: {', '.join(without)}, which {holds} no values of samples"
     lost = Counter(_words(tensor) for tensor in skipped if is_lost(tensor))
     if lost:
         texts = ", ".join(_count(count, words) for words, count in lost.items())
@@ -68,6 +69,20 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
         yield (
             f"nodes offer {count_text(len(offered), 'output')} that the model leaves out, such as "
             f"states or attention scores (`tensors='inner'`): {list_names(offered)}"
+        )
+
+
+def describe_missing_outputs(
+    skipped: Iterable[SkippedTensor], outputs: Iterable[str]
+) -> Iterator[str]:
+    """Name in a line the outputs of the model that cannot be stored, with the reasons."""
+    reasons = {tensor.name: tensor.reason for tensor in skipped}
+    missing = [f"{name!r} ({reasons[name]})" for name in outputs if name in reasons]
+    if missing:
+        one = len(missing) == 1
+        yield (
+            f"{'an output' if one else f'{len(missing)} outputs'} of the model "
+            f"{'is' if one else 'are'} not stored: {', '.join(missing)}"
         )
 
 

@@ -98,10 +98,11 @@ def create_store(
 ) -> Recording:
     """Create a store to which batches of any framework are appended.
 
-    Use it as a context manager: at its end, every split is completed; after an exception or a kill,
-    the committed rows remain as an unfinished store, which can be scored but not continued. A batch
-    commits all rows so far if the last commit is a minute ago; whole chunks are committed after
-    8,192 rows, or 1 GiB.
+    Use it as a context manager: at its end, every split is completed. After an exception or Ctrl-C
+    in it, the rows of all batches that were appended remain as an unfinished store, which can be
+    scored but not continued; after a kill, or an interruption while a batch is written, those of
+    the last commit. A batch commits all rows so far if the last commit is a minute ago; whole
+    chunks are committed after 8,192 rows, or 1 GiB.
 
     Parameters
     ----------
@@ -330,6 +331,9 @@ class Recording:
                     for split in self._splits.values():
                         split.finish()
                     finished = True
+                else:
+                    for split in self._splits.values():
+                        split.stop()
             finally:
                 if self._writer is not None:
                     self._writer.close()

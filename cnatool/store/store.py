@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.html import shown_by
+from cnatool._util.names import find_full_name
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
@@ -460,6 +461,10 @@ class Store:
         try:
             return self._tensors[name]
         except KeyError:
-            raise MetricError(
-                f"{self.path}: no tensor {name!r}. `cnatool inspect {self.path}` lists the tensors."
-            ) from None
+            full = find_full_name(self._tensors, name)
+            hint = (
+                f"One inside a subgraph is {full!r}."
+                if full
+                else f"`cnatool inspect {self.path}` lists the tensors."
+            )
+            raise MetricError(f"{self.path}: no tensor {name!r}. {hint}") from None

@@ -360,6 +360,18 @@ class SplitWriter:
                 )
             )
 
+    def stop(self) -> None:
+        """Commit all rows of a split of unknown length and end it unfinished.
+
+        After a batch that was not written whole, the rows of the last commit remain.
+        """
+        if self._broken:
+            return
+        with report_write_errors(self._store.path, self.committed):
+            self._close_arrays()
+            self._set_rows(grows=self._grows)
+            self._commit_record(self._with_committed(self._rows))
+
     def _with_committed(self, rows: int) -> SplitRecord:
         room = rows if self._grows else self._record.rows
         return msgspec.structs.replace(

@@ -171,3 +171,22 @@ def test_a_length_that_is_the_longest_of_a_batch_is_noted(equal: bool, tmp_path:
     assert any("'trimmed', depend on the other samples of a batch" in n for n in notes.texts)
     alone = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "a.zarr", batch_size=1)
     np.testing.assert_array_equal(alone.splits["all"].activations("trimmed").lengths, lengths)
+
+
+def test_outputs_that_are_not_stored_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", heads.samples(4))
+    model, notes = saved(heads.without_samples(), tmp_path / "net.onnx"), Notes()
+    cnatool.dump(model, tmp_path / "data.npy", tmp_path / "s.zarr", observer=notes)
+    [text] = [text for text in notes.texts if "outputs of the model are not stored" in text]
+    assert text.startswith("3 outputs")
+    assert all(f"{name!r} (" in text for name in ("mean", "total", "anchors"))
+    assert "logits" not in text
+
+
+def test_tensors_that_are_not_chosen_need_no_care(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", heads.samples(4))
+    model, notes = saved(trimmed(), tmp_path / "net.onnx"), Notes()
+    cnatool.dump(
+        model, tmp_path / "data.npy", tmp_path / "s.zarr", tensors=["logits"], observer=notes
+    )
+    assert not any("other samples of a batch" in text for text in notes.texts)

@@ -157,30 +157,49 @@ def test_statistics_alone(suffix: str, tmp_path: Path) -> None:
     assert cnatool.score(store, convention="paper").splits["train"].cna.value is not None
 
 
+def fail(
+    kind: type[BaseException], given: list[dict[str, Any]], path: Path, **options: Any
+) -> None:
+    with cnatool.create_store(path, tensors=NAMES, outputs=["logits"], **options) as recording:
+        for batch in given:
+            recording.append("train", **batch)
+        raise kind
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"s{suffix}"
-
-    def fill(rows: int) -> None:
-        with cnatool.create_store(
-            path, tensors=NAMES, outputs=["logits"], overwrite=True
-        ) as recording:
-            for batch in batches(rows, 1000):
-                recording.append("train", **batch)
-            raise RuntimeError("enough")
-
-    with pytest.raises(RuntimeError, match="enough"):
-        fill(20_000)
+@pytest.mark.parametrize("ragged", [(), ("first",)])
+@pytest.mark.parametrize("rows", [30, 20_000])
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_after_an_exception_all_rows_are_left(
+    suffix: str, ragged: tuple[str, ...], rows: int, kind: type[BaseException], tmp_path: Path
+) -> None:
+    path, given = tmp_path / f"s{suffix}", batches(rows, max(7, rows // 17))
+    with pytest.raises(kind):
+        fail(kind, given, path, ragged=ragged)
     split = cnatool.open(path).splits["train"]
     assert not split.record.complete
-    assert len(split) == 16_384
+    assert len(split) == rows
+    np.testing.assert_array_equal(split.inputs()[:], joined(given, "inputs"))
+    first = split.activations("first")[:]
     np.testing.assert_array_equal(
-        split.inputs()[:], joined(batches(20_000, 1000), "inputs")[:16_384]
+        first.values.reshape(rows, 5) if ragged else first, joined(given, "activations", "first")
     )
-    # With nothing to show for it, a store that was there stays.
-    with pytest.raises(RuntimeError, match="enough"):
-        fill(100)
-    assert len(cnatool.open(path).splits["train"]) == 16_384
+    assert cnatool.verify(path).faults == ()
+
+
+def test_a_store_that_a_failed_recording_replaces_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+
+    def fill(rows: int) -> None:
+        with pytest.raises(RuntimeError):
+            fail(RuntimeError, batches(rows, 10), path, overwrite=True)
+
+    fill(30)
+    fill(0)  # with nothing to show for it
+    assert len(cnatool.open(path).splits["train"]) == 30
+    fill(20)
+    rows = {len(cnatool.open(store).splits["train"]) for store in tmp_path.iterdir()}
+    assert rows == {30, 20}
 
 
 @pytest.mark.parametrize(

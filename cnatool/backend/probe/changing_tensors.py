@@ -19,7 +19,13 @@ from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.inner_statistics import append_inner_statistics, measure_inner
 from cnatool.backend.statistics.reductions import ReductionNodes
-from cnatool.records.skipped import BACKWARDS, CHANGING_RANK, CHANGING_UNKNOWN, NOT_ALWAYS
+from cnatool.records.skipped import (
+    BACKWARDS,
+    CHANGING_RANK,
+    CHANGING_UNKNOWN,
+    NOT_ALWAYS,
+    NOT_ALWAYS_IN_BATCHES,
+)
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -74,7 +80,8 @@ def probe_changing(
         shapes = [shapes[name] for shapes in seen if name in shapes]
         may_change = name in graph.conditional and _chooses_in_loop(graph.bodies(name))
         if may_change and not shapes and bound != 1:
-            changing.skipped.append(SkippedTensor(name, graph.operator(name), NOT_ALWAYS))
+            reason = NOT_ALWAYS if bound else NOT_ALWAYS_IN_BATCHES
+            changing.skipped.append(SkippedTensor(name, graph.operator(name), reason))
             continue
         if not shapes or not (may_change or any(shape.changes for shape in shapes)):
             continue

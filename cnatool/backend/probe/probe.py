@@ -44,6 +44,7 @@ from cnatool.records.skipped import (
     BACKWARDS,
     NEVER,
     NOT_ALWAYS,
+    NOT_ALWAYS_IN_BATCHES,
     counted_reason,
     no_axis_reason,
     unknown_axis_reason,
@@ -195,7 +196,9 @@ def _search_axes(runs: ProbeRuns, names: Iterable[str], grown: Collection[str]) 
         else:
             # The first axes of a tensor in loops are iterations.
             found = [place for place in counting if place >= runs.graph.loops(name)]
-            known = axis not in (NOT_ALWAYS, NEVER) and name not in runs.random
+            known = (
+                axis not in (NOT_ALWAYS, NOT_ALWAYS_IN_BATCHES, NEVER) and name not in runs.random
+            )
             is_counted = bool(found) and known
             if counting and not found:
                 absent = runs.is_absent(name, first.shape)
@@ -286,7 +289,9 @@ def _find_axis(runs: ProbeRuns, findings: _Findings, name: str) -> SampleAxis | 
         return axis
     absent = [runs.is_absent(name, value.shape) for value in (first, other)]
     if any(absent):
-        return NOT_ALWAYS if name in runs.graph.controlled or not all(absent) else NEVER
+        if name not in runs.graph.controlled and all(absent):
+            return NEVER
+        return NOT_ALWAYS if runs.fixed else NOT_ALWAYS_IN_BATCHES
     if runs.fixed:
         axis = find_rolled_axis(first, other, runs.count)
         if isinstance(axis, str) and name not in runs.random:

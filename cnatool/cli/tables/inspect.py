@@ -15,7 +15,7 @@ from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.plan_notes import describe_branches
-from cnatool.dumping.skipped_summary import is_lost, summarise_skipped
+from cnatool.dumping.skipped_summary import describe_missing_outputs, is_lost, summarise_skipped
 from cnatool.records.parts import describe_rows
 from cnatool.store.format_table import hidden_path
 
@@ -40,7 +40,8 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
     if store.record.unselected:
         print_line(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
     others = len(store.tensors) + len(store.record.unselected)
-    _print_skipped(store.record.skipped, others, every=skipped)
+    outputs = store.record.model.outputs if store.record.model is not None else ()
+    _print_skipped(store.record.skipped, others, outputs, every=skipped)
 
 
 def print_model(
@@ -66,7 +67,8 @@ def print_model(
     _print_tensors(inspection.tensors, records, stored=False)
     if layers:
         _print_layers(records, {tensor.name: tensor for tensor in inspection.tensors})
-    _print_skipped(inspection.skipped, len(inspection.tensors), every=skipped)
+    outputs = [output.name for output in network.graph.model.graph.output]
+    _print_skipped(inspection.skipped, len(inspection.tensors), outputs, every=skipped)
 
 
 def _print_origin(store: Store, *, every: bool) -> None:
@@ -224,12 +226,17 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
     print_cut(shown)
 
 
-def _print_skipped(skipped: Sequence[SkippedTensor], others: int, *, every: bool) -> None:
+def _print_skipped(
+    skipped: Sequence[SkippedTensor], others: int, outputs: Sequence[str], *, every: bool
+) -> None:
     if not skipped:
         if every:
             print_line("nothing is left out")
         return
-    for line in summarise_skipped(skipped, others):
+    for line in (
+        *summarise_skipped(skipped, others),
+        *describe_missing_outputs(skipped, outputs),
+    ):
         print_line(with_options(line))
     if every:
         print_lines(

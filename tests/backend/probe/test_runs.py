@@ -14,6 +14,8 @@ import cnatool
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
 from cnatool.backend.session import RunOptions
+from cnatool.errors import MetricError, UsageError
+from cnatool.records.skipped import NOT_ALWAYS_IN_BATCHES
 
 MODEL = """
 g (float[n,3] x) => (float[n,3] y) {
@@ -88,8 +90,7 @@ def test_a_batch_decides_for_all_its_samples(tmp_path: Path) -> None:
     assert found.mixed == tuple(names)
     assert [tensor.varies for tensor in found.tensors] == [True, True, False]
     reasons = {tensor.name: tensor.reason for tensor in found.skipped}
-    never = "inside an If or Loop: only some batches of the probe compute it"
-    assert reasons["choose/else_branch/n"] == never
+    assert reasons["choose/else_branch/n"] == NOT_ALWAYS_IN_BATCHES
 
 
 def test_batches_that_take_different_branches(tmp_path: Path) -> None:
@@ -99,4 +100,25 @@ def test_batches_that_take_different_branches(tmp_path: Path) -> None:
     assert [tensor.name for tensor in found.tensors] == ["y"]
     assert found.mixed == ("y",)
     inside = [tensor.reason for tensor in found.skipped if "branch" in tensor.name]
-    assert set(inside) == {"inside an If or Loop: only some batches of the probe compute it"}
+    assert set(inside) == {NOT_ALWAYS_IN_BATCHES}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("choose/else_branch/n", "`batch_size=1` stores it"),
+        ("n", "is 'choose/else_branch/n'"),
+        ("h", "is 'choose/then_branch/h'"),
+    ],
+)
+def test_a_tensor_in_a_branch_is_refused_with_what_helps(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", POSITIVE)
+    model = saved(parse(MODEL, w=WEIGHTS), tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=message):
+        cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", tensors=[name])
+    store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr")
+    if name == "h":
+        with pytest.raises(MetricError, match=message):
+            store.splits["all"].activations(name)
