@@ -101,7 +101,8 @@ def find_rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> S
                 np.roll(reading.samples_first(first), 1, axis=0), reading.samples_first(second)
             )
         ]
-        if len(fitting) > 1 and not (first == first.flat[0]).all():
+        # Equal values fit any of them; where there is none, nothing has been seen.
+        if len(fitting) > 1 and not (first.size and (first == first.flat[0]).all()):
             return f"several axes may be the samples': shape {first.shape}"
         if fitting:
             return fitting[0]

@@ -51,6 +51,14 @@ class SampleAxis:
         if self.merged is None:
             return np.moveaxis(value, self.axis, 0)
         before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
+        # NumPy infers no length of an array without elements.
+        samples, rest = divmod(value.shape[self.axis], self.factor)
+        if rest:
+            raise ValueError(
+                f"axis {self.axis} of {value.shape} is not a multiple of {self.factor}"
+            )
         if self.merged == "NT":
-            return np.moveaxis(value.reshape(*before, -1, self.factor, *after), self.axis, 0)
-        return np.moveaxis(value.reshape(*before, self.factor, -1, *after), self.axis + 1, 0)
+            parts = value.reshape(*before, samples, self.factor, *after)
+            return np.moveaxis(parts, self.axis, 0)
+        parts = value.reshape(*before, self.factor, samples, *after)
+        return np.moveaxis(parts, self.axis + 1, 0)
