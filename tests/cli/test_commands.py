@@ -132,7 +132,7 @@ def test_inspect_needs_an_open_shape(tmp_path: Path) -> None:
         [COMMAND, "inspect", "open.onnx"], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 2
-    assert "--input-shape x=3,224,224" in result.stderr
+    assert "--input-shape x=224,4" in result.stderr
     assert "5×4" in run("inspect", "open.onnx", "--input-shape", "5,4", cwd=tmp_path).stdout
 
 
