@@ -31,7 +31,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the stored array.
     shape : tuple of int
-        Shape for one sample; of the first samples, on average, at ``ragged_axis``.
+        Shape for one sample; at ``ragged_axis``, a length typical of the first samples.
     levels : str or None
         If not null, the array contains, instead of the raw input of this element type, how often
         each of its values occurs, value 0 first, followed by the CRC-32 of the resized image:
@@ -64,8 +64,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype : str
         Element type of the arrays that the runtime returns.
     shape : tuple of int
-        Shape of one sample, without the sample axis; in the first batch if it ``varies``, on
-        average at ``ragged_axis``.
+        Shape of one sample, without the sample axis; in the first batch if it ``varies``; at
+        ``ragged_axis``, a length typical of the first samples.
     batch_axis : int or None
         The sample axis in the graph; in the store it is always the first. Null if the tensor has no
         sample axis: all of it belongs to one sample, on which the model ran alone, or an ``index``

@@ -167,9 +167,14 @@ class Split:
             return self.array(activation_key(tensor.number))
         if tensor.output is not None:
             return self.outputs(tensor.output)
+        advice = "Dump with `keep='full'` to store it whole."
+        if tensor.varies:
+            advice = (
+                "Its shape is not one for all samples and iterations; `keep='full'` stores it "
+                "whole where that is along one axis alone."
+            )
         raise MetricError(
-            f"{self._store.path}: only statistics of tensor {name!r} are stored. "
-            "Dump with `keep='full'` to store it whole."
+            f"{self._store.path}: only statistics of tensor {name!r} are stored. {advice}"
         )
 
     def has_statistic(self, name: str) -> bool:

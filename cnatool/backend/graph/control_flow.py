@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
+from cnatool.backend.graph.loop_results import declare_stacked, name_results
 from cnatool.backend.graph.nodes import PREFIX, first_output
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def _hand_out(graph: onnx.GraphProto, tensors: Sequence[InnerTensor], level: int
 
 def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> None:
     """Let a node return tensors of its subgraphs."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    name_results(node, bodies[0], _name(tensors[0], level))
     for attribute in node.attribute:
         if not attribute.HasField("g"):
             continue
@@ -132,10 +135,7 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
                 kind = helper.make_tensor_type_proto(_element_number(tensor), shape)
                 value.type.CopyFrom(kind)
             body.output.append(value)
-    for attribute in node.attribute:
-        # One number for each stacked result of a Scan.
-        if attribute.name in ("scan_output_axes", "scan_output_directions"):
-            attribute.ints.extend([0] * len(tensors))
+    declare_stacked(node, len(tensors))
     node.output.extend(_name(tensor, level) for tensor in tensors)
 
 

@@ -1,4 +1,4 @@
-"""Further states and results of Loop and Scan."""
+"""Further states and results of nodes with bodies."""
 
 from __future__ import annotations
 
@@ -40,9 +40,14 @@ def add_stacked(
     name_results(node, body, result)
     body.output.append(value)
     node.output.append(result)
+    declare_stacked(node, 1)
+
+
+def declare_stacked(node: onnx.NodeProto, count: int) -> None:
+    """Declare that so many further results of a Scan have the iterations along their first axis."""
     for attribute in node.attribute:
         if attribute.name in ("scan_output_axes", "scan_output_directions"):
-            attribute.ints.append(0)
+            attribute.ints.extend([0] * count)
 
 
 def name_results(node: onnx.NodeProto, body: onnx.GraphProto, prefix: str) -> None:
