@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnatool.data.source import Block
+from cnatool.records.ragged import concatenate_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
+
+    from cnatool.records.ragged import Rows
 
 
 def regroup_blocks(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
@@ -68,5 +71,5 @@ def _join(blocks: list[Block]) -> Block:
     )
 
 
-def _concatenate(blocks: Iterable[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:
-    return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
+def _concatenate(blocks: Iterable[tuple[Rows, ...]]) -> tuple[Rows, ...]:
+    return tuple(map(concatenate_rows, zip(*blocks, strict=True)))

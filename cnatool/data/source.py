@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import SourceObject
 
 # NumPy's own limit is 64, the axis of samples among them.
@@ -80,6 +81,11 @@ class InputSpec:
         Whether the counts of its 256 levels are stored instead of an 8-bit sample.
     transformed : InputSpec or None
         What the model receives, if it differs from what is stored.
+    ragged_axis : int or None
+        Axis of a sample along which samples differ in length; ``shape`` has there a length typical
+        of the first samples. None if all samples have one shape.
+    fed : bool
+        Whether the model receives this input at all; a text is stored beside its tokens.
     """
 
     name: str
@@ -88,6 +94,8 @@ class InputSpec:
     layout: Literal["hwc"] | None = None
     levels: bool = False
     transformed: InputSpec | None = None
+    ragged_axis: int | None = None
+    fed: bool = True
 
     @property
     def for_model(self) -> InputSpec:
@@ -115,18 +123,19 @@ class Block:
     """Consecutive samples; all fields have the same number of rows."""
 
     ids: list[str]  # the origin of each sample: a relative path or a row number
-    # An array (rows, *shape) for each input of the source, C-contiguous, in native byte order
-    inputs: tuple[NDArray[Any], ...]
+    # For each input of the source an array (rows, *shape), C-contiguous, in native byte order, or
+    # its samples as `Ragged` where they differ in length
+    inputs: tuple[Rows, ...]
     labels: NDArray[np.int64] | None  # shape (rows,)
     # What the model receives in place of each of ``inputs``; empty if it receives these
-    transformed: tuple[NDArray[Any], ...] = ()
+    transformed: tuple[Rows, ...] = ()
     # Why samples cannot be read, by row; their values are undefined
     faults: Mapping[int, str] = field(default_factory=dict)
     # Samples that are skipped just before these, or among them
     skipped: tuple[SkippedRow, ...] = ()
 
     @property
-    def for_model(self) -> tuple[NDArray[Any], ...]:
+    def for_model(self) -> tuple[Rows, ...]:
         """What the model receives."""
         return self.transformed or self.inputs
 

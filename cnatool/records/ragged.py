@@ -191,3 +191,13 @@ def as_index(index: slice | ArrayLike) -> slice | NDArray[Any]:
 
 # The rows of any array of a split.
 Rows: TypeAlias = "NDArray[Any] | Ragged"
+
+
+def concatenate_rows(parts: Sequence[Rows]) -> Rows:
+    """Put the rows of several runs behind one another."""
+    if len(parts) == 1:
+        return parts[0]
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    if ragged:
+        return Ragged.concatenate(ragged)
+    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])

@@ -25,9 +25,9 @@ from cnatool.backend.statistics.channel_sums import (
 from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
 from cnatool.backend.statistics.reductions import MeasuredTensor
-from cnatool.backend.statistics.sample_rows import concatenate_rows, read_rows
+from cnatool.backend.statistics.sample_rows import read_rows
 from cnatool.errors import BackendError
-from cnatool.records.ragged import Ragged
+from cnatool.records.ragged import Ragged, concatenate_rows
 from cnatool.store.statistics import row_statistics
 
 if TYPE_CHECKING:

@@ -35,16 +35,6 @@ def read_rows(tensor: TensorRecord, fetched: Mapping[str, NDArray[Any]], samples
     return _samples_first(tensor, fetched[tensor.name], samples)
 
 
-def concatenate_rows(parts: Sequence[Rows]) -> Rows:
-    """Put the rows of several runs behind one another."""
-    if len(parts) == 1:
-        return parts[0]
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    if ragged:
-        return Ragged.concatenate(ragged)
-    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
-
-
 def _divide(
     tensor: TensorRecord, index: RowIndex, fetched: Mapping[str, NDArray[Any]], samples: int
 ) -> Ragged:
