@@ -16,6 +16,7 @@ from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
+from cnatool.backend.probe.token_outputs import find_token_output
 from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import INNER, list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import (
@@ -31,6 +32,7 @@ from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
+from cnatool.dumping.tokens import describe_tokens, list_scores, plan_tokens
 from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
@@ -160,6 +162,9 @@ def plan_dump(
             "with optimisation, the model returns other values each time it runs on the same "
             "batch; it is run without, which repeats them"
         )
+    token_output = find_token_output(network.graph, probed.tensors, probed.samples, probed.run)
+    tokens = plan_tokens(token_output)
+    measured = () if tokens is None else list_scores(token_output, probed.tensors)
     tensors = select_tensors(
         network,
         probed.tensors,
@@ -167,8 +172,9 @@ def plan_dump(
         skipped=probed.skipped,
         keep=options.keep,
         dtype=options.dtype,
+        measured=measured,
     )
-    outputs = select_outputs(network, probed.tensors, options.patterns)
+    outputs = select_outputs(network, probed.tensors, options.patterns, measured)
     held_bytes = _held_bytes(tensors, outputs, feed)
     schedule = schedule_runs(
         network,
@@ -185,6 +191,10 @@ def plan_dump(
     record = _describe_store(
         options, first, feed, network, probed, tensors, outputs, schedule, initial
     )
+    if tokens is not None:
+        record = msgspec.structs.replace(record, tokens=tokens)
+    if token_output is not None:
+        note(describe_tokens(token_output, record))
     for line in describe_stored(
         record, probed, schedule, network.graph, max(rows.values()), bound=bound is not None
     ):

@@ -169,7 +169,7 @@ def describe_stored(
         lines += describe_missing_outputs(record.skipped, record.model.outputs)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
-    if not record.outputs:
+    if not record.outputs and not record.tokens:
         advice = ""
         if not bound and any(is_counted_empty(tensor) for tensor in record.skipped):
             advice = "; with `batch_size=1` all rows of a run belong to its sample"

@@ -115,6 +115,35 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class TokensRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the arrays ``tokens/<name>`` of each split say of the tokens of a sample.
+
+    Attributes
+    ----------
+    targets : {"next", "labels"}
+        What the scores of a token are compared with: the token that follows it in the sample, or
+        its label.
+    input : str
+        The model input that has the ids of the tokens.
+    output : str
+        The model output that has the scores, one for each class at each token.
+    classes : int
+        Number of classes: of the vocabulary, if tokens are predicted.
+    kind : {"logits", "probabilities"}
+        What the scores are.
+    mask : str or None
+        The model input that is 0 for tokens that are padding, which do not count; null if there is
+        none.
+    """
+
+    targets: Literal["next", "labels"]
+    input: str
+    output: str
+    classes: int
+    kind: Literal["logits", "probabilities"]
+    mask: str | None = None
+
+
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tensor of the graph that cannot be stored, with the reason.
 
@@ -355,6 +384,12 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Which part of a dump the store holds; absent unless it is one.
     parts : tuple of PartReference
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
+    tokens : TokensRecord
+        Scores of tokens that were compared while the model ran, in the arrays ``tokens/loss``,
+        ``tokens/correct`` and ``tokens/count``; absent without these.
+    label_lists : bool
+        True if a sample has a list of labels instead of one: ``labels`` consists of ``values`` and
+        ``offsets``. Else absent.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -379,6 +414,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+    tokens: TokensRecord | msgspec.UnsetType = msgspec.UNSET
+    label_lists: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def complete(self) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import TensorRecord, TokensRecord
 
 # Relative to the absolute sum; half of the promised 1e-5.
 _TOLERANCE = 5e-6
@@ -36,6 +36,7 @@ def build_exposed_model(
     outputs: Sequence[TensorRecord],
     statistics: Sequence[Statistic],
     run: RunOptions,
+    tokens: TokensRecord | None = None,
 ) -> ExposedModel:
     """Build a model whose statistics were compared with those of the probe's values.
 
@@ -47,7 +48,7 @@ def build_exposed_model(
 
     def build(exact: Sequence[str]) -> ExposedModel:
         return ExposedModel(
-            network.graph, tensors, outputs, probed.tensors, fed, run, statistics, exact
+            network.graph, tensors, outputs, probed.tensors, fed, run, statistics, exact, tokens
         )
 
     model = build(())

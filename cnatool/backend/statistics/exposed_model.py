@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from cnatool._util.text import count_text
 from cnatool.backend.graph.nodes import PREFIX
-from cnatool.backend.graph.outputs import make_readable, needs_cast
+from cnatool.backend.graph.outputs import element_type, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import (
@@ -26,7 +26,15 @@ from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.sample_rows import read_rows
+from cnatool.backend.statistics.token_nodes import (
+    TARGETS,
+    TOKEN_OUTPUTS,
+    append_token_scores,
+    find_targets,
+    read_token_scores,
+)
 from cnatool.errors import BackendError
+from cnatool.metrics.tokens import TokenScores
 from cnatool.records.ragged import Ragged, concatenate_rows
 from cnatool.store.statistics import row_statistics
 
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.ragged import Rows
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import TensorRecord, TokensRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Results:
     # Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
+    tokens: TokenScores | None = None  # of each sample, if tokens are compared with targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class _Batch:
     # Statistics of the tensors that are fetched and not kept, by number; and ``count`` of all
     measured: dict[int, dict[Statistic, NDArray[np.float64]]]
     counts: NDArray[np.float64] | None
+    tokens: TokenScores | None
 
 
 class ExposedModel:
@@ -87,6 +97,8 @@ class ExposedModel:
         What is computed of each tensor.
     exact : collection of str
         Tensors whose statistics must be computed in float64 throughout.
+    tokens : TokensRecord, optional
+        Which scores are compared with a target for each token.
 
     Raises
     ------
@@ -104,8 +116,10 @@ class ExposedModel:
         run: RunOptions,
         statistics: Sequence[Statistic] = ("sum",),
         exact: Collection[str] = (),
+        tokens: TokensRecord | None = None,
     ) -> None:
         self._fed = fed
+        self._tokens = tokens
         self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
@@ -155,6 +169,10 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         self._read = list(read)
         self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
+        if tokens is not None:
+            kind = element_type(types[tokens.output])
+            append_token_scores(exposed.model, tokens.output, kind, tokens.kind, graph.opset)
+            self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
@@ -215,11 +233,17 @@ class ExposedModel:
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={name: rows[:samples] for name, rows in statistics.items()},
+            tokens=self._join_tokens(runs, samples),
         )
+
+    @staticmethod
+    def _join_tokens(runs: Sequence[_Batch], samples: int) -> TokenScores | None:
+        scores = [run.tokens for run in runs if run.tokens is not None]
+        return TokenScores.join(scores)[:samples] if scores else None
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
-        values = self._run_session(feeds, samples)
+        values, tokens = self._run_with_targets(feeds, samples)
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
@@ -241,7 +265,19 @@ class ExposedModel:
         counts = None
         if self._is_counted:
             counts = self._element_counts(samples, sizes, inner, whole)
-        return _Batch(samples, whole[:kept], sums, exact, measured, counts)
+        return _Batch(samples, whole[:kept], sums, exact, measured, counts, tokens)
+
+    def _run_with_targets(
+        self, feeds: Mapping[str, NDArray[Any]], samples: int
+    ) -> tuple[list[NDArray[Any]], TokenScores | None]:
+        """Run a batch; return what was computed of its tokens apart."""
+        tokens = self._tokens
+        if tokens is None:
+            return self._run_session(feeds, samples), None
+        targets, counted = find_targets(feeds, tokens)
+        known = targets.clip(0, tokens.classes - 1)
+        *values, losses, right = self._run_session({**feeds, TARGETS: known}, samples)
+        return values, read_token_scores((losses, right), targets, counted, tokens.classes)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""
