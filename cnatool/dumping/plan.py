@@ -164,7 +164,9 @@ def plan_dump(
         )
     token_output = find_token_output(network.graph, probed.tensors, probed.samples, probed.run)
     tokens = plan_tokens(token_output)
-    measured = () if tokens is None else list_scores(token_output, probed.tensors)
+    measured = (
+        () if token_output is None or tokens is None else list_scores(token_output, probed.tensors)
+    )
     tensors = select_tensors(
         network,
         probed.tensors,

@@ -8,6 +8,7 @@ before it must stay as they are.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from cnatool.backend.graph.nodes import attributes, input_name
 from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.token_nodes import LEAST_OPSET
+from cnatool.errors import BackendError
 from cnatool.metrics.margin import detect_output_kind
 from cnatool.metrics.tokens import NOT_IDS
 
@@ -41,6 +43,9 @@ _ROUNDING = 4
 # With activations that are quantised by their range, one token changes the rounding of all others;
 # by this share of what it changes at its own place.
 _QUANTISED = 0.05
+
+# Other last tokens that are tried, as some may change nothing.
+_TRIES = 3
 
 Direction = Literal["next", "both", "unknown"]
 
@@ -177,8 +182,15 @@ def _examine(
     feeds = samples.feeds()
     mask = find_mask(samples, ids)
     (before,) = session.run(exposed.outputs, feeds)
-    changed, last = _change_last(feeds[ids], None if mask is None else feeds[mask])
-    (after,) = session.run(exposed.outputs, {**feeds, ids: changed})
+    real = np.ones(feeds[ids].shape, np.bool_) if mask is None else feeds[mask] != 0
+    direction: Direction = "unknown"
+    for step in range(1, _TRIES + 1):
+        changed, last = _change_last(feeds[ids], real, step, tensor.shape[1])
+        with suppress(BackendError):
+            (after,) = session.run(exposed.outputs, {**feeds, ids: changed})
+            direction = _compare(graph, before, after, last)
+        if direction != "unknown":
+            break
     operator = graph.operator(tensor.name)
     return TokenOutput(
         name=tensor.name,
@@ -190,24 +202,23 @@ def _examine(
         else detect_output_kind(before.reshape(-1, before.shape[-1])),
         ids=ids,
         mask=mask,
-        direction=_compare(graph, before, after, last),
+        direction=direction,
     )
 
 
 def _change_last(
-    ids: NDArray[Any], mask: NDArray[Any] | None
+    ids: NDArray[Any], real: NDArray[np.bool_], step: int, classes: int
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Replace the last token of each sample that is no padding; return its place as well."""
     length = ids.shape[1]
-    real = np.ones(ids.shape, np.bool_) if mask is None else mask != 0
     last = np.where(real.any(axis=1), length - 1 - real[:, ::-1].argmax(axis=1), 0)
     changed, rows = ids.copy(), np.arange(len(ids))
     known = np.unique(ids)
-    # Of the ids that occur, the next one: all of them are in the vocabulary.
+    # One of the ids that occur: all of them are in the vocabulary.
     places = np.searchsorted(known, ids[rows, last])
-    changed[rows, last] = known[(places + 1) % len(known)]
+    changed[rows, last] = known[(places + step) % len(known)]
     if len(known) == 1:
-        changed[rows, last] = np.where(known[0] == 0, 1, known[0] - 1)
+        changed[rows, last] = (known[0] + step) % classes
     return changed, last
 
 
