@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
+    from cnatool.records.run import TokenizerRecord
     from cnatool.records.store import SourceObject
 
 # NumPy's own limit is 64, the axis of samples among them.
@@ -86,6 +87,10 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
+    tokenizer : TokenizerRecord or None
+        What made the ids of tokens, if that is what samples are.
+    special : tuple of int
+        Of ids of tokens, those of special tokens.
     """
 
     name: str
@@ -96,6 +101,8 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
+    tokenizer: TokenizerRecord | None = None
+    special: tuple[int, ...] = ()
 
     @property
     def for_model(self) -> InputSpec:
