@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import InputKind
     from cnatool.records.ragged import Rows
     from cnatool.records.run import TokenizerRecord
+    from cnatool.records.sound import SoundRecord
     from cnatool.records.store import SourceObject
 
 # NumPy's own limit is 64, the axis of samples among them.
@@ -95,6 +96,8 @@ class InputSpec:
         What made the ids of tokens, if that is what samples are.
     special : tuple of int
         Of ids of tokens, those of special tokens.
+    sound : SoundRecord or None
+        Rate and decoder of sound, if that is what samples are.
     """
 
     name: str
@@ -108,6 +111,7 @@ class InputSpec:
     kind: InputKind | None = None
     tokenizer: TokenizerRecord | None = None
     special: tuple[int, ...] = ()
+    sound: SoundRecord | None = None
 
     @property
     def for_model(self) -> InputSpec:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.image_transform import Geometry
+from cnatool.records.sound import SoundTransform
 
 BranchName = Literal["then_branch", "else_branch"]
 
@@ -163,6 +164,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Library that resizes, with its version: results differ slightly between versions.
     tokenizer : TokenizerRecord
         What made the ids of tokens from texts; absent for other samples.
+    sound : SoundTransform
+        How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """
 
     input: str
@@ -178,3 +181,4 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resized_by: str | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     tokenizer: TokenizerRecord | msgspec.UnsetType = msgspec.UNSET
+    sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

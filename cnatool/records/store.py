@@ -15,6 +15,7 @@ from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
+from cnatool.records.sound import SoundRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
@@ -45,6 +46,8 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     special : tuple of int
         Of ids of tokens, those of special tokens, which are not part of the text ([CLS], padding,
         the end of a text), ascending. Absent for other inputs.
+    sound : SoundRecord
+        Of sound, its rate and what decoded it. Absent for other inputs.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     kind: InputKind | msgspec.UnsetType = msgspec.UNSET
     special: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
