@@ -16,10 +16,8 @@ from cnatool.metrics.performance import (
     one_unit_scores,
     predictions,
 )
-from cnatool.metrics.tokens import NOT_IDS
 from cnatool.records.layout import ragged_axis
-from cnatool.records.ragged import Ragged
-from cnatool.scoring.tokens import TokenTask
+from cnatool.scoring.token_output import select_token_output
 from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
@@ -28,11 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord
+    from cnatool.scoring.tokens import TokenTask
     from cnatool.store.store import Split, Store
 
 
-# Operators that may pass probabilities on.
-_PASSING = frozenset({"Cast", "Concat", "Identity", "Reshape", "Transpose"})
 # So many scores in so many rows do not all descend by chance, even if their order never changes.
 _MANY_ROWS, _MANY_SCORES = 16, 5
 
@@ -76,9 +73,11 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
     to those that are left, or they cannot hold class scores.
     """
     outputs = store.record.outputs
-    tokens = select_token_output(store, splits, name)
+    tokens = select_token_output(
+        store, splits, name, of_samples=any(map(_can_hold_scores, outputs))
+    )
     if tokens is not None:
-        return tokens
+        return ScoredOutput(tokens.number, tokens.name, (), tokens.kind, None, tokens.task)
     if name is not None:
         names = [output.name for output in outputs]
         if name not in names:
@@ -98,94 +97,6 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
     blocks = (block for split in splits for _, block in as_plain(split.outputs(left[0])).blocks())
     operator = splits[0].output_operator(left[0])
     return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
-
-
-def select_token_output(
-    store: Store, splits: Sequence[Split], name: str | None
-) -> ScoredOutput | None:
-    """Select an output that scores tokens, where there are targets for them.
-
-    These are lists of labels, or the next tokens of a model that a dump found to predict them; the
-    ids of tokens, where an output is named that has scores for each. An output with scores of the
-    sample comes first if samples have labels.
-    """
-    record = store.record
-    labelled = any(split.record.labels for split in splits)
-    dumped = record.tokens or None
-    if dumped is not None and name not in (None, dumped.output):
-        dumped = None
-    if labelled and record.label_lists:
-        if dumped is not None and dumped.targets == "labels":
-            return _tokens_of(None, dumped.output, dumped.kind, TokenTask("labels", stored=True))
-        number = _find_token_scores(record, name)
-        if number is not None:
-            kind = _find_token_kind(splits, number)
-            return _tokens_of(
-                number, record.outputs[number].name, kind, TokenTask("labels", stored=False)
-            )
-    elif labelled and name is None and any(map(_can_hold_scores, record.outputs)):
-        return None
-    if dumped is not None and dumped.targets == "next":
-        return _tokens_of(None, dumped.output, dumped.kind, TokenTask("next", stored=True))
-    number = None if name is None or record.label_lists else _find_token_scores(record, name)
-    ids = None if number is None else _find_ids(record, number)
-    if number is None or ids is None:
-        return None
-    kind = _find_token_kind(splits, number)
-    return _tokens_of(number, name, kind, TokenTask("next", stored=False, ids=ids))
-
-
-def _tokens_of(
-    number: int | None, name: str | None, kind: OutputKind, task: TokenTask
-) -> ScoredOutput:
-    return ScoredOutput(number, name, (), kind, None, task)
-
-
-def _find_token_scores(record: StoreRecord, name: str | None) -> int | None:
-    """Find the output with scores of each token, (T, K): the named one, or the only one."""
-    found = [
-        number
-        for number, output in enumerate(record.outputs)
-        if np.dtype(output.dtype).kind == "f"
-        and len(output.shape) == 2
-        and ragged_axis(output) in (None, 0)
-        and output.shape[1] > 1
-        and name in (None, output.name)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def _find_ids(record: StoreRecord, number: int) -> int | None:
-    """Find the raw input that has an id for each token of an output; None unless it is one."""
-    output = record.outputs[number]
-    varies = ragged_axis(output) is not None
-    found = [
-        place
-        for place, array in enumerate(record.inputs)
-        if np.dtype(array.dtype).kind in "iu"
-        and len(array.shape) == 1
-        and array.levels is None
-        and (ragged_axis(array) is not None) == varies
-        and (varies or array.shape[0] == output.shape[0])
-        and not any(word in array.name.lower() for word in NOT_IDS)
-        and array.name != "text"
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def _find_token_kind(splits: Sequence[Split], number: int) -> OutputKind:
-    """Find out whether scores of tokens are probabilities, by their operator or their values."""
-    operator = splits[0].output_operator(number) if splits else None
-    if operator == "Softmax":
-        return "probabilities"
-    if operator is not None and operator not in _PASSING:
-        return "logits"
-    for split in splits:
-        for _, block in split.outputs(number).blocks():
-            values = block.values if isinstance(block, Ragged) else block
-            if detect_output_kind(values.reshape(-1, values.shape[-1])) == "logits":
-                return "logits"
-    return "probabilities"
 
 
 def select_dumped_output(

@@ -27,11 +27,8 @@ from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_in
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.sample_rows import read_rows
 from cnatool.backend.statistics.token_nodes import (
-    TARGETS,
     TOKEN_OUTPUTS,
-    append_token_scores,
-    find_targets,
-    read_token_scores,
+    TokenMeasure,
 )
 from cnatool.errors import BackendError
 from cnatool.metrics.tokens import TokenScores
@@ -119,7 +116,6 @@ class ExposedModel:
         tokens: TokensRecord | None = None,
     ) -> None:
         self._fed = fed
-        self._tokens = tokens
         self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
@@ -169,9 +165,10 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         self._read = list(read)
         self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
+        self._token_measure = None
         if tokens is not None:
             kind = element_type(types[tokens.output])
-            append_token_scores(exposed.model, tokens.output, kind, tokens.kind, graph.opset)
+            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset)
             self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
@@ -229,21 +226,21 @@ class ExposedModel:
         statistics = self._join(runs, whole)
         arrays = [array[:samples] for array in whole]
         count = len(self._outputs)
+        scores = [batch.tokens for batch in runs if batch.tokens is not None]
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={name: rows[:samples] for name, rows in statistics.items()},
-            tokens=self._join_tokens(runs, samples),
+            tokens=TokenScores.join(scores)[:samples] if scores else None,
         )
-
-    @staticmethod
-    def _join_tokens(runs: Sequence[_Batch], samples: int) -> TokenScores | None:
-        scores = [run.tokens for run in runs if run.tokens is not None]
-        return TokenScores.join(scores)[:samples] if scores else None
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
-        values, tokens = self._run_with_targets(feeds, samples)
+        run = partial(self._run_session, samples=samples)
+        if self._token_measure is None:
+            values, tokens = run(feeds), None
+        else:
+            values, tokens = self._token_measure.run(feeds, run)
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
@@ -266,18 +263,6 @@ class ExposedModel:
         if self._is_counted:
             counts = self._element_counts(samples, sizes, inner, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts, tokens)
-
-    def _run_with_targets(
-        self, feeds: Mapping[str, NDArray[Any]], samples: int
-    ) -> tuple[list[NDArray[Any]], TokenScores | None]:
-        """Run a batch; return what was computed of its tokens apart."""
-        tokens = self._tokens
-        if tokens is None:
-            return self._run_session(feeds, samples), None
-        targets, counted = find_targets(feeds, tokens)
-        known = targets.clip(0, tokens.classes - 1)
-        *values, losses, right = self._run_session({**feeds, TARGETS: known}, samples)
-        return values, read_token_scores((losses, right), targets, counted, tokens.classes)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""

@@ -17,7 +17,7 @@ from cnatool.metrics.performance import LEAST_PROBABILITY
 from cnatool.metrics.tokens import IGNORED, next_tokens, sum_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     import onnx
     from numpy.typing import NDArray
@@ -71,27 +71,39 @@ def append_token_scores(
     model.graph.output.extend(ValueInfoProto(name=name) for name in TOKEN_OUTPUTS)
 
 
-def find_targets(
-    feeds: Mapping[str, NDArray[Any]], tokens: TokensRecord
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the target of each token of a batch, (N, T), and which tokens count, (N, T)."""
-    mask = None if tokens.mask is None else feeds[tokens.mask]
-    if tokens.targets == "next":
-        return next_tokens(feeds[tokens.input], mask)
-    labels = feeds[TARGETS]
-    return labels, labels != IGNORED
+class TokenMeasure:
+    """Comparison of the scores of tokens with targets, in a model that returns `TOKEN_OUTPUTS`."""
 
+    def __init__(
+        self, model: onnx.ModelProto, tokens: TokensRecord, dtype: str, opset: int
+    ) -> None:
+        self._tokens = tokens
+        append_token_scores(model, tokens.output, dtype, tokens.kind, opset)
 
-def read_token_scores(
-    values: Sequence[NDArray[Any]],
-    targets: NDArray[np.int64],
-    counted: NDArray[np.bool_],
-    classes: int,
-) -> TokenScores:
-    """Sum what a run returned as `TOKEN_OUTPUTS` over the tokens of each sample that count.
+    def run(
+        self,
+        feeds: Mapping[str, NDArray[Any]],
+        run: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]],
+    ) -> tuple[list[NDArray[Any]], TokenScores]:
+        """Run a batch with targets; return its other results and the sums over tokens.
 
-    The loss of a target beyond the ``classes`` is not a number.
-    """
-    losses, right = (value.reshape(counted.shape) for value in values)
-    unknown = (targets < 0) | (targets >= classes)
-    return sum_tokens(np.where(unknown, np.nan, losses), right & ~unknown, counted)
+        The loss of a target beyond the classes is not a number.
+        """
+        targets, counted = self._find_targets(feeds)
+        known = targets.clip(0, self._tokens.classes - 1)
+        *values, losses, right = run({**feeds, TARGETS: known})
+        unknown = targets != known
+        losses = np.where(unknown, np.nan, losses.reshape(counted.shape))
+        return values, sum_tokens(losses, right & ~unknown, counted)
+
+    def _find_targets(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the target of each token, (N, T), and which tokens count, (N, T)."""
+        tokens = self._tokens
+        if tokens.targets == "next":
+            return next_tokens(
+                feeds[tokens.input], None if tokens.mask is None else feeds[tokens.mask]
+            )
+        labels = feeds[TARGETS]
+        return labels, labels != IGNORED
