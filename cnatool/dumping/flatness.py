@@ -260,6 +260,8 @@ class _Samples:
         source = sources[self.split]
         if not source.labelled:
             raise DataError(f"the samples of split {self.split} have no labels")
+        if source.label_lists:
+            raise DataError(f"the samples of split {self.split} have lists of labels")
         self.rows = rows[self.split]
         self._plan, self._source = plan, source
         self._most = min(most, self.rows)
@@ -271,7 +273,7 @@ class _Samples:
         self._kept: list[dict[str, NDArray[Any]]] | None = None
         kept: list[dict[str, NDArray[Any]]] = []
         for block in source.blocks(plan.schedule.block, self._most):
-            if block.labels is not None:
+            if isinstance(block.labels, np.ndarray):
                 labels.append(block.labels)
             if self._most * sample <= _HELD_BYTES:
                 kept += plan.batches(block)

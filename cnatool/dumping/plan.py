@@ -191,7 +191,16 @@ def plan_dump(
         schedule = replace(schedule, threads=before.threads)
     initial = _open_initial_model(options.initial_model, network, feed)
     record = _describe_store(
-        options, first, feed, network, probed, tensors, outputs, schedule, initial
+        options,
+        first,
+        feed,
+        network,
+        probed,
+        tensors,
+        outputs,
+        schedule,
+        initial,
+        label_lists=any(source.labelled and source.label_lists for source in sources.values()),
     )
     if tokens is not None:
         record = msgspec.structs.replace(record, tokens=tokens)
@@ -299,6 +308,8 @@ def _describe_store(
     outputs: Sequence[TensorRecord],
     schedule: Schedule,
     initial: Network | None,
+    *,
+    label_lists: bool,
 ) -> StoreRecord:
     """Describe the store, but for its splits and for what is measured of the model."""
     flatness = options.flatness_settings
@@ -332,6 +343,7 @@ def _describe_store(
         constants=tuple(map(_constant_record, feed.constants)),
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
+        label_lists=label_lists or msgspec.UNSET,
     )
 
 

@@ -358,7 +358,7 @@ class Recording:
         outputs: GivenRows | Mapping[str, GivenRows],
         activations: Mapping[str, GivenRows] | None = None,
         statistics: Mapping[str, Mapping[str, ArrayLike]] | None = None,
-        labels: ArrayLike | None = None,
+        labels: GivenRows | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Append a batch of samples; every array has the sample axis first.
@@ -378,8 +378,9 @@ class Recording:
         statistics : mapping of str to mapping of str to array_like
             With ``keep="statistics"``, values by statistic and tensor, (n,) each, instead of
             activations.
-        labels : array_like of int, optional
-            Labels, (n,); in every batch of a split or in none.
+        labels : array_like of int, or list of these, optional
+            Labels, (n,), or a list for each sample, such as one for each token, −100 where it has
+            none; in every batch of a split or in none.
         ids : sequence of str, optional
             Origin of each sample; by default its row.
 
