@@ -196,10 +196,7 @@ def _convert_labels(
     elif isinstance(labels, list | tuple) and any(np.ndim(each) for each in labels):
         try:
             lists = Ragged.join(
-                [
-                    np.asarray(each, np.int64 if not len(each) else None)  # type: ignore[arg-type]
-                    for each in labels
-                ]
+                [np.asarray(each, np.int64 if not len(each) else None) for each in labels]
             )
         except (TypeError, ValueError) as error:
             raise DataError(f"labels: they are no lists of integers: {error}.") from None

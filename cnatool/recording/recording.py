@@ -21,6 +21,7 @@ from cnatool.recording.weights import check_units, measure_weights
 from cnatool.records.checks import SPLIT_NAME
 from cnatool.records.choices import Kept, Statistic
 from cnatool.records.layout import StoreRows, ragged_axis
+from cnatool.records.ragged import Ragged
 from cnatool.records.store import LayerRecord
 from cnatool.store.lock import lock_store
 from cnatool.store.replace import ReplacedStore, check_free, recover_replaced
@@ -442,6 +443,12 @@ class Recording:
         if writer.labelled != (batch.labels is not None):
             has, had = ("none", "labels") if writer.labelled else ("labels", "none")
             raise DataError(f"split {split!r}: this batch has {has}, but those before had {had}.")
+        lists = bool(self._writer.record.label_lists)
+        if batch.labels is not None and isinstance(batch.labels, Ragged) != lists:
+            has = "single labels" if lists else "lists of labels"
+            raise DataError(
+                f"split {split!r}: this batch has {has}, which the first batch of the store had not."
+            )
         if same is not None:
             same.accept(batch.rows)
         first = writer.rows
