@@ -447,7 +447,7 @@ class Recording:
         if batch.labels is not None and isinstance(batch.labels, Ragged) != lists:
             has = "single labels" if lists else "lists of labels"
             raise DataError(
-                f"split {split!r}: this batch has {has}, which the first batch of the store had not."
+                f"split {split!r}: this batch has {has}, and the store's first batch did not."
             )
         if same is not None:
             same.accept(batch.rows)

@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from support.dumps import commit_often, same_arrays
+from support.notes import Notes
 from support.token_models import TokenModel
 
 import cnatool
@@ -47,11 +49,13 @@ def check(store: Path, logits: list[NDArray[Any]], labels: list[list[int]]) -> N
     assert frame["loss"].drop_nulls().to_list() == pytest.approx(means, rel=1e-6)
 
 
-def labelled_tokens(tmp_path: Path) -> tuple[Path, list[NDArray[Any]], list[list[int]]]:
+def labelled_tokens(
+    tmp_path: Path, samples: int = SAMPLES
+) -> tuple[Path, list[NDArray[Any]], list[list[int]]]:
     """Write a model of 20 words and 5 classes, and samples with labels of some tokens."""
     rng = np.random.default_rng(3)
     model = TokenModel(vocabulary=20, classes=CLASSES).save(tmp_path / "m.onnx")
-    ids = rng.integers(0, 20, (SAMPLES, 7))
+    ids = rng.integers(0, 20, (samples, 7))
     labels = rng.integers(0, CLASSES, ids.shape)
     labels[rng.random(ids.shape) < 0.3] = -100
     labels[4] = -100
@@ -84,17 +88,24 @@ def test_a_label_for_each_token(suffix: str, tmp_path: Path) -> None:
         assert (compared.labels, compared.same_data) == (1.0, True)
 
 
-def test_resumed_labels(tmp_path: Path) -> None:
-    model, logits, labels = labelled_tokens(tmp_path)
-    store = tmp_path / "s.zarr"
-    cnatool.dump(model, tmp_path / "d.npz", store)
-    cnatool.dump(model, tmp_path / "d.npz", store, resume=True)
-    check(store, logits, labels)
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_resumed_labels(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, logits, labels = labelled_tokens(tmp_path, 150)
+    store, whole = tmp_path / f"s.{suffix}", tmp_path / f"w.{suffix}"
+    commit_often(monkeypatch)
+    cnatool.dump(model, tmp_path / "d.npz", whole, batch_size=16)
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(model, tmp_path / "d.npz", store, batch_size=16, observer=Notes("all", 100))
+    assert len(cnatool.open(store).splits["all"]) in (64, 128)
     data = dict(np.load(tmp_path / "d.npz"))
-    data["labels"][3, 2] += 1
-    np.savez(tmp_path / "d.npz", **data)
-    with pytest.raises(DataError, match="row 3 .* does not have the labels"):
-        cnatool.dump(model, tmp_path / "d.npz", store, resume=True)
+    other = tmp_path / "other" / "d.npz"
+    other.parent.mkdir()
+    np.savez(other, **(data | {"labels": np.where(np.arange(150) == 3, 1, data["labels"].T).T}))
+    with pytest.raises(DataError, match=r"row 3 .* does not have the labels"):
+        cnatool.dump(model, other, store, batch_size=16, resume=True)
+    cnatool.dump(model, tmp_path / "d.npz", store, batch_size=16, resume=True)
+    same_arrays(store, whole)
+    check(store, logits, labels)
 
 
 def test_an_offset_leaves_tokens_without_a_label(tmp_path: Path) -> None:
