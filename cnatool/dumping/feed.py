@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from cnatool.data.preprocess.apply import (
 )
 from cnatool.data.wrappers import read_first_block
 from cnatool.errors import DataError, ModelError, UsageError
-from cnatool.metrics.padding import LOOKED_AT, padding_text
+from cnatool.metrics.padding import LOOKED_AT, find_padding, padding_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -54,6 +54,7 @@ class Feed:
     notes: tuple[str, ...]  # a line for each input
     ranges: tuple[InputRange | None, ...]  # values that each input is made for, where that shows
     derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
+    advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
 
     @classmethod
     def plan(
@@ -88,7 +89,7 @@ class Feed:
         shapes = {step.input: step.shape for step, _, _ in planned}
         steps, notes, ranges = zip(*planned, strict=True)
         fixed = make_constants(network.inputs, constants, shapes)
-        return cls(steps, fixed, notes, ranges, derived)
+        return cls(steps, fixed, notes, ranges, derived, selection.constant_advice)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -129,12 +130,29 @@ class Feed:
                     yield line
 
     def padding(self, source: Source) -> str | None:
-        """Describe padding in the first samples of a source, if they are texts."""
+        """Describe padding in the first samples of a source, if they are texts.
+
+        Raises
+        ------
+        DataError
+            If a rule would fill the mask of such samples, which could not tell padding from tokens.
+        """
         rows = [step for step in self.preprocessing if len(step.shape) == 1]
         if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
-        return padding_text({step.input: prepared[step.input] for step in rows})
+        texts = {step.input: prepared[step.input] for step in rows}
+        masks = [each.name for each in self.derived if each.rule in ("mask", "lengths")]
+        padding = find_padding(texts) if masks else None
+        if padding is not None:
+            share, how = padding
+            raise DataError(
+                f"{source.name} seems to be padded, at {share:.0%} of the token positions ({how}), "
+                f"and has no {masks[0]!r}, which tells a model where: give it as an array of that "
+                "name, as tokenizers return it. If nothing is padding, set "
+                f"`constants={{{masks[0]!r}: {self.advice.get(masks[0], '1')}}}`."
+            )
+        return padding_text(texts)
 
     def probe(self, source: Source, count: int) -> Samples:
         """Take ``count`` samples from the start of a source, all different if possible.
