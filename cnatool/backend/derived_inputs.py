@@ -96,6 +96,7 @@ class DerivedInput:
         given = mask if mask is not None and mask.shape == real.shape else None
         if given is not None and self.rule in _MASKED:
             lengths = np.count_nonzero(given, axis=1)
+        values: NDArray[Any]
         if self.rule == "mask":
             values = real
         elif self.rule == "causal mask":
@@ -109,7 +110,7 @@ class DerivedInput:
         else:
             values = np.asarray(lengths) - (self.rule == "last position")
             values = values.reshape(-1, *(1,) * (len(shape) - 1))
-        return np.ascontiguousarray(np.broadcast_to(values, shape).astype(self.dtype))
+        return np.array(np.broadcast_to(values, shape), self.dtype, order="C")
 
     def _causal(
         self, places: NDArray[np.int64], real: NDArray[np.bool_], shape: tuple[int, ...]

@@ -90,6 +90,12 @@ class Samples:
         return len(next(iter(self.values.values())))
 
     @property
+    def sample_axes(self) -> dict[str, tuple[int, ...]]:
+        """The axes of each input, but for constants, that are as long as there are samples."""
+        axes: dict[str, tuple[int, ...]] = dict.fromkeys(self.values, (0,))
+        return axes | {each.name: each.sample_axes for each in self.derived}
+
+    @property
     def distinct(self) -> bool:
         """Whether no two samples are the same."""
         rows = zip(*self.values.values(), strict=True)

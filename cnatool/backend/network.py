@@ -106,8 +106,7 @@ class Network:
         graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
-        axes = dict.fromkeys(samples.values, (0,))
-        axes.update({each.name: each.sample_axes for each in samples.derived})
+        axes = samples.sample_axes
         inputs = tuple(
             replace(
                 model_input,

@@ -212,10 +212,14 @@ def _check_rules(
         if target.name in selection.optional and target.name not in (*derived, *fed)
     ]
     if unfilled:
+        given = [name for name in fed if name in selection.optional]
+        one = len(unfilled) == 1
         raise DataError(
-            f"{source.name} gives some of the inputs of {network.graph.path}, and not "
-            f"{', '.join(map(str, unfilled))}, which then follows from no rule. Give an array for "
-            "it, or " + selection.constants_text(target.name for target in unfilled)
+            f"{source.name} gives {', '.join(given)}, and {network.graph.path} takes "
+            f"{' and '.join(map(str, unfilled))} as well, which follow{'s' * one} from no rule "
+            f"beside {'that' if len(given) == 1 else 'these'}. Give an array for "
+            f"{'it' if one else 'each'}, or set "
+            + selection.constants_text(target.name for target in unfilled)
         )
 
 

@@ -38,8 +38,7 @@ def free_batch(
     """
     if not samples.distinct:
         return None  # equal samples look the same however they are mixed
-    axes = dict.fromkeys(samples.values, (0,))
-    axes.update({each.name: each.sample_axes for each in samples.derived})
+    axes = samples.sample_axes
     model = _free_model(graph.model, axes, bound)
     freed = analyse_graph(graph.path, graph.files, model, graph.weights)
     try:
