@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cnatool.backend.inputs import ConstantInput
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -135,12 +133,11 @@ class DerivedInput:
         return self.array(lengths, padded, fed.get(self.mask))
 
     @property
-    def constant(self) -> ConstantInput | None:
-        """The input as a constant; None where it follows from the length of samples."""
+    def constant(self) -> NDArray[Any] | None:
+        """The array of a run of one sample; None where it follows from the length of samples."""
         if self.rule not in _FIXED or "length" in self.dims:
             return None
-        axis = self.dims.index("samples") if "samples" in self.dims else None
-        return ConstantInput(self.name, self.array(np.ones(1, np.int64), 1), axis)
+        return self.array(np.ones(1, np.int64), 1)
 
     @property
     def sample_axes(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from cnatool.backend.tensor_sizes import check_bytes
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -75,6 +75,17 @@ class ConstantInput:
         if self.batch_axis is None:
             return self.value
         return np.repeat(self.value, samples, axis=self.batch_axis)
+
+
+def list_known(
+    constants: Iterable[ConstantInput], derived: Iterable[DerivedInput]
+) -> Iterator[ConstantInput]:
+    """Yield constants, and what rules fill in alike whatever the data."""
+    yield from constants
+    for each in derived:
+        value = each.constant
+        if value is not None:
+            yield ConstantInput(each.name, value, next(iter(each.sample_axes), None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnatool.backend.derived_rules import find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import ConstantInput, Samples, make_constants
+from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_constants
 from cnatool.data.preprocess.apply import (
     PreprocessOptions,
     apply_preprocessing,
@@ -99,8 +99,7 @@ class Feed:
     @property
     def known(self) -> tuple[ConstantInput, ...]:
         """The constants, and inputs that rules fill in alike whatever the data."""
-        rules = (each.constant for each in self.derived)
-        return (*self.constants, *(constant for constant in rules if constant is not None))
+        return tuple(list_known(self.constants, self.derived))
 
     def batches(self, block: Block, batch: int, *, fill: bool) -> Iterator[dict[str, NDArray[Any]]]:
         """Preprocess a block in batches.

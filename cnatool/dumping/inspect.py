@@ -15,7 +15,7 @@ from cnatool.backend.batch_first import find_unfit_inputs, join_errors
 from cnatool.backend.batch_sizes import probe_network
 from cnatool.backend.derived_rules import find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import Samples, make_constants
+from cnatool.backend.inputs import Samples, list_known, make_constants
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.backend.tensor_sizes import check_sizes
@@ -122,9 +122,7 @@ def inspect_model(
             )
     sample_shapes = {target.name: shape for target, shape in sizes.items()}
     fixed = make_constants(network.inputs, constants, sample_shapes)
-    filled = (each.constant for each in derived)
-    known = (*fixed, *(constant for constant in filled if constant is not None))
-    network = network.take_branches(known, sample_shapes)
+    network = network.take_branches(list_known(fixed, derived), sample_shapes)
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.decoders import decode, decoder
 
 import cnatool
 from cnatool._util.observer import Silent
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import DataError, UsageError
-from support.decoders import decode, decoder
 
 _ROWS, _LENGTH = 7, 5
 
@@ -59,7 +59,8 @@ def test_a_decoder_with_a_past_equals_its_formula(model: onnx.ModelProto, tmp_pa
     assert "attention_mask (1 at each token), position_ids (0, 1, 2, …), " in line
     if len(store.record.derived) == 5:
         assert "use_cache_branch (false)" in line
-        assert store.record.runtime and store.record.runtime.branches == {"merged": "else_branch"}
+        assert store.record.runtime
+        assert store.record.runtime.branches == {"merged": "else_branch"}
         assert len(store.layers) == 4
 
 

@@ -17,7 +17,7 @@ def weights() -> dict[str, NDArray[np.float32]]:
     """Make the weights of a decoder of one head and one layer."""
     rng = np.random.default_rng(3)
     shapes = {"table": (_VOCABULARY, _WIDTH), "places": (_POSITIONS, _WIDTH)}
-    shapes |= {name: (_WIDTH, _WIDTH) for name in ("wq", "wk", "wv", "wo")}
+    shapes |= dict.fromkeys(("wq", "wk", "wv", "wo"), (_WIDTH, _WIDTH))
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
