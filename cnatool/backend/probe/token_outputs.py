@@ -161,11 +161,9 @@ def _source(graph: Graph, name: str) -> str:
 def find_mask(samples: Samples, ids: str) -> str | None:
     """Find the input that is 0 for padding: a number for each id, and called a mask."""
     shape = samples.values[ids].shape
-    arrays = dict(samples.values)
-    arrays |= {each.name: each.array(shape[0]) for each in samples.constants}
     names = [
         name
-        for name, values in arrays.items()
+        for name, values in samples.feeds().items()
         if "mask" in name.lower() and values.shape == shape and set(np.unique(values)) <= {0, 1}
     ]
     decoder = [name for name in names if "decoder" in name.lower()]
