@@ -210,8 +210,8 @@ class SplitResult(msgspec.Struct, frozen=True):
         The same by every coefficient.
     alpha_groups : tuple of AlphaGroup
         The split by quantiles of α, lowest first.
-    tokens : TokensResult or None
-        What accuracy and loss are of, where each token has scores; None where a sample has.
+    tokens : TokensResult
+        What accuracy and loss are of, where each token has scores; absent where a sample has.
     """
 
     samples: int
@@ -230,12 +230,13 @@ class SplitResult(msgspec.Struct, frozen=True):
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]
     loss_reason: str | None = None
-    tokens: TokensResult | None = None
+    # Absent, not null, so that other results are those of earlier versions.
+    tokens: TokensResult | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def unit(self) -> str:
         """What accuracy and loss are of, before either word; empty where they are of samples."""
-        return "" if self.tokens is None else _UNITS[self.tokens.targets]
+        return _UNITS[self.tokens.targets] if self.tokens else ""
 
     def __repr__(self) -> str:
         numbers = (

@@ -169,10 +169,10 @@ def locate_errors(split: Split) -> Iterator[None]:
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
 
 
-def _token_result(performance: Performance) -> TokensResult | None:
+def _token_result(performance: Performance) -> TokensResult | msgspec.UnsetType:
     task, tokens = performance.task, performance.tokens
     if task is None:
-        return None
+        return msgspec.UNSET
     loss = None if tokens is None else tokens.loss()
     with np.errstate(over="ignore"):
         perplexity = None if loss is None else finite_or_none(np.exp(loss))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from msgspec import UNSET
 from numpy.typing import NDArray
 from support.notes import Notes
 from support.token_models import TokenModel
@@ -128,7 +129,7 @@ def test_a_model_that_reads_both_ways(tmp_path: Path) -> None:
     assert [o.name for o in record.outputs] == ["logits"]
     assert any("depend on later tokens as well" in line for line in notes.texts)
     split = cnatool.score(tmp_path / "s.zarr").splits["all"]
-    assert (split.accuracy, split.loss, split.tokens) == (None, None, None)
+    assert (split.accuracy, split.loss, split.tokens) == (None, None, UNSET)
 
 
 def test_classes_of_tokens_are_no_vocabulary(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_scores(tmp_path: Path) -> None:
         losses[name] = sum(loss for loss, _ in found) / (6 * SAMPLES)
         shares[name] = sum(correct for _, correct in found) / (6 * SAMPLES)
         split = result.splits[name]
-        assert split.tokens is not None
+        assert split.tokens
         assert split.loss == pytest.approx(losses[name], rel=1e-6)
         assert split.accuracy == pytest.approx(shares[name], abs=1e-12)
         assert split.tokens.count == 6 * SAMPLES

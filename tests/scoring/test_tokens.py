@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from msgspec import UNSET
 from numpy.typing import NDArray
 from support.dumps import commit_often, same_arrays
 from support.notes import Notes
@@ -35,7 +36,7 @@ def check(store: Path, logits: list[NDArray[Any]], labels: list[list[int]]) -> N
     """Compare the scores of a store's only split with those of a loop."""
     found = np.array([literal(*pair) for pair in zip(logits, labels, strict=True)])
     [split] = cnatool.score(store).splits.values()
-    assert split.tokens is not None
+    assert split.tokens
     assert split.tokens.targets == "labels"
     assert split.tokens.count == found[:, 2].sum()
     assert split.loss == pytest.approx(found[:, 0].sum() / found[:, 2].sum(), rel=1e-6)
@@ -199,7 +200,7 @@ def test_named_scores_of_a_recorded_store_are_of_the_next_token(tmp_path: Path) 
     if any(max(row, default=0) >= CLASSES for row in ids):
         split = cnatool.score(tmp_path / "s.zarr", output="logits").splits["all"]
         assert "and the output scores 5 classes" in (split.performance_reason or "")
-    assert cnatool.score(tmp_path / "s.zarr").splits["all"].tokens is None
+    assert cnatool.score(tmp_path / "s.zarr").splits["all"].tokens is UNSET
     assert len(ids) == len(logits)
 
 

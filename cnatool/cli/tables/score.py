@@ -58,7 +58,7 @@ def _describe_tokens(result: ScoreResult) -> Iterator[str]:
         f"{count_text(split.tokens.count, 'token')} of {name}, perplexity "
         f"{number_text(split.tokens.perplexity)}"
         for name, split in result.splits.items()
-        if split.tokens is not None
+        if split.tokens
     ]
     of = {"next": "that follow another", "labels": "that have a label"}[targets.pop()]
     yield f"accuracy and loss: over the tokens {of}: {'; '.join(counts)}"
