@@ -83,7 +83,7 @@ def open_splits(
     warn: Callable[[str], None],
 ) -> dict[str, Source]:
     """Open the samples of each split."""
-    _check_options(options)
+    _check_options(options, texts=selection.takes_texts)
     ignore_labels = options.labels == NO_LABELS
     selection = replace(
         selection,
@@ -92,7 +92,7 @@ def open_splits(
         split_column=options.split_column,
         images=options.images,
     )
-    places = find_splits(data, named, options.format)
+    places = find_splits(data, named, options.format, texts=selection.takes_texts)
     for name, place in places.items():
         if place.path.is_file() and (missing := list_missing_shards([place.path.name])):
             warn(
@@ -162,13 +162,13 @@ def _open_skipping(
     return {name: cast("ReadableSamples", source).source for name, source in sources.items()}
 
 
-def _check_options(options: ReaderOptions) -> None:
+def _check_options(options: ReaderOptions, *, texts: bool) -> None:
     if options.holdout is not None and not 0 < options.holdout < 1:
         raise UsageError(f"`holdout={options.holdout}`: a share of the samples, between 0 and 1.")
     if options.seed < 0:
         raise UsageError(f"`seed={options.seed}`: 0 or more.")
     if options.format is not None:
-        find_format(options.format)
+        find_format(options.format, texts=texts)
 
 
 def _split_by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:

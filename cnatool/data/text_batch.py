@@ -39,7 +39,8 @@ def describe_text(name: str, shape: tuple[int, ...] | None, first: Sequence[byte
         The first texts.
     """
     if shape is None:
-        return InputSpec(TEXT, np.dtype(np.uint8), (typical_length(first),), ragged_axis=0, fed=False)
+        length = typical_length(first)
+        return InputSpec(TEXT, np.dtype(np.uint8), (length,), ragged_axis=0, fed=False, kind="text")
     strings = InputSpec(name, np.dtype(object), shape)
     return InputSpec(name, np.dtype(np.uint32), (_COUNTS,), levels=True, transformed=strings)
 
@@ -74,8 +75,13 @@ def find_fault(text: bytes) -> str | None:
     try:
         text.decode()
     except UnicodeDecodeError as error:
-        return f"is not UTF-8 (byte {error.start:,} is 0x{text[error.start]:02x}): save it in UTF-8."
+        return describe_encoding(text, error)
     return None
+
+
+def describe_encoding(text: bytes, error: UnicodeDecodeError) -> str:
+    """Describe where bytes are no UTF-8."""
+    return f"is not UTF-8 (byte {error.start:,} is 0x{text[error.start]:02x}): save it in UTF-8."
 
 
 def _count_bytes(texts: Sequence[bytes]) -> NDArray[np.uint32]:

@@ -36,8 +36,6 @@ class TextRows(NamedTuple):
     ----------
     texts : list of list of bytes
         For each input, its texts as they are; empty for those that cannot be read.
-    where : callable
-        Names a row for messages.
     labels : ndarray of int64 or None
     faults : dict of int to str
         Why rows cannot be read.
@@ -136,9 +134,7 @@ def make_text_source(
     first = next(reader.read([(0, min(TYPICAL, reader.rows))]))
     specs = tuple(
         describe_text(column, shape, texts)
-        for column, shape, texts in zip(
-            columns, selection.text_forms(), first.texts, strict=True
-        )
+        for column, shape, texts in zip(columns, selection.text_forms(), first.texts, strict=True)
     )
     skip = selection.images.skip_unreadable
     return TextSource(name, specs, reader, skip=skip, **properties)

@@ -71,7 +71,7 @@ def _read_text(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"{path} is no file.")
     if path.stat().st_size > MAX_SAMPLE_BYTES:
-        raise DataError(f"{path} has more than {bytes_text(MAX_SAMPLE_BYTES)}, too many for a text.")
+        raise DataError(f"{path} has more than {bytes_text(MAX_SAMPLE_BYTES)}, and is no text.")
     content = path.read_bytes()
     encoding = find_encoding(content[:4])
     if encoding is None:

@@ -21,6 +21,7 @@ from cnatool.data.formats.table import (
 from cnatool.data.formats.text import TextRows, make_text_source, select_columns
 from cnatool.data.formats.text_lines import FileLines, LineFile, index_files
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
+from cnatool.data.text_batch import describe_encoding
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,16 +50,14 @@ class _Fields:
         # Fields that are not asked for are skipped undecoded.
         places = {f"field{number}": name for number, name in enumerate(self.names)}
         fields = [(place, msgspec.Raw, msgspec.UNSET) for place in places]
-        return msgspec.json.Decoder(
-            cast("Any", msgspec.defstruct("Row", fields, rename=places))
-        )
+        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=places)))
 
     def decode(self, line: bytes) -> list[Any] | str:
-        """Decode the fields of a line, UNSET where it lacks one; or describe why it is no object."""
+        """Decode the fields of a line, UNSET where it lacks one; or describe why there are none."""
         try:
             row = self._decoder.decode(line)
-            raw = [getattr(row, f"field{number}") for number in range(len(self.names))]
-            return [value if value is msgspec.UNSET else msgspec.json.decode(value) for value in raw]
+            values = [getattr(row, f"field{number}") for number in range(len(self.names))]
+            return [v if v is msgspec.UNSET else msgspec.json.decode(v) for v in values]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._decode_slowly(line)
 
@@ -69,7 +68,7 @@ class _Fields:
         try:
             row = json.loads(line)
         except UnicodeDecodeError as error:
-            return f"is not UTF-8 (byte {error.start:,} is 0x{line[error.start]:02x}): save it in UTF-8."
+            return describe_encoding(line, error)
         except (ValueError, RecursionError) as error:
             return f"is no JSON ({printable(one_line(error))}): correct it, or get a whole copy."
         if not isinstance(row, dict):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cnatool.data.formats.bucket_parquet import BucketParquet
     from cnatool.data.formats.table_columns import LabelColumn, RowLocator
     from cnatool.data.images.batch import Each
     from cnatool.data.selection import ArraySelection
@@ -98,7 +99,7 @@ def open_parquet_texts(paths: Sequence[Path], selection: ArraySelection) -> Tabl
 
 
 def _make_source(
-    parts: Sequence[PolarsFile],
+    parts: Sequence[PolarsFile | BucketParquet],
     names: Sequence[str],
     texts: Sequence[str],
     label: str | None,
