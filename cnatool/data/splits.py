@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cnatool.data.location import Location
     from cnatool.data.selection import ArraySelection, ImageOptions
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.records.store import SourceObject
 
 
@@ -64,6 +65,8 @@ class ReaderOptions:
     seed : int
         Seed of the choice of these samples.
     images : ImageOptions
+    tokens : TokenInput or None
+        The input that takes the ids of the tokens of texts, and the tokenizer.
     """
 
     format: str | None = None
@@ -73,6 +76,7 @@ class ReaderOptions:
     holdout: float | None = None
     seed: int = 0
     images: ImageOptions = PLAIN_IMAGES
+    tokens: TokenInput | None = None
 
 
 def open_splits(
@@ -141,7 +145,12 @@ def open_splits(
         from cnatool.data.images.arrays import transform_source
 
         sources = {n: transform_source(source, options.images) for n, source in sources.items()}
-    if options.images.skip_unreadable:
+    skip = options.images.skip_unreadable
+    if options.tokens is not None:
+        from cnatool.data.tokenize import tokenize_source
+
+        sources = {n: tokenize_source(s, options.tokens, skip=skip) for n, s in sources.items()}
+    if skip:
         return {name: ReadableSamples(source) for name, source in sources.items()}
 
     def reopen(name: str) -> Source:

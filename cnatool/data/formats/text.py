@@ -152,7 +152,7 @@ def select_columns(
     only = len(selection.inputs) == len(texts) == 1
     if only and known.isdisjoint(names) and not selection.arrays:
         selection = replace(selection, arrays={selection.inputs[0]: texts[0]})
-    columns, _ = replace(selection, ignore_labels=True).select(where, names, "column")
+    columns, _ = replace(selection, labels=None, ignore_labels=True).select(where, names, "column")
     return columns
 
 
