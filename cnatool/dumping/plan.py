@@ -36,9 +36,10 @@ from cnatool.dumping.tokens import (
     measure_texts,
     plan_tokens,
     record_tokenizer,
+    select_tokens,
 )
 from cnatool.errors import DataError, UsageError
-from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.replace import check_free
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.inputs import ConstantInput
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
@@ -250,7 +252,7 @@ def open_inputs(
     selection = select_arrays(network, options.inputs or {}, constants)
     tokens = plan_tokens(network, options, note)
     if tokens is not None:
-        selection = replace(selection, inputs=(tokens.name,), tokens=tokens.name)
+        selection = select_tokens(selection, tokens)
     try:
         sources = open_sources(data, options, selection, recipe, note, tokens)
     except DataError as error:
@@ -260,7 +262,7 @@ def open_inputs(
         raise DataError(advice) from error
     first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
-    inlined = network.take_branches(feed.constants, feed.shapes)
+    inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
@@ -341,6 +343,7 @@ def _describe_store(
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
+        derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
     )
@@ -370,7 +373,7 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.constants, feed.shapes)
+    initial = open_network(path).take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 
@@ -427,3 +430,7 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
         value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
         sha256=hashlib.sha256(little.tobytes()).hexdigest(),
     )
+
+
+def _derived_record(derived: DerivedInput) -> DerivedRecord:
+    return DerivedRecord(derived.name, derived.rule, derived.dtype.name, derived.dims)

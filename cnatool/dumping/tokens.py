@@ -11,7 +11,8 @@ import msgspec
 from cnatool._util.text import count_text, printable
 from cnatool._util.threads import prefetch
 from cnatool._util.urls import parse_path
-from cnatool.backend.graph.token_tables import find_position_table, find_token_table
+from cnatool.backend.derived_rules import find_derived_inputs
+from cnatool.backend.token_tables import find_position_table, find_token_table
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.data.tokenize import TokenCounts, TokenInput, TokenLimit
 from cnatool.data.tokenizer import load_tokenizer
@@ -84,6 +85,22 @@ def plan_tokens(
     return TokenInput(target.name, target.dtype, tokenizer, limit)
 
 
+def select_tokens(selection: ArraySelection, tokens: TokenInput) -> ArraySelection:
+    """Select texts for the input of tokens; refuse a model with inputs that nothing fills in."""
+    missing = [
+        name for name in selection.inputs if name != tokens.name and name not in selection.optional
+    ]
+    if missing:
+        hints = "".join(f" {selection.hints[name]}" for name in missing if name in selection.hints)
+        raise DataError(
+            f"texts give the tokens of {tokens.name!r}, and the model also takes "
+            f"{', '.join(missing)}: set what is the same for every sample with "
+            f"{selection.constants_text(missing)}, or give all inputs as columns, without "
+            f"`tokenizer`.{hints}"
+        )
+    return replace(selection, inputs=(tokens.name,), tokens=tokens.name, optional=frozenset())
+
+
 def measure_texts(
     sources: Mapping[str, Source],
     rows: Mapping[str, int],
@@ -117,11 +134,13 @@ def measure_texts(
 def _choose_input(network: Network, options: DumpOptions) -> ModelInput:
     """Choose the input that takes ids: by the user, by its name, or the only one of integers."""
     constants, arrays = options.constants or {}, options.inputs or {}
+    derived = {each.name for each in find_derived_inputs(network.inputs, arrays, constants)}
     integers = [
         target
         for target in network.inputs
         if target.dtype.kind in "iu"
         and target.name not in constants
+        and target.name not in derived
         and (target.dims is None or len(target.dims) == 2)
     ]
     chosen = [target for target in integers if target.name in arrays]

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.networks import saved
 
-from cnatool.backend.graph.token_tables import Table, find_position_table, find_token_table
 from cnatool.backend.network import open_network
+from cnatool.backend.token_tables import Table, find_position_table, find_token_table
 
 RNG = np.random.default_rng(0)
 WORDS, ROWS, WIDTH = 40, 12, 4

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from cnatool.backend.derived_rules import find_derived_inputs
 from cnatool.backend.graph.nodes import attributes, captured_names, operator_set
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
@@ -222,28 +223,16 @@ def _cut_out(graph: Graph, name: str) -> onnx.ModelProto | None:
 def _make_feeds(
     inputs: Sequence[ModelInput], ids: str, length: int, names: set[str]
 ) -> dict[str, NDArray[Any]]:
-    """Make the inputs of a run of one sample of some tokens, without a past."""
-    target = next(target for target in inputs if target.name == ids)
-    symbol = (target.dims or ())[-1] if target.dims else None
+    """Make the inputs of a run of one sample of some tokens, as rules fill them in."""
+    derived = {each.name: each for each in find_derived_inputs(inputs, (ids,))}
     feeds = {}
     for each in inputs:
         if each.name not in names:
             continue
-        word = each.name.lower()
-        dims = each.dims or target.dims or (None, None)
-        shape = tuple(
-            1
-            if axis == 0
-            else size
-            if isinstance(size, int)
-            else length
-            if size == symbol or "past" not in f"{word} {size}".lower() or "mask" in word
-            else 0
-            for axis, size in enumerate(dims)
-        )
-        if "position" in word:
-            value = np.broadcast_to(np.arange(shape[-1]), shape)
-        else:
-            value = np.full(shape, 1 if "mask" in word else _ID if each.name == ids else 0)
-        feeds[each.name] = np.ascontiguousarray(value.astype(each.dtype))
+        if each.name in derived:
+            feeds[each.name] = derived[each.name].array(np.array([length]), length)
+            continue
+        shape = [size if isinstance(size, int) else length for size in each.dims or (1, length)]
+        shape[:1] = [1]
+        feeds[each.name] = np.full(shape, _ID if each.name == ids else 0, each.dtype)
     return feeds
