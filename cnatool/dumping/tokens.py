@@ -98,7 +98,12 @@ def select_tokens(selection: ArraySelection, tokens: TokenInput) -> ArraySelecti
             f"{selection.constants_text(missing)}, or give all inputs as columns, without "
             f"`tokenizer`.{hints}"
         )
-    return replace(selection, inputs=(tokens.name,), tokens=tokens.name, optional=frozenset())
+    return replace(
+        selection,
+        inputs=(tokens.name,),
+        tokens=tokens.name,
+        optional=selection.optional - {tokens.name},
+    )
 
 
 def measure_texts(
