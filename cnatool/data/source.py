@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy as np
+    from numpy.typing import NDArray
 
     from cnatool.records.choices import InputKind
     from cnatool.records.ragged import Rows
@@ -148,6 +149,8 @@ class Block:
     faults: Mapping[int, str] = field(default_factory=dict)
     # Samples that are skipped just before these, or among them
     skipped: tuple[SkippedRow, ...] = ()
+    # How many tokens truncation took from each sample, shape (rows,); None of other samples
+    cut: NDArray[np.int64] | None = None
 
     @property
     def for_model(self) -> tuple[Rows, ...]:

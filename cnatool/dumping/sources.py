@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool.backend.network import Network
-    from cnatool.data.source import Source
+    from cnatool.data.source import InputSpec, Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
 
 
@@ -108,8 +109,12 @@ def open_sources(
     selection: ArraySelection,
     recipe: Recipe,
     note: Callable[[str], None],
+    tokens: TokenInput | None = None,
 ) -> dict[str, Source]:
-    """Open the samples of each split, which must be of one form and have the same classes."""
+    """Open the samples of each split, which must be of one form and have the same classes.
+
+    With ``tokens``, samples are texts, and the ids of their tokens.
+    """
     reading = ReaderOptions(
         format=options.format,
         labels=options.labels,
@@ -124,6 +129,7 @@ def open_sources(
             recipe.axes(),
             options.follow_links,
         ),
+        tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     (first, reference), *others = sources.items()
@@ -152,7 +158,15 @@ def open_sources(
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+    return [
+        (_form_shape(i), i.dtype, _form_shape(i.for_model), i.for_model.dtype)
+        for i in source.inputs
+    ]
+
+
+def _form_shape(spec: InputSpec) -> tuple[int | None, ...]:
+    """Return the shape that all samples have; None along an axis of any length."""
+    return tuple(None if axis == spec.ragged_axis else size for axis, size in enumerate(spec.shape))
 
 
 def _describe_inputs(source: Source) -> str:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cnatool.backend.graph.nodes import attributes, input_name
 from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.token_nodes import LEAST_OPSET
+from cnatool.backend.token_tables import find_token_table
 from cnatool.errors import BackendError
 from cnatool.metrics.margin import detect_output_kind
 from cnatool.metrics.tokens import NOT_IDS
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
+    from cnatool.backend.token_tables import Table
     from cnatool.metrics.performance import OutputKind
     from cnatool.records.store import TensorRecord
 
-# Operators through which ids reach an embedding unchanged.
-_MOVING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 # Exporters and optimisers round the size of a vocabulary up to a multiple of these.
 _ROUNDED = (64, 128, 256)
 _LARGE = 1000
@@ -108,18 +107,18 @@ def _pair_candidates(
             continue
         if any(word in name.lower() for word in NOT_IDS):
             continue
-        rows = _embedding_rows(graph, name)
+        table = find_token_table(graph, name)
         for tensor in outputs:
             length, classes = tensor.shape
-            if length == values.shape[1] and _fits(rows, classes, values):
+            if length == values.shape[1] and _fits(table, classes, values):
                 yield name, tensor
 
 
-def _fits(rows: Sequence[int], classes: int, ids: NDArray[Any]) -> bool:
+def _fits(table: Table | None, classes: int, ids: NDArray[Any]) -> bool:
     """Whether there is a score for each id: as many as the embedding has rows, if it is known."""
-    if not rows:
+    if table is None:
         return classes > 1 and int(ids.min()) >= 0 and int(ids.max()) < classes
-    return any(_same_vocabulary(count, classes) for count in rows)
+    return _same_vocabulary(table.rows, classes)
 
 
 def _same_vocabulary(rows: int, classes: int) -> bool:
@@ -127,35 +126,6 @@ def _same_vocabulary(rows: int, classes: int) -> bool:
         return True
     low, high = sorted((rows, classes))
     return low >= _LARGE and any(-(-low // size) * size == high for size in _ROUNDED)
-
-
-def _embedding_rows(graph: Graph, name: str) -> list[int]:
-    """Return the rows of the tables that ids are looked up in."""
-    waiting, seen, rows = [name], {name}, []
-    while waiting:
-        current = waiting.pop()
-        for node in graph.consumers.get(current, ()):
-            if node.op_type in _MOVING and input_name(node, 0) == current:
-                new = [output for output in node.output if output and output not in seen]
-                waiting += new
-                seen.update(new)
-            elif node.op_type == "Gather" and input_name(node, 1) == current:
-                table = graph.constants.get(_source(graph, input_name(node, 0)))
-                axis = attributes(node).get("axis", 0)
-                if table is not None and len(table.dims) == 2 and axis in (0, -2):
-                    rows.append(int(table.dims[0]))
-    return rows
-
-
-def _source(graph: Graph, name: str) -> str:
-    """Follow a tensor back through nodes that keep the numbers of a table."""
-    while name in graph.producer and graph.producer[name].op_type in (
-        "Cast",
-        "DequantizeLinear",
-        "Identity",
-    ):
-        name = input_name(graph.producer[name], 0)
-    return name
 
 
 def find_mask(samples: Samples, ids: str) -> str | None:
