@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +83,8 @@ class Samples:
     # By input, sample axis first, equally many each.
     values: Mapping[str, NDArray[Any]]
     constants: tuple[ConstantInput, ...] = ()
+    # Length of each sample, (n,), of the inputs that are padded.
+    lengths: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
@@ -95,7 +97,11 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """Return the first samples, and the same constants."""
-        return Samples({name: v[:count] for name, v in self.values.items()}, self.constants)
+        return replace(
+            self,
+            values={name: value[:count] for name, value in self.values.items()},
+            lengths={name: lengths[:count] for name, lengths in self.lengths.items()},
+        )
 
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
         """Return the inputs of a run over some of the samples."""
@@ -108,7 +114,7 @@ class Samples:
 def make_constants(
     inputs: Sequence[ModelInput],
     values: Mapping[str, ArrayLike],
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, tuple[int | None, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
     """Make the constant inputs of a model from the values that the user set.
 
@@ -118,7 +124,8 @@ def make_constants(
     sizes: dict[str, int] = {}
     for target in inputs:
         pairs = zip((target.dims or ())[1:], (shapes or {}).get(target.name, ()), strict=False)
-        sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
+        known = ((axis, size) for axis, size in pairs if size is not None)
+        sizes.update((axis, size) for axis, size in known if isinstance(axis, str))
     return tuple(
         make_constant(target, values[target.name], symbol, sizes)
         for target in inputs

@@ -86,6 +86,8 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
+    padding : int or float
+        What continues a sample where the model takes one length only.
     """
 
     name: str
@@ -96,6 +98,7 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
+    padding: float = 0
 
     @property
     def for_model(self) -> InputSpec:

@@ -29,9 +29,8 @@ def describe_inputs(
 ) -> Iterator[str]:
     """Describe the preprocessing of each input, and the samples of each split."""
     yield from feed.notes
-    padding = feed.padding(next(iter(sources.values())))
-    if padding is not None:
-        yield padding
+    first = next(iter(sources.values()))
+    yield from filter(None, (feed.describe_lengths(first), feed.padding(first)))
     for name, source in sources.items():
         yield _describe_split(name, source, rows[name])
 
