@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
+    from cnatool.records.sound import SoundRecord
     from cnatool.records.store import SourceObject
 
 # NumPy's own limit is 64, the axis of samples among them.
@@ -88,6 +89,8 @@ class InputSpec:
         Whether the model receives this input at all; a text is stored beside its tokens.
     padding : int or float
         What continues a sample where the model takes one length only.
+    sound : SoundRecord or None
+        Rate and decoder of sound, if that is what samples are.
     """
 
     name: str
@@ -99,6 +102,7 @@ class InputSpec:
     ragged_axis: int | None = None
     fed: bool = True
     padding: float = 0
+    sound: SoundRecord | None = None
 
     @property
     def for_model(self) -> InputSpec:

@@ -408,6 +408,7 @@ def _input_record(spec: InputSpec) -> ArrayRecord:
         spec.shape,
         "uint8" if spec.levels else None,
         msgspec.UNSET if spec.ragged_axis is None else spec.ragged_axis,
+        sound=msgspec.UNSET if spec.sound is None else spec.sound,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.image_transform import Geometry
+from cnatool.records.sound import SoundTransform
 
 BranchName = Literal["then_branch", "else_branch"]
 
@@ -140,6 +141,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     padding : float
         What samples were continued with, before all else, up to the length in ``source_shape``;
         absent if none was padded.
+    sound : SoundTransform
+        How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """
 
     input: str
@@ -156,3 +159,4 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     padding: float | msgspec.UnsetType = msgspec.UNSET
+    sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET
