@@ -57,6 +57,8 @@ class ArraySelection:
         Shape of one sample of each input that takes strings.
     ignore_labels : bool
         Whether labels are ignored.
+    any_length : frozenset of str
+        Inputs of which the model takes samples of any length.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -67,6 +69,7 @@ class ArraySelection:
     constant_advice: Mapping[str, str] = field(default_factory=dict)
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_labels: bool = False
+    any_length: frozenset[str] = frozenset()
 
     def input_names(self) -> list[tuple[str, ...]]:
         """List the names that the array of each input may have.

@@ -87,8 +87,8 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
-    padding : int or float
-        What continues a sample where the model takes one length only.
+    padding : float or None
+        What continues a sample where the model takes one length only; None if nothing is known.
     sound : SoundRecord or None
         Rate and decoder of sound, if that is what samples are.
     """
@@ -101,13 +101,24 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
-    padding: float = 0
+    padding: float | None = None
     sound: SoundRecord | None = None
 
     @property
     def for_model(self) -> InputSpec:
         """What the model receives."""
         return self.transformed or self
+
+    @property
+    def form(self) -> tuple[int | None, ...]:
+        """Shape of one sample, None in place of a length that differs."""
+        return tuple(None if i == self.ragged_axis else size for i, size in enumerate(self.shape))
+
+    @property
+    def form_text(self) -> str:
+        """Shape of one sample, ``?`` in place of a length that differs."""
+        sizes = ["?" if size is None else str(size) for size in self.form]
+        return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 
 
 class SkippedRow(NamedTuple):

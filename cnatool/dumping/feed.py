@@ -134,9 +134,9 @@ class Feed:
             )
         ]
         return (
-            f"samples differ in length: the first {len(lengths)} have {' and '.join(ranges)}. Those "
-            "of one length run together, without padding; space and time are estimated from the "
-            "lengths of the first"
+            f"samples differ in length: the first {len(lengths)} have {' and '.join(ranges)}. "
+            "Those of one length run together, without padding; space and time are estimated from "
+            "the first"
         )
 
     def lengths_of(self, block: Block) -> NDArray[np.int64]:

@@ -106,13 +106,10 @@ def choose_lengths(lengths: NDArray[np.int64]) -> ProbeLengths:
     ordered = ordered[(ordered > 0).all(axis=1)]
     typical = ordered[len(ordered) // 2]
     unlike = (ordered != typical).sum(axis=1)
-    others: list[tuple[int, ...]] = []
-    if unlike.any():
-        best = ordered[unlike == unlike.max()]
-        # Both sides of the typical length, if there are any.
-        for share in (_LONGER, _SHORTER):
-            others.append(tuple(map(int, best[int(share * (len(best) - 1))])))
-    others = list(dict.fromkeys(others))
+    best = ordered[unlike == unlike.max()] if unlike.any() else ordered[:0]
+    # Both sides of the typical length, if there are any.
+    places = [int(share * (len(best) - 1)) for share in (_LONGER, _SHORTER) if len(best)]
+    others = list(dict.fromkeys(tuple(map(int, best[place])) for place in places))
     tried = np.array(others).reshape(-1, len(typical))
     invented: tuple[tuple[int, ...], ...] = ()
     if not (tried != typical).any(axis=0).all():
@@ -132,8 +129,8 @@ def check_lengths(
         row = int((lengths > plan.fixed).argmax())
         longer = int((lengths > plan.fixed).sum())
         raise DataError(
-            f"{source}: sample {block.ids[row]} has length {lengths[row]}, and input {name!r} takes "
-            f"{plan.fixed} at most ({count_text(longer, 'sample')} of this block "
+            f"{source}: sample {block.ids[row]} has length {lengths[row]}, and input {name!r} "
+            f"takes {plan.fixed} at most ({count_text(longer, 'sample')} of this block "
             f"{'is' if longer == 1 else 'are'} longer). Cut texts with "
             f"`max_length={plan.fixed}`, or leave such samples out of the data."
         )

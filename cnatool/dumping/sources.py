@@ -90,6 +90,9 @@ def select_arrays(
         dict(arrays),
         constant_advice=format_neutral_values(network.inputs),
         text_shapes=texts,
+        any_length=frozenset(
+            target.name for target in network.inputs if target.dims is None or None in target.shape
+        ),
     )
 
 
@@ -138,11 +141,11 @@ def open_sources(
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+    return [(i.form, i.dtype, i.for_model.form, i.for_model.dtype) for i in source.inputs]
 
 
 def _describe_inputs(source: Source) -> str:
-    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.for_model.form_text} {i.for_model.dtype}" for i in source.inputs)
 
 
 def _describe_difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:

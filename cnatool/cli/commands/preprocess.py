@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.dumping.preview import Preview
+    from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
 

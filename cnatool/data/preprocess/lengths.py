@@ -52,21 +52,26 @@ def plan_length(spec: InputSpec, target: ModelInput) -> LengthPlan | None:
     if target.dims is None:
         dims = (None,) * len(spec.shape)
     axes = set(_find_axes(spec.shape, spec.ragged_axis, dims))
-    sizes = ["?" if place == spec.ragged_axis else str(s) for place, s in enumerate(spec.shape)]
-    samples = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     if not axes:
         raise DataError(
-            f"samples of {spec.name} differ in length, {samples} each, and input {target} has no "
-            "axis that could follow it. Check that the model takes such data, or reshape them."
+            f"samples of {spec.name} differ in length, {spec.form_text} each, and input {target} "
+            "has no axis that could follow it. Check that the model takes such data, or reshape them."
         )
     if len(axes) > 1:
         raise DataError(
-            f"samples of {spec.name} differ in length, {samples} each, and several axes of input "
-            f"{target} may follow it. Export the model with fixed sizes for the others, or give "
+            f"samples of {spec.name} differ in length, {spec.form_text} each, and several axes of "
+            f"input {target} may follow it. Export the model with fixed sizes for the others, or give "
             "samples all the model's axes."
         )
     (axis,) = axes
-    return LengthPlan(spec.ragged_axis, axis, dims[axis], float(spec.padding))
+    fixed = dims[axis]
+    if fixed is not None and spec.padding is None:
+        raise DataError(
+            f"samples of {spec.name} differ in length, {spec.form_text} each, and input {target} "
+            f"takes {fixed}: export the model with a dynamic axis for the length, or pad all to "
+            "one length, with a mask if the model takes one."
+        )
+    return LengthPlan(spec.ragged_axis, axis, fixed, spec.padding or 0.0)
 
 
 def _find_axes(sample: tuple[int, ...], ragged: int, dims: tuple[int | None, ...]) -> Iterator[int]:
