@@ -55,13 +55,14 @@ def plan_length(spec: InputSpec, target: ModelInput) -> LengthPlan | None:
     if not axes:
         raise DataError(
             f"samples of {spec.name} differ in length, {spec.form_text} each, and input {target} "
-            "has no axis that could follow it. Check that the model takes such data, or reshape them."
+            "has no axis that could follow it. Check that the model takes such data, or reshape "
+            "them."
         )
     if len(axes) > 1:
         raise DataError(
             f"samples of {spec.name} differ in length, {spec.form_text} each, and several axes of "
-            f"input {target} may follow it. Export the model with fixed sizes for the others, or give "
-            "samples all the model's axes."
+            f"input {target} may follow it. Export the model with fixed sizes for the others, or "
+            "give samples all the model's axes."
         )
     (axis,) = axes
     fixed = dims[axis]
