@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from cnatool.backend.derived_rules import MASK_RULES, find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import ConstantInput, Samples, make_constants
+from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_constants
 from cnatool.backend.schedule import LengthRange
 from cnatool.data.preprocess.apply import PreprocessOptions, plan_preprocessing
 from cnatool.data.preprocess.lengths import plan_length, prepare_rows, record_length
@@ -24,14 +25,15 @@ from cnatool.dumping.lengths import (
     take_run,
 )
 from cnatool.errors import DataError, ModelError, UsageError
-from cnatool.metrics.padding import LOOKED_AT, padding_text
+from cnatool.metrics.padding import LOOKED_AT, find_padding, padding_text
 from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
@@ -62,6 +64,8 @@ class Feed:
     ranges: tuple[InputRange | None, ...]  # values that each input is made for, where that shows
     places: tuple[int, ...]  # of the inputs that the model receives among those of the source
     lengths: tuple[LengthPlan | None, ...]  # how each follows the length of samples, if any does
+    derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
+    advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
 
     @classmethod
     def plan(
@@ -72,10 +76,10 @@ class Feed:
         recipe: Recipe,
         constants: Mapping[str, ArrayLike],
     ) -> Feed:
-        """Plan the preprocessing of every input."""
-        inputs = [target for target in network.inputs if target.name in selection.inputs]
+        """Plan the preprocessing of every input, and what fills those that data do not give."""
         places = tuple(place for place, spec in enumerate(source.inputs) if spec.fed)
         specs = [source.inputs[place] for place in places]
+        inputs = _list_fed(network, specs, selection)
         if len(inputs) != len(specs):
             needs = ", ".join(map(str, inputs))
             gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in specs)
@@ -86,17 +90,25 @@ class Feed:
                 "each, or set those that are the same for every sample, as in "
                 + selection.constants_text(target.name for target in missing)
             )
-        batch = network.fixed_batch(selection.inputs) or 1
+        names = [target.name for target in inputs]
+        derived = find_derived_inputs(network.inputs, names, constants)
+        _check_rules(network, source, selection, {each.name for each in derived}, names)
+        batch = network.fixed_batch(names) or 1
         options = _options_by_input(inputs, specs, recipe.options())
+        # Whoever gives it, rule or data, a mask tells the model what is padding.
+        required = [name for name in names if name not in selection.optional]
+        rules = find_derived_inputs(network.inputs, required, constants)
+        masked = any(each.rule in MASK_RULES for each in rules)
         lengths = tuple(
-            plan_length(spec.for_model, target) for spec, target in zip(specs, inputs, strict=True)
+            plan_length(spec.for_model, target, masked=masked)
+            for spec, target in zip(specs, inputs, strict=True)
         )
         planned = [
             _plan_input(network.graph, *parts, recipe.geometry(), batch)
             for parts in zip(inputs, specs, options, lengths, strict=True)
         ]
         steps, notes, ranges = zip(*planned, strict=True)
-        feed = cls(steps, (), notes, ranges, places, lengths)
+        feed = cls(steps, (), notes, ranges, places, lengths, derived, selection.constant_advice)
         return replace(feed, constants=make_constants(network.inputs, constants, feed.shapes))
 
     @property
@@ -108,6 +120,11 @@ class Feed:
             )
             for step in self.preprocessing
         }
+
+    @property
+    def known(self) -> tuple[ConstantInput, ...]:
+        """The constants, and inputs that rules fill in alike whatever the data."""
+        return tuple(list_known(self.constants, self.derived))
 
     @property
     def is_ragged(self) -> bool:
@@ -180,12 +197,28 @@ class Feed:
 
     def padding(self, source: Source) -> str | None:
         """Describe padding in the first samples of a source, if they are texts."""
-        rows = [step for step in self.preprocessing if len(step.shape) == 1]
+        # What is padded here is masked here.
+        rows = [
+            step
+            for step, plan in zip(self.preprocessing, self.lengths, strict=True)
+            if len(step.shape) == 1 and plan is None
+        ]
         if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
         arrays = {step.input: prepared[step.input] for step in rows}
-        return padding_text({n: v for n, v in arrays.items() if isinstance(v, np.ndarray)})
+        texts = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+        masks = [each.name for each in self.derived if each.rule in MASK_RULES]
+        padding = find_padding(texts) if masks else None
+        if padding is not None:
+            share, how = padding
+            raise DataError(
+                f"{source.name} seems to be padded, at {share:.0%} of the token positions ({how}), "
+                f"and has no {masks[0]!r}, which tells a model where: give it as an array of that "
+                "name, as tokenizers return it. If nothing is padding, set "
+                f"`constants={{{masks[0]!r}: {self.advice.get(masks[0], '1')}}}`."
+            )
+        return padding_text(texts)
 
     def probe_lengths(self, source: Source) -> ProbeLengths:
         """Choose the lengths that a probe tries, by those of the first samples."""
@@ -255,7 +288,7 @@ class Feed:
             values[step.input] = prepare_rows(rows, step, plan)
             if plan is not None and isinstance(rows, Ragged):
                 lengths[step.input] = rows.lengths
-        return Samples(values, self.constants, lengths)
+        return Samples(values, self.constants, self.derived, lengths)
 
 
 def _prepare_each(rows: Rows, step: Preprocessing, plan: LengthPlan | None) -> Rows:
@@ -264,6 +297,43 @@ def _prepare_each(rows: Rows, step: Preprocessing, plan: LengthPlan | None) -> R
         return prepare_rows(rows, step, plan)
     each = [prepare_rows(rows[i : i + 1], step, plan)[0] for i in range(len(rows))]
     return Ragged.join(each, plan.axis)
+
+
+def _list_fed(
+    network: Network, specs: Sequence[InputSpec], selection: ArraySelection
+) -> list[ModelInput]:
+    """List the inputs that a source gives: those that no rule fills in, and others by name."""
+    fed = [target for target in network.inputs if target.name in selection.inputs]
+    required = [target for target in fed if target.name not in selection.optional]
+    if len(required) == len(specs):
+        return required
+    names = {spec.name for spec in specs}
+    return [target for target in fed if target in required or target.name in names]
+
+
+def _check_rules(
+    network: Network,
+    source: Source,
+    selection: ArraySelection,
+    derived: Collection[str],
+    fed: Collection[str],
+) -> None:
+    """Refuse data that give an input on which the rule of another one depends."""
+    unfilled = [
+        target
+        for target in network.inputs
+        if target.name in selection.optional and target.name not in (*derived, *fed)
+    ]
+    if unfilled:
+        given = [name for name in fed if name in selection.optional]
+        one = len(unfilled) == 1
+        raise DataError(
+            f"{source.name} gives {', '.join(given)}, and {network.graph.path} takes "
+            f"{' and '.join(map(str, unfilled))} as well, which follow{'s' * one} from no rule "
+            f"beside {'that' if len(given) == 1 else 'these'}. Give an array for "
+            f"{'it' if one else 'each'}, or set "
+            + selection.constants_text(target.name for target in unfilled)
+        )
 
 
 def probe_count(bound: int | None) -> int:

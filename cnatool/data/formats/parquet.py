@@ -63,6 +63,7 @@ def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT
     part = next((part for part in parts if part.rows), None)
     if part is None:
         raise DataError(f"{path} holds no samples.")
+    selection = selection.among(str(path), schema.names())
     selected, label = _select_columns(path, schema, selection)
     names = list(dict.fromkeys(name for _, used in selected for name in used))
     skip = selection.images.skip_unreadable

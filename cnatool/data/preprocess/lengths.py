@@ -41,10 +41,11 @@ class LengthPlan:
         return replace(spec, shape=_resize(spec.shape, self.source_axis, self.fixed))
 
 
-def plan_length(spec: InputSpec, target: ModelInput) -> LengthPlan | None:
+def plan_length(spec: InputSpec, target: ModelInput, *, masked: bool = False) -> LengthPlan | None:
     """Find the axis of a model's input that follows the length of samples.
 
-    None if samples have one shape. DataError if no axis does, or any of several may.
+    Samples are padded to a fixed length with what the source knows of, or with 0 where the model is
+    told by a mask. None if samples have one shape. DataError if no axis does, or any of several may.
     """
     if spec.ragged_axis is None:
         return None
@@ -66,7 +67,7 @@ def plan_length(spec: InputSpec, target: ModelInput) -> LengthPlan | None:
         )
     (axis,) = axes
     fixed = dims[axis]
-    if fixed is not None and spec.padding is None:
+    if fixed is not None and spec.padding is None and not masked:
         raise DataError(
             f"samples of {spec.name} differ in length, {spec.form_text} each, and input {target} "
             f"takes {fixed}: export the model with a dynamic axis for the length, or pad all to "
