@@ -213,7 +213,7 @@ class Network:
             self.probe(samples, bound=bound, run=probed.run, shapes_only=True).tensors
             for samples in others
         ]
-        tensors, skipped = add_length_axes([probed.tensors, *probes])
+        tensors, skipped = add_length_axes([probed.tensors, *probes], self.graph.inner)
         return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])
 
 

@@ -44,8 +44,8 @@ class LengthPlan:
 def plan_length(spec: InputSpec, target: ModelInput, *, masked: bool = False) -> LengthPlan | None:
     """Find the axis of a model's input that follows the length of samples.
 
-    Samples are padded to a fixed length with what the source knows of, or with 0 where the model is
-    told by a mask. None if samples have one shape. DataError if no axis does, or any of several may.
+    Samples are padded to a fixed length with what the source knows of, or with 0 where a mask tells
+    the model. None if samples have one shape. DataError if no axis does, or any of several may.
     """
     if spec.ragged_axis is None:
         return None
