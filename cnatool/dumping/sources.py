@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
 
 
@@ -117,8 +118,12 @@ def open_sources(
     selection: ArraySelection,
     recipe: Recipe,
     note: Callable[[str], None],
+    tokens: TokenInput | None = None,
 ) -> dict[str, Source]:
-    """Open the samples of each split, which must be of one form and have the same classes."""
+    """Open the samples of each split, which must be of one form and have the same classes.
+
+    With ``tokens``, samples are texts, and the ids of their tokens.
+    """
     reading = ReaderOptions(
         format=options.format,
         labels=options.labels,
@@ -133,6 +138,7 @@ def open_sources(
             recipe.axes(),
             options.follow_links,
         ),
+        tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     (first, reference), *others = sources.items()
