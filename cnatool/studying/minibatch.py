@@ -109,7 +109,7 @@ def select_minibatch(
     first = candidates[0]
     with locate_errors(first.split):
         slope_coefficients([layer.depth for layer in first.parts.layers])
-    with suggest_range(first.parts), locate_errors(first.split):
+    with suggest_range(first.parts, fields), locate_errors(first.split):
         alpha = compute_alpha(first.split, fields, Silent(), rows)
     return Minibatch(
         first.split.name,

@@ -9,9 +9,12 @@ from cnatool.metrics.convention import CONVENTIONS, Convention, ConventionFields
 # docs/metrics.md, section "Conventions", field for field.
 PAPER = {
     "alpha": "entropy",
+    "alpha_symbols": "auto",
+    "alpha_window": 32,
     "codec": "zlib",
     "bins": 256,
     "range": (0.0, 1.0),
+    "sound_range": (-1.0, 1.0),
     "out_of_range": "error",
     "layers": "preactivation",
     "include_output": False,
