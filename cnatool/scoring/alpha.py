@@ -144,7 +144,7 @@ def _scale(found: AlphaInput, values: NDArray[Any]) -> NDArray[Any]:
     if found.kind != "sound" or values.dtype.kind == "f":
         return values
     bits = 8 * values.dtype.itemsize
-    scaled = values.astype(np.float32 if bits <= _EXACT_BITS else np.float64)
+    scaled: NDArray[Any] = values.astype(np.float32 if bits <= _EXACT_BITS else np.float64)
     scale = 2.0 ** (bits - 1)
     if values.dtype.kind == "u":
         scaled -= scale
