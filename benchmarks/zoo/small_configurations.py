@@ -68,18 +68,22 @@ _SERIES = {
 }
 _WINDOWS = {"image_size": 64, "patch_size": 4, "window_size": 2}
 _OF_TYPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("autoformer", "informer", "time_series_transformer"), _SERIES),
-    **dict.fromkeys(
-        ("bridgetower", "bridgetower_text_model", "bridgetower_vision_model", "bros"),
-        {"hidden_size": 64},
-    ),
-    **dict.fromkeys(("donut-swin", "swin", "swinv2"), _WINDOWS),
-    **dict.fromkeys(("sam_hq_vision_model", "sam_vision_model"), {"output_channels": 32}),
-    **dict.fromkeys(
-        ("glm4v_text", "glm_image_text", "glm_ocr_text", "qwen2_5_vl_text", "qwen2_vl_text"),
-        {"rope_parameters": _SECTIONS},
-    ),
+    **{
+        name: settings
+        for names, settings in (
+            ("informer time_series_transformer", _SERIES),
+            ("bridgetower bridgetower_text_model bridgetower_vision_model", {"hidden_size": 64}),
+            ("donut-swin swin swinv2", _WINDOWS),
+            ("sam_hq_vision_model sam_vision_model", {"output_channels": 32}),
+            (
+                "glm4v_text glm_image_text glm_ocr_text qwen2_5_vl_text qwen2_vl_text",
+                {"rope_parameters": _SECTIONS},
+            ),
+        )
+        for name in names.split()
+    },
     "align_vision_model": {"width_coefficient": 1.0, "depth_coefficient": 1.0},
+    "bros": {"hidden_size": 64},
     "clvp_decoder": {"feature_size": 16},
     "efficientnet": {"width_coefficient": 1.0, "depth_coefficient": 1.0},
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8},

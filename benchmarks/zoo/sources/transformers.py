@@ -203,9 +203,7 @@ def _list_others(make: _Maker, accepted: set[str]) -> list[Inputs]:
     ]
 
 
-def _list_companions(
-    make: _Maker, given: Inputs, accepted: set[str], required: set[str]
-) -> Inputs:
+def _list_companions(make: _Maker, given: Inputs, accepted: set[str], required: set[str]) -> Inputs:
     """List inputs that say more of the given ones, which networks take beside them."""
     name, values = list(given.items())[-1]
     ones = torch.ones(SAMPLES, values.shape[1], dtype=torch.long)
