@@ -81,9 +81,10 @@ def inspect_model(
     network = open_network(path)
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
+    network = network.put_samples_first(selection.inputs)
     shapes = _shapes_by_input(network, selection.inputs, constants, input_shapes)
     fed = [target for target in network.inputs if target.name in selection.inputs]
-    unfit = find_unfit_inputs(network.graph, fed)
+    unfit = find_unfit_inputs(fed)
     rest = [target for target in fed if target.name not in unfit and target.name not in shapes]
     missing = [*unfit.values(), *_find_open_inputs(rest)]
     if missing:

@@ -237,6 +237,9 @@ def open_inputs(
     recipe, constants = read_preprocessing(options), options.constants or {}
     selection = select_arrays(network, options.inputs or {}, constants)
     sources = open_sources(data, options, selection, recipe, note)
+    network = network.put_samples_first(selection.inputs)
+    for name, axis in network.moved.items():
+        note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
     first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
     inlined = network.take_branches(feed.constants, feed.shapes)
@@ -347,7 +350,8 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.constants, feed.shapes)
+    initial = open_network(path).put_samples_first(feed.shapes)
+    initial = initial.take_branches(feed.constants, feed.shapes)
     check_initial(network, initial)
     return initial
 
