@@ -26,13 +26,20 @@ from cnatool.backend.session import (
 )
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
-from cnatool.dumping.feed import Feed
+from cnatool.dumping.feed import Feed, list_fed
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
-from cnatool.errors import UsageError
-from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.dumping.tokens import (
+    advise_tokenizer,
+    measure_texts,
+    plan_tokens,
+    record_tokenizer,
+    select_tokens,
+)
+from cnatool.errors import DataError, UsageError
+from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.replace import check_free
@@ -44,10 +51,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.inputs import ConstantInput
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
@@ -128,6 +137,7 @@ class DumpInputs(NamedTuple):
     network: Network  # without the Ifs that take the same branch for every sample
     sources: dict[str, Source]
     feed: Feed
+    tokens: TokenInput | None  # the input that takes the tokens of texts
 
 
 def plan_dump(
@@ -141,8 +151,10 @@ def plan_dump(
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
     network = open_network(model)
-    network, sources, feed = open_inputs(network, data, options, note)
+    network, sources, feed, tokens = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
+    if tokens is not None and options.part_of is None:
+        measure_texts(sources, rows, tokens, note)
     if INNER in options.patterns:
         network = network.ask_outputs()
     first = next(iter(sources.values()))
@@ -201,6 +213,8 @@ def plan_dump(
         rows = {name: source.rows for name, source in sources.items()}
         for line in describe_part(part.record, rows):
             note(line)
+        if tokens is not None:
+            measure_texts(sources, rows, tokens, note)
     plan = DumpPlan(
         path=path,
         codec=options.codec,
@@ -236,17 +250,29 @@ def open_inputs(
     """Open the data of a model, and plan how they feed it; the first split decides that."""
     recipe, constants = read_preprocessing(options), options.constants or {}
     selection = select_arrays(network, options.inputs or {}, constants)
-    sources = open_sources(data, options, selection, recipe, note)
-    network = network.put_samples_first(selection.inputs)
+    tokens = plan_tokens(network, options, note)
+    if tokens is not None:
+        selection = select_tokens(selection, tokens)
+    try:
+        sources = open_sources(data, options, selection, recipe, note, tokens)
+    except DataError as error:
+        advice = None if tokens else advise_tokenizer(network, data, options, selection)
+        if advice is None:
+            raise
+        raise DataError(advice) from error
+    first = next(iter(sources.values()))
+    fed = [target.name for target in list_fed(network, first, selection)]
+    network = network.put_samples_first(fed)
     for name, axis in network.moved.items():
         note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
-    first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
-    inlined = network.take_branches(feed.constants, feed.shapes)
+    inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
-    return DumpInputs(inlined, sources, feed)
+    if tokens is not None:
+        feed = record_tokenizer(feed, tokens)
+    return DumpInputs(inlined, sources, feed, tokens)
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
@@ -321,6 +347,7 @@ def _describe_store(
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
+        derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
     )
@@ -351,7 +378,7 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     if path is None:
         return None
     initial = open_network(path).put_samples_first(feed.shapes)
-    initial = initial.take_branches(feed.constants, feed.shapes)
+    initial = initial.take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 
@@ -408,3 +435,7 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
         value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
         sha256=hashlib.sha256(little.tobytes()).hexdigest(),
     )
+
+
+def _derived_record(derived: DerivedInput) -> DerivedRecord:
+    return DerivedRecord(derived.name, derived.rule, derived.dtype.name, derived.dims)
