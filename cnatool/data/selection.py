@@ -65,6 +65,8 @@ class ArraySelection:
         The input that takes the ids of the tokens of texts; then it is the only one of ``inputs``.
     ignore_labels : bool
         Whether labels are ignored.
+    any_length : frozenset of str
+        Inputs of which the model takes samples of any length.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -78,6 +80,7 @@ class ArraySelection:
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tokens: str | None = None
     ignore_labels: bool = False
+    any_length: frozenset[str] = frozenset()
 
     @property
     def takes_texts(self) -> bool:

@@ -39,6 +39,7 @@ def sample_schema(splits: Mapping[str, ScoredSplit] = _NO_SPLITS) -> dict[str, A
         "alpha": pl.Float64,
         "beta": pl.Float64,
         "margin": pl.Float64,
+        "length": pl.Int64,
         **({"tokens": pl.Int64, "loss": pl.Float64} if of_tokens else {}),
     }
 
@@ -68,6 +69,7 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
                 "alpha": _column_part(split.alpha, rows, np.float64),
                 "beta": _column_part(beta, rows, np.float64),
                 "margin": _column_part(margins, rows, np.float64),
+                "length": _column_part(split.lengths, rows, np.int64),
             }
             if "tokens" in schema:
                 counts = None if performance.tokens is None else performance.tokens.counts

@@ -116,6 +116,8 @@ def _describe(spec: InputSpec, image: InputSpec | None) -> InputSpec:
 def _find_channel_axis(source: Source, spec: InputSpec, options: ImageOptions) -> int | None:
     """Find the axis of the channels of an image, -1 without any; None if it is no image."""
     shape = spec.shape
+    if spec.ragged_axis is not None:
+        return None
     if len(shape) == 2 and min(shape) > 1:
         return -1
     if len(shape) != 3 or math.prod(shape) == 1:
