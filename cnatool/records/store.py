@@ -94,6 +94,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional : bool, optional
         True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
         that do not take it. Else left out.
+    sources : tuple of int, optional
+        Numbers of the nearest tensors in the store that it is computed from; left out where the
+        graph is not known.
     """
 
     number: int
@@ -113,6 +116,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
+    sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
