@@ -382,7 +382,13 @@ def _held_bytes(
 
 
 def _input_record(spec: InputSpec) -> ArrayRecord:
-    return ArrayRecord(spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None)
+    return ArrayRecord(
+        spec.name,
+        spec.dtype.name,
+        spec.shape,
+        "uint8" if spec.levels else None,
+        sound=msgspec.UNSET if spec.sound is None else spec.sound,
+    )
 
 
 def _constant_record(constant: ConstantInput) -> ConstantRecord:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.image_transform import Geometry
+from cnatool.records.sound import SoundTransform
 
 BranchName = Literal["then_branch", "else_branch"]
 
@@ -134,6 +135,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How images are resized and cropped, and their colours changed; null if they are not.
     resized_by : str or None
         Library that resizes, with its version: results differ slightly between versions.
+    sound : SoundTransform
+        How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """
 
     input: str
@@ -147,3 +150,5 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, ...] = ()
     geometry: Geometry | None = None
     resized_by: str | None = None
+    # Absent, not null, so that other stores are those of earlier versions.
+    sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

@@ -15,6 +15,7 @@ from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
 from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
+from cnatool.records.sound import SoundRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
@@ -39,6 +40,8 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis : int
         The axis of ``shape`` along which samples differ in length: in place of one array there are
         ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
+    sound : SoundRecord
+        Of sound, its rate and what decoded it. Absent for other inputs.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: Literal["uint8"] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
