@@ -22,6 +22,7 @@ from cnatool.records.weight_checks import check_flatness, check_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cnatool.records.choices import InputKind
     from cnatool.records.run import ModelRecord
     from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 
@@ -33,6 +34,11 @@ _MOST_AXES = 63
 _MOST_THREADS = 1 << 12
 # Type and shape of counts of levels: 256 counts and a checksum.
 _COUNTS = ("uint32", (257,))
+_KINDS: dict[InputKind, str] = {
+    "text": "bytes of a text",
+    "tokens": "ids of tokens",
+    "sound": "amplitudes",
+}
 # Each is the name of an array.
 _STATISTICS = (*get_args(Statistic), "count")
 # Compared by name, since np.dtype() accepts more than names.
@@ -91,6 +97,7 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
         yield f"{array.name!r} has the unknown type {array.dtype!r}"
     yield from _check_shape(array.name, array.shape)
     yield from _check_ragged_axis(array.name, array)
+    yield from _check_kind(array, output=output)
     if array.levels is None:
         return
     if output:
@@ -100,6 +107,20 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
             f"{array.name!r} counts levels, which are {_COUNTS[1]} of {_COUNTS[0]}, but it is "
             f"{array.shape} of {array.dtype}"
         )
+
+
+def _check_kind(array: ArrayRecord, *, output: bool) -> Iterator[str]:
+    kind = None if array.kind is msgspec.UNSET else array.kind
+    if kind is not None and (output or array.levels is not None or array.dtype not in _DTYPES):
+        yield f"{array.name!r} is no input whose values are {_KINDS[kind]}"
+    elif kind == "text" and (array.dtype != "uint8" or len(array.shape) != 1):
+        yield f"{array.name!r} is {array.shape} of {array.dtype}, which is no text"
+    elif kind == "tokens" and np.dtype(array.dtype).kind not in "iu":
+        yield f"{array.name!r} is of {array.dtype}, which is no type of ids"
+    elif kind == "sound" and np.dtype(array.dtype).kind not in "iuf":
+        yield f"{array.name!r} is of {array.dtype}, which is no type of amplitudes"
+    if array.special is not msgspec.UNSET and kind != "tokens":
+        yield f"{array.name!r} has special tokens, but is no input of ids of tokens"
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> Iterator[str]:
@@ -200,6 +221,10 @@ def _check_run(record: StoreRecord) -> Iterator[str]:
         yield from _check_shape(constant.input, constant.shape)
         if not SHA256.fullmatch(constant.sha256):
             yield f"{constant.sha256!r} is not a SHA-256 (input {constant.input!r})"
+    for derived in record.derived or ():
+        lengths = tuple(size for size in derived.dims if isinstance(size, int))
+        if len(derived.dims) > _MOST_AXES or not all(0 <= n <= LARGEST for n in lengths):
+            yield f"input {derived.input!r}, filled in by rule, has the impossible shape of a run"
 
 
 def _check_model(what: str, model: ModelRecord) -> Iterator[str]:

@@ -79,6 +79,44 @@ class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+Rule = Literal[
+    "mask",
+    "causal mask",
+    "positions",
+    "zeros",
+    "empty",
+    "false",
+    "all positions",
+    "last position",
+    "total length",
+    "lengths",
+]
+
+
+class DerivedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model input that was filled in by rule in every run.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    rule : str
+        What filled it: ``mask`` (1 at each token), ``causal mask`` (each token attends to itself
+        and to those before it), ``positions`` (0, 1, 2, …), ``zeros``, ``empty`` (a past without
+        tokens), ``false``, ``all positions`` (0, which keeps the logits of all), ``last position``
+        (of each sample), ``total length`` (of the run), ``lengths`` (of each sample).
+    dtype : str
+        Its element type.
+    dims : tuple of int, "samples" or "length"
+        Its shape in a run; "length" is that of the longest sample.
+    """
+
+    input: str
+    rule: Rule
+    dtype: str
+    dims: tuple[int | Literal["samples", "length"], ...]
+
+
 class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The runtime of the model, and its settings.
 
@@ -111,6 +149,33 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     branches: dict[str, BranchName] = {}
 
 
+class TokenizerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tokenizer that turned texts into the ids of tokens, and its settings.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file, or of the folder around it.
+    sha256 : str
+        SHA-256 of its ``tokenizer.json``, in hexadecimal.
+    library : str
+        The library that ran it, with its version.
+    vocabulary : int
+        Number of its ids: the largest one, and 1.
+    max_length : int or None
+        Tokens to which longer texts were truncated, special ones included; null if none were.
+    truncated : {"left", "right"}
+        The end at which texts were truncated.
+    """
+
+    name: str
+    sha256: str
+    library: str
+    vocabulary: int
+    max_length: int | None = None
+    truncated: Literal["left", "right"] = "right"
+
+
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Preprocessing of a raw sample to the model's input.
 
@@ -135,6 +200,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How images are resized and cropped, and their colours changed; null if they are not.
     resized_by : str or None
         Library that resizes, with its version: results differ slightly between versions.
+    tokenizer : TokenizerRecord
+        What made the ids of tokens from texts; absent for other samples.
     sound : SoundTransform
         How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """
@@ -151,4 +218,5 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geometry: Geometry | None = None
     resized_by: str | None = None
     # Absent, not null, so that other stores are those of earlier versions.
+    tokenizer: TokenizerRecord | msgspec.UnsetType = msgspec.UNSET
     sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

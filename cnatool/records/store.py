@@ -10,11 +10,17 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.records.choices import Kept
+from cnatool.records.choices import InputKind, Kept
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
-from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
+from cnatool.records.run import (
+    ConstantRecord,
+    DerivedRecord,
+    ModelRecord,
+    Preprocessing,
+    RuntimeRecord,
+)
 from cnatool.records.sound import SoundRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
@@ -40,6 +46,12 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis : int
         The axis of ``shape`` along which samples differ in length: in place of one array there are
         ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
+    kind : {"text", "tokens", "sound"}
+        What an input is: the bytes of a text's UTF-8, ids of tokens, or amplitudes, from −1 to 1 if
+        they are floating and over the range of their type if they are integers. Absent for others.
+    special : tuple of int
+        Of ids of tokens, those of special tokens, which are not part of the text ([CLS], padding,
+        the end of a text), ascending. Absent for other inputs.
     sound : SoundRecord
         Of sound, its rate and what decoded it. Absent for other inputs.
     """
@@ -50,6 +62,8 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: Literal["uint8"] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    kind: InputKind | msgspec.UnsetType = msgspec.UNSET
+    special: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -363,6 +377,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Which part of a dump the store holds; absent unless it is one.
     parts : tuple of PartReference
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
+    derived : tuple of DerivedRecord
+        The model inputs that were filled in by rule; absent if there are none.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -387,6 +403,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+    derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def complete(self) -> bool:
