@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +124,9 @@ def test_the_layer_with_other_weights_is_named(tmp_path: Path) -> None:
         split = cnatool.compare(first, store).splits["all"]
         assert split.first_apart == layer.linear
         assert split.by_added_noise[0] in (layer.linear, layer.preactivation)
-        before = itertools.takewhile(lambda t: t.name != layer.linear, split.tensors)
-        assert all(each.agreement.noise == 0 for each in before)
-        worst = next(t for t in split.tensors if t.name == layer.linear)
+        place = [t.name for t in split.tensors].index(layer.linear)
+        assert all(each.agreement.noise == 0 for each in split.tensors[:place])
+        worst = split.tensors[place]
         values, others = (
             cnatool.open(path).splits["all"].activations(layer.linear)[:]
             for path in (tmp_path / "one.zarr", store)
