@@ -205,6 +205,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: int
     leads_to: tuple[str, ...] = ()
     per_sample: bool = True
+    block: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
