@@ -194,6 +194,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the samples, such as detections, whose number depends on the data, for one in a branch that
         only some samples take, and for one in a loop that cannot be stored by sample; scores
         ignore it.
+    block : str
+        The block that it lies in: the path of the module that is repeated, such as
+        ``encoder.layer.0``, or a number where names say nothing; absent outside blocks.
     """
 
     number: int

@@ -43,9 +43,7 @@ def find_blocks(
             for layer in group
         }
     blocks = {
-        layer: ".".join(name)
-        for name, group in zip(names, groups, strict=True)
-        for layer in group
+        layer: ".".join(name) for name, group in zip(names, groups, strict=True) for layer in group
     }
     for layer, scope in scopes.items():
         # Such as keys and values of cross-attention, which are computed from another stream.
@@ -73,10 +71,11 @@ def _group_sums(
     stream: Sequence[ResidualSum], scopes: Mapping[str, Scope]
 ) -> Iterator[list[ResidualSum]]:
     """Group the additions of a stream by block: those that repeat, or that names hold together."""
-    kinds = [(each.operators, len(each.layers)) for each in stream]
+    kinds = [each.operators for each in stream]
     for period in range(2, _MOST_SUMS + 1):
-        repeats = len(kinds) % period == 0 and len(set(kinds[:period])) > 1
-        if repeats and kinds == kinds[:period] * (len(kinds) // period):
+        times, rest = divmod(len(kinds), period)
+        differ = len(set(kinds[:period])) > 1
+        if times > 1 and not rest and differ and kinds == kinds[:period] * times:
             yield from (list(stream[i : i + period]) for i in range(0, len(stream), period))
             return
     group: list[ResidualSum] = []
@@ -95,7 +94,8 @@ def _group_sums(
 def _common_scope(scopes: Sequence[Scope]) -> Scope:
     """Return what scopes have in common, up to the last number in it; empty without one."""
     common: list[str] = []
-    for parts in zip(*scopes, strict=False):
+    known = [scope for scope in scopes if scope]  # exporters rename weights that they fold
+    for parts in zip(*known, strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])
