@@ -31,11 +31,8 @@ def describe_inputs(
     """Describe the preprocessing of each input, and the samples of each split."""
     yield from feed.notes
     filled = describe_rules({each.name: each.rule for each in feed.derived})
-    if filled is not None:
-        yield filled
-    padding = feed.padding(next(iter(sources.values())))
-    if padding is not None:
-        yield padding
+    first = next(iter(sources.values()))
+    yield from filter(None, (filled, feed.describe_lengths(first), feed.padding(first)))
     for name, source in sources.items():
         yield _describe_split(name, source, rows[name])
 
@@ -170,7 +167,7 @@ def describe_stored(
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
-        lines += describe_missing_outputs(record.skipped, record.model.outputs)
+        lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import printable
 from cnatool.backend.derived_rules import (
     DECODER_ADVICE,
+    MASK_RULES,
     find_derived_inputs,
     is_decoder_tokens,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
 
 
@@ -99,6 +101,14 @@ def select_arrays(
         constant_advice=format_neutral_values(network.inputs),
         hints={name: DECODER_ADVICE for name in fed if is_decoder_tokens(name)},
         text_shapes=texts,
+        # Samples of any length are padded where a mask tells the model.
+        any_length=frozenset(
+            target.name
+            for target in network.inputs
+            if target.dims is None
+            or None in target.shape
+            or (target.dtype.kind in "iub" and any(each.rule in MASK_RULES for each in derived))
+        ),
     )
 
 
@@ -108,8 +118,12 @@ def open_sources(
     selection: ArraySelection,
     recipe: Recipe,
     note: Callable[[str], None],
+    tokens: TokenInput | None = None,
 ) -> dict[str, Source]:
-    """Open the samples of each split, which must be of one form and have the same classes."""
+    """Open the samples of each split, which must be of one form and have the same classes.
+
+    With ``tokens``, samples are texts, and the ids of their tokens.
+    """
     reading = ReaderOptions(
         format=options.format,
         labels=options.labels,
@@ -124,6 +138,7 @@ def open_sources(
             recipe.axes(),
             options.follow_links,
         ),
+        tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     (first, reference), *others = sources.items()
@@ -147,11 +162,11 @@ def open_sources(
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+    return [(i.form, i.dtype, i.for_model.form, i.for_model.dtype) for i in source.inputs]
 
 
 def _describe_inputs(source: Source) -> str:
-    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.for_model.form_text} {i.for_model.dtype}" for i in source.inputs)
 
 
 def _describe_difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
