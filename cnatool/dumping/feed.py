@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.run import Preprocessing
 
 PROBE_SAMPLES = 3
@@ -51,6 +52,7 @@ class Feed:
     constants: tuple[ConstantInput, ...]
     notes: tuple[str, ...]  # a line for each input
     ranges: tuple[InputRange | None, ...]  # values that each input is made for, where that shows
+    mask: MaskRecord | None = None  # what says where samples are padded, if that does not count
 
     @classmethod
     def plan(
@@ -117,9 +119,9 @@ class Feed:
                     yield line
 
     def padding(self, source: Source) -> str | None:
-        """Describe padding in the first samples of a source, if they are texts."""
+        """Describe padding that counts in the first samples of a source, if they are texts."""
         rows = [step for step in self.preprocessing if len(step.shape) == 1]
-        if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
+        if self.mask is not None or not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
         return padding_text({step.input: prepared[step.input] for step in rows})

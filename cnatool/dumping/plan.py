@@ -27,6 +27,8 @@ from cnatool.backend.session import (
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
+from cnatool.dumping.masks import mask_sources
+from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
@@ -160,15 +162,17 @@ def plan_dump(
             "with optimisation, the model returns other values each time it runs on the same "
             "batch; it is run without, which repeats them"
         )
+    padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
     tensors = select_tensors(
         network,
-        probed.tensors,
+        padded.tensors,
         options.patterns,
         skipped=probed.skipped,
         keep=options.keep,
         dtype=options.dtype,
     )
-    outputs = select_outputs(network, probed.tensors, options.patterns)
+    outputs = select_outputs(network, padded.tensors, options.patterns)
+    probed = padded.probed
     held_bytes = _held_bytes(tensors, outputs, feed)
     schedule = schedule_runs(
         network,
@@ -243,7 +247,10 @@ def open_inputs(
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
-    return DumpInputs(inlined, sources, feed)
+    masked = mask_sources(sources, tuple(step.input for step in feed.preprocessing), options.mask)
+    if masked.note is not None:
+        note(masked.note)
+    return DumpInputs(inlined, masked.sources, replace(feed, mask=masked.mask))
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
@@ -320,6 +327,7 @@ def _describe_store(
         constants=tuple(map(_constant_record, feed.constants)),
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
+        mask=msgspec.UNSET if feed.mask is None else feed.mask,
     )
 
 
@@ -382,7 +390,13 @@ def _held_bytes(
 
 
 def _input_record(spec: InputSpec) -> ArrayRecord:
-    return ArrayRecord(spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None)
+    return ArrayRecord(
+        spec.name,
+        spec.dtype.name,
+        spec.shape,
+        "uint8" if spec.levels else None,
+        msgspec.UNSET if spec.ragged_axis is None else spec.ragged_axis,
+    )
 
 
 def _constant_record(constant: ConstantInput) -> ConstantRecord:

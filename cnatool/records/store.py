@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.choices import Kept
+from cnatool.records.masks import MaskRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -19,6 +20,7 @@ from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
 Merged = Literal["NT", "TN"]
+Padded = Literal["mixed", "counted"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +96,12 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional : bool, optional
         True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
         that do not take it. Else left out.
+    positions : tuple of int
+        Axes of ``shape`` along which padding lies that does not count: statistics are those of the
+        real positions, and whole arrays hold these alone. Absent without such.
+    padding : {"mixed", "counted"}
+        ``mixed``: values, also at real positions, depend on what the padding is, or that there is
+        any. ``counted``: statistics and arrays include padding. Absent for other tensors.
     """
 
     number: int
@@ -113,6 +121,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
+    positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -355,6 +365,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Which part of a dump the store holds; absent unless it is one.
     parts : tuple of PartReference
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
+    mask : MaskRecord
+        What says which positions of the samples are real; absent unless padding does not count.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -379,6 +391,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+    mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def complete(self) -> bool:

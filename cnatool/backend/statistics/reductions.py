@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -52,6 +52,8 @@ class MeasuredTensor:
     exact: bool
     # What its sum is computed from, where that is not the tensor itself.
     sum: ChannelSum | None = None
+    # Axes along which padding lies that does not count.
+    positions: tuple[int, ...] = ()
 
     @property
     def in_parts(self) -> bool:
@@ -61,10 +63,12 @@ class MeasuredTensor:
         return not self.exact and bool(self.shape) and self.shape[-1] <= longest
 
 
+@dataclass(slots=True)
 class ReductionNodes(AppendedNodes):
     """Nodes that reduce tensors."""
 
-    __slots__ = ()
+    # Which elements are real, by rank, sample axis, and axes of positions.
+    masks: dict[tuple[int, ...], str] = field(default_factory=dict)
 
     def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
         """Add a statistic of a tensor in float64, (n, 1)."""
@@ -73,7 +77,7 @@ class ReductionNodes(AppendedNodes):
             # but the name is known.
             name, axes = self.reshape(tensor.name, [-1]), [0]
         else:
-            name = self._split_samples(tensor)
+            name = self.split_samples(tensor)
             sample_axis = tensor.batch_axis + (tensor.merged == "TN")
             axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
         name = self.add("Cast", [name], to=TensorProto.DOUBLE)
@@ -132,7 +136,7 @@ class ReductionNodes(AppendedNodes):
             return self.add("Cast", [self.add("Cast", [name], to=TensorProto.BOOL)], to=dtype)
         return self.add(operator, [name] * (2 if operator == "Mul" else 1))
 
-    def _split_samples(self, tensor: MeasuredTensor) -> str:
+    def split_samples(self, tensor: MeasuredTensor) -> str:
         """Return the tensor with its sample axis apart from the one that it is merged with."""
         if tensor.merged is None or tensor.batch_axis is None:
             return tensor.name

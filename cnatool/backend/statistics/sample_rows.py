@@ -15,7 +15,7 @@ from cnatool.records.layout import ragged_axis
 from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
