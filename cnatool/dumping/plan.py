@@ -395,7 +395,9 @@ def _input_record(spec: InputSpec) -> ArrayRecord:
         spec.dtype.name,
         spec.shape,
         "uint8" if spec.levels else None,
-        msgspec.UNSET if spec.ragged_axis is None else spec.ragged_axis,
+        ragged_axis=msgspec.UNSET if spec.ragged_axis is None else spec.ragged_axis,
+        special=spec.special or msgspec.UNSET,
+        sound=msgspec.UNSET if spec.sound is None else spec.sound,
     )
 
 

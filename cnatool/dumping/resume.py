@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,12 +25,11 @@ from cnatool.store.write_errors import advise_beginning_anew
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from cnatool._util.observer import Observer
     from cnatool.data.source import Block
     from cnatool.dumping.sample_checks import SampleChecks
     from cnatool.records.choices import Codec
+    from cnatool.records.ragged import Rows
     from cnatool.store.store import Split, Store
 
 
@@ -144,7 +143,7 @@ class Past:
     def compare(self, block: Block) -> None:
         """Compare the next rows, and raise DataError at the first that differs."""
         count = len(block.ids)
-        arrays: dict[str, NDArray[Any]] = {IDS: np.array(block.ids, object)}
+        arrays: dict[str, Rows] = {IDS: np.array(block.ids, object)}
         arrays |= {input_key(i): values for i, values in enumerate(block.inputs)}
         if block.labels is not None:
             arrays[LABELS] = block.labels

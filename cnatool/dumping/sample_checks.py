@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cnatool._util.text import count_text, printable
+from cnatool.records.ragged import Ragged
 from cnatool.store.shared_samples import SharedSamples, content_hashes
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
 
 
@@ -31,7 +33,7 @@ class SampleFacts(NamedTuple):
         return SampleFacts(self.nonfinite[rows], hashes)
 
 
-def examine_samples(inputs: Sequence[NDArray[Any]], rows: int, splits: int) -> SampleFacts:
+def examine_samples(inputs: Sequence[Rows], rows: int, splits: int) -> SampleFacts:
     """Examine the raw inputs of ``rows`` samples, (n, …) each, of one of the ``splits``."""
     hashes = content_hashes(inputs, rows) if splits > 1 else None
     return SampleFacts(nonfinite_rows(inputs, rows), hashes)
@@ -61,14 +63,23 @@ class SampleChecks:
         yield from self._shared.notes()
 
 
-def nonfinite_rows(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.bool_]:
+def nonfinite_rows(inputs: Sequence[Rows], rows: int) -> NDArray[np.bool_]:
     """Find the samples with NaN or an infinity in any of their raw inputs."""
     nonfinite = np.zeros(rows, bool)
     for values in inputs:
-        if values.dtype.kind == "f":
-            flat = values.reshape(rows, math.prod(values.shape[1:]))
-            nonfinite |= ~np.isfinite(flat).all(axis=1)
+        if values.dtype.kind != "f":
+            continue
+        if isinstance(values, Ragged):
+            samples = np.repeat(np.arange(rows), values.lengths)
+            nonfinite[samples[_find_nonfinite(values.values)]] = True
+        else:
+            nonfinite |= _find_nonfinite(values)
     return nonfinite
+
+
+def _find_nonfinite(values: NDArray[Any]) -> NDArray[np.bool_]:
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
+    return np.logical_not(np.isfinite(flat).all(axis=1))
 
 
 class NonFiniteCounter:

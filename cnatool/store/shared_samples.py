@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.records.ragged import Rows
     from cnatool.store.store import Store
 
 # Raw inputs that are read to compare the splits of a finished store: about a second.
@@ -26,7 +27,7 @@ _BLOCK_BYTES = 1 << 24
 _MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
 
 
-def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int64]:
+def content_hashes(inputs: Sequence[Rows], rows: int) -> NDArray[np.int64]:
     """Hash the raw inputs of each sample to 64 bits, within one process."""
     # Python's own hash has a random key in each process: one of a million samples equals one of
     # another million by chance with a probability of 5e-8, and nobody can craft such samples.
