@@ -217,13 +217,13 @@ def _compare_alone(runs: _Runs) -> Positions:
             if len(axes) < len(differing) or not found.takes(tensor, axes):
                 found.counted.append(tensor.name)
                 continue
-            same = True
-            for row, (padded, alone) in enumerate(pairs):
-                if padded is not None and alone is not None:
-                    kept = runs.keep_real(padded, axes, row)
-                    found.add(tensor, axes, kept)
-                    same = same and _agree(kept, alone)
-            if not same:
+            kept = [
+                (runs.keep_real(padded, axes, row), alone)
+                for row, (padded, alone) in enumerate(pairs)
+                if padded is not None and alone is not None
+            ]
+            found.add(tensor, axes, [_sum_magnitudes(value) for value, _ in kept])
+            if not all(_agree(*pair) for pair in kept):
                 found.mixed.append(tensor.name)
     return found.result(free=True)
 
@@ -231,34 +231,86 @@ def _compare_alone(runs: _Runs) -> Positions:
 def _compare_paddings(runs: _Runs) -> Positions:
     """Follow positions through the operators, and compare samples with other padding."""
     found = _Found(runs)
-    followed: dict[str, frozenset[int]] | None = None
+    followed, surely = _follow_positions(runs, CountedRules), _follow_positions(runs, _KnownRules)
+    read: dict[str, _Read] = {}
     for part in runs.parts():
         values = [
             (runs.run(runs.padded(i), part), runs.run(runs.repadded(i), part)) for i in runs.rows
         ]
-        followed = followed or _follow_positions(runs)
         for tensor in part:
-            candidates = [k for k, size in enumerate(tensor.shape) if size == runs.mask.length]
-            axes = tuple(k for k in candidates if k in followed.get(tensor.name, ()))
             pairs = [
                 (runs.read(tensor, first[tensor.name]), runs.read(tensor, second[tensor.name]))
                 for first, second in values
             ]
-            if any(p is None or q is None or p.shape != q.shape for p, q in pairs):
-                found.counted.append(tensor.name)
-                continue
-            real = [(p, q) for p, q in pairs if p is not None and q is not None]
-            confirmed = _localise(runs, axes, candidates, real)
-            axes = axes if confirmed is None else confirmed
-            lost = not axes and bool(followed.get(tensor.name))
-            if lost or not found.takes(tensor, axes):
-                found.counted.append(tensor.name)
-                continue
-            for row, (value, _) in enumerate(real):
-                found.add(tensor, axes, runs.keep_real(value, axes, row))
-            if confirmed is None:
-                found.mixed.append(tensor.name)
+            kept = [(p, q) for p, q in pairs if p is not None and q is not None]
+            if len(kept) == len(pairs) and all(p.shape == q.shape for p, q in kept):
+                name = tensor.name
+                read[name] = _Read.of(runs, tensor, followed[name], surely[name], kept)
+    # Another axis of some tensor is as long as samples are.
+    by_chance = any(one.has_other_axis for one in read.values())
+    for tensor in runs.tensors:
+        one = read.get(tensor.name)
+        chosen = None if one is None else one.choose(by_chance=by_chance)
+        if one is None or chosen is None or not found.takes(tensor, chosen):
+            found.counted.append(tensor.name)
+            continue
+        found.add(tensor, chosen, one.sums.get(chosen, ()))
+        if not one.agrees.get(chosen):
+            found.mixed.append(tensor.name)
     return found.result(free=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a tensor shows in runs with two paddings, by sets of axes that may have positions."""
+
+    sure: tuple[int, ...]  # axes that operators pass on, whatever the lengths
+    likely: tuple[int, ...]  # and those that arithmetic of shapes may make
+    has_other_axis: bool  # one that is as long by chance
+    agrees: dict[tuple[int, ...], bool]  # whether all that changes lies at padding
+    sums: dict[tuple[int, ...], list[float]]  # of absolute values at real positions, by sample
+
+    @classmethod
+    def of(
+        cls,
+        runs: _Runs,
+        tensor: TensorRecord,
+        followed: frozenset[int],
+        surely: frozenset[int],
+        pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+    ) -> _Read:
+        """Compare the values of the samples in both runs."""
+        axes = [k for k, size in enumerate(tensor.shape) if size == runs.mask.length]
+        sure = tuple(k for k in axes if k in surely)
+        likely = tuple(k for k in axes if k in followed or k in surely)
+        agrees, sums = {}, {}
+        for count in range(len(axes) + 1):
+            for chosen in combinations(axes, count):
+                kept = [
+                    [runs.keep_real(value, chosen, row) for value in pair]
+                    for row, pair in enumerate(pairs)
+                ]
+                agrees[chosen] = all(_agree(*pair) for pair in kept)
+                sums[chosen] = [_sum_magnitudes(pair[0]) for pair in kept]
+        changes = not agrees[()]
+        other = changes and bool(sure) and len(sure) < len(axes) and agrees[sure]
+        return cls(sure, likely, other, agrees, sums)
+
+    def choose(self, *, by_chance: bool) -> tuple[int, ...]:
+        """Choose the axes of positions; what changes shows those that were not followed."""
+        axes = self.sure if by_chance else self.likely
+        if self.agrees[axes]:
+            return axes
+        fitting = [chosen for chosen, agrees in self.agrees.items() if agrees]
+        fewest = [chosen for chosen in fitting if len(chosen) == min(map(len, fitting))]
+        return fewest[0] if len(fewest) == 1 else axes
+
+
+class _KnownRules(CountedRules):
+    """Passes on positions where every length is known: none is computed from another."""
+
+    def _value_counts(self, name: str) -> frozenset[int]:
+        return frozenset()
 
 
 class _Found:
@@ -275,14 +327,11 @@ class _Found:
         """Whether padding along axes of a tensor can be left out."""
         return not axes or not (tensor.varies or tensor.name in self._inner)
 
-    def add(self, tensor: TensorRecord, axes: tuple[int, ...], kept: NDArray[Any]) -> None:
-        """Add the values of a tensor at the real positions of a sample."""
-        if not axes:
-            return
-        self.axes[tensor.name] = axes
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = float(np.abs(kept.astype(np.float64)).sum())
-        self._sums.setdefault(tensor.name, []).append(total)
+    def add(self, tensor: TensorRecord, axes: tuple[int, ...], sums: Sequence[float]) -> None:
+        """Add a tensor with its axes of positions, and the absolute sums of samples there."""
+        if axes:
+            self.axes[tensor.name] = axes
+            self._sums[tensor.name] = list(sums)
 
     def result(self, *, free: bool) -> Positions:
         reference: dict[str, dict[Statistic, NDArray[np.float64]]] = {
@@ -291,7 +340,7 @@ class _Found:
         return Positions(self.axes, tuple(self.mixed), tuple(self.counted), reference, free)
 
 
-def _follow_positions(runs: _Runs) -> dict[str, frozenset[int]]:
+def _follow_positions(runs: _Runs, by: type[CountedRules]) -> dict[str, frozenset[int]]:
     """Follow positions from the inputs through the operators; by tensor, axes of one sample."""
     values = runs.padded(0).values
     shapes = {name: (_SAMPLES, *value.shape[1:]) for name, value in values.items()}
@@ -302,7 +351,7 @@ def _follow_positions(runs: _Runs) -> dict[str, frozenset[int]]:
         elif tensor.batch_axis is not None:
             shape.insert(tensor.batch_axis, _SAMPLES)
         shapes[tensor.name] = tuple(shape[runs.graph.loops(tensor.name) :])
-    rules = CountedRules(runs.graph, shapes)
+    rules = by(runs.graph, shapes)
     for name, along in runs.mask.axes.items():
         rules.axes[name] = frozenset(axis + 1 for axis in along)
     for node in runs.graph.nodes:
@@ -317,32 +366,9 @@ def _follow_positions(runs: _Runs) -> dict[str, frozenset[int]]:
     return followed
 
 
-def _localise(
-    runs: _Runs,
-    axes: tuple[int, ...],
-    candidates: Sequence[int],
-    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]],
-) -> tuple[int, ...] | None:
-    """Return axes along which all that padding changes lies at padding; None if there are none.
-
-    Those that were followed come first, then fewest: a length may be that of another axis as well.
-    """
-
-    def holds(chosen: Sequence[int]) -> bool:
-        return all(
-            _agree(runs.keep_real(a, chosen, row), runs.keep_real(b, chosen, row))
-            for row, (a, b) in enumerate(pairs)
-        )
-
-    if holds(axes):
-        return axes
-    for count in range(1, len(candidates) + 1):
-        fitting = [chosen for chosen in combinations(candidates, count) if holds(chosen)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            return None
-    return None
+def _sum_magnitudes(values: NDArray[Any]) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.abs(values.astype(np.float64)).sum())
 
 
 def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:
