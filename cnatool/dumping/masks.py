@@ -77,7 +77,7 @@ def mask_sources(
         mask = _choose(found)
         watched = {names.index(each.mask.input): each.mask.padding for each in named}
         if mask is None:
-            return _watch(plain, watched, names) if watched else plain
+            return replace(_watch(plain, watched, names), note=_describe_holes(inputs))
     assert mask is not None
     masked = {name: leave_padding_out(each, mask, names) for name, each in sources.items()}
     return MaskedSources(masked, mask, _describe(mask, mask.find_real(inputs)))
@@ -85,6 +85,8 @@ def mask_sources(
 
 def _watch(plain: MaskedSources, watched: dict[int, int], names: tuple[str, ...]) -> MaskedSources:
     """Refuse samples with padding, where the first have none."""
+    if not watched:
+        return plain
 
     def wrap(source: Source) -> Source:
         if isinstance(source, ReadableSamples):
@@ -119,6 +121,27 @@ def _describe(mask: MaskRecord, real: NDArray[np.bool_]) -> str:
         f"padding does not count: {share:.0%} of the positions of the first samples are padding, "
         f"{where}. Sums run over the others, and only these are stored (`mask='none'` counts all)"
     )
+
+
+def _describe_holes(inputs: Mapping[str, NDArray[Any]]) -> str | None:
+    """Describe a mask that may hide positions for another reason than padding, if there is one."""
+    for name, values in inputs.items():
+        ones = _as_mask(values)
+        if ones is None or "mask" not in name.lower() or ones.all():
+            continue
+        lengths = {size for other, v in inputs.items() if other != name for size in v.shape[1:]}
+        if ones.shape[1] in lengths and not _is_of_something_else(name):
+            return (
+                f"{name!r} is 0 at {1 - float(ones.mean()):.0%} of the positions of the first "
+                "samples, not only at the end of each, and these count: if they are padding, "
+                f"`mask={name!r}` leaves them out of sums and of what is stored"
+            )
+    return None
+
+
+def _is_of_something_else(name: str) -> bool:
+    """Whether an input's name is that of other zeros and ones than a mask of padding."""
+    return any(word in name.lower() for word in (*OTHER_NAMES, *_OTHER_MASKS))
 
 
 def _choose(found: Sequence[_Candidate]) -> MaskRecord | None:
@@ -175,7 +198,7 @@ def _try_mask(
 ) -> _Candidate | None:
     """Describe an input of zeros and ones as a mask of padding, if it is one."""
     lower = name.lower()
-    if any(word in lower for word in (*OTHER_NAMES, *_OTHER_MASKS)):
+    if _is_of_something_else(name):
         return None
     length = ones.shape[1]
     padded = [
@@ -198,13 +221,16 @@ def _try_mask(
         return _candidate(name, ones, int(fits[1]), inputs)
     if not named:
         return None
-    if marks_padding or not ("attention" in lower or _lies_at_end(~ones)):
+    if marks_padding:
         raise UsageError(
             f"input {name!r} may be a mask of padding, and does not show which of its numbers "
             f"stands for padding: pass `mask='{name}=0'`, `mask='{name}=1'`, or `mask='none'` if "
             "it is none."
         )
-    return _candidate(name, ones, 0, inputs)
+    # Zeros among ones may hide positions for another reason than padding.
+    return (
+        _candidate(name, ones, 0, inputs) if "attention" in lower or _lies_at_end(~ones) else None
+    )
 
 
 def _candidate(

@@ -251,7 +251,10 @@ def _compare_paddings(runs: _Runs) -> Positions:
     for tensor in runs.tensors:
         one = read.get(tensor.name)
         chosen = None if one is None else one.choose(by_chance=by_chance)
-        if one is None or chosen is None or not found.takes(tensor, chosen):
+        # Positions are followed to an axis of another length, if not to every axis, as through an
+        # operator of which nothing is known.
+        thinned = not chosen and 0 < len(surely[tensor.name]) < len(tensor.shape)
+        if one is None or chosen is None or thinned or not found.takes(tensor, chosen):
             found.counted.append(tensor.name)
             continue
         found.add(tensor, chosen, one.sums.get(chosen, ()))

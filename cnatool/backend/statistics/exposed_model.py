@@ -203,22 +203,11 @@ class ExposedModel:
                 measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
                 continue
             in_parts = tensor.name in shapes and tensor.name not in exact
-            if tensor.positions:
-                # Each element has a place, and what the tensor is computed from has padding too.
-                measured.append(
-                    MeasuredTensor(
-                        name=cast.get(tensor.name, tensor.name),
-                        shape=tensor.shape,
-                        batch_axis=tensor.batch_axis,
-                        merged=tensor.merged,
-                        exact=not in_parts,
-                        positions=tensor.positions,
-                    )
-                )
-                continue
-            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
+            # Padding has a place in the tensor itself.
+            anywhere = in_parts and not tensor.positions
+            name = find_rearranged(graph, tensor.name, shapes) if anywhere else tensor.name
             shape = shapes.get(name, tensor.shape)
-            planes = in_parts and len(shape) == 3
+            planes = anywhere and len(shape) == 3
             measured.append(
                 MeasuredTensor(
                     name=cast.get(name, name),
@@ -227,6 +216,7 @@ class ExposedModel:
                     merged=tensor.merged,
                     exact=not in_parts,
                     sum=channel_sums.find(name) if planes else None,
+                    positions=tensor.positions or (),
                 )
             )
         return measured
