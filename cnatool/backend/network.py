@@ -17,6 +17,7 @@ from cnatool.backend.inputs import ModelInput
 from cnatool.backend.probe.branch_check import check_branches
 from cnatool.backend.probe.free_batch import BATCH, free_batch
 from cnatool.backend.probe.in_parts import probe_in_parts
+from cnatool.backend.probe.length_axes import add_length_axes
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
@@ -106,9 +107,16 @@ class Network:
         graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
+        axes = samples.sample_axes
         inputs = tuple(
-            replace(model_input, dims=(BATCH, *(model_input.dims or ())[1:]))
-            if model_input.name in samples.values
+            replace(
+                model_input,
+                dims=tuple(
+                    BATCH if axis in axes[model_input.name] else size
+                    for axis, size in enumerate(model_input.dims or ())
+                ),
+            )
+            if model_input.name in axes
             else model_input
             for model_input in self.inputs
         )
@@ -196,6 +204,17 @@ class Network:
             result.counted,
             result.one_runs,
         )
+
+    def follow_lengths(
+        self, probed: ProbedNetwork, others: Sequence[Samples], bound: int | None
+    ) -> ProbedNetwork:
+        """Find, by samples of other lengths, along which axes of each tensor samples differ."""
+        probes = [
+            self.probe(samples, bound=bound, run=probed.run, shapes_only=True).tensors
+            for samples in others
+        ]
+        tensors, skipped = add_length_axes([probed.tensors, *probes], self.graph.inner)
+        return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.source import Source
+    from cnatool.dumping.feed import Feed
 
 # The value of the option that lets padding count.
 NONE = "none"
@@ -51,16 +52,16 @@ class MaskedSources:
     note: str | None = None
 
 
-def mask_sources(
-    sources: Mapping[str, Source], names: tuple[str, ...], asked: str | None
-) -> MaskedSources:
+def mask_sources(sources: Mapping[str, Source], feed: Feed, asked: str | None) -> MaskedSources:
     """Find the mask of padding among the inputs, and leave padding out of what is stored.
 
-    ``names`` are the model's inputs that the sources' feed, in their order. Raises a UsageError
-    where it is not clear which input is the mask, or what is asked for is none.
+    Raises a UsageError where it is not clear which input is the mask, or what is asked for is none.
     """
     plain = MaskedSources(dict(sources), None)
     first = next(iter(sources.values()))
+    names = tuple(step.input for step in feed.preprocessing)
+    if any(not spec.fed or spec.ragged_axis is not None for spec in first.inputs):
+        return plain  # samples are as long as they are
     if asked == NONE or (len(names) < 2 and asked is None):
         return plain
     if any(spec.transformed is not None for spec in first.inputs):

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import count_text
-from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.positions import choose_padded, find_positions
 from cnatool.backend.statistics.real_positions import FIRST_OPSET
 from cnatool.data.wrappers import read_first_block
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.probe.positions import Positions
     from cnatool.data.source import Source
@@ -69,13 +69,14 @@ class PaddedTensors:
 def _read_padded(feed: Feed, mask: MaskRecord, sources: Mapping[str, Source]) -> Samples:
     """Read samples with padding, from the first of each split; make some if none is padded."""
     for source in sources.values():
-        values = feed.preprocess(read_first_block(source, LOOKED_AT))
-        rows = choose_padded(mask.find_real(values))
+        block = read_first_block(source, LOOKED_AT)
+        samples = feed.prepare(block, range(len(block.ids)))
+        rows = choose_padded(mask.find_real(samples.feeds()))
         if rows:
-            return Samples({name: v[rows] for name, v in values.items()}, feed.constants)
-    values = {name: value[:1].copy() for name, value in values.items()}
+            return feed.prepare(block, np.array(rows))
+    values = dict(samples.first(1).values)
     values[mask.input] = _pad_half(values[mask.input], mask)
-    return Samples(values, feed.constants)
+    return replace(samples.first(1), values=values)
 
 
 def _pad_half(said: NDArray[Any], mask: MaskRecord) -> NDArray[Any]:

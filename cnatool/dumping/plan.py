@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,14 +27,22 @@ from cnatool.backend.session import (
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
+from cnatool.dumping.lengths import fill_up, group_rows
 from cnatool.dumping.masks import mask_sources
 from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
-from cnatool.errors import UsageError
-from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.dumping.tokens import (
+    advise_tokenizer,
+    measure_texts,
+    plan_tokens,
+    record_tokenizer,
+    select_tokens,
+)
+from cnatool.errors import DataError, UsageError
+from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.replace import check_free
@@ -42,14 +50,17 @@ from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.inputs import ConstantInput
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.data.tokenize import TokenInput
+    from cnatool.dumping.lengths import RunRows
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
@@ -118,10 +129,21 @@ class DumpPlan:
         done = {name: _count_done(split) for name, split in splits.items()}
         return {name: rows - done.get(name, 0) for name, rows in self.rows.items()}
 
-    def batches(self, block: Block, *, fill: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
-        """Preprocess a block in batches, the last one filled up if the model is bound to a size."""
-        fill = fill or self.bound is not None
-        return self.feed.batches(block, self.schedule.batch, fill=fill)
+    def group(self, block: Block, *, fill: bool = False) -> list[RunRows]:
+        """Group the samples of a block in runs, filled up if the model is bound to a size."""
+        batch = self.schedule.batch
+        lengths = self.feed.lengths_of(block)
+        groups = group_rows(lengths, len(block.ids), self._most)
+        if fill or self.bound is not None:
+            return [fill_up(rows, batch) for rows in groups]
+        return groups
+
+    def _most(self, lengths: NDArray[np.int64]) -> int:
+        """Return the most samples of one run, by their lengths."""
+        if self.bound is not None or not len(lengths):
+            return self.schedule.batch
+        typical = self.feed.lengths_in(self.probed.samples)
+        return self.schedule.fit(float((lengths / typical).max()))
 
 
 class DumpInputs(NamedTuple):
@@ -130,6 +152,7 @@ class DumpInputs(NamedTuple):
     network: Network  # without the Ifs that take the same branch for every sample
     sources: dict[str, Source]
     feed: Feed
+    tokens: TokenInput | None  # the input that takes the tokens of texts
 
 
 def plan_dump(
@@ -143,8 +166,10 @@ def plan_dump(
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
     network = open_network(model)
-    network, sources, feed = open_inputs(network, data, options, note)
+    network, sources, feed, tokens = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
+    if tokens is not None and options.part_of is None:
+        measure_texts(sources, rows, tokens, note)
     if INNER in options.patterns:
         network = network.ask_outputs()
     first = next(iter(sources.values()))
@@ -174,6 +199,7 @@ def plan_dump(
     outputs = select_outputs(network, padded.tensors, options.patterns)
     probed = padded.probed
     held_bytes = _held_bytes(tensors, outputs, feed)
+    lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(
         network,
         probed.tensors,
@@ -182,6 +208,7 @@ def plan_dump(
         batch=batch,
         provider=provider,
         threads=options.threads,
+        lengths=lengths,
     )
     if before is not None and not options.threads:
         schedule = replace(schedule, threads=before.threads)
@@ -196,7 +223,7 @@ def plan_dump(
     if shared is not None:
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {shared.path}")
-    _check_memory(schedule, held_bytes)
+    _check_memory(schedule, held_bytes, 1.0 if lengths is None else lengths.ratio)
     whole = DumpedData(sources, rows)
     if options.part_of is not None:
         own_inputs = shared is None
@@ -205,6 +232,8 @@ def plan_dump(
         rows = {name: source.rows for name, source in sources.items()}
         for line in describe_part(part.record, rows):
             note(line)
+        if tokens is not None:
+            measure_texts(sources, rows, tokens, note)
     plan = DumpPlan(
         path=path,
         codec=options.codec,
@@ -240,17 +269,28 @@ def open_inputs(
     """Open the data of a model, and plan how they feed it; the first split decides that."""
     recipe, constants = read_preprocessing(options), options.constants or {}
     selection = select_arrays(network, options.inputs or {}, constants)
-    sources = open_sources(data, options, selection, recipe, note)
+    tokens = plan_tokens(network, options, note)
+    if tokens is not None:
+        selection = select_tokens(selection, tokens)
+    try:
+        sources = open_sources(data, options, selection, recipe, note, tokens)
+    except DataError as error:
+        advice = None if tokens else advise_tokenizer(network, data, options, selection)
+        if advice is None:
+            raise
+        raise DataError(advice) from error
     first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
-    inlined = network.take_branches(feed.constants, feed.shapes)
+    inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
-    masked = mask_sources(sources, tuple(step.input for step in feed.preprocessing), options.mask)
+    if tokens is not None:
+        feed = record_tokenizer(feed, tokens)
+    masked = mask_sources(sources, feed, options.mask)
     if masked.note is not None:
         note(masked.note)
-    return DumpInputs(inlined, masked.sources, replace(feed, mask=masked.mask))
+    return DumpInputs(inlined, masked.sources, replace(feed, mask=masked.mask), tokens)
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
@@ -325,6 +365,7 @@ def _describe_store(
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
+        derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
         mask=msgspec.UNSET if feed.mask is None else feed.mask,
@@ -355,18 +396,23 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.constants, feed.shapes)
+    initial = open_network(path).take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 
 
-def _check_memory(schedule: Schedule, held_bytes: int) -> None:
-    """Refuse runs whose values, ``held_bytes`` per sample, do not fit into memory."""
+def _check_memory(schedule: Schedule, held_bytes: int, longest: float) -> None:
+    """Refuse runs whose values do not fit into memory.
+
+    They are ``held_bytes`` per sample of typical length, and the longest one is ``longest`` times
+    as long.
+    """
     available = available_memory()
-    batches = schedule.runs * schedule.batch * held_bytes
+    batch = schedule.fit(longest)
+    batches = int(schedule.runs * batch * held_bytes * longest)
     if available is not None and batches > available:
         raise UsageError(
-            f"{count_text(schedule.runs, 'run')} of {count_text(schedule.batch, 'sample')} "
+            f"{count_text(schedule.runs, 'run')} of {count_text(batch, 'sample')} "
             f"at a time hold{'s' * (schedule.runs == 1)} "
             f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
             "`batch_size=N`, `tensors='layers'`, or `keep='statistics'`."
@@ -412,3 +458,7 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
         value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
         sha256=hashlib.sha256(little.tobytes()).hexdigest(),
     )
+
+
+def _derived_record(derived: DerivedInput) -> DerivedRecord:
+    return DerivedRecord(derived.name, derived.rule, derived.dtype.name, derived.dims)

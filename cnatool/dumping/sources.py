@@ -7,6 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import printable
+from cnatool.backend.derived_rules import (
+    DECODER_ADVICE,
+    MASK_RULES,
+    find_derived_inputs,
+    is_decoder_tokens,
+)
 from cnatool.backend.inputs import format_neutral_values
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
 from cnatool.data.selection import ArraySelection, ImageOptions
@@ -14,11 +20,14 @@ from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from numpy.typing import ArrayLike
 
     from cnatool.backend.network import Network
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
 
 
@@ -46,14 +55,13 @@ def read_preprocessing(options: DumpOptions) -> Recipe:
 
 
 def select_arrays(
-    network: Network, arrays: Mapping[str, str], constants: Iterable[str]
+    network: Network, arrays: Mapping[str, str], constants: Mapping[str, ArrayLike]
 ) -> ArraySelection:
     """Select the arrays of the data that feed the inputs of a model which are not constant.
 
     ``arrays`` names the array of an input where their names differ.
     """
     names = [target.name for target in network.inputs]
-    constants = set(constants)
     for parameter, inputs in (("inputs", arrays), ("constants", constants)):
         for name in inputs:
             if name not in names:
@@ -61,10 +69,11 @@ def select_arrays(
                     f"`{parameter}`: {network.graph.path} has no input {name!r}. It takes "
                     f"{', '.join(map(str, network.inputs))}."
                 )
-    both = sorted(constants.intersection(arrays))
+    both = sorted(set(constants).intersection(arrays))
     if both:
         raise UsageError(f"`constants` and `inputs` both name input {both[0]!r}: leave one out.")
     fed = tuple(name for name in names if name not in constants)
+    derived = find_derived_inputs(network.inputs, arrays, constants)
     if not fed:
         raise UsageError("`constants` sets every input, so there is nothing to run the model over.")
     texts = {
@@ -88,8 +97,18 @@ def select_arrays(
     return ArraySelection(
         fed,
         dict(arrays),
+        optional=frozenset(each.name for each in derived),
         constant_advice=format_neutral_values(network.inputs),
+        hints={name: DECODER_ADVICE for name in fed if is_decoder_tokens(name)},
         text_shapes=texts,
+        # Samples of any length are padded where a mask tells the model.
+        any_length=frozenset(
+            target.name
+            for target in network.inputs
+            if target.dims is None
+            or None in target.shape
+            or (target.dtype.kind in "iub" and any(each.rule in MASK_RULES for each in derived))
+        ),
     )
 
 
@@ -99,8 +118,12 @@ def open_sources(
     selection: ArraySelection,
     recipe: Recipe,
     note: Callable[[str], None],
+    tokens: TokenInput | None = None,
 ) -> dict[str, Source]:
-    """Open the samples of each split, which must be of one form and have the same classes."""
+    """Open the samples of each split, which must be of one form and have the same classes.
+
+    With ``tokens``, samples are texts, and the ids of their tokens.
+    """
     reading = ReaderOptions(
         format=options.format,
         labels=options.labels,
@@ -115,6 +138,7 @@ def open_sources(
             recipe.axes(),
             options.follow_links,
         ),
+        tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     (first, reference), *others = sources.items()
@@ -138,11 +162,11 @@ def open_sources(
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+    return [(i.form, i.dtype, i.for_model.form, i.for_model.dtype) for i in source.inputs]
 
 
 def _describe_inputs(source: Source) -> str:
-    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.for_model.form_text} {i.for_model.dtype}" for i in source.inputs)
 
 
 def _describe_difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:

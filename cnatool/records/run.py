@@ -79,6 +79,44 @@ class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+Rule = Literal[
+    "mask",
+    "causal mask",
+    "positions",
+    "zeros",
+    "empty",
+    "false",
+    "all positions",
+    "last position",
+    "total length",
+    "lengths",
+]
+
+
+class DerivedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model input that was filled in by rule in every run.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    rule : str
+        What filled it: ``mask`` (1 at each token), ``causal mask`` (each token attends to itself
+        and to those before it), ``positions`` (0, 1, 2, …), ``zeros``, ``empty`` (a past without
+        tokens), ``false``, ``all positions`` (0, which keeps the logits of all), ``last position``
+        (of each sample), ``total length`` (of the run), ``lengths`` (of each sample).
+    dtype : str
+        Its element type.
+    dims : tuple of int, "samples" or "length"
+        Its shape in a run; "length" is that of the longest sample.
+    """
+
+    input: str
+    rule: Rule
+    dtype: str
+    dims: tuple[int | Literal["samples", "length"], ...]
+
+
 class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The runtime of the model, and its settings.
 
@@ -162,6 +200,12 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How images are resized and cropped, and their colours changed; null if they are not.
     resized_by : str or None
         Library that resizes, with its version: results differ slightly between versions.
+    ragged_axis : int
+        Axis of ``shape`` along which samples differ in length: the model received each in its own
+        length, and ``shape`` has a typical one. Absent if all have one shape.
+    padding : float
+        What samples were continued with, before all else, up to the length in ``source_shape``;
+        absent if none was padded.
     tokenizer : TokenizerRecord
         What made the ids of tokens from texts; absent for other samples.
     sound : SoundTransform
@@ -180,5 +224,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geometry: Geometry | None = None
     resized_by: str | None = None
     # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    padding: float | msgspec.UnsetType = msgspec.UNSET
     tokenizer: TokenizerRecord | msgspec.UnsetType = msgspec.UNSET
     sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

@@ -8,14 +8,14 @@ place of the sample's: what changes, and where, confirms the axes and shows what
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.backend.graph.outputs import make_readable
-from cnatool.backend.inputs import ConstantInput, Samples
+from cnatool.backend.inputs import ConstantInput
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.backend.probe.closeness import same_values
 from cnatool.backend.probe.sample_axis import SampleAxis
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.masks import MaskRecord
@@ -103,7 +104,7 @@ class _Runs:
         exposed = make_readable(graph.model, names, types, graph.inner)
         self._outputs = dict(zip(names, exposed.outputs, strict=True))
         self._session = Session(exposed.model, graph, run)
-        self.real = mask.find_real(samples.values)
+        self.real = mask.find_real(samples.feeds())
         self.rows = range(len(samples))
 
     def parts(self) -> Iterator[list[TensorRecord]]:
@@ -122,20 +123,24 @@ class _Runs:
 
     def padded(self, row: int) -> Samples:
         """Return a sample as it is."""
-        values = {name: value[row : row + 1] for name, value in self._samples.values.items()}
-        return Samples(values, self._samples.constants)
+        samples = self._samples
+        return replace(
+            samples,
+            values={name: value[row : row + 1] for name, value in samples.values.items()},
+            lengths={name: lengths[row : row + 1] for name, lengths in samples.lengths.items()},
+        )
 
     def alone(self, row: int) -> Samples:
         """Return a sample without its padding."""
         kept = np.flatnonzero(self.real[row])
         values = dict(self.padded(row).values)
         for name, axes in self.mask.axes.items():
-            for axis in axes:
+            for axis in axes if name in values else ():
                 values[name] = np.take(values[name], kept, axis + 1)
         constants = [
             _shorten(each, self.mask.length, len(kept)) for each in self._samples.constants
         ]
-        return Samples(values, tuple(constants))
+        return replace(self._samples, values=values, constants=tuple(constants), lengths={})
 
     def repadded(self, row: int) -> Samples:
         """Return a sample with real values of its own, the last first, in place of its padding."""
@@ -143,12 +148,12 @@ class _Runs:
         kept, gone = np.flatnonzero(real)[::-1], np.flatnonzero(~real)
         values = dict(self.padded(row).values)
         for name, axes in self.mask.axes.items():
-            if name == self.mask.input or len(axes) != 1:
+            if name not in values or name == self.mask.input or len(axes) != 1:
                 continue
             value = np.moveaxis(values[name], axes[0] + 1, 0).copy()
             value[gone] = value[np.resize(kept, len(gone))]
             values[name] = np.moveaxis(value, 0, axes[0] + 1)
-        return Samples(values, self._samples.constants)
+        return replace(self.padded(row), values=values)
 
     def run(self, sample: Samples, tensors: Sequence[TensorRecord]) -> dict[str, NDArray[Any]]:
         """Return the values of tensors for a sample."""
@@ -345,8 +350,9 @@ class _Found:
 
 def _follow_positions(runs: _Runs, by: type[CountedRules]) -> dict[str, frozenset[int]]:
     """Follow positions from the inputs through the operators; by tensor, axes of one sample."""
-    values = runs.padded(0).values
-    shapes = {name: (_SAMPLES, *value.shape[1:]) for name, value in values.items()}
+    sample = runs.padded(0)
+    fed = sample.feeds(np.zeros(1, np.intp))
+    shapes = {name: (_SAMPLES, *fed[name].shape[1:]) for name in sample.sample_axes}
     for tensor in runs.tensors:
         shape = list(tensor.shape)
         if tensor.batch_axis is not None and tensor.merged is not None:

@@ -60,6 +60,14 @@ class Results:
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
 
+    def take(self, rows: NDArray[np.int64]) -> Results:
+        """Return some of the samples, in the order of ``rows``."""
+        return Results(
+            tuple(values[rows] for values in self.outputs),
+            {number: values[rows] for number, values in self.activations.items()},
+            {name: values[rows] for name, values in self.statistics.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -125,9 +133,18 @@ class ExposedModel:
         # Rows such as detections, which are divided among samples here.
         self._divided = [tensor for tensor in tensors if tensor.index]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
+        # Axes that are merged with that of samples, and not equally long in all runs, are told
+        # apart here, unless the graph can do so by the number of samples alone.
+        self._unmerged = [
+            tensor
+            for tensor in tensors
+            if _is_open(tensor)
+            and tensor.merged
+            and (tensor.merged, tensor.batch_axis) != ("NT", 0)
+        ]
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not _is_open(t)]
-        measured_here = [*self._divided, *rounded]
+        measured_here = [*self._divided, *rounded, *self._unmerged]
         self._fetched = [
             *self._outputs,
             *self._whole,
@@ -215,6 +232,7 @@ class ExposedModel:
                     batch_axis=tensor.batch_axis,
                     merged=tensor.merged,
                     exact=not in_parts,
+                    is_open=_is_open(tensor),
                     sum=channel_sums.find(name) if planes else None,
                     positions=tensor.positions or (),
                 )
@@ -339,6 +357,8 @@ class ExposedModel:
         for tensor, rows in (*of_outputs, *zip(self._fetched[count:], whole[count:], strict=True)):
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
+            elif tensor.varies:
+                counts[:, tensor.number] = math.prod(rows.shape[1:])
         return counts
 
     def _check_counts(self, inner: Mapping[int, NDArray[np.float64]]) -> None:
