@@ -364,7 +364,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime : RuntimeRecord or None
         The runtime of the model.
     preprocessing : tuple of Preprocessing
-        Preprocessing of each raw input.
+        Preprocessing of each raw input that the model receives: all but the bytes of a text beside
+        its tokens.
     constants : tuple of ConstantRecord
         The model inputs without data.
     tags : dict of str to str
@@ -413,6 +414,15 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
     mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def steps(self) -> tuple[Preprocessing | None, ...]:
+        """The preprocessing of each raw input; None for one that the model does not receive."""
+        fed = [array.kind != "text" or array.levels is not None for array in self.inputs]
+        if len(self.preprocessing) == len(self.inputs):
+            return self.preprocessing
+        steps = iter(self.preprocessing)
+        return tuple(next(steps, None) if each else None for each in fed)
 
     @property
     def complete(self) -> bool:

@@ -147,10 +147,11 @@ def _padding_notes(
         return
     texts = [
         (number, step.input)
-        for number, (step, array) in enumerate(
-            zip(record.preprocessing, record.inputs, strict=False)
-        )
-        if len(array.shape) == 1 and array.levels is None and ragged_axis(array) is None
+        for number, (step, array) in enumerate(zip(record.steps, record.inputs, strict=True))
+        if step is not None
+        and len(array.shape) == 1
+        and array.levels is None
+        and ragged_axis(array) is None
     ]
     if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
         return
