@@ -138,6 +138,7 @@ _SPELLINGS = {
         "FILE.npy.",
         read=read_constants,
     ),
+    "mask": _Spelling("INPUT|none"),
     "preprocess": _Spelling("FILE.json|yaml|toml"),
     "resize": _Spelling("SIDE|HxW", str, read=_read_image("resize")),
     "crop": _Spelling("SIDE|HxW", str, read=_read_image("crop")),
