@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.choices import InputKind, Kept
+from cnatool.records.masks import MaskRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -26,6 +27,7 @@ from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
 Merged = Literal["NT", "TN"]
+Padded = Literal["mixed", "counted"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +117,12 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources : tuple of int, optional
         Numbers of the nearest tensors in the store that it is computed from; left out where the
         graph is not known.
+    positions : tuple of int
+        Axes of ``shape`` along which padding lies that does not count: statistics are those of the
+        real positions, and whole arrays hold these alone. Absent without such.
+    padding : {"mixed", "counted"}
+        ``mixed``: values, also at real positions, depend on what the padding is, or that there is
+        any. ``counted``: statistics and arrays include padding. Absent for other tensors.
     """
 
     number: int
@@ -135,6 +143,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
     sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,6 +208,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the samples, such as detections, whose number depends on the data, for one in a branch that
         only some samples take, and for one in a loop that cannot be stored by sample; scores
         ignore it.
+    block : str
+        The block that it lies in: the path of the module that is repeated, such as
+        ``encoder.layer.0``, or a number where names say nothing; absent outside blocks.
     """
 
     number: int
@@ -209,6 +222,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: int
     leads_to: tuple[str, ...] = ()
     per_sample: bool = True
+    block: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -358,7 +372,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime : RuntimeRecord or None
         The runtime of the model.
     preprocessing : tuple of Preprocessing
-        Preprocessing of each raw input.
+        Preprocessing of each raw input that the model receives: all but the bytes of a text beside
+        its tokens.
     constants : tuple of ConstantRecord
         The model inputs without data.
     tags : dict of str to str
@@ -379,6 +394,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
     derived : tuple of DerivedRecord
         The model inputs that were filled in by rule; absent if there are none.
+    mask : MaskRecord
+        What says which positions of the samples are real; absent unless padding does not count.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -404,6 +421,16 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+    mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def steps(self) -> tuple[Preprocessing | None, ...]:
+        """The preprocessing of each raw input; None for one that the model does not receive."""
+        fed = [array.kind != "text" or array.levels is not None for array in self.inputs]
+        if len(self.preprocessing) == len(self.inputs):
+            return self.preprocessing
+        steps = iter(self.preprocessing)
+        return tuple(next(steps, None) if each else None for each in fed)
 
     @property
     def complete(self) -> bool:
