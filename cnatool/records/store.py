@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.choices import InputKind, Kept
+from cnatool.records.masks import MaskRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -26,6 +27,7 @@ from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
 Merged = Literal["NT", "TN"]
+Padded = Literal["mixed", "counted"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +114,15 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional : bool, optional
         True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
         that do not take it. Else left out.
+    sources : tuple of int, optional
+        Numbers of the nearest tensors in the store that it is computed from; left out where the
+        graph is not known.
+    positions : tuple of int
+        Axes of ``shape`` along which padding lies that does not count: statistics are those of the
+        real positions, and whole arrays hold these alone. Absent without such.
+    padding : {"mixed", "counted"}
+        ``mixed``: values, also at real positions, depend on what the padding is, or that there is
+        any. ``counted``: statistics and arrays include padding. Absent for other tensors.
     """
 
     number: int
@@ -131,6 +142,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
+    sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
 
 class TokensRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,6 +237,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the samples, such as detections, whose number depends on the data, for one in a branch that
         only some samples take, and for one in a loop that cannot be stored by sample; scores
         ignore it.
+    block : str
+        The block that it lies in: the path of the module that is repeated, such as
+        ``encoder.layer.0``, or a number where names say nothing; absent outside blocks.
     """
 
     number: int
@@ -234,6 +251,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: int
     leads_to: tuple[str, ...] = ()
     per_sample: bool = True
+    block: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -405,6 +423,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
     derived : tuple of DerivedRecord
         The model inputs that were filled in by rule; absent if there are none.
+    mask : MaskRecord
+        What says which positions of the samples are real; absent unless padding does not count.
     tokens : TokensRecord
         Scores of tokens that were compared while the model ran, in the arrays ``tokens/loss``,
         ``tokens/correct`` and ``tokens/count``; absent without these.
@@ -436,6 +456,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+    mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
     tokens: TokensRecord | msgspec.UnsetType = msgspec.UNSET
     label_lists: bool | msgspec.UnsetType = msgspec.UNSET
 

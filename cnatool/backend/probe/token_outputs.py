@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.backend.token_tables import Table
     from cnatool.metrics.performance import OutputKind
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.store import TensorRecord
 
 # Exporters and optimisers round the size of a vocabulary up to a multiple of these.
@@ -70,17 +71,22 @@ class TokenOutput:
 
 
 def find_token_output(
-    graph: Graph, tensors: Sequence[TensorRecord], samples: Samples, run: RunOptions
+    graph: Graph,
+    tensors: Sequence[TensorRecord],
+    samples: Samples,
+    mask: MaskRecord | None,
+    run: RunOptions,
 ) -> TokenOutput | None:
     """Find the output of a model that scores tokens of the vocabulary; None if there is none.
 
-    ``samples`` are those of a run of the probe, which described the ``tensors``.
+    ``samples`` are those of a run of the probe, which described the ``tensors``, and ``mask`` is
+    what says where samples are padded, if anything does.
     """
     if graph.opset < LEAST_OPSET:
         return None
     found: TokenOutput | None = None
     for ids, tensor in _pair_candidates(graph, tensors, samples):
-        output = _examine(graph, tensor, samples, ids, run)
+        output = _examine(graph, tensor, samples, ids, mask, run)
         # The encoder of two reads a text in both directions; the ids of the decoder decide.
         if found is None or output.direction == "next":
             found = output
@@ -142,15 +148,25 @@ def find_mask(samples: Samples, ids: str) -> str | None:
 
 
 def _examine(
-    graph: Graph, tensor: TensorRecord, samples: Samples, ids: str, run: RunOptions
+    graph: Graph,
+    tensor: TensorRecord,
+    samples: Samples,
+    ids: str,
+    padding: MaskRecord | None,
+    run: RunOptions,
 ) -> TokenOutput:
     """Run a model with other last tokens, and compare the scores."""
     exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
     session = Session(exposed.model, graph, run)
     feeds = samples.feeds()
-    mask = find_mask(samples, ids)
+    shape = feeds[ids].shape
+    mask: str | None
+    if padding is not None and padding.length == shape[1]:
+        mask, real = padding.input, padding.find_real(feeds)
+    else:
+        mask = find_mask(samples, ids)
+        real = np.ones(shape, np.bool_) if mask is None else feeds[mask] != 0
     (before,) = session.run(exposed.outputs, feeds)
-    real = np.ones(feeds[ids].shape, np.bool_) if mask is None else feeds[mask] != 0
     direction: Direction = "unknown"
     for step in range(1, _TRIES + 1):
         changed, last = _change_last(feeds[ids], real, step, tensor.shape[1])

@@ -83,13 +83,15 @@ class TokenMeasure:
     def run(
         self,
         feeds: Mapping[str, NDArray[Any]],
+        real: NDArray[np.bool_],
         run: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]],
     ) -> tuple[list[NDArray[Any]], TokenScores]:
         """Run a batch with targets; return its other results and the sums over tokens.
 
-        The loss of a target beyond the classes is not a number.
+        ``real`` says which positions are no padding, (N, T) if anything does. The loss of a target
+        beyond the classes is not a number.
         """
-        targets, counted = self._find_targets(feeds)
+        targets, counted = self._find_targets(feeds, real)
         known = targets.clip(0, self._tokens.classes - 1)
         *values, losses, right = run({**feeds, TARGETS: known})
         unknown = targets != known
@@ -97,13 +99,13 @@ class TokenMeasure:
         return values, sum_tokens(losses, right & ~unknown, counted)
 
     def _find_targets(
-        self, feeds: Mapping[str, NDArray[Any]]
+        self, feeds: Mapping[str, NDArray[Any]], real: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the target of each token, (N, T), and which tokens count, (N, T)."""
         tokens = self._tokens
         if tokens.targets == "next":
-            return next_tokens(
-                feeds[tokens.input], None if tokens.mask is None else feeds[tokens.mask]
-            )
+            ids = feeds[tokens.input]
+            mask = None if tokens.mask is None else feeds[tokens.mask]
+            return next_tokens(ids, real if real.shape == ids.shape else mask)
         labels = feeds[TARGETS]
         return labels, labels != IGNORED
