@@ -15,6 +15,7 @@ from cnatool.data.wrappers import RowRange
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
 from cnatool.records.parts import PartRecord, SplitSketch, describe_rows
+from cnatool.records.ragged import Ragged
 from cnatool.store.chunks import commit_rows
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def _add_samples(digest: _Hash, block: Block) -> None:
     """Add ids, raw inputs and labels to a digest."""
     digest.update("\n".join(("", *block.ids)).encode())
     for values in (*block.inputs, *([] if block.labels is None else [block.labels])):
+        if isinstance(values, Ragged):
+            digest.update(values.offsets.data)
+            values = values.values
         digest.update(np.ascontiguousarray(values).data)
 
 

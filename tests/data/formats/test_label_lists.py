@@ -101,12 +101,8 @@ def test_json_lines(tmp_path: Path) -> None:
         [each + (each != -100) for each in row] for row in labels
     ]
     lines[3]["tags"] = 4
-    with pytest.raises(
-        DataError, match="line 4.* has no list of whole numbers"
-    ):
+    with pytest.raises(DataError, match="line 4.* has no list of whole numbers"):
         read_json(tmp_path / "d.jsonl", lines, labels="tags")
     lines[3]["tags"] = [1.5]
-    with pytest.raises(
-        DataError, match="line 4.* has no list of whole numbers"
-    ):
+    with pytest.raises(DataError, match="line 4.* has no list of whole numbers"):
         read_json(tmp_path / "d.jsonl", lines, labels="tags")
