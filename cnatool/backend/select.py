@@ -9,12 +9,14 @@ import numpy as np
 
 from cnatool._util.names import complete_name, find_excluded, list_full_names, match_names
 from cnatool._util.text import list_names
+from cnatool.backend.graph.tensor_sources import find_sources
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import Network
     from cnatool.records.choices import Kept, Narrowing
     from cnatool.records.store import SkippedTensor, TensorRecord
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # The word for states and attention scores, also those that the model leaves out.
 INNER = "inner"
+# The word for the tensors of the residual stream.
+RESIDUAL = "residual"
 _PRODUCTS = ("MatMul", "Einsum")
 
 
@@ -67,7 +71,17 @@ def select_tensors(
                 ragged_axis=axis,
             )
         )
-    return tuple(selected)
+    return _link(network.graph, selected)
+
+
+def _link(graph: Graph, tensors: Sequence[TensorRecord]) -> tuple[TensorRecord, ...]:
+    """Add to each tensor the numbers of those that it is computed from."""
+    numbers = {tensor.name: tensor.number for tensor in tensors}
+    sources = find_sources(graph, numbers)
+    return tuple(
+        msgspec.structs.replace(t, sources=tuple(numbers[name] for name in sources.get(t.name, ())))
+        for t in tensors
+    )
 
 
 def _can_be_whole(tensor: TensorRecord) -> bool:
@@ -95,7 +109,12 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
+    groups = {
+        "all": every,
+        "layers": layers,
+        INNER: network.inner.intersection(every),
+        RESIDUAL: set(network.layers.residual).intersection(every),
+    }
     known = [*every, *(tensor.name for tensor in skipped)]
     full = [p if p in groups else complete_name(known, p) for p in patterns]
     names, unmatched = match_names(every, full, groups)
@@ -124,6 +143,12 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Se
         return (
             f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
             f"{_attention_text(network, probed)}"
+        )
+    if probed and RESIDUAL in patterns and not network.layers.residual:
+        return (
+            f"{path}: nothing adds a branch to what it was computed from, so "
+            "`tensors='residual'` is empty. `tensors='layers'` selects what linear operators "
+            f"compute, and `tensors='GLOB'` any tensors; `cnatool inspect {path}` lists them."
         )
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."

@@ -170,8 +170,9 @@ class DumpOptions:
     tensors: str | Sequence[str] = option(
         STORED,
         "all",
-        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; inner "
-        "for states and attention scores, also those that the model leaves out.",
+        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; "
+        "residual for the residual stream; inner for states and attention scores, also those that "
+        "the model leaves out.",
         "Outputs of the model are stored unless one of these leaves them out.",
     )
     dtype: Narrowing | None = option(

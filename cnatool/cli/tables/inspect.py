@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,9 +219,14 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
             return f"{shown[name]} (not stored)"
         return name_with_operator(shown[name], tensor.operator)
 
+    # Each block is named once, at its first layer.
+    names = [layer.block or "" for layer in layers]
+    heads = [name if name != before else "" for before, name in pairwise(["", *names])]
+    first: list[Column] = [("block", "left")] if any(names) else []
     print_line("")
     print_table(
         [
+            *first,
             ("layer", "right"),
             ("operator", "left"),
             ("linear", "left"),
@@ -230,6 +236,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
         ],
         [
             [
+                *([head] if first else []),
                 str(layer.number),
                 layer.operator,
                 text(layer.linear),
@@ -241,7 +248,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
                     if holds
                 ),
             ]
-            for layer in layers
+            for head, layer in zip(heads, layers, strict=True)
         ],
     )
     print_cut(shown)
