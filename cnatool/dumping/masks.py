@@ -73,17 +73,25 @@ def mask_sources(sources: Mapping[str, Source], feed: Feed, asked: str | None) -
     inputs = _read_first(sources, names)
     if inputs is None:
         return plain
-    if asked is not None:
-        mask: MaskRecord | None = _take_asked(asked, inputs)
-    else:
-        named, found = _find_candidates(inputs)
-        mask = _choose(found)
-        watched = {names.index(each.mask.input): each.mask.padding for each in named}
-        if mask is None:
-            return replace(_watch(plain, watched, names), note=_describe_holes(inputs))
-    assert mask is not None
+    mask, unpadded = find_mask(inputs, asked)
+    if mask is None:
+        watched = {names.index(each.input): each.padding for each in unpadded}
+        return replace(_watch(plain, watched, names), note=_describe_holes(inputs))
     masked = {name: leave_padding_out(each, mask, names) for name, each in sources.items()}
     return MaskedSources(masked, mask, _describe(mask, mask.find_real(inputs)))
+
+
+def find_mask(
+    inputs: Mapping[str, NDArray[Any]], asked: str | None = None
+) -> tuple[MaskRecord | None, list[MaskRecord]]:
+    """Find what says where samples, (n, …) by input, are padded; or take what is asked for.
+
+    Masks without padding in these samples come second.
+    """
+    if asked is not None:
+        return _take_asked(asked, inputs), []
+    unpadded, found = _find_candidates(inputs)
+    return _choose(found), [each.mask for each in unpadded]
 
 
 def _mask_padded_here(plain: MaskedSources, feed: Feed) -> MaskedSources:
