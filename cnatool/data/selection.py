@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError
+from cnatool.records.sound import SoundTransform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +38,17 @@ PLAIN_IMAGES = ImageOptions()
 
 
 @dataclass(frozen=True, slots=True)
+class SoundOptions:
+    """How a source transforms the sound that it reads."""
+
+    mono: bool = False  # whether several channels are replaced by their mean
+    transform: SoundTransform = field(default_factory=SoundTransform)
+
+
+PLAIN_SOUND = SoundOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class ArraySelection:
     """Which of several named arrays, or columns, are inputs of the model and labels.
 
@@ -51,6 +63,7 @@ class ArraySelection:
     split_column : str or None
         Name of the column that holds the split of each row.
     images : ImageOptions
+    sound : SoundOptions
     constant_advice : mapping of str to str
         For each model input, as Python, a value that is the same for every sample.
     text_shapes : mapping of str to tuple of int
@@ -64,6 +77,7 @@ class ArraySelection:
     labels: str | None = None
     split_column: str | None = None
     images: ImageOptions = PLAIN_IMAGES
+    sound: SoundOptions = PLAIN_SOUND
     constant_advice: Mapping[str, str] = field(default_factory=dict)
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_labels: bool = False

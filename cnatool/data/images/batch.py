@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnatool.data.images.decode import Opener
     from cnatool.data.selection import ImageOptions
     from cnatool.records.image_transform import Geometry
+    from cnatool.records.ragged import Rows
 
     # Calls a function with each number below a count, in threads unless each call is short;
     # returns why some could not be done.
@@ -47,12 +48,12 @@ FIRST_READABLE = 256
 class DecodedBatch:
     """Arrays of the samples of a block."""
 
-    stored: NDArray[Any]  # shape (rows, …); the same array if the model receives what is stored
-    for_model: NDArray[Any]
+    stored: Rows  # shape (rows, …); the same array if the model receives what is stored
+    for_model: Rows
     faults: dict[int, str]  # why samples could not be decoded, by row
 
 
-def collect_model_arrays(inputs: Sequence[DecodedBatch]) -> tuple[NDArray[Any], ...]:
+def collect_model_arrays(inputs: Sequence[DecodedBatch]) -> tuple[Rows, ...]:
     """Collect what the model receives; nothing if that is what is stored."""
     if all(batch.for_model is batch.stored for batch in inputs):
         return ()
