@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.local_paths import check_downloaded
 from cnatool._util.urls import ObjectURL
-from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored, scan_folder
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, is_ignored, scan_folder
 from cnatool.data.formats.cifar import cifar_kind
 from cnatool.data.formats.idx import find_idx_files, looks_like_idx
 from cnatool.data.formats.text import open_texts
@@ -190,10 +190,10 @@ def _is_zarr(location: Location) -> bool:
 def _is_image_folder(location: Location) -> bool:
     if not location.path.is_dir() or location.files:
         return False
-    if any(map(holds_images, _list_folders(location.path))):
+    if any(map(IMAGES.lies_in, _list_folders(location.path))):
         return True
     # Images without classes, unless a table lists them.
-    return holds_images(location.path) and not _has_image_table(location)
+    return IMAGES.lies_in(location.path) and not _has_image_table(location)
 
 
 def _has_image_table(location: Location) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,35 @@ from cnatool._util.urls import ObjectURL
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """Files each of which is a sample, such as images."""
+
+    noun: str
+    article: str
+    extensions: frozenset[str]
+
+    @property
+    def plural(self) -> str:
+        """Several of them."""
+        return f"{self.noun}s"
+
+    def matches(self, name: str) -> bool:
+        """Whether a file is of this kind by its extension."""
+        return Path(name).suffix.lower() in self.extensions
+
+    def lies_in(self, folder: Path) -> bool:
+        """Whether files of this kind lie directly in a folder."""
+        with scan_folder(folder) as entries:
+            return any(self.matches(entry.name) and not is_ignored(entry.name) for entry in entries)
+
+
 # Not beside the decoder, so that splits are found without Pillow.
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGES = FileKind(
+    "image", "an", frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+)
+TEXTS = FileKind("text", "a", frozenset({".txt"}))
 
 # Tables of file names and labels, beside images.
 LABEL_TABLES = ("labels.csv", "metadata.csv")
@@ -45,11 +73,6 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its extension."""
-    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
-
-
 @contextmanager
 def scan_folder(folder: Path) -> Iterator[Iterable[Any]]:
     """List a folder: on a disk its entries, which know what they are, in a bucket its paths."""
@@ -58,12 +81,6 @@ def scan_folder(folder: Path) -> Iterator[Iterable[Any]]:
         return
     with os.scandir(folder) as entries:
         yield entries
-
-
-def holds_images(folder: Path) -> bool:
-    """Whether images lie directly in a folder."""
-    with scan_folder(folder) as entries:
-        return any(is_image(entry.name) and not is_ignored(entry.name) for entry in entries)
 
 
 def describe_files(paths: Sequence[Path]) -> str:

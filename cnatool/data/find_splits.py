@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format
-from cnatool.data.file_names import LABEL_TABLES, holds_images, is_ignored, is_image, scan_folder
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, is_ignored, scan_folder
 from cnatool.data.formats.idx import find_idx_files
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
@@ -143,7 +143,7 @@ def _search_below(folder: Path, format_name: str | None, depth: int) -> dict[str
             for entry in entries
             if not is_ignored(entry.name) and entry.is_dir()
         ]
-    if len(below) != 1 or depth == _MAX_DEPTH or holds_images(below[0]):
+    if len(below) != 1 or depth == _MAX_DEPTH or IMAGES.lies_in(below[0]):
         return {}
     return _search(below[0], format_name, depth + 1)
 
@@ -173,9 +173,9 @@ def _holds_samples(folder: Path) -> bool:
     with scan_folder(folder) as entries:
         visible = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
-        holds_images(folder / entry.name)
+        IMAGES.lies_in(folder / entry.name)
         if entry.is_dir()
-        else is_image(entry.name) or _format_ending(entry.name) not in (None, ".csv")
+        else IMAGES.matches(entry.name) or _format_ending(entry.name) not in (None, ".csv")
         for entry in visible
     )
 
@@ -274,4 +274,4 @@ def _short_name(location: Location) -> str:
 def _is_class(folder: Path) -> bool:
     """Whether images lie directly in a folder: then "train" is a class (a railway's), no split."""
     has_table = any((folder / name).is_file() for name in LABEL_TABLES)
-    return not has_table and holds_images(folder)
+    return not has_table and IMAGES.lies_in(folder)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
+    from cnatool.records.run import TokenizerRecord
     from cnatool.records.sound import SoundRecord
     from cnatool.records.store import SourceObject
 
@@ -87,6 +88,10 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
+    tokenizer : TokenizerRecord or None
+        What made the ids of tokens, if that is what samples are.
+    special : tuple of int
+        Of ids of tokens, those of special tokens.
     sound : SoundRecord or None
         Rate and decoder of sound, if that is what samples are.
     """
@@ -99,6 +104,8 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
+    tokenizer: TokenizerRecord | None = None
+    special: tuple[int, ...] = ()
     sound: SoundRecord | None = None
 
     @property

@@ -387,6 +387,7 @@ def _input_record(spec: InputSpec) -> ArrayRecord:
         spec.dtype.name,
         spec.shape,
         "uint8" if spec.levels else None,
+        special=spec.special or msgspec.UNSET,
         sound=msgspec.UNSET if spec.sound is None else spec.sound,
     )
 

@@ -111,6 +111,33 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     branches: dict[str, BranchName] = {}
 
 
+class TokenizerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tokenizer that turned texts into the ids of tokens, and its settings.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file, or of the folder around it.
+    sha256 : str
+        SHA-256 of its ``tokenizer.json``, in hexadecimal.
+    library : str
+        The library that ran it, with its version.
+    vocabulary : int
+        Number of its ids: the largest one, and 1.
+    max_length : int or None
+        Tokens to which longer texts were truncated, special ones included; null if none were.
+    truncated : {"left", "right"}
+        The end at which texts were truncated.
+    """
+
+    name: str
+    sha256: str
+    library: str
+    vocabulary: int
+    max_length: int | None = None
+    truncated: Literal["left", "right"] = "right"
+
+
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Preprocessing of a raw sample to the model's input.
 
@@ -135,6 +162,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How images are resized and cropped, and their colours changed; null if they are not.
     resized_by : str or None
         Library that resizes, with its version: results differ slightly between versions.
+    tokenizer : TokenizerRecord
+        What made the ids of tokens from texts; absent for other samples.
     sound : SoundTransform
         How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """
@@ -151,4 +180,5 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geometry: Geometry | None = None
     resized_by: str | None = None
     # Absent, not null, so that other stores are those of earlier versions.
+    tokenizer: TokenizerRecord | msgspec.UnsetType = msgspec.UNSET
     sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

@@ -40,6 +40,9 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis : int
         The axis of ``shape`` along which samples differ in length: in place of one array there are
         ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
+    special : tuple of int
+        Of ids of tokens, those of special tokens, which are not part of the text ([CLS], padding,
+        the end of a text), ascending. Absent for other inputs.
     sound : SoundRecord
         Of sound, its rate and what decoded it. Absent for other inputs.
     """
@@ -50,6 +53,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: Literal["uint8"] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    special: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
 
 

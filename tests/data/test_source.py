@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnatool._util.text import printable
-from cnatool.data.file_names import is_image
+from cnatool.data.file_names import IMAGES
 from cnatool.data.source import check_sample, row_ranges
 from cnatool.errors import DataError, UsageError
 
@@ -50,5 +50,5 @@ def test_objects_empty_and_huge_samples_are_refused() -> None:
 def test_names() -> None:
     assert printable("a b") == "a b"
     assert printable("a\x1b[31m") == r"'a\x1b[31m'"
-    assert is_image("a.PNG")
-    assert not is_image("a.txt")
+    assert IMAGES.matches("a.PNG")
+    assert not IMAGES.matches("a.txt")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names
-from cnatool.data.file_names import LABEL_TABLES, UNSAFE_CHARACTERS, is_image
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, UNSAFE_CHARACTERS
 from cnatool.data.formats.csv_text import scan_table, table_error
 from cnatool.data.formats.image_folder import make_image_source
 from cnatool.data.formats.table import TABLE_ERRORS, missing_column_error
@@ -86,7 +86,7 @@ def _describe_unlisted(table: Path, names: Sequence[str]) -> list[str]:
     for below in sorted({os.path.dirname(name) for name in normalized}):  # noqa: PTH120
         try:
             with os.scandir(table.parent / below) as entries:
-                beside = [entry.name for entry in entries if is_image(entry.name)]
+                beside = [entry.name for entry in entries if IMAGES.matches(entry.name)]
         except OSError:
             # A wrong name is an error when its image is read.
             continue

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.blocks import regroup_blocks
-from cnatool.data.file_names import IMAGE_EXTENSIONS, describe_files, row_id
+from cnatool.data.file_names import IMAGES, describe_files, row_id
 from cnatool.data.formats.webdataset_samples import (
     Sample,
     find_label_field,
@@ -299,7 +299,7 @@ def _other_image_fields(first: Sample, fields: Sequence[str]) -> frozenset[str]:
         return frozenset()
     stem, dot, ending = images[0].rpartition(".")
     return frozenset(
-        f"{stem}{dot}{other[1:]}" for other in IMAGE_EXTENSIONS if other != f".{ending}"
+        f"{stem}{dot}{other[1:]}" for other in IMAGES.extensions if other != f".{ending}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.file_names import is_image
+from cnatool.data.file_names import IMAGES
 from cnatool.data.formats.npy import load_array
 from cnatool.data.formats.tar import read_members
 from cnatool.data.images.decode import bytes_opener
@@ -103,7 +103,7 @@ def read_samples(path: Path, fields: set[str], *, whole_first: bool = False) -> 
 
 def is_image_field(field: str) -> bool:
     """Whether members with an extension are images."""
-    return is_image(f"x.{field}")
+    return IMAGES.matches(f"x.{field}")
 
 
 @dataclass(frozen=True, slots=True)
