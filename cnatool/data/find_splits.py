@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format
-from cnatool.data.file_names import IMAGES, LABEL_TABLES, is_ignored, scan_folder
+from cnatool.data.file_names import LABEL_TABLES, SAMPLES, is_ignored, scan_folder
 from cnatool.data.formats.idx import find_idx_files
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
@@ -143,7 +143,7 @@ def _search_below(folder: Path, format_name: str | None, depth: int) -> dict[str
             for entry in entries
             if not is_ignored(entry.name) and entry.is_dir()
         ]
-    if len(below) != 1 or depth == _MAX_DEPTH or IMAGES.lies_in(below[0]):
+    if len(below) != 1 or depth == _MAX_DEPTH or SAMPLES.lies_in(below[0]):
         return {}
     return _search(below[0], format_name, depth + 1)
 
@@ -159,7 +159,7 @@ def _find_folders(folder: Path) -> list[tuple[str, Location]]:
     below = [path for path in below if "idx" not in path.name.lower()]
     named = {path: parse_split_name(path.name) for path in below}
     splits = [names.split for names in named.values()]
-    # Images in train/ and test/ and nowhere else: these are splits without classes.
+    # Samples in train/ and test/ and nowhere else: these are splits without classes.
     flat = None not in splits and len(set(splits)) == len(splits) > 1
     parts = [path for path in below if named[path].splits and (flat or not _is_class(path))]
     others = [path for path in below if path not in parts and _holds_samples(path)]
@@ -169,13 +169,13 @@ def _find_folders(folder: Path) -> list[tuple[str, Location]]:
 
 
 def _holds_samples(folder: Path) -> bool:
-    """Whether a folder seems to hold samples: images, by class or not, or files of arrays."""
+    """Whether a folder seems to hold samples: files of one each, or files of arrays."""
     with scan_folder(folder) as entries:
         visible = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
-        IMAGES.lies_in(folder / entry.name)
+        SAMPLES.lies_in(folder / entry.name)
         if entry.is_dir()
-        else IMAGES.matches(entry.name) or _format_ending(entry.name) not in (None, ".csv")
+        else SAMPLES.matches(entry.name) or _format_ending(entry.name) not in (None, ".csv")
         for entry in visible
     )
 
@@ -272,6 +272,6 @@ def _short_name(location: Location) -> str:
 
 
 def _is_class(folder: Path) -> bool:
-    """Whether images lie directly in a folder: then "train" is a class (a railway's), no split."""
+    """Whether samples lie directly in a folder: then "train" is a class (a railway's), no split."""
     has_table = any((folder / name).is_file() for name in LABEL_TABLES)
-    return not has_table and IMAGES.lies_in(folder)
+    return not has_table and SAMPLES.lies_in(folder)

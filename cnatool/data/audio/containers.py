@@ -75,7 +75,9 @@ def _check_wave(where: str, file: BinaryIO, order: str) -> None:
             return
         # Chunks begin at even places.
         at += 8 + size + size % 2
-    raise SampleError(f"{where} is cut short or damaged: it is a WAV file without data.", _COPY_ADVICE)
+    raise SampleError(
+        f"{where} is cut short or damaged: it is a WAV file without data.", _COPY_ADVICE
+    )
 
 
 def _check_ogg(where: str, file: BinaryIO) -> None:

@@ -83,7 +83,9 @@ def resample(values: NDArray[np.float32], rate: int, target: int) -> NDArray[np.
     divisor = math.gcd(rate, target)
     up, down = target // divisor, rate // divisor
     with _BUDGET.reserve(len(values) + math.ceil(len(values) * up / down)):
-        resampled = resample_poly(values.astype(np.float64), up, down, window=_design_filter(up, down))
+        resampled = resample_poly(
+            values.astype(np.float64), up, down, window=_design_filter(up, down)
+        )
         return np.asarray(resampled, np.float32)
 
 
