@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnatool.records.choices import InputKind
     from cnatool.records.ragged import Rows
     from cnatool.records.run import TokenizerRecord
     from cnatool.records.sound import SoundRecord
@@ -88,6 +89,9 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
+    kind : {"text", "tokens", "sound"} or None
+        What samples are: the bytes of a text's UTF-8, ids of tokens, or amplitudes; None for
+        others.
     tokenizer : TokenizerRecord or None
         What made the ids of tokens, if that is what samples are.
     special : tuple of int
@@ -104,6 +108,7 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
+    kind: InputKind | None = None
     tokenizer: TokenizerRecord | None = None
     special: tuple[int, ...] = ()
     sound: SoundRecord | None = None

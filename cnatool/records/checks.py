@@ -22,6 +22,7 @@ from cnatool.records.weight_checks import check_flatness, check_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cnatool.records.choices import InputKind
     from cnatool.records.run import ModelRecord
     from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 
@@ -33,6 +34,11 @@ _MOST_AXES = 63
 _MOST_THREADS = 1 << 12
 # Type and shape of counts of levels: 256 counts and a checksum.
 _COUNTS = ("uint32", (257,))
+_KINDS: dict[InputKind, str] = {
+    "text": "bytes of a text",
+    "tokens": "ids of tokens",
+    "sound": "amplitudes",
+}
 # Each is the name of an array.
 _STATISTICS = (*get_args(Statistic), "count")
 # Compared by name, since np.dtype() accepts more than names.
@@ -91,6 +97,7 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
         yield f"{array.name!r} has the unknown type {array.dtype!r}"
     yield from _check_shape(array.name, array.shape)
     yield from _check_ragged_axis(array.name, array)
+    yield from _check_kind(array, output=output)
     if array.levels is None:
         return
     if output:
@@ -100,6 +107,20 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
             f"{array.name!r} counts levels, which are {_COUNTS[1]} of {_COUNTS[0]}, but it is "
             f"{array.shape} of {array.dtype}"
         )
+
+
+def _check_kind(array: ArrayRecord, *, output: bool) -> Iterator[str]:
+    kind = None if array.kind is msgspec.UNSET else array.kind
+    if kind is not None and (output or array.levels is not None or array.dtype not in _DTYPES):
+        yield f"{array.name!r} is no input whose values are {_KINDS[kind]}"
+    elif kind == "text" and (array.dtype != "uint8" or len(array.shape) != 1):
+        yield f"{array.name!r} is {array.shape} of {array.dtype}, which is no text"
+    elif kind == "tokens" and np.dtype(array.dtype).kind not in "iu":
+        yield f"{array.name!r} is of {array.dtype}, which is no type of ids"
+    elif kind == "sound" and np.dtype(array.dtype).kind not in "iuf":
+        yield f"{array.name!r} is of {array.dtype}, which is no type of amplitudes"
+    if array.special is not msgspec.UNSET and kind != "tokens":
+        yield f"{array.name!r} has special tokens, but is no input of ids of tokens"
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> Iterator[str]:

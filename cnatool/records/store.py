@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.records.choices import Kept
+from cnatool.records.choices import InputKind, Kept
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -40,6 +40,9 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis : int
         The axis of ``shape`` along which samples differ in length: in place of one array there are
         ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
+    kind : {"text", "tokens", "sound"}
+        What an input is: the bytes of a text's UTF-8, ids of tokens, or amplitudes, from −1 to 1 if
+        they are floating and over the range of their type if they are integers. Absent for others.
     special : tuple of int
         Of ids of tokens, those of special tokens, which are not part of the text ([CLS], padding,
         the end of a text), ascending. Absent for other inputs.
@@ -53,6 +56,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: Literal["uint8"] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    kind: InputKind | msgspec.UnsetType = msgspec.UNSET
     special: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
 
