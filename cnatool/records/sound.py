@@ -150,8 +150,8 @@ class SoundTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             raise UsageError("a spectrogram needs the rate of the sound: give sample_rate as well.")
         if isinstance(self.spectrogram, WhisperSpectrogram) and self.sample_rate < _WHISPER_RATE:
             raise UsageError(
-                f"sample_rate {self.sample_rate}: mel filters of Whisper reach 8 kHz, so that sound "
-                f"has at least {_WHISPER_RATE} samples a second."
+                f"sample_rate {self.sample_rate}: mel filters of Whisper reach 8 kHz, which "
+                f"takes at least {_WHISPER_RATE} samples a second."
             )
         if isinstance(self.spectrogram, ASTSpectrogram) and self.sample_rate != _AST_RATE:
             raise UsageError(

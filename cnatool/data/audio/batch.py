@@ -121,7 +121,9 @@ def open_reader(
     record = SoundRecord(
         rate if transform.sample_rate is None else None, options.mono, describe_reader()
     )
-    spec = InputSpec(_NAME, np.dtype(np.float32), (length,), ragged_axis=0, sound=record)
+    spec = InputSpec(
+        _NAME, np.dtype(np.float32), (length,), ragged_axis=0, kind="sound", sound=record
+    )
     if transform != SoundTransform():
         spec = replace(spec, transformed=_describe_transformed(spec, rate, transform))
     return SoundReader(spec, options, first)
@@ -154,7 +156,7 @@ def _find_first(find: Finder, rows: int, *, skip: bool) -> FirstSound:
 
 def _describe_transformed(spec: InputSpec, rate: int, transform: SoundTransform) -> InputSpec:
     """Describe what the model receives."""
-    plain = replace(spec, sound=None)
+    plain = replace(spec, kind=None, sound=None)
     if transform.spectrogram is not None:
         return replace(plain, shape=spectrogram_shape(transform.spectrogram), ragged_axis=None)
     length = fixed_length(transform, transform.sample_rate or rate)

@@ -14,7 +14,7 @@ from cnatool._util.text import count_text
 from cnatool.data.source import SampleError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import BinaryIO, Literal
 
 FORMATS = "WAV, FLAC, OGG or MP3"
 REPLACE_ADVICE = "Replace it or remove it"
@@ -52,14 +52,14 @@ def _is_mp3(head: bytes) -> bool:
     return head[:3] == b"ID3" or (sync and head[1] & 0x06 == 0x02)
 
 
-def _check_wave(where: str, file: BinaryIO, order: str) -> None:
+def _check_wave(where: str, file: BinaryIO, order: Literal["big", "little"]) -> None:
     """Compare the size of the data that the header declares with that of the file."""
     end = file.seek(0, os.SEEK_END)
     at, long_size = _HEAD, None
     while at + 8 <= end:
         file.seek(at)
         header = file.read(8)
-        size = int.from_bytes(header[4:], "big" if order == "big" else "little")
+        size = int.from_bytes(header[4:], order)
         if header[:4] == b"ds64":
             # RF64: 64 bits each of the size of the file and of the data.
             long_size = int.from_bytes(file.read(16)[8:], "little")
@@ -75,9 +75,7 @@ def _check_wave(where: str, file: BinaryIO, order: str) -> None:
             return
         # Chunks begin at even places.
         at += 8 + size + size % 2
-    raise SampleError(
-        f"{where} is cut short or damaged: it is a WAV file without data.", _COPY_ADVICE
-    )
+    raise SampleError(f"{where} is a WAV file without data.", _COPY_ADVICE)
 
 
 def _check_ogg(where: str, file: BinaryIO) -> None:

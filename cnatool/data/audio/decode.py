@@ -139,8 +139,8 @@ def _check_header(where: str, file: Any) -> SoundHeader:
     if 4 * header.frames > MAX_SAMPLE_BYTES:
         hours = MAX_SAMPLE_BYTES / 4 / header.rate / 3600
         raise SampleError(
-            f"{where} declares {header.frames:,} frames, which take {bytes_text(4 * header.frames)}; "
-            f"the limit is {bytes_text(MAX_SAMPLE_BYTES)}, {hours:.2g} hours at this rate.",
+            f"{where} declares {header.frames:,} frames, {bytes_text(4 * header.frames)} when "
+            f"decoded; the limit is {bytes_text(MAX_SAMPLE_BYTES)}, {hours:.2g} hours here.",
             "Cut it into shorter files",
         )
     return header

@@ -83,14 +83,12 @@ def resample(values: NDArray[np.float32], rate: int, target: int) -> NDArray[np.
     divisor = math.gcd(rate, target)
     up, down = target // divisor, rate // divisor
     with _BUDGET.reserve(len(values) + math.ceil(len(values) * up / down)):
-        resampled = resample_poly(
-            values.astype(np.float64), up, down, window=_design_filter(up, down)
-        )
-        return np.asarray(resampled, np.float32)
+        filtered = resample_poly(values.astype(np.float64), up, down, window=_design(up, down))
+        return np.asarray(filtered, np.float32)
 
 
 @lru_cache(maxsize=8)
-def _design_filter(up: int, down: int) -> NDArray[Any]:
+def _design(up: int, down: int) -> NDArray[Any]:
     """Design the filter that `resample_poly` has by default, which it would do for each sound."""
     from scipy.signal import firwin
 

@@ -62,6 +62,8 @@ def open_file_table(
 
         return make_audio_source(folder, files, classes, selection, notes, numbered_by_name=True)
 
+    from cnatool.data.formats.image_folder import make_image_source
+
     return make_image_source(folder, files, classes, selection.images, notes, numbered_by_name=True)
 
 

@@ -44,8 +44,8 @@ def convert_audio(raw: dict[str, Any]) -> dict[str, Any]:
         if name is None:
             raise UsageError(f"feature_extractor_type is required: one of {known}.")
         raise UsageError(
-            f"the feature extractor {printable(name)[:60]} is not supported; {known} are. Save what "
-            "it computes as arrays, for example with numpy.savez, and dump these."
+            f"the feature extractor {printable(name)[:60]} is not supported; {known} are. Save "
+            "what it computes as arrays, for example with numpy.savez, and dump these."
         )
     fields, convert = _EXTRACTORS[name]
     for field, value in config.items():
