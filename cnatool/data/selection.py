@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import KeptInputs
     from cnatool.records.image_transform import Geometry
 
-_INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
+_INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img", "audio", "sound")
 _LABEL_NAMES = ("y", "label", "labels")
 
 

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     # Finds a sound by its number: its name for messages, and its file or its bytes.
     Finder = Callable[[int], tuple[str, Content]]
 
-# The name of the input is part of stores.
-_NAME = "sound"
-
 
 class FirstSound(NamedTuple):
     """The first sound of a source that can be read."""
@@ -87,7 +84,13 @@ class SoundReader:
 
 
 def open_reader(
-    find: Finder, rows: int, looked_at: Iterable[int], options: SoundOptions, *, skip: bool
+    name: str,
+    find: Finder,
+    rows: int,
+    looked_at: Iterable[int],
+    options: SoundOptions,
+    *,
+    skip: bool,
 ) -> SoundReader:
     """Describe the sounds of a source by the first that can be read.
 
@@ -122,24 +125,11 @@ def open_reader(
         rate if transform.sample_rate is None else None, options.mono, describe_reader()
     )
     spec = InputSpec(
-        _NAME, np.dtype(np.float32), (length,), ragged_axis=0, kind="sound", sound=record
+        name, np.dtype(np.float32), (length,), ragged_axis=0, kind="sound", sound=record
     )
     if transform != SoundTransform():
         spec = replace(spec, transformed=_describe_transformed(spec, rate, transform))
     return SoundReader(spec, options, first)
-
-
-def describe_rate(reader: SoundReader) -> str:
-    """Return a note on the rate at which the model receives sound."""
-    rate, asked = reader.first.header.rate, reader.options.transform.sample_rate
-    if asked is None:
-        return (
-            f"sound is fed at {rate:,} Hz, as it is stored; if the model was trained with another "
-            "rate, give that as `sample_rate=HZ`"
-        )
-    if asked == rate:
-        return f"sound at another rate than {asked:,} Hz is resampled; the first has that rate"
-    return f"sound is resampled to {asked:,} Hz; the first has {rate:,} Hz"
 
 
 def _find_first(find: Finder, rows: int, *, skip: bool) -> FirstSound:

@@ -28,6 +28,11 @@ _OGG_LAST = 4
 _UNKNOWN_SIZE = 0xFFFFFFFF
 
 
+def looks_like_sound(head: bytes) -> bool:
+    """Whether a file is a WAV, FLAC, OGG or MP3 by its first 12 bytes."""
+    return _is_wave(head) or head[:4] in (b"OggS", b"fLaC") or _is_mp3(head)
+
+
 def check_container(where: str, file: BinaryIO) -> None:
     """Refuse a file that is no WAV, FLAC, OGG or MP3 by its first bytes, or that is cut short.
 
@@ -36,14 +41,18 @@ def check_container(where: str, file: BinaryIO) -> None:
     head = file.read(len(LFS_SIGNATURE))
     if head == LFS_SIGNATURE:
         raise SampleError(f"{where} is a Git LFS pointer, not a sound.", LFS_ADVICE)
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        _check_wave(where, file, "big" if head[:4] == b"RIFX" else "little")
-    elif head[:4] == b"OggS":
-        _check_ogg(where, file)
-    elif head[:4] != b"fLaC" and not _is_mp3(head):
+    if not looks_like_sound(head):
         raise SampleError(
             f"{where} is damaged, or no sound in a known format ({FORMATS}).", REPLACE_ADVICE
         )
+    if _is_wave(head):
+        _check_wave(where, file, "big" if head[:4] == b"RIFX" else "little")
+    elif head[:4] == b"OggS":
+        _check_ogg(where, file)
+
+
+def _is_wave(head: bytes) -> bool:
+    return head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE"
 
 
 def _is_mp3(head: bytes) -> bool:

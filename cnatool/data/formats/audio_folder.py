@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.audio.batch import describe_rate, open_reader
+from cnatool.data.audio.batch import open_reader
 from cnatool.data.file_names import SOUNDS
 from cnatool.data.formats.class_folders import list_classes
 from cnatool.data.images.batch import collect_model_arrays, decode_threads
@@ -121,14 +121,15 @@ def make_audio_source(
     looked_at = (*range(1, min(_LOOKED_AT, len(files))), *range(len(files), len(names)))
     skip = selection.images.skip_unreadable
     find = partial(_find, folder, names)
-    reader = open_reader(find, len(files), looked_at, selection.sound, skip=skip)
+    # The name of the input is part of stores.
+    reader = open_reader("sound", find, len(files), looked_at, selection.sound, skip=skip)
     return AudioFolder(
         folder,
         tuple(files),
         reader,
         classes,
         skip,
-        (*notes, describe_rate(reader)),
+        tuple(notes),
         numbered_by_name,
         tuple(empty_classes),
     )
