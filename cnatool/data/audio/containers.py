@@ -93,7 +93,10 @@ def _check_ogg(where: str, file: BinaryIO) -> None:
     file.seek(max(0, end - 2 * _OGG_PAGE))
     tail = file.read()
     last = tail.rfind(b"OggS\0")
-    if last < 0 or not tail[last + 5 : last + 6] or not tail[last + 5] & _OGG_LAST:
+    page = tail[last:] if last >= 0 else b""
+    # 27 bytes, the last of which counts segments; their lengths; and the segments themselves.
+    whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    if not whole or not page[5] & _OGG_LAST:
         raise SampleError(
             f"{where} is cut short, or was never finished: the mark of its end is missing.",
             _COPY_ADVICE,
