@@ -17,7 +17,7 @@ from cnatool.records.ragged import Ragged
 from cnatool.records.sound import SoundRecord, SoundTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,8 +105,8 @@ def open_reader(
         If the rates or channels of these sounds do not fit the options.
     """
     first = _find_first(find, rows, skip=skip)
-    lengths = [first.header.frames]
-    for row in (*looked_at, None):
+    headers = [first.header]
+    for row in (None, *looked_at):
         where, header = first
         if row is not None:
             try:
@@ -115,20 +115,19 @@ def open_reader(
             except SampleError:
                 # An error when it is decoded.
                 continue
-            lengths.append(header.frames)
+            headers.append(header)
         _check_rate(options.transform, first, where, header.rate)
         if not options.mono:
             check_channels(where, header)
-    length = round(sum(lengths) / len(lengths))
     rate, transform = first.header.rate, options.transform
     record = SoundRecord(
         rate if transform.sample_rate is None else None, options.mono, describe_reader()
     )
-    spec = InputSpec(
-        name, np.dtype(np.float32), (length,), ragged_axis=0, kind="sound", sound=record
-    )
+    shape = (round(sum(header.frames for header in headers) / len(headers)),)
+    dtype = np.dtype(np.float32)
+    spec = InputSpec(name, dtype, shape, ragged_axis=0, kind="sound", sound=record)
     if transform != SoundTransform():
-        spec = replace(spec, transformed=_describe_transformed(spec, rate, transform))
+        spec = replace(spec, transformed=_describe_transformed(name, headers, transform))
     return SoundReader(spec, options, first)
 
 
@@ -144,15 +143,18 @@ def _find_first(find: Finder, rows: int, *, skip: bool) -> FirstSound:
     raise first_error
 
 
-def _describe_transformed(spec: InputSpec, rate: int, transform: SoundTransform) -> InputSpec:
-    """Describe what the model receives."""
-    plain = replace(spec, kind=None, sound=None)
+def _describe_transformed(
+    name: str, headers: Sequence[SoundHeader], transform: SoundTransform
+) -> InputSpec:
+    """Describe what the model receives, by the headers of some sounds."""
+    dtype = np.dtype(np.float32)
     if transform.spectrogram is not None:
-        return replace(plain, shape=spectrogram_shape(transform.spectrogram), ragged_axis=None)
-    length = fixed_length(transform, transform.sample_rate or rate)
+        return InputSpec(name, dtype, spectrogram_shape(transform.spectrogram))
+    length = fixed_length(transform, transform.sample_rate or headers[0].rate)
     if length is not None:
-        return replace(plain, shape=(length,), ragged_axis=None)
-    return replace(plain, shape=(round(spec.shape[0] * (transform.sample_rate or rate) / rate),))
+        return InputSpec(name, dtype, (length,))
+    frames = sum(h.frames * (transform.sample_rate or h.rate) / h.rate for h in headers)
+    return InputSpec(name, dtype, (max(1, round(frames / len(headers))),), ragged_axis=0)
 
 
 def _check_rate(transform: SoundTransform, first: FirstSound, where: str, rate: int) -> None:

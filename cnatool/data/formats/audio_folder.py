@@ -117,8 +117,11 @@ def make_audio_source(
 
     The headers of ``firsts`` are compared with it at once.
     """
-    names = [*(name for name, _ in files), *firsts[:_LOOKED_AT]]
-    looked_at = (*range(1, min(_LOOKED_AT, len(files))), *range(len(files), len(names)))
+    names = [name for name, _ in files]
+    wanted = set(firsts[:_LOOKED_AT])
+    looked_at = [
+        row for row, name in enumerate(names) if row and (row < _LOOKED_AT or name in wanted)
+    ]
     skip = selection.images.skip_unreadable
     find = partial(_find, folder, names)
     # The name of the input is part of stores.

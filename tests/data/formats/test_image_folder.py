@@ -401,9 +401,7 @@ def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
     (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
     assert (
-        open_file_table(
-            tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True))
-        ).rows
+        open_file_table(tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True))).rows
         == 1
     )
 
