@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from cnatool.backend.tensor_sizes import check_bytes
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
 
 # Words in the names of inputs, or of their axes, that hold what was computed for earlier tokens.
 _PAST = ("past", "cache", "history", "present")
@@ -76,6 +77,17 @@ class ConstantInput:
         return np.repeat(self.value, samples, axis=self.batch_axis)
 
 
+def list_known(
+    constants: Iterable[ConstantInput], derived: Iterable[DerivedInput]
+) -> Iterator[ConstantInput]:
+    """Yield constants, and what rules fill in alike whatever the data."""
+    yield from constants
+    for each in derived:
+        value = each.constant
+        if value is not None:
+            yield ConstantInput(each.name, value, next(iter(each.sample_axes), None))
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Samples for every input of a model that data feed, and the constants for the others."""
@@ -83,9 +95,16 @@ class Samples:
     # By input, sample axis first, equally many each.
     values: Mapping[str, NDArray[Any]]
     constants: tuple[ConstantInput, ...] = ()
+    derived: tuple[DerivedInput, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
+
+    @property
+    def sample_axes(self) -> dict[str, tuple[int, ...]]:
+        """The axes of each input, but for constants, that are as long as there are samples."""
+        axes: dict[str, tuple[int, ...]] = dict.fromkeys(self.values, (0,))
+        return axes | {each.name: each.sample_axes for each in self.derived}
 
     @property
     def distinct(self) -> bool:
@@ -95,13 +114,14 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """Return the first samples, and the same constants."""
-        return Samples({name: v[:count] for name, v in self.values.items()}, self.constants)
+        return replace(self, values={name: v[:count] for name, v in self.values.items()})
 
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
         """Return the inputs of a run over some of the samples."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}
         count = len(next(iter(fed.values())))
         fed.update({constant.name: constant.array(count) for constant in self.constants})
+        fed.update({each.name: each.fill(fed) for each in self.derived})
         return fed
 
 
@@ -114,10 +134,12 @@ def make_constants(
 
     ``shapes`` are those of one sample of the other inputs, as far as they are known.
     """
-    symbol = next(target.batch_symbol for target in inputs if target.name not in values)
+    shapes = shapes or {}
+    fed = [target for target in inputs if target.name in shapes or not shapes]
+    symbol = next(target.batch_symbol for target in fed if target.name not in values)
     sizes: dict[str, int] = {}
     for target in inputs:
-        pairs = zip((target.dims or ())[1:], (shapes or {}).get(target.name, ()), strict=False)
+        pairs = zip((target.dims or ())[1:], shapes.get(target.name, ()), strict=False)
         sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
         make_constant(target, values[target.name], symbol, sizes)

@@ -106,9 +106,16 @@ class Network:
         graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
+        axes = samples.sample_axes
         inputs = tuple(
-            replace(model_input, dims=(BATCH, *(model_input.dims or ())[1:]))
-            if model_input.name in samples.values
+            replace(
+                model_input,
+                dims=tuple(
+                    BATCH if axis in axes[model_input.name] else size
+                    for axis, size in enumerate(model_input.dims or ())
+                ),
+            )
+            if model_input.name in axes
             else model_input
             for model_input in self.inputs
         )

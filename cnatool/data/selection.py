@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from cnatool._util.text import list_names, printable
@@ -10,13 +10,15 @@ from cnatool.errors import DataError
 from cnatool.records.sound import SoundTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from cnatool.records.choices import KeptInputs
     from cnatool.records.image_transform import Geometry
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img", "audio", "sound")
 _LABEL_NAMES = ("y", "label", "labels")
+# What the names of two arrays for the same input have in common.
+_KINDS = ("mask", "type", "segment", "position", "len", "past")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,12 @@ class ArraySelection:
         Name of the column that holds the split of each row.
     images : ImageOptions
     sound : SoundOptions
+    optional : frozenset of str
+        Inputs that are filled in by rule where the data have no array of their name.
     constant_advice : mapping of str to str
         For each model input, as Python, a value that is the same for every sample.
+    hints : mapping of str to str
+        A sentence about inputs that data must give, beside ``constant_advice``.
     text_shapes : mapping of str to tuple of int
         Shape of one sample of each input that takes strings.
     ignore_labels : bool
@@ -78,9 +84,50 @@ class ArraySelection:
     split_column: str | None = None
     images: ImageOptions = PLAIN_IMAGES
     sound: SoundOptions = PLAIN_SOUND
+    optional: frozenset[str] = frozenset()
     constant_advice: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_labels: bool = False
+
+    @property
+    def required(self) -> ArraySelection:
+        """The same selection without inputs that can be filled in by rule."""
+        return self._without(self.optional)
+
+    def among(self, where: str, available: Iterable[str]) -> ArraySelection:
+        """Leave out the inputs that are filled in by rule and that named data do not give.
+
+        Raises
+        ------
+        DataError
+            If an array of another name may be meant for one of them.
+        """
+        available = list(available)
+        missing = self.optional.difference(available)
+        if not missing:
+            return self
+        used = {*self.inputs, *self.arrays.values(), *_LABEL_NAMES, self.labels}
+        for name in self.inputs:
+            word = next((word for word in _KINDS if word in name.lower()), None)
+            if name not in missing or word is None:
+                continue
+            for array in available:
+                if word in array.lower() and array not in used:
+                    raise DataError(
+                        f"{where} holds {printable(array)}, and no array for the input {name!r}. "
+                        f"If it is that one, say `inputs={{{name!r}: {array!r}}}`; if not, set "
+                        f"{self.constants_text([name])}, or leave {printable(array)} out of the "
+                        "data."
+                    )
+        return self._without(missing)
+
+    def _without(self, names: Collection[str]) -> ArraySelection:
+        return replace(
+            self,
+            inputs=tuple(name for name in self.inputs if name not in names),
+            optional=self.optional.difference(names),
+        )
 
     def input_names(self) -> list[tuple[str, ...]]:
         """List the names that the array of each input may have.
@@ -115,6 +162,9 @@ class ArraySelection:
             If an array is missing, or several could be meant.
         """
         available = list(available)
+        chosen = self.among(where, available)
+        if chosen is not self:
+            return chosen.select(where, available, noun)
         self.check_available(where, available, noun)
         article = "an" if noun[0] in "aeiou" else "a"
         advice = (
@@ -146,6 +196,7 @@ class ArraySelection:
             f"model's {len(self.inputs)} inputs: {', '.join(missing)}. Name the {noun} of each "
             f"with `inputs={{'INPUT': {noun.upper()}}}`, or set those that are the same for every "
             f"sample: {self.constants_text(missing)}"
+            + "".join(f". {self.hints[name]}" for name in missing if name in self.hints)
         )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from cnatool.backend.derived_rules import find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import ConstantInput, Samples, make_constants
+from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_constants
 from cnatool.data.preprocess.apply import (
     PreprocessOptions,
     apply_preprocessing,
@@ -19,13 +20,14 @@ from cnatool.data.preprocess.apply import (
 )
 from cnatool.data.wrappers import read_first_block
 from cnatool.errors import DataError, ModelError, UsageError
-from cnatool.metrics.padding import LOOKED_AT, padding_text
+from cnatool.metrics.padding import LOOKED_AT, find_padding, padding_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
@@ -51,6 +53,8 @@ class Feed:
     constants: tuple[ConstantInput, ...]
     notes: tuple[str, ...]  # a line for each input
     ranges: tuple[InputRange | None, ...]  # values that each input is made for, where that shows
+    derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
+    advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
 
     @classmethod
     def plan(
@@ -61,8 +65,8 @@ class Feed:
         recipe: Recipe,
         constants: Mapping[str, ArrayLike],
     ) -> Feed:
-        """Plan the preprocessing of every input."""
-        inputs = [target for target in network.inputs if target.name in selection.inputs]
+        """Plan the preprocessing of every input, and what fills those that data do not give."""
+        inputs = _list_fed(network, source, selection)
         if len(inputs) != len(source.inputs):
             needs = ", ".join(map(str, inputs))
             gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in source.inputs)
@@ -73,7 +77,10 @@ class Feed:
                 "each, or set those that are the same for every sample, as in "
                 + selection.constants_text(target.name for target in missing)
             )
-        batch = network.fixed_batch(selection.inputs) or 1
+        names = [target.name for target in inputs]
+        derived = find_derived_inputs(network.inputs, names, constants)
+        _check_rules(network, source, selection, {each.name for each in derived}, names)
+        batch = network.fixed_batch(names) or 1
         options = _options_by_input(inputs, source.inputs, recipe.options())
         planned = [
             _plan_input(network.graph, *parts, recipe.geometry(), batch)
@@ -81,12 +88,18 @@ class Feed:
         ]
         shapes = {step.input: step.shape for step, _, _ in planned}
         steps, notes, ranges = zip(*planned, strict=True)
-        return cls(steps, make_constants(network.inputs, constants, shapes), notes, ranges)
+        fixed = make_constants(network.inputs, constants, shapes)
+        return cls(steps, fixed, notes, ranges, derived, selection.constant_advice)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample of each input that data feed."""
         return {step.input: step.shape for step in self.preprocessing}
+
+    @property
+    def known(self) -> tuple[ConstantInput, ...]:
+        """The constants, and inputs that rules fill in alike whatever the data."""
+        return tuple(list_known(self.constants, self.derived))
 
     def batches(self, block: Block, batch: int, *, fill: bool) -> Iterator[dict[str, NDArray[Any]]]:
         """Preprocess a block in batches.
@@ -101,8 +114,7 @@ class Feed:
                     name: np.concatenate([value, np.repeat(value[-1:], missing, axis=0)])
                     for name, value in values.items()
                 }
-            samples = len(next(iter(values.values())))
-            yield values | {constant.name: constant.array(samples) for constant in self.constants}
+            yield Samples(values, self.constants, self.derived).feeds()
 
     def preprocess(self, block: Block) -> dict[str, NDArray[Any]]:
         """Preprocess a block as one batch, for the inputs that are fed from data."""
@@ -117,12 +129,29 @@ class Feed:
                     yield line
 
     def padding(self, source: Source) -> str | None:
-        """Describe padding in the first samples of a source, if they are texts."""
+        """Describe padding in the first samples of a source, if they are texts.
+
+        Raises
+        ------
+        DataError
+            If a rule would fill the mask of such samples, which could not tell padding from tokens.
+        """
         rows = [step for step in self.preprocessing if len(step.shape) == 1]
         if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
-        return padding_text({step.input: prepared[step.input] for step in rows})
+        texts = {step.input: prepared[step.input] for step in rows}
+        masks = [each.name for each in self.derived if each.rule in ("mask", "lengths")]
+        padding = find_padding(texts) if masks else None
+        if padding is not None:
+            share, how = padding
+            raise DataError(
+                f"{source.name} seems to be padded, at {share:.0%} of the token positions ({how}), "
+                f"and has no {masks[0]!r}, which tells a model where: give it as an array of that "
+                "name, as tokenizers return it. If nothing is padding, set "
+                f"`constants={{{masks[0]!r}: {self.advice.get(masks[0], '1')}}}`."
+            )
+        return padding_text(texts)
 
     def probe(self, source: Source, count: int) -> Samples:
         """Take ``count`` samples from the start of a source, all different if possible.
@@ -149,13 +178,48 @@ class Feed:
                 noise = np.asarray(rng.normal(0, _noise(value), filled.shape))
                 filled = filled + noise.astype(filled.dtype)
             values[name] = filled
-        return Samples(values, self.constants)
+        return Samples(values, self.constants, self.derived)
 
     def _preprocess(self, raw: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return {
             step.input: apply_preprocessing(values, step)
             for values, step in zip(raw, self.preprocessing, strict=True)
         }
+
+
+def _list_fed(network: Network, source: Source, selection: ArraySelection) -> list[ModelInput]:
+    """List the inputs that a source gives: those that no rule fills in, and others by name."""
+    fed = [target for target in network.inputs if target.name in selection.inputs]
+    required = [target for target in fed if target.name not in selection.optional]
+    if len(required) == len(source.inputs):
+        return required
+    names = {spec.name for spec in source.inputs}
+    return [target for target in fed if target in required or target.name in names]
+
+
+def _check_rules(
+    network: Network,
+    source: Source,
+    selection: ArraySelection,
+    derived: Collection[str],
+    fed: Collection[str],
+) -> None:
+    """Refuse data that give an input on which the rule of another one depends."""
+    unfilled = [
+        target
+        for target in network.inputs
+        if target.name in selection.optional and target.name not in (*derived, *fed)
+    ]
+    if unfilled:
+        given = [name for name in fed if name in selection.optional]
+        one = len(unfilled) == 1
+        raise DataError(
+            f"{source.name} gives {', '.join(given)}, and {network.graph.path} takes "
+            f"{' and '.join(map(str, unfilled))} as well, which follow{'s' * one} from no rule "
+            f"beside {'that' if len(given) == 1 else 'these'}. Give an array for "
+            f"{'it' if one else 'each'}, or set "
+            + selection.constants_text(target.name for target in unfilled)
+        )
 
 
 def probe_count(bound: int | None) -> int:

@@ -13,8 +13,9 @@ import numpy as np
 
 from cnatool.backend.batch_first import find_unfit_inputs, join_errors
 from cnatool.backend.batch_sizes import probe_network
+from cnatool.backend.derived_rules import find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import Samples, make_constants
+from cnatool.backend.inputs import Samples, list_known, make_constants
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.backend.tensor_sizes import check_sizes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
+    from cnatool.data.selection import ArraySelection
+    from cnatool.records.run import Rule
     from cnatool.records.store import SkippedTensor, TensorRecord
 
 _SAMPLES = 3
@@ -45,6 +48,7 @@ class ModelInspection:
     skipped: list[SkippedTensor]
     batch: int | None = None  # samples of every run; None if any number runs
     ranges: Mapping[str, InputRange] = field(default_factory=dict)  # by input, where it shows
+    rules: Mapping[str, Rule] = field(default_factory=dict)  # what fills inputs without data
 
     def document(self, path: str | Path) -> InspectionResult:
         """Convert to the JSON document of the model at a path."""
@@ -55,7 +59,12 @@ class ModelInspection:
             model=self.network.record,
             runtime=None,
             inputs=tuple(
-                InspectedInput(target.name, str(target.dtype), target.dims)
+                InspectedInput(
+                    target.name,
+                    str(target.dtype),
+                    target.dims,
+                    self.rules.get(target.name, msgspec.UNSET),
+                )
                 for target in self.network.inputs
             ),
             preprocessing=(),
@@ -81,19 +90,22 @@ def inspect_model(
     network = open_network(path)
     constants = constants or {}
     selection = select_arrays(network, {}, constants)
-    shapes = _shapes_by_input(network, selection.inputs, constants, input_shapes)
-    fed = [target for target in network.inputs if target.name in selection.inputs]
+    shapes = _shapes_by_input(network, selection, constants, input_shapes)
+    given = [n for n in selection.inputs if n in shapes or n not in selection.optional]
+    derived = find_derived_inputs(network.inputs, given, constants)
+    rules = {each.name: each.rule for each in derived}
+    fed = [
+        target
+        for target in network.inputs
+        if target.name in selection.inputs and target.name not in rules
+    ]
     unfit = find_unfit_inputs(network.graph, fed)
     rest = [target for target in fed if target.name not in unfit and target.name not in shapes]
     missing = [*unfit.values(), *_find_open_inputs(rest)]
     if missing:
         raise join_errors(network.graph, missing)
-    bound = network.fixed_batch(selection.inputs)
-    sizes = {
-        target: _sample_shape(network, target, shapes.get(target.name))
-        for target in network.inputs
-        if target.name not in constants
-    }
+    bound = network.fixed_batch([target.name for target in fed])
+    sizes = {target: _sample_shape(network, target, shapes.get(target.name)) for target in fed}
     check_sizes(
         network.graph,
         {target.name: shape for target, shape in sizes.items()},
@@ -110,13 +122,13 @@ def inspect_model(
             )
     sample_shapes = {target.name: shape for target, shape in sizes.items()}
     fixed = make_constants(network.inputs, constants, sample_shapes)
-    network = network.take_branches(fixed, sample_shapes)
+    network = network.take_branches(list_known(fixed, derived), sample_shapes)
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)
         count = _SAMPLES if count in (None, 1) else count
         return Samples(
-            {f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fixed
+            {f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fixed, derived
         )
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
@@ -128,7 +140,9 @@ def inspect_model(
         and (input_range := infer_input_range(network.graph, target.name, shape, probe.bound or 1))
         is not None
     }
-    return ModelInspection(network, probe.probed.tensors, probe.probed.skipped, probe.bound, ranges)
+    return ModelInspection(
+        network, probe.probed.tensors, probe.probed.skipped, probe.bound, ranges, rules
+    )
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -139,13 +153,14 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
 
 def _shapes_by_input(
     network: Network,
-    fed: Sequence[str],
+    selection: ArraySelection,
     constants: Container[str],
     shapes: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the user set, by input."""
     if shapes is None:
         return {}
+    fed = selection.inputs
     if isinstance(shapes, Mapping):
         for name in shapes:
             if name in constants:
@@ -158,6 +173,7 @@ def _shapes_by_input(
                     f"{', '.join(fed)}."
                 )
         return {name: tuple(shape) for name, shape in shapes.items()}
+    fed = tuple(name for name in fed if name not in selection.optional)
     if len(fed) > 1:
         raise UsageError(
             f"`input_shapes`: {network.graph.path} takes {', '.join(fed)}. Name the one that is "

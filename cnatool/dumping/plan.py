@@ -32,7 +32,7 @@ from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
-from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.replace import check_free
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.derived_inputs import DerivedInput
     from cnatool.backend.inputs import ConstantInput
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
@@ -239,7 +240,7 @@ def open_inputs(
     sources = open_sources(data, options, selection, recipe, note)
     first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
-    inlined = network.take_branches(feed.constants, feed.shapes)
+    inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
@@ -318,6 +319,7 @@ def _describe_store(
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
+        derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
     )
@@ -347,7 +349,7 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.constants, feed.shapes)
+    initial = open_network(path).take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 
@@ -404,3 +406,7 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
         value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
         sha256=hashlib.sha256(little.tobytes()).hexdigest(),
     )
+
+
+def _derived_record(derived: DerivedInput) -> DerivedRecord:
+    return DerivedRecord(derived.name, derived.rule, derived.dtype.name, derived.dims)

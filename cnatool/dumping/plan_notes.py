@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from cnatool._util.text import classes_text, count_text
+from cnatool.backend.derived_inputs import describe_rules
 from cnatool.dumping.skipped_summary import describe_missing_outputs, summarise_skipped
 from cnatool.records.skipped import is_counted_empty
 from cnatool.scoring.output import explain_missing_output
@@ -29,6 +30,9 @@ def describe_inputs(
 ) -> Iterator[str]:
     """Describe the preprocessing of each input, and the samples of each split."""
     yield from feed.notes
+    filled = describe_rules({each.name: each.rule for each in feed.derived})
+    if filled is not None:
+        yield filled
     padding = feed.padding(next(iter(sources.values())))
     if padding is not None:
         yield padding

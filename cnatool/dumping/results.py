@@ -12,8 +12,10 @@ from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.run import (
     BranchName,
     ConstantRecord,
+    DerivedRecord,
     ModelRecord,
     Preprocessing,
+    Rule,
     RuntimeRecord,
 )
 from cnatool.records.store import (
@@ -234,11 +236,14 @@ class InspectedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape : tuple of (int, str or None), or None
         Declared shape with the sample axis: lengths, names of symbolic axes, null for axes without
         either. Null for a model that declares none.
+    rule : str
+        The rule that fills the input where data do not give it; absent if there is none.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str | None, ...] | None
+    rule: Rule | msgspec.UnsetType = msgspec.UNSET
 
 
 class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
@@ -281,6 +286,8 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     branches : dict of str to {"then_branch", "else_branch"}
         The branch that replaces an If of a model because every sample takes it, by name of the If;
         absent if there are none, and for a store, whose ``runtime`` names them.
+    derived : tuple of DerivedRecord
+        Model inputs of a store that were filled in by rule; absent if there are none.
     """
 
     schema: Literal["cnatool.inspect/1"]
@@ -300,6 +307,7 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     branches: dict[str, BranchName] | msgspec.UnsetType = msgspec.UNSET
+    derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 def store_inspection(store: Store) -> InspectionResult:
@@ -322,4 +330,5 @@ def store_inspection(store: Store) -> InspectionResult:
         unselected=record.unselected,
         part=record.part,
         parts=record.parts,
+        derived=record.derived,
     )

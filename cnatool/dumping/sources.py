@@ -7,6 +7,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import printable
+from cnatool.backend.derived_rules import (
+    DECODER_ADVICE,
+    find_derived_inputs,
+    is_decoder_tokens,
+)
 from cnatool.backend.inputs import format_neutral_values
 from cnatool.data.file_names import SOUNDS
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
@@ -15,8 +20,10 @@ from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from numpy.typing import ArrayLike
 
     from cnatool.backend.network import Network
     from cnatool.data.selection import SoundOptions
@@ -56,14 +63,13 @@ def read_preprocessing(options: DumpOptions) -> Recipe:
 
 
 def select_arrays(
-    network: Network, arrays: Mapping[str, str], constants: Iterable[str]
+    network: Network, arrays: Mapping[str, str], constants: Mapping[str, ArrayLike]
 ) -> ArraySelection:
     """Select the arrays of the data that feed the inputs of a model which are not constant.
 
     ``arrays`` names the array of an input where their names differ.
     """
     names = [target.name for target in network.inputs]
-    constants = set(constants)
     for parameter, inputs in (("inputs", arrays), ("constants", constants)):
         for name in inputs:
             if name not in names:
@@ -71,10 +77,11 @@ def select_arrays(
                     f"`{parameter}`: {network.graph.path} has no input {name!r}. It takes "
                     f"{', '.join(map(str, network.inputs))}."
                 )
-    both = sorted(constants.intersection(arrays))
+    both = sorted(set(constants).intersection(arrays))
     if both:
         raise UsageError(f"`constants` and `inputs` both name input {both[0]!r}: leave one out.")
     fed = tuple(name for name in names if name not in constants)
+    derived = find_derived_inputs(network.inputs, arrays, constants)
     if not fed:
         raise UsageError("`constants` sets every input, so there is nothing to run the model over.")
     texts = {
@@ -98,7 +105,9 @@ def select_arrays(
     return ArraySelection(
         fed,
         dict(arrays),
+        optional=frozenset(each.name for each in derived),
         constant_advice=format_neutral_values(network.inputs),
+        hints={name: DECODER_ADVICE for name in fed if is_decoder_tokens(name)},
         text_shapes=texts,
     )
 

@@ -27,6 +27,12 @@ def padding_text(inputs: Mapping[str, NDArray[Any]]) -> str | None:
     inputs : mapping of str to ndarray
         Some samples of each of a model's inputs that data feed, sample axis first.
     """
+    padding = find_padding(inputs)
+    return None if padding is None else _text(*padding)
+
+
+def find_padding(inputs: Mapping[str, NDArray[Any]]) -> tuple[float, str] | None:
+    """Find the share of token positions that is padding, and what shows it; None without any."""
     rows = {
         name: values
         for name, values in inputs.items()
@@ -40,12 +46,12 @@ def padding_text(inputs: Mapping[str, NDArray[Any]]) -> str | None:
     for name, values in rows.items():
         share = _mask_share(name, values, list(tokens.values()))
         if share:
-            return _text(share, f"{name!r} is 0 there")
+            return share, f"{name!r} is 0 there"
     for name, values in tokens.items():
         tail = _padded_tail(values)
         if tail is not None:
             share, value = tail
-            return _text(share, f"rows of {name!r} end in {value}")
+            return share, f"rows of {name!r} end in {value}"
     return None
 
 

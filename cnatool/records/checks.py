@@ -219,6 +219,10 @@ def _check_run(record: StoreRecord) -> Iterator[str]:
         yield from _check_shape(constant.input, constant.shape)
         if not SHA256.fullmatch(constant.sha256):
             yield f"{constant.sha256!r} is not a SHA-256 (input {constant.input!r})"
+    for derived in record.derived or ():
+        lengths = tuple(size for size in derived.dims if isinstance(size, int))
+        if len(derived.dims) > _MOST_AXES or not all(0 <= n <= LARGEST for n in lengths):
+            yield f"input {derived.input!r}, filled in by rule, has the impossible shape of a run"
 
 
 def _check_model(what: str, model: ModelRecord) -> Iterator[str]:

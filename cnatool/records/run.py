@@ -79,6 +79,44 @@ class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+Rule = Literal[
+    "mask",
+    "causal mask",
+    "positions",
+    "zeros",
+    "empty",
+    "false",
+    "all positions",
+    "last position",
+    "total length",
+    "lengths",
+]
+
+
+class DerivedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model input that was filled in by rule in every run.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    rule : str
+        What filled it: ``mask`` (1 at each token), ``causal mask`` (each token attends to itself
+        and to those before it), ``positions`` (0, 1, 2, …), ``zeros``, ``empty`` (a past without
+        tokens), ``false``, ``all positions`` (0, which keeps the logits of all), ``last position``
+        (of each sample), ``total length`` (of the run), ``lengths`` (of each sample).
+    dtype : str
+        Its element type.
+    dims : tuple of int, "samples" or "length"
+        Its shape in a run; "length" is that of the longest sample.
+    """
+
+    input: str
+    rule: Rule
+    dtype: str
+    dims: tuple[int | Literal["samples", "length"], ...]
+
+
 class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The runtime of the model, and its settings.
 

@@ -14,7 +14,13 @@ from cnatool.records.choices import InputKind, Kept
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
-from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
+from cnatool.records.run import (
+    ConstantRecord,
+    DerivedRecord,
+    ModelRecord,
+    Preprocessing,
+    RuntimeRecord,
+)
 from cnatool.records.sound import SoundRecord
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
@@ -367,6 +373,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Which part of a dump the store holds; absent unless it is one.
     parts : tuple of PartReference
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
+    derived : tuple of DerivedRecord
+        The model inputs that were filled in by rule; absent if there are none.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -391,6 +399,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Absent, not null, so that other stores are those of earlier versions.
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
+    derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def complete(self) -> bool:

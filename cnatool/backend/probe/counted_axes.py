@@ -8,11 +8,11 @@ NonMaxSuppression, a Range or Reshape to a computed length) until it is reduced 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.errors import BackendError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
 
 
 def _negate(value: NDArray[Any]) -> NDArray[Any]:
@@ -74,6 +75,6 @@ def provoke_shapes(
         values = {name: provoke(value) for name, value in samples.values.items()}
         # Not every model takes such values.
         with suppress(BackendError):
-            results = run(rows, Samples(values, samples.constants))
+            results = run(rows, replace(samples, values=values))
             shapes.append({name: np.shape(value) for name, value in results.items()})
     return shapes

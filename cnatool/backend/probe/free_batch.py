@@ -17,7 +17,7 @@ from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import Samples
@@ -38,7 +38,8 @@ def free_batch(
     """
     if not samples.distinct:
         return None  # equal samples look the same however they are mixed
-    model = _free_model(graph.model, samples.values, bound)
+    axes = samples.sample_axes
+    model = _free_model(graph.model, axes, bound)
     freed = analyse_graph(graph.path, graph.files, model, graph.weights)
     try:
         result = probe(freed, samples, bound=None, run=run)
@@ -68,14 +69,15 @@ def free_batch(
     return freed
 
 
-def _free_model(model: onnx.ModelProto, inputs: Iterable[str], bound: int) -> onnx.ModelProto:
-    """Copy a model with a symbolic first axis of its inputs, and without other declared shapes."""
+def _free_model(
+    model: onnx.ModelProto, inputs: Mapping[str, Iterable[int]], bound: int
+) -> onnx.ModelProto:
+    """Copy a model with symbolic sample axes of its inputs, and without other declared shapes."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    fed = set(inputs)
     for value in copy.graph.input:
-        if value.name in fed:
-            value.type.tensor_type.shape.dim[0].dim_param = BATCH
+        for axis in inputs.get(value.name, ()):
+            value.type.tensor_type.shape.dim[axis].dim_param = BATCH
     for output in copy.graph.output:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")

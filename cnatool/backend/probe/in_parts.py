@@ -72,7 +72,8 @@ def probe_in_parts(
     inputs = {name: value.shape for name, value in samples.feeds().items()}
     tensors = list(infer_sizes(graph.model, inputs))
     shapes = {tensor.name: tensor.shape for tensor in tensors}
-    separate = not samples.constants and separates_samples(graph, shapes, inputs)
+    alone = not samples.constants and not samples.derived
+    separate = alone and separates_samples(graph, shapes, inputs)
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     if sum(sizes.values()) <= _WHOLE_BYTES and not separate:
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.backend.graph.random_operators import find_random_tensors
-from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.counted_axes import PROVOKING, find_counted_axes, provoke_shapes
 from cnatool.errors import BackendError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.probe.sample_axis import SampleAxis
 
 
@@ -86,7 +87,7 @@ class ProbeRuns:
                 for name, value in self._samples.values.items()
             }
             with suppress(BackendError):
-                yield self.run(self.rows, Samples(values, self._samples.constants))
+                yield self.run(self.rows, replace(self._samples, values=values))
 
     def is_absent(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute the tensor."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
+from cnatool.backend.derived_inputs import describe_rules
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
@@ -56,6 +57,9 @@ def print_model(
         print_line(f"input {target}, {batch}")
         if target.name in inspection.ranges:
             print_line(f"input {target.name!r}: the model {inspection.ranges[target.name]}")
+    filled = describe_rules(inspection.rules)
+    if filled is not None:
+        print_line(filled)
     if inspection.batch is not None and all(target.batch is None for target in network.inputs):
         print_line(
             f"run with {count_text(inspection.batch, 'sample')} at a time: with 2 "
@@ -108,6 +112,9 @@ def _print_origin(store: Store, *, every: bool) -> None:
             f"input {constant.input}: constant "
             + (value if constant.value is None else f"{constant.value:g}")
         )
+    filled = describe_rules({each.input: each.rule for each in record.derived or ()})
+    if filled is not None:
+        print_line(filled)
     for key, value in record.tags.items():
         print_line(f"tag {key}={value}")
     for name, split in first_parts(list(store.splits.items()), "splits"):

@@ -194,6 +194,7 @@ def _select_columns(
     path: Path, names: list[str], selection: ArraySelection, others: set[str | None]
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
     """Select the name of each input, its columns, and the shape of one sample."""
+    selection = selection.among(str(path), names)
     if len(selection.inputs) == 1 and not selection.arrays:
         rest = list_feature_columns(names, others)
         if not rest:

@@ -52,6 +52,7 @@ def open_npz(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
         problem = "cannot be read as an .npz archive"
         raise read_error(path, error, "Save it again with numpy.savez.", problem=problem) from error
     available = [member.filename.removesuffix(".npy") for member in members]
+    selection = selection.among(str(path), available)
     selection.check_available(str(path), available)
     samples: dict[str, StreamedRows] = {}
     for names in selection.input_names():

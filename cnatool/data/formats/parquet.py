@@ -87,6 +87,7 @@ def _select_columns(
 ) -> tuple[list[tuple[str | None, tuple[str, ...]]], str | None]:
     """Select the columns of each input, with a title if they are features, and of the labels."""
     names = schema.names()
+    selection = selection.among(str(path), names)
     if _are_features(schema, selection):
         label = find_label_column(path, names, selection)
         rest = list_feature_columns(names, {label, selection.split_column})

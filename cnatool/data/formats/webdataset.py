@@ -216,7 +216,7 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
     selected = _select_fields(first, selection, label)
     fields = tuple(field for _, field in selected)
     others = _other_image_fields(first, fields)
-    several = len(selection.inputs) > 1
+    several = len(selected) > 1
     named = {field: name if several else field for name, field in selected}
     readers = {
         field: _open_sounds(name, paths[0], counts[0], field, selection)
@@ -301,6 +301,7 @@ def _select_fields(
 ) -> list[tuple[str, str]]:
     """Select the extension that feeds each input of the model."""
     candidates = [field for field in first.contents if _is_input_field(field)]
+    selection = selection.among(first.where, (field.partition(".")[0] for field in candidates))
     selected = []
     for name in selection.inputs:
         wanted = selection.arrays.get(name, name).lower()
