@@ -141,8 +141,8 @@ def _hertz_to_slaney(hertz: float) -> float:
     return float(15.0 + np.log(hertz / 1000.0) * (27.0 / np.log(6.4)))
 
 
-def _slaney_to_hertz(mels: Values) -> NDArray[np.float64]:
-    hertz = 200.0 * mels / 3.0
+def _slaney_to_hertz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
+    hertz: NDArray[np.float64] = 200.0 * mels / 3.0
     above = mels >= 15.0
     hertz[above] = 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels[above] - 15.0))
     return hertz

@@ -18,6 +18,7 @@ from cnatool.data.images.batch import (
 from cnatool.data.source import Block, InputSpec
 from cnatool.data.wrappers import SourceWrapper
 from cnatool.errors import UsageError
+from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cnatool.data.images.batch import Each
     from cnatool.data.selection import ImageOptions
     from cnatool.data.source import Source
+    from cnatool.records.ragged import Rows
 
 _COLOURS = (1, 3)
 
@@ -92,8 +94,8 @@ class _TransformedSource(SourceWrapper):
                     block.faults,
                 )
 
-    def _transform(self, number: int, values: NDArray[Any], each: Each) -> DecodedBatch:
-        if number not in self.channels:
+    def _transform(self, number: int, values: Rows, each: Each) -> DecodedBatch:
+        if number not in self.channels or isinstance(values, Ragged):
             return DecodedBatch(values, values, {})
         spec, axis = self.images[number], self.channels[number]
 
@@ -114,6 +116,8 @@ def _describe(spec: InputSpec, image: InputSpec | None) -> InputSpec:
 def _find_channel_axis(source: Source, spec: InputSpec, options: ImageOptions) -> int | None:
     """Find the axis of the channels of an image, -1 without any; None if it is no image."""
     shape = spec.shape
+    if spec.ragged_axis is not None:
+        return None
     if len(shape) == 2 and min(shape) > 1:
         return -1
     if len(shape) != 3 or math.prod(shape) == 1:
