@@ -58,6 +58,9 @@ _PAST = re.compile(r"^(past|pkv)|past_key|past_value|key_cache|value_cache")
 _CROSS = re.compile(r"(?<!de)encoder|cross")
 _INTEGERS, _FLOATS = ("i", "u"), ("f",)
 
+# Rules of inputs that say where samples are padded.
+MASK_RULES: tuple[Rule, ...] = ("mask", "lengths")
+
 # What a user is told about inputs of names that look like a rule's, and are none.
 DECODER_ADVICE = (
     "The tokens that a decoder has read are part of the samples: give them as an array, or the "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +96,8 @@ class Samples:
     values: Mapping[str, NDArray[Any]]
     constants: tuple[ConstantInput, ...] = ()
     derived: tuple[DerivedInput, ...] = ()
+    # Length of each sample, (n,), of the inputs that are padded.
+    lengths: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
@@ -114,21 +116,26 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """Return the first samples, and the same constants."""
-        return replace(self, values={name: v[:count] for name, v in self.values.items()})
+        return replace(
+            self,
+            values={name: value[:count] for name, value in self.values.items()},
+            lengths={name: lengths[:count] for name, lengths in self.lengths.items()},
+        )
 
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
         """Return the inputs of a run over some of the samples."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}
         count = len(next(iter(fed.values())))
         fed.update({constant.name: constant.array(count) for constant in self.constants})
-        fed.update({each.name: each.fill(fed) for each in self.derived})
+        lengths = {name: each[rows] for name, each in self.lengths.items()}
+        fed.update({each.name: each.fill(fed, lengths.get(each.source)) for each in self.derived})
         return fed
 
 
 def make_constants(
     inputs: Sequence[ModelInput],
     values: Mapping[str, ArrayLike],
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, tuple[int | None, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
     """Make the constant inputs of a model from the values that the user set.
 
@@ -140,7 +147,8 @@ def make_constants(
     sizes: dict[str, int] = {}
     for target in inputs:
         pairs = zip((target.dims or ())[1:], shapes.get(target.name, ()), strict=False)
-        sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
+        known = ((axis, size) for axis, size in pairs if size is not None)
+        sizes.update((axis, size) for axis, size in known if isinstance(axis, str))
     return tuple(
         make_constant(target, values[target.name], symbol, sizes)
         for target in inputs

@@ -17,6 +17,7 @@ from cnatool.backend.inputs import ModelInput
 from cnatool.backend.probe.branch_check import check_branches
 from cnatool.backend.probe.free_batch import BATCH, free_batch
 from cnatool.backend.probe.in_parts import probe_in_parts
+from cnatool.backend.probe.length_axes import add_length_axes
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
@@ -203,6 +204,17 @@ class Network:
             result.counted,
             result.one_runs,
         )
+
+    def follow_lengths(
+        self, probed: ProbedNetwork, others: Sequence[Samples], bound: int | None
+    ) -> ProbedNetwork:
+        """Find, by samples of other lengths, along which axes of each tensor samples differ."""
+        probes = [
+            self.probe(samples, bound=bound, run=probed.run, shapes_only=True).tensors
+            for samples in others
+        ]
+        tensors, skipped = add_length_axes([probed.tensors, *probes])
+        return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from cnatool.backend.graph.input_dependence import KNOWN_DOMAINS
@@ -40,9 +41,24 @@ _REUSED = 4
 _BLOCK_BYTES = 128 << 20
 _HELD_BYTES = 8 << 20
 _LARGEST_BLOCK = 1024
+# Where samples differ in length, those of one length run together, and more of a large block are of
+# one. Its bytes held, those of all its tensors, and the products of its numbers with weights bound
+# it, the latter two so that the first block, from which the rest is estimated, takes seconds.
+_LARGEST_RAGGED_BLOCK = 8192
+_RAGGED_HELD_BYTES = 64 << 20
+_RAGGED_BLOCK_BYTES = 4 << 30
+_RAGGED_PRODUCTS = 1 << 38
 # Of all runs at one time.
 _RUNS_BYTES = 1 << 30
 _MOST_RUNS = 8
+
+
+class LengthRange(NamedTuple):
+    """Samples that differ in length, in the data of a dump."""
+
+    typical: int  # length of a typical sample, of all inputs together
+    ratio: float  # length of the longest of the first samples, in units of a typical one
+    rows: int  # samples of the largest split
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,17 @@ class Schedule:
     threads: int
     # Results depend on earlier runs, or may.
     stateful: bool
+    # Where samples differ in length: the bytes of one of typical length that are in memory at one
+    # time, by how many axes follow the length, and the most bytes of a run.
+    lengths: tuple[int, ...] = ()
+    run_bytes: int = 0
+
+    def fit(self, ratio: float) -> int:
+        """Return the samples of one run that are so many times as long as typical ones."""
+        if not self.lengths:
+            return self.batch
+        size = sum(part * ratio**degree for degree, part in enumerate(self.lengths))
+        return max(1, min(self.batch, int(self.run_bytes // max(1.0, size))))
 
 
 def schedule_runs(
@@ -70,6 +97,7 @@ def schedule_runs(
     batch: int | None,
     provider: str,
     threads: int,
+    lengths: LengthRange | None = None,
 ) -> Schedule:
     """Choose how a model is run.
 
@@ -86,18 +114,65 @@ def schedule_runs(
     sample = _sample_bytes(tensors)
     on_cpu = provider == CPU
     batch = bound or batch or choose_batch_size(network.graph, tensors, provider, held_bytes)
-    most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
-    block = batch * max(1, most // batch)
     stateful = any(_keeps_state(node, network.graph) for node in network.graph.nodes)
-    if not on_cpu and provider not in DEVICE_PROVIDERS:
-        return Schedule(block, batch, 1, threads, stateful)
+    runs = 1
     if on_cpu:
         threads = threads or processors()
-    if stateful:
-        return Schedule(block, batch, 1, threads, stateful)
-    fitting = _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes))
-    runs = max(1, min(fitting, min(threads, _MOST_RUNS) if on_cpu else BATCHES_IN_FLIGHT))
-    return Schedule(block, batch, runs, threads // runs if on_cpu else threads, stateful)
+    if not stateful and (on_cpu or provider in DEVICE_PROVIDERS):
+        fitting = _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes))
+        runs = max(1, min(fitting, min(threads, _MOST_RUNS) if on_cpu else BATCHES_IN_FLIGHT))
+        threads = threads // runs if on_cpu else threads
+    if lengths is None:
+        most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
+        return Schedule(batch * max(1, most // batch), batch, runs, threads, stateful)
+    most = _choose_ragged_block(network.graph, sample, held_bytes, runs, lengths)
+    parts = _live_parts(tensors, held_bytes)
+    return Schedule(
+        batch * max(1, most // batch),
+        batch,
+        runs,
+        threads,
+        stateful,
+        parts,
+        max(_BATCH_BYTES, batch * sum(parts)),
+    )
+
+
+def _choose_ragged_block(
+    graph: Graph, sample: int, held_bytes: int, runs: int, lengths: LengthRange
+) -> int:
+    """Choose the samples of a block where they differ in length; ``sample`` are bytes of one."""
+    looked_up = {
+        name
+        for node in graph.nodes
+        if node.op_type == "Gather"
+        for name in node.input[:1]
+        if len(graph.consumers.get(name, ())) == 1
+    }
+    weights = sum(
+        int(math.prod(constant.dims))
+        for name, constant in graph.constants.items()
+        if name not in looked_up
+    )
+    products: int = max(1, weights * lengths.typical)
+    return min(
+        _LARGEST_RAGGED_BLOCK,
+        int(_RAGGED_HELD_BYTES // max(1.0, held_bytes * lengths.ratio)),
+        _RAGGED_BLOCK_BYTES // sample,
+        _RAGGED_PRODUCTS // products,
+        # Two blocks for each run at a time keep all busy to the end.
+        max(1, -(-lengths.rows // (2 * runs))),
+    )
+
+
+def _live_parts(tensors: Sequence[TensorRecord], held_bytes: int) -> tuple[int, ...]:
+    """Divide the bytes of a sample that are in memory by how many axes follow its length."""
+    parts = [0, 0, 0]
+    for tensor in tensors:
+        single = tensor.ragged_axis is not msgspec.UNSET
+        parts[(1 if single else 2) if tensor.varies else 0] += _bytes(tensor)
+    scale = _live_bytes(tensors, held_bytes) / max(1, sum(parts))
+    return tuple(int(scale * part) for part in parts)
 
 
 def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:

@@ -76,6 +76,8 @@ class ArraySelection:
         Shape of one sample of each input that takes strings.
     ignore_labels : bool
         Whether labels are ignored.
+    any_length : frozenset of str
+        Inputs of which the model takes samples of any length.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -89,6 +91,7 @@ class ArraySelection:
     hints: Mapping[str, str] = field(default_factory=dict)
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_labels: bool = False
+    any_length: frozenset[str] = frozenset()
 
     @property
     def required(self) -> ArraySelection:

@@ -89,6 +89,8 @@ class InputSpec:
         of the first samples. None if all samples have one shape.
     fed : bool
         Whether the model receives this input at all; a text is stored beside its tokens.
+    padding : float or None
+        What continues a sample where the model takes one length only; None if nothing is known.
     kind : {"text", "tokens", "sound"} or None
         What samples are: the bytes of a text's UTF-8, ids of tokens, or amplitudes; None for
         others.
@@ -108,6 +110,7 @@ class InputSpec:
     transformed: InputSpec | None = None
     ragged_axis: int | None = None
     fed: bool = True
+    padding: float | None = None
     kind: InputKind | None = None
     tokenizer: TokenizerRecord | None = None
     special: tuple[int, ...] = ()
@@ -117,6 +120,17 @@ class InputSpec:
     def for_model(self) -> InputSpec:
         """What the model receives."""
         return self.transformed or self
+
+    @property
+    def form(self) -> tuple[int | None, ...]:
+        """Shape of one sample, None in place of a length that differs."""
+        return tuple(None if i == self.ragged_axis else size for i, size in enumerate(self.shape))
+
+    @property
+    def form_text(self) -> str:
+        """Shape of one sample, ``?`` in place of a length that differs."""
+        sizes = ["?" if size is None else str(size) for size in self.form]
+        return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 
 
 class SkippedRow(NamedTuple):

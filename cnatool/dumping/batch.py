@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool._util.text import count_text
@@ -39,7 +40,50 @@ def choose_batch(
     statistics: Sequence[Statistic],
     note: Callable[[str], None],
 ) -> BatchChoice:
-    """Find out how many samples a run can take."""
+    """Find out how many samples a run can take, and what follows the length of samples."""
+    choice = _choose_batch(network, feed, source, asked, run, statistics, note)
+    if not feed.is_ragged:
+        return choice
+    return choice._replace(probed=_follow_lengths(choice, feed, source))
+
+
+def _follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> ProbedNetwork:
+    """Probe a network with samples of other lengths."""
+    network, bound, probed = choice
+    lengths = feed.probe_lengths(source)
+    count = len(probed.samples) if bound is None else max(bound, PROBE_SAMPLES)
+    for other in lengths.others:
+        try:
+            probed = network.follow_lengths(probed, [feed.probe(source, count, other)], bound)
+        except BackendError as error:
+            raise ModelError(
+                f"{network.graph.path} runs with samples of length {_sizes_text(lengths.typical)} "
+                f"and fails with others, as of {_sizes_text(other)}, though it declares any "
+                "length. Export it with a dynamic axis for the length, or cut or pad all samples "
+                f"to {_sizes_text(lengths.typical)}. ({error})"
+            ) from error
+    for other in lengths.invented:
+        # The data may have samples of one length because the model takes no other.
+        with suppress(BackendError):
+            samples = feed.probe(source, count, other)
+            probed = network.follow_lengths(probed, [samples], bound)
+    return probed
+
+
+def _sizes_text(lengths: Sequence[int]) -> str:
+    return " and ".join(map(str, lengths))
+
+
+def _choose_batch(
+    network: Network,
+    feed: Feed,
+    source: Source,
+    asked: int | None,
+    run: RunOptions,
+    statistics: Sequence[Statistic],
+    note: Callable[[str], None],
+) -> BatchChoice:
+    """Find out how many samples of typical lengths a run can take."""
     declared = network.fixed_batch(tuple(step.input for step in feed.preprocessing))
 
     def samples(count: int | None) -> Samples:

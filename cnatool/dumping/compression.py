@@ -32,6 +32,7 @@ class Compression:
     arrays: Sequence[ArraySpec]
     codecs: Mapping[str, Mapping[str, Codec]]  # by split and key of an array
     row_bytes: Mapping[str, float]  # by key of an array, without the padding of its last chunk
+    sample_bytes: int  # of a sample before compression, on average of the first block
     seconds: float  # that the compression of a row of all arrays takes
     metadata_bytes: int  # that are still to be written
 
@@ -91,6 +92,11 @@ def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compressio
                 for key, trial in trials.items()
             }
     row_bytes = {array.key: float(array.row_bytes) for array in arrays}
+    for array in arrays:
+        if array.ragged_axis is not None and array.key in trials:
+            rows = trials[array.key].rows
+            row_bytes[array.key] = rows.nbytes / len(rows)
+    sample_bytes = round(sum(row_bytes.values()))
     seconds = 0.0
     for array in arrays:
         trial = trials.get(array.key)
@@ -98,7 +104,9 @@ def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compressio
         if trial is not None and (array.dtype is str or not plain):
             row_bytes[array.key] = trial.encoded / len(trial.rows)
             seconds += trial.seconds / len(trial.rows)
-    return Compression(arrays, chosen, row_bytes, seconds, _metadata_bytes(plan, sizes))
+    return Compression(
+        arrays, chosen, row_bytes, sample_bytes, seconds, _metadata_bytes(plan, sizes)
+    )
 
 
 def _metadata_bytes(plan: DumpPlan, sizes: Sequence[int]) -> int:

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.backend.derived_rules import find_derived_inputs
+from cnatool.backend.derived_rules import MASK_RULES, find_derived_inputs
 from cnatool.backend.input_range import InputRange, infer_input_range
 from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_constants
-from cnatool.data.preprocess.apply import (
-    PreprocessOptions,
-    apply_preprocessing,
-    plan_preprocessing,
-)
+from cnatool.backend.schedule import LengthRange
+from cnatool.data.preprocess.apply import PreprocessOptions, plan_preprocessing
+from cnatool.data.preprocess.lengths import plan_length, prepare_rows, record_length
 from cnatool.data.wrappers import read_first_block
+from cnatool.dumping.lengths import (
+    check_lengths,
+    choose_lengths,
+    list_lengths,
+    resize_rows,
+    take_run,
+)
 from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.metrics.padding import LOOKED_AT, find_padding, padding_text
+from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,10 +37,13 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
+    from cnatool.data.preprocess.lengths import LengthPlan
     from cnatool.data.preprocess.recipe import Recipe
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.dumping.lengths import ProbeLengths, RunRows
     from cnatool.records.image_transform import Geometry
+    from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
 PROBE_SAMPLES = 3
@@ -53,6 +62,8 @@ class Feed:
     constants: tuple[ConstantInput, ...]
     notes: tuple[str, ...]  # a line for each input
     ranges: tuple[InputRange | None, ...]  # values that each input is made for, where that shows
+    places: tuple[int, ...]  # of the inputs that the model receives among those of the source
+    lengths: tuple[LengthPlan | None, ...]  # how each follows the length of samples, if any does
     derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
     advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
 
@@ -66,14 +77,16 @@ class Feed:
         constants: Mapping[str, ArrayLike],
     ) -> Feed:
         """Plan the preprocessing of every input, and what fills those that data do not give."""
-        inputs = _list_fed(network, source, selection)
-        if len(inputs) != len(source.inputs):
+        places = tuple(place for place, spec in enumerate(source.inputs) if spec.fed)
+        specs = [source.inputs[place] for place in places]
+        inputs = _list_fed(network, specs, selection)
+        if len(inputs) != len(specs):
             needs = ", ".join(map(str, inputs))
-            gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in source.inputs)
-            missing = inputs[len(source.inputs) :]
+            gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in specs)
+            missing = inputs[len(specs) :]
             raise DataError(
                 f"{network.graph.path} takes {len(inputs)} inputs ({needs}) and {source.name} has "
-                f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
+                f"{len(specs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or set those that are the same for every sample, as in "
                 + selection.constants_text(target.name for target in missing)
             )
@@ -81,44 +94,98 @@ class Feed:
         derived = find_derived_inputs(network.inputs, names, constants)
         _check_rules(network, source, selection, {each.name for each in derived}, names)
         batch = network.fixed_batch(names) or 1
-        options = _options_by_input(inputs, source.inputs, recipe.options())
+        options = _options_by_input(inputs, specs, recipe.options())
+        # Whoever gives it, rule or data, a mask tells the model what is padding.
+        required = [name for name in names if name not in selection.optional]
+        rules = find_derived_inputs(network.inputs, required, constants)
+        masked = any(each.rule in MASK_RULES for each in rules)
+        lengths = tuple(
+            plan_length(spec.for_model, target, masked=masked)
+            for spec, target in zip(specs, inputs, strict=True)
+        )
         planned = [
             _plan_input(network.graph, *parts, recipe.geometry(), batch)
-            for parts in zip(inputs, source.inputs, options, strict=True)
+            for parts in zip(inputs, specs, options, lengths, strict=True)
         ]
-        shapes = {step.input: step.shape for step, _, _ in planned}
         steps, notes, ranges = zip(*planned, strict=True)
-        fixed = make_constants(network.inputs, constants, shapes)
-        return cls(steps, fixed, notes, ranges, derived, selection.constant_advice)
+        feed = cls(steps, (), notes, ranges, places, lengths, derived, selection.constant_advice)
+        return replace(feed, constants=make_constants(network.inputs, constants, feed.shapes))
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one sample of each input that data feed."""
-        return {step.input: step.shape for step in self.preprocessing}
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shape of one sample of each input that data feed, None for a length that differs."""
+        return {
+            step.input: tuple(
+                None if place == step.ragged_axis else size for place, size in enumerate(step.shape)
+            )
+            for step in self.preprocessing
+        }
 
     @property
     def known(self) -> tuple[ConstantInput, ...]:
         """The constants, and inputs that rules fill in alike whatever the data."""
         return tuple(list_known(self.constants, self.derived))
 
-    def batches(self, block: Block, batch: int, *, fill: bool) -> Iterator[dict[str, NDArray[Any]]]:
-        """Preprocess a block in batches.
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the model receives samples that differ in length."""
+        return any(plan is not None and plan.fixed is None for plan in self.lengths)
 
-        With ``fill``, copies of the last sample make the last batch as long as the others.
-        """
-        for start in range(0, len(block.ids), batch):
-            values = self._preprocess([raw[start : start + batch] for raw in block.for_model])
-            missing = batch - len(next(iter(values.values())))
-            if fill and missing > 0:
-                values = {
-                    name: np.concatenate([value, np.repeat(value[-1:], missing, axis=0)])
-                    for name, value in values.items()
-                }
-            yield Samples(values, self.constants, self.derived).feeds()
+    def length_range(self, source: Source, samples: Samples, rows: int) -> LengthRange | None:
+        """Return how the first samples differ in length from those of a probe."""
+        if not self.is_ragged:
+            return None
+        typical = self.lengths_in(samples)
+        longest = self.lengths_of(self._first_block(source, 1)).max(axis=0)
+        return LengthRange(int(typical.sum()), float((longest / typical).max()), rows)
 
-    def preprocess(self, block: Block) -> dict[str, NDArray[Any]]:
-        """Preprocess a block as one batch, for the inputs that are fed from data."""
-        return self._preprocess(block.for_model)
+    def describe_lengths(self, source: Source) -> str | None:
+        """Describe in a line how long the first samples are, where these differ."""
+        if not self.is_ragged:
+            return None
+        lengths = self.lengths_of(self._first_block(source, 1))
+        ranges = [
+            f"{low:,} to {high:,}, on average {mean:,.0f}"
+            for low, high, mean in zip(
+                lengths.min(axis=0), lengths.max(axis=0), lengths.mean(axis=0), strict=True
+            )
+        ]
+        return (
+            f"samples differ in length: the first {len(lengths)} have {' and '.join(ranges)}. "
+            "Those of one length run together, without padding; space and time are estimated from "
+            "the first"
+        )
+
+    def lengths_of(self, block: Block) -> NDArray[np.int64]:
+        """List the lengths of samples, (n, inputs), of the inputs that differ in length."""
+        return list_lengths(self._parts(block), self.lengths, len(block.ids))
+
+    def lengths_in(self, samples: Samples) -> NDArray[np.int64]:
+        """List the lengths of samples of one length each, of the inputs that differ in length."""
+        pairs = zip(self.preprocessing, self.lengths, strict=True)
+        return np.array(
+            [
+                samples.values[step.input].shape[plan.axis + 1]
+                for step, plan in pairs
+                if plan is not None and plan.fixed is None
+            ]
+        )
+
+    def feeds(self, block: Block, run: RunRows) -> dict[str, NDArray[Any]]:
+        """Preprocess some samples of a block for one run, and add the other inputs."""
+        return self._prepare(block, [take_run(rows, run) for rows in self._parts(block)]).feeds()
+
+    def check(self, source: str, block: Block) -> None:
+        """Refuse samples that are empty, or longer than the model takes."""
+        for rows, step, plan in zip(
+            self._parts(block), self.preprocessing, self.lengths, strict=True
+        ):
+            check_lengths(source, block, rows, step.input, plan)
+
+    def preprocess(self, block: Block) -> dict[str, Rows]:
+        """Preprocess a block, for the inputs that are fed from data."""
+        parts = zip(self._parts(block), self.preprocessing, self.lengths, strict=True)
+        return {step.input: _prepare_each(rows, step, plan) for rows, step, plan in parts}
 
     def doubts(self, samples: Samples) -> Iterator[str]:
         """Describe each input whose values do not look like those it is made for."""
@@ -129,19 +196,19 @@ class Feed:
                     yield line
 
     def padding(self, source: Source) -> str | None:
-        """Describe padding in the first samples of a source, if they are texts.
-
-        Raises
-        ------
-        DataError
-            If a rule would fill the mask of such samples, which could not tell padding from tokens.
-        """
-        rows = [step for step in self.preprocessing if len(step.shape) == 1]
+        """Describe padding in the first samples of a source, if they are texts."""
+        # What is padded here is masked here.
+        rows = [
+            step
+            for step, plan in zip(self.preprocessing, self.lengths, strict=True)
+            if len(step.shape) == 1 and plan is None
+        ]
         if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
-        texts = {step.input: prepared[step.input] for step in rows}
-        masks = [each.name for each in self.derived if each.rule in ("mask", "lengths")]
+        arrays = {step.input: prepared[step.input] for step in rows}
+        texts = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+        masks = [each.name for each in self.derived if each.rule in MASK_RULES]
         padding = find_padding(texts) if masks else None
         if padding is not None:
             share, how = padding
@@ -153,47 +220,94 @@ class Feed:
             )
         return padding_text(texts)
 
-    def probe(self, source: Source, count: int) -> Samples:
+    def probe_lengths(self, source: Source) -> ProbeLengths:
+        """Choose the lengths that a probe tries, by those of the first samples."""
+        return choose_lengths(self.lengths_of(self._first_block(source, 1)))
+
+    def probe(self, source: Source, count: int, lengths: Sequence[int] | None = None) -> Samples:
         """Take ``count`` samples from the start of a source, all different if possible.
 
         Equal ones are left out, and repeated where there are too few others. Floating samples get
-        some noise; whole numbers then change places within their sample.
+        some noise; whole numbers then change places within their sample. Samples that differ in
+        length are cut or continued to ``lengths``, by default typical ones.
         """
-        fed = [spec.for_model for spec in source.inputs]
-        size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
-        looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
-        block = read_first_block(source, looked_at)
+        block = self._first_block(source, count)
+        parts = self._parts(block)
+        rows = list(range(len(block.ids)))
+        if self.is_ragged:
+            own = self.lengths_of(block)
+            wanted = choose_lengths(own).typical if lengths is None else tuple(lengths)
+            # Those that are long enough need not be continued.
+            rows.sort(key=lambda row: bool((own[row] < wanted).any()))
+            parts = self._resize(parts, wanted)
         seen: dict[tuple[bytes, ...], int] = {}
-        for i, row in enumerate(zip(*block.for_model, strict=True)):
-            seen.setdefault(tuple(np.asarray(part).tobytes() for part in row), i)
-        chosen = list(seen.values())[:count]
-        rows = [chosen[i % len(chosen)] for i in range(count)]
-        values = self._preprocess([raw[rows] for raw in block.for_model])
+        for row in rows:
+            seen.setdefault(tuple(np.asarray(part[row]).tobytes() for part in parts), row)
+        first = list(seen.values())[:count]
+        chosen = np.array([first[i % len(first)] for i in range(count)])
+        samples = self._prepare(block, [part[chosen] for part in parts])
+        values = dict(samples.values)
         rng = np.random.default_rng(0)
         for name, value in values.items():
             filled = value.copy()
-            for i in range(len(chosen), count):
+            for i in range(len(first), count):
                 filled[i] = rng.permutation(filled[i].reshape(-1)).reshape(filled[i].shape)
             if filled.dtype.kind == "f":
                 noise = np.asarray(rng.normal(0, _noise(value), filled.shape))
                 filled = filled + noise.astype(filled.dtype)
             values[name] = filled
-        return Samples(values, self.constants, self.derived)
+        return replace(samples, values=values)
 
-    def _preprocess(self, raw: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {
-            step.input: apply_preprocessing(values, step)
-            for values, step in zip(raw, self.preprocessing, strict=True)
-        }
+    def _first_block(self, source: Source, count: int) -> Block:
+        """Read the first samples of a source, and others among which different ones may be."""
+        fed = [source.inputs[place].for_model for place in self.places]
+        size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
+        looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
+        block = read_first_block(source, looked_at)
+        self.check(source.name, block)
+        return block
+
+    def _parts(self, block: Block) -> list[Rows]:
+        """List the arrays of a block that the model receives."""
+        return [block.for_model[place] for place in self.places]
+
+    def _resize(self, parts: Sequence[Rows], lengths: Sequence[int]) -> list[Rows]:
+        """Cut samples to some lengths, one for each input without padding, or continue them."""
+        left = iter(lengths)
+        return [
+            rows
+            if plan is None or plan.fixed is not None or not isinstance(rows, Ragged)
+            else resize_rows(rows, next(left))
+            for rows, plan in zip(parts, self.lengths, strict=True)
+        ]
+
+    def _prepare(self, block: Block, parts: Sequence[Rows]) -> Samples:
+        """Preprocess the samples of one run."""
+        values, lengths = {}, {}
+        for rows, step, plan in zip(parts, self.preprocessing, self.lengths, strict=True):
+            values[step.input] = prepare_rows(rows, step, plan)
+            if plan is not None and isinstance(rows, Ragged):
+                lengths[step.input] = rows.lengths
+        return Samples(values, self.constants, self.derived, lengths)
 
 
-def _list_fed(network: Network, source: Source, selection: ArraySelection) -> list[ModelInput]:
+def _prepare_each(rows: Rows, step: Preprocessing, plan: LengthPlan | None) -> Rows:
+    """Preprocess samples of any lengths."""
+    if plan is None or plan.fixed is not None or not isinstance(rows, Ragged):
+        return prepare_rows(rows, step, plan)
+    each = [prepare_rows(rows[i : i + 1], step, plan)[0] for i in range(len(rows))]
+    return Ragged.join(each, plan.axis)
+
+
+def _list_fed(
+    network: Network, specs: Sequence[InputSpec], selection: ArraySelection
+) -> list[ModelInput]:
     """List the inputs that a source gives: those that no rule fills in, and others by name."""
     fed = [target for target in network.inputs if target.name in selection.inputs]
     required = [target for target in fed if target.name not in selection.optional]
-    if len(required) == len(source.inputs):
+    if len(required) == len(specs):
         return required
-    names = {spec.name for spec in source.inputs}
+    names = {spec.name for spec in specs}
     return [target for target in fed if target in required or target.name in names]
 
 
@@ -232,11 +346,13 @@ def _plan_input(
     target: ModelInput,
     raw: InputSpec,
     options: PreprocessOptions,
+    length: LengthPlan | None,
     geometry: Geometry | None,
     batch: int,
 ) -> tuple[Preprocessing, str, InputRange | None]:
-    fed = raw.for_model
-    if fed is not raw and options.layout is not None:
+    fed = raw.for_model if length is None else length.with_length(raw.for_model)
+    transformed = raw.transformed is not None
+    if transformed and options.layout is not None:
         # The layout of the stored arrays; images are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
     # Every axis is free in a model that declares no shape.
@@ -266,7 +382,14 @@ def _plan_input(
                 f". Whether that is right is in doubt, since the model {input_range.text}: "
                 "`scale=1` feeds the values as they are, `scale=1/255` confirms the division"
             )
-    if fed is raw or geometry is None:
+    if length is not None:
+        step = record_length(step, length)
+        text += (
+            "; each sample in its own length"
+            if length.fixed is None
+            else f"; shorter samples are continued with {length.padding:g} to {length.fixed}"
+        )
+    if not transformed or geometry is None:
         return step, text, input_range
     recorded = msgspec.structs.replace(
         step, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"

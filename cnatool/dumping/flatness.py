@@ -191,17 +191,16 @@ class _Measurement:
 
     def _run_samples(self, *, noise: bool) -> list[NDArray[Any]]:
         """Run all samples, and return the output of each batch."""
-        model, batch = self._model, self._plan.schedule.batch
+        model = self._model
 
         def run(feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
             return model.run(feeds, noise=noise)
 
         batches, runs = self._samples.batches(), self._plan.schedule.runs
         with closing(map_ordered(run, batches, runs)) as results:
-            sizes = self._samples.sizes(batch)
             outputs = []
-            # The rest of the last batch is padding.
-            for output, size in zip(results, sizes, strict=True):
+            # The rest of a batch that is filled up are copies.
+            for output, size in zip(results, self._samples.sizes, strict=True):
                 outputs.append(output[:size])
                 if noise:
                     self._advance(size)
@@ -268,17 +267,20 @@ class _Samples:
             for step in plan.feed.preprocessing
         )
         labels: list[NDArray[np.int64]] = []
-        self._kept: list[dict[str, NDArray[Any]]] | None = None
+        self.sizes: list[int] = []  # samples of each run, without copies
         kept: list[dict[str, NDArray[Any]]] = []
         for block in source.blocks(plan.schedule.block, self._most):
-            if block.labels is not None:
-                labels.append(block.labels)
-            if self._most * sample <= _HELD_BYTES:
-                kept += plan.batches(block)
-        self._blocks = list(map(len, labels))
-        if not sum(self._blocks):
+            plan.feed.check(source.name, block)
+            for run in plan.group(block):
+                own = np.unique(np.asarray(run))
+                self.sizes.append(len(own))
+                if block.labels is not None:
+                    labels.append(block.labels[own])
+                if self._most * sample <= _HELD_BYTES:
+                    kept.append(plan.feed.feeds(block, run))
+        if not self.sizes:
             raise DataError(f"split {self.split} has no samples")
-        self.labels = np.concatenate(labels)
+        self.labels = np.concatenate(labels)  # in the order of the runs
         self._kept = kept or None
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
@@ -287,11 +289,8 @@ class _Samples:
             yield from self._kept
             return
         for block in self._source.blocks(self._plan.schedule.block, self._most):
-            yield from self._plan.batches(block)
-
-    def sizes(self, batch: int) -> list[int]:
-        """List the number of samples of each batch."""
-        return [min(batch, rows - s) for rows in self._blocks for s in range(0, rows, batch)]
+            for rows in self._plan.group(block):
+                yield self._plan.feed.feeds(block, rows)
 
     def labels_of(self, outputs: list[NDArray[Any]]) -> list[NDArray[np.int64]]:
         """Split the labels by batch."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from cnatool.backend.session import (
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed
+from cnatool.dumping.lengths import fill_up, group_rows
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
@@ -40,7 +41,7 @@ from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.dumping.lengths import RunRows
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
@@ -117,10 +119,21 @@ class DumpPlan:
         done = {name: _count_done(split) for name, split in splits.items()}
         return {name: rows - done.get(name, 0) for name, rows in self.rows.items()}
 
-    def batches(self, block: Block, *, fill: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
-        """Preprocess a block in batches, the last one filled up if the model is bound to a size."""
-        fill = fill or self.bound is not None
-        return self.feed.batches(block, self.schedule.batch, fill=fill)
+    def group(self, block: Block, *, fill: bool = False) -> list[RunRows]:
+        """Group the samples of a block in runs, filled up if the model is bound to a size."""
+        batch = self.schedule.batch
+        lengths = self.feed.lengths_of(block)
+        groups = group_rows(lengths, len(block.ids), self._most)
+        if fill or self.bound is not None:
+            return [fill_up(rows, batch) for rows in groups]
+        return groups
+
+    def _most(self, lengths: NDArray[np.int64]) -> int:
+        """Return the most samples of one run, by their lengths."""
+        if self.bound is not None or not len(lengths):
+            return self.schedule.batch
+        typical = self.feed.lengths_in(self.probed.samples)
+        return self.schedule.fit(float((lengths / typical).max()))
 
 
 class DumpInputs(NamedTuple):
@@ -171,6 +184,7 @@ def plan_dump(
     )
     outputs = select_outputs(network, probed.tensors, options.patterns)
     held_bytes = _held_bytes(tensors, outputs, feed)
+    lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(
         network,
         probed.tensors,
@@ -179,6 +193,7 @@ def plan_dump(
         batch=batch,
         provider=provider,
         threads=options.threads,
+        lengths=lengths,
     )
     if before is not None and not options.threads:
         schedule = replace(schedule, threads=before.threads)
@@ -193,7 +208,7 @@ def plan_dump(
     if shared is not None:
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {shared.path}")
-    _check_memory(schedule, held_bytes)
+    _check_memory(schedule, held_bytes, 1.0 if lengths is None else lengths.ratio)
     whole = DumpedData(sources, rows)
     if options.part_of is not None:
         own_inputs = shared is None
@@ -354,13 +369,18 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     return initial
 
 
-def _check_memory(schedule: Schedule, held_bytes: int) -> None:
-    """Refuse runs whose values, ``held_bytes`` per sample, do not fit into memory."""
+def _check_memory(schedule: Schedule, held_bytes: int, longest: float) -> None:
+    """Refuse runs whose values do not fit into memory.
+
+    They are ``held_bytes`` per sample of typical length, and the longest one is ``longest`` times
+    as long.
+    """
     available = available_memory()
-    batches = schedule.runs * schedule.batch * held_bytes
+    batch = schedule.fit(longest)
+    batches = int(schedule.runs * batch * held_bytes * longest)
     if available is not None and batches > available:
         raise UsageError(
-            f"{count_text(schedule.runs, 'run')} of {count_text(schedule.batch, 'sample')} "
+            f"{count_text(schedule.runs, 'run')} of {count_text(batch, 'sample')} "
             f"at a time hold{'s' * (schedule.runs == 1)} "
             f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
             "`batch_size=N`, `tensors='layers'`, or `keep='statistics'`."

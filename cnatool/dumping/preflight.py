@@ -221,7 +221,7 @@ def estimate(
         store=plan.path,
         samples=plan.left,
         tensors=len(plan.record.tensors),
-        sample_bytes=sum(array.row_bytes for array in arrays),
+        sample_bytes=compression.sample_bytes,
         disk_bytes=disk_bytes,
         free_bytes=free,
         seconds=rows * row_seconds,

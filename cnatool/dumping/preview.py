@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.backend.network import open_network
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from cnatool.dumping.options import DumpOptions
+    from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
 
@@ -27,7 +26,7 @@ class Preview:
 
     ids: Sequence[str]
     inputs: tuple[Preprocessing, ...]  # of each input that is fed from data
-    values: Mapping[str, NDArray[Any]]  # by input, (n, …) each
+    values: Mapping[str, Rows]  # by input, (n, …) each
     notes: tuple[str, ...]  # a line for each input
 
 

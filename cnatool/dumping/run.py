@@ -14,6 +14,7 @@ import numpy as np
 from cnatool._util.names import exclusion
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
+from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import StoreRows
@@ -21,13 +22,14 @@ from cnatool.records.ragged import Ragged
 from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool._util.threads import Stages
-    from cnatool.backend.statistics.exposed_model import ExposedModel
+    from cnatool.backend.statistics.exposed_model import ExposedModel, Results
     from cnatool.data.source import Block, SkippedRow
+    from cnatool.dumping.lengths import RunRows
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
@@ -80,7 +82,7 @@ def run_blocks(
                     return
                 past.compare(block)
                 first += len(block.ids)
-        run = partial(_run_block, plan, exposed, stages)
+        run = partial(_run_block, plan, exposed, plan.sources[split].name, stages)
         with closing(map_ordered(run, blocks, schedule.runs)) as processed:
             for block, result in processed:
                 kept = min(committed - first, len(block.ids))
@@ -94,22 +96,26 @@ def run_blocks(
 
 
 def _run_block(
-    plan: DumpPlan, exposed: ExposedModel, stages: Stages, read: tuple[Block, float]
+    plan: DumpPlan, exposed: ExposedModel, source: str, stages: Stages, read: tuple[Block, float]
 ) -> tuple[Block, ProcessedBlock]:
     """Run one block, filling up its last batch where the model refuses a smaller one."""
     block, reading = read
-    batch, count = plan.schedule.batch, len(block.ids)
+    count = len(block.ids)
     start = time.perf_counter()
-    watch = _TimedBatches(plan.batches(block))
+    plan.feed.check(source, block)
+    groups = plan.group(block)
+    watch = _TimedBatches(plan.feed.feeds(block, rows) for rows in groups)
     try:
-        results = exposed.run(watch, count)
+        results = _run_groups(exposed, watch, groups, count)
     except BackendError as error:
         # Some models refuse fewer samples than in the runs before.
-        if plan.bound is not None or count % batch == 0 or plan.probed.mixed:
+        batch = plan.schedule.batch
+        if plan.bound is not None or plan.probed.mixed or min(map(len, groups)) == batch:
             raise _add_advice(error, plan) from error
-        watch = _TimedBatches(plan.batches(block, fill=True))
+        groups = plan.group(block, fill=True)
+        watch = _TimedBatches(plan.feed.feeds(block, rows) for rows in groups)
         try:
-            results = exposed.run(watch, count)
+            results = _run_groups(exposed, watch, groups, count)
         except BackendError:
             raise _add_advice(error, plan) from error
     stored = {tensor.number: tensor for tensor in plan.record.tensors}
@@ -127,8 +133,21 @@ def _run_block(
         block.skipped,
         examine_samples(block.inputs, count, 1 if plan.part else len(plan.rows)),
         reading / count,
-        watch.seconds(count, batch),
+        watch.seconds(groups),
     )
+
+
+def _run_groups(
+    exposed: ExposedModel,
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    groups: Sequence[RunRows],
+    count: int,
+) -> Results:
+    """Run groups of samples, and put the results into the order of the block's samples."""
+    order = restore_order(groups)
+    if order is None:
+        return exposed.run(batches, count)
+    return exposed.run(batches, sum(map(len, groups))).take(order)
 
 
 def _add_advice(error: BackendError, plan: DumpPlan) -> BackendError:
@@ -169,11 +188,11 @@ class _TimedBatches:
             yield batch
             self._asked.append(time.perf_counter())
 
-    def seconds(self, samples: int, batch: int) -> float:
+    def seconds(self, groups: Sequence[RunRows]) -> float:
         """Compute the seconds per sample up to now, without the first batch if there are others."""
-        first = samples > batch
-        since = self._asked[1 if first else 0]
-        return (time.perf_counter() - since) / (samples - batch * first)
+        counted = groups[1:] or groups
+        since = self._asked[len(groups) - len(counted)]
+        return (time.perf_counter() - since) / sum(map(len, counted))
 
 
 def _time_blocks(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Block, float]]:

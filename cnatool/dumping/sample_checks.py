@@ -79,7 +79,8 @@ def nonfinite_rows(inputs: Sequence[Rows], rows: int) -> NDArray[np.bool_]:
 
 def _find_nonfinite(values: NDArray[Any]) -> NDArray[np.bool_]:
     flat = values.reshape(len(values), math.prod(values.shape[1:]))
-    return np.logical_not(np.isfinite(flat).all(axis=1))
+    nonfinite: NDArray[np.bool_] = ~np.isfinite(flat).all(axis=1)
+    return nonfinite
 
 
 class NonFiniteCounter:

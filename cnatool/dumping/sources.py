@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import printable
 from cnatool.backend.derived_rules import (
     DECODER_ADVICE,
+    MASK_RULES,
     find_derived_inputs,
     is_decoder_tokens,
 )
@@ -109,6 +110,14 @@ def select_arrays(
         constant_advice=format_neutral_values(network.inputs),
         hints={name: DECODER_ADVICE for name in fed if is_decoder_tokens(name)},
         text_shapes=texts,
+        # Samples of any length are padded where a mask tells the model.
+        any_length=frozenset(
+            target.name
+            for target in network.inputs
+            if target.dims is None
+            or None in target.shape
+            or (target.dtype.kind in "iub" and any(each.rule in MASK_RULES for each in derived))
+        ),
     )
 
 
@@ -172,11 +181,11 @@ def _check_sound(sources: Mapping[str, Source], options: SoundOptions) -> None:
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+    return [(i.form, i.dtype, i.for_model.form, i.for_model.dtype) for i in source.inputs]
 
 
 def _describe_inputs(source: Source) -> str:
-    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.for_model.form_text} {i.for_model.dtype}" for i in source.inputs)
 
 
 def _describe_difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:

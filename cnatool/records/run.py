@@ -200,6 +200,12 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How images are resized and cropped, and their colours changed; null if they are not.
     resized_by : str or None
         Library that resizes, with its version: results differ slightly between versions.
+    ragged_axis : int
+        Axis of ``shape`` along which samples differ in length: the model received each in its own
+        length, and ``shape`` has a typical one. Absent if all have one shape.
+    padding : float
+        What samples were continued with, before all else, up to the length in ``source_shape``;
+        absent if none was padded.
     tokenizer : TokenizerRecord
         What made the ids of tokens from texts; absent for other samples.
     sound : SoundTransform
@@ -218,5 +224,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geometry: Geometry | None = None
     resized_by: str | None = None
     # Absent, not null, so that other stores are those of earlier versions.
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
+    padding: float | msgspec.UnsetType = msgspec.UNSET
     tokenizer: TokenizerRecord | msgspec.UnsetType = msgspec.UNSET
     sound: SoundTransform | msgspec.UnsetType = msgspec.UNSET

@@ -7,17 +7,18 @@ happens to be as long.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from cnatool.backend.inputs import Samples
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cnatool.backend.inputs import Samples
     from cnatool.records.store import TensorRecord
 
 
@@ -38,7 +39,7 @@ def resize_samples(
     for name, axis in axes.items():
         places = np.arange(lengths[name])
         values[name] = np.take(values[name], places, axis=axis + 1, mode="wrap")
-    return Samples(values, samples.constants)
+    return replace(samples, values=values)
 
 
 def find_length_axes(probes: Sequence[Sequence[TensorRecord]]) -> dict[str, frozenset[int]]:

@@ -52,6 +52,14 @@ class Results:
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
 
+    def take(self, rows: NDArray[np.int64]) -> Results:
+        """Return some of the samples, in the order of ``rows``."""
+        return Results(
+            tuple(values[rows] for values in self.outputs),
+            {number: values[rows] for number, values in self.activations.items()},
+            {name: values[rows] for name, values in self.statistics.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:

@@ -23,9 +23,8 @@ from cnatool.errors import DataError, StoreWriteError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from cnatool.dumping.preview import Preview
+    from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
 
@@ -140,10 +139,17 @@ def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: boo
         raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
 
 
-def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
+def _print_values(record: Preprocessing, values: Rows) -> None:
     """Print the range of the values that an input receives, channel by channel."""
     import numpy as np
 
+    from cnatool.records.ragged import Ragged
+
+    count = len(values)
+    if isinstance(values, Ragged):
+        lengths = values.lengths
+        print_line(f"input {record.input!r}: samples of length {lengths.min()} to {lengths.max()}")
+        values = values.values
     order = record.layout[-3:] if len(record.shape) == 3 else ""
     channels = values.astype(np.float64)
     if order == "chw":
@@ -154,7 +160,7 @@ def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
         print_line(
             f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
             f"from {channel.min():.4g} to {channel.max():.4g} over "
-            f"{count_text(len(values), 'sample')}"
+            f"{count_text(count, 'sample')}"
         )
 
 
@@ -162,15 +168,21 @@ def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None
     from cnatool._util.files import replace_atomically
     from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
+    from cnatool.records.ragged import Ragged
 
     refusals = []
     for record in preview.inputs:
         colour = record.geometry.colour if record.geometry else "as-is"
+        values = preview.values[record.input]
+        if isinstance(values, Ragged):
+            text = f"input {record.input!r} takes samples of any length, which are not drawn."
+            refusals.append(DataError(text))
+            continue
         try:
             encoding = describe_encoding(
                 record, colour, parse_crop(size) if size else None, order.value if order else None
             )
-            picture = draw_contact_sheet(preview.values[record.input], encoding)
+            picture = draw_contact_sheet(values, encoding)
         except DataError as error:
             refusals.append(error)
             continue

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from cnatool.data.formats.parquet_footer import Footer
     from cnatool.store.object_path import ObjectPath
 
 # Rows of a frame in which different values are looked for.
@@ -52,6 +53,11 @@ class BucketParquet:
     def metadata(self) -> Path:
         """A local file with the metadata of this one, and without its rows."""
         return self._empty.path
+
+    @property
+    def footer(self) -> Footer:
+        """The metadata of the file."""
+        return self._footer
 
     def schema(self) -> pl.Schema:
         """Return the names and types of the columns."""

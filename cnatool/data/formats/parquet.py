@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import polars as pl
 
 from cnatool._util.text import printable
 from cnatool.data.formats.bucket_parquet import BucketParquet
+from cnatool.data.formats.parquet_footer import read_footer
 from cnatool.data.formats.sound_column import SoundColumn, holds_sound, open_sound_column
 from cnatool.data.formats.table import (
     TABLE_ERRORS,
@@ -34,6 +36,7 @@ from cnatool.data.formats.table_columns import (
     RowLocator,
     find_image,
 )
+from cnatool.data.formats.table_sequences import SequenceColumn, describe_sequences
 from cnatool.data.images.batch import FIRST_READABLE, describe_image, read_first_image
 from cnatool.data.labels import LABELS_ADVICE
 from cnatool.data.read_errors import read_error
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from cnatool.data.formats.parquet_footer import Footer
     from cnatool.data.selection import ArraySelection
 
     _ParquetFile: TypeAlias = PolarsFile | BucketParquet
@@ -63,17 +67,19 @@ def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT
     part = next((part for part in parts if part.rows), None)
     if part is None:
         raise DataError(f"{path} holds no samples.")
+    selection = selection.among(str(path), schema.names())
     selected, label = _select_columns(path, schema, selection)
     names = list(dict.fromkeys(name for _, used in selected for name in used))
     skip = selection.images.skip_unreadable
     first = _read_head(part, names, skip=skip)
-    if skip:
-        first = _typical_row(first)
+    typical = _typical_row(first) if skip else first
     columns = tuple(
-        _make_features(part.path, title, first.select(used).get_columns())
+        _make_features(part.path, title, typical.select(used).get_columns())
         if title is not None
-        else _make_column(part, first[used[0]], selection)
-        for title, used in selected
+        else _make_sequences(part, used[0])
+        if name in selection.any_length and _differ_in_length(parts, used[0], schema)
+        else _make_column(part, typical[used[0]], selection)
+        for name, (title, used) in zip(selection.inputs, selected, strict=True)
     )
     labels = None
     if label is not None and not selection.ignore_labels:
@@ -87,7 +93,6 @@ def _select_columns(
 ) -> tuple[list[tuple[str | None, tuple[str, ...]]], str | None]:
     """Select the columns of each input, with a title if they are features, and of the labels."""
     names = schema.names()
-    selection = selection.among(str(path), names)
     if _are_features(schema, selection):
         label = find_label_column(path, names, selection)
         rest = list_feature_columns(names, {label, selection.split_column})
@@ -184,6 +189,35 @@ def _make_column(part: _ParquetFile, first: pl.Series, selection: ArraySelection
     dtype = first.head(0).to_numpy().dtype
     check_sample(where, dtype, tuple(shape))
     return NumberColumn(InputSpec(name, dtype, tuple(shape)))
+
+
+def _make_sequences(part: _ParquetFile, name: str) -> SequenceColumn:
+    first = _read_head(part, [name], skip=True)[name]
+    return SequenceColumn(describe_sequences(f"{part.path}, column {name!r},", name, first))
+
+
+def _differ_in_length(parts: Sequence[_ParquetFile], name: str, schema: pl.Schema) -> bool:
+    """Whether the lists of a column differ in length, by the first of them and the metadata."""
+    if not isinstance(schema[name], pl.List):
+        return False
+    whole = [part for part in parts if part.rows]
+    shapes = set()
+    for row in _read_head(whole[0], [name], skip=True)[name]:
+        values = row
+        shape = [0 if row is None else len(row)]
+        while isinstance(values, pl.Series) and isinstance(values.dtype, pl.List | pl.Array):
+            values = values[0] if len(values) else None
+            shape.append(0 if values is None else len(values))
+        shapes.add(tuple(shape))
+    if len({shape[0] for shape in shapes if shape[0]}) > 1:
+        return True
+    size = max(map(math.prod, shapes))
+    # Rows that are missing have an entry each, as those with one value.
+    return any(_read_footer(part).count_values(name) != part.rows * size for part in whole)
+
+
+def _read_footer(part: _ParquetFile) -> Footer:
+    return part.footer if isinstance(part, BucketParquet) else read_footer(part.path)
 
 
 def _make_files(

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool.errors import DataError
+from cnatool.store.object_path import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from cnatool.store.object_path import ObjectPath
+    from pathlib import Path
 
 _MAGIC = b"PAR1"
 # Length of the metadata, and the magic number behind it.
@@ -31,15 +31,19 @@ _GAP = 1 << 20
 _FILE_ROWS, _FILE_GROUPS = 3, 4
 _GROUP_COLUMNS, _GROUP_ROWS = 1, 3
 _COLUMN_FILE, _COLUMN_METADATA = 1, 3
-_PATH, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 7, 9, 11
+_PATH, _VALUES, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 5, 7, 9, 11
 
 
 class Chunk(NamedTuple):
-    """One column of a group of rows: its bytes in the file."""
+    """One column of a group of rows: its bytes in the file, and how many values it has.
+
+    Values are those of all lists; one that is empty or missing counts as one.
+    """
 
     column: str
     start: int
     stop: int
+    values: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class RowGroup:
 
     def ranges(self, columns: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Yield the ranges of some columns, in order; those that are close as one."""
-        wanted = {chunk[1:] for chunk in self.chunks if chunk.column in columns}
+        wanted = {(chunk.start, chunk.stop) for chunk in self.chunks if chunk.column in columns}
         held: tuple[int, int] | None = None
         for start, stop in sorted(wanted):
             if held is not None and start - held[1] < _GAP:
@@ -72,11 +76,16 @@ class Footer:
     content: bytes  # from there to its end
     groups: tuple[RowGroup, ...]
 
+    def count_values(self, column: str) -> int:
+        """Count the values of a column in all rows, those of lists one by one."""
+        chunks = (chunk for group in self.groups for chunk in group.chunks)
+        return sum(chunk.values for chunk in chunks if chunk.column == column)
 
-def read_footer(path: ObjectPath) -> Footer:
-    """Read the metadata of a Parquet file in a bucket, by one or two requests."""
+
+def read_footer(path: Path) -> Footer:
+    """Read the metadata of a Parquet file, of one in a bucket by one or two requests."""
     size = path.stat().st_size
-    tail = bytes(path.read_range(max(0, size - _GUESS), size)) if size else b""
+    tail = _read_range(path, max(0, size - _GUESS), size) if size else b""
     if size < len(_MAGIC) + _TAIL or tail[-len(_MAGIC) :] != _MAGIC:
         raise _damaged(path, "it does not end like one")
     length = int.from_bytes(tail[-_TAIL : -len(_MAGIC)], "little")
@@ -84,7 +93,7 @@ def read_footer(path: ObjectPath) -> Footer:
     if not len(_MAGIC) <= start or length > _MOST:
         raise _damaged(path, f"its metadata claim {length} bytes")
     if length + _TAIL > len(tail):
-        tail = bytes(path.read_range(start, size - len(tail))) + tail
+        tail = _read_range(path, start, size - len(tail)) + tail
     content = tail[len(tail) - length - _TAIL :]
     try:
         metadata = _Reader(content[:length]).struct()
@@ -96,7 +105,15 @@ def read_footer(path: ObjectPath) -> Footer:
     return Footer(start, content, groups)
 
 
-def _damaged(path: ObjectPath, text: str) -> DataError:
+def _read_range(path: Path, start: int, stop: int) -> bytes:
+    if isinstance(path, ObjectPath):
+        return bytes(path.read_range(start, stop))
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def _damaged(path: Path, text: str) -> DataError:
     return DataError(f"{path} cannot be read as Parquet ({text}). Get a whole copy of the file.")
 
 
@@ -118,7 +135,7 @@ def _parse_chunk(column: dict[int, Any], end: int) -> Chunk:
     stop = start + _count(metadata[_COMPRESSED])
     if stop > end:
         raise ValueError("a column reaches beyond the rows")
-    return Chunk(metadata[_PATH][0].decode(), start, stop)
+    return Chunk(metadata[_PATH][0].decode(), start, stop, _count(metadata[_VALUES]))
 
 
 def _count(value: int) -> int:
