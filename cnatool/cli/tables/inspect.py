@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
@@ -100,6 +101,8 @@ def _print_origin(store: Store, *, every: bool) -> None:
             print_line(f"input {step.input}: stored as counts of its 256 levels")
         if step.geometry is not None:
             print_line(f"input {step.input}: {step.geometry}")
+        if step.sound is not msgspec.UNSET:
+            print_line(f"input {step.input}: {step.sound}")
         print_line(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from cnatool.data.audio.decode import check_channels, decode_sound, describe_reader, read_header
@@ -127,7 +128,7 @@ def open_reader(
     dtype = np.dtype(np.float32)
     spec = InputSpec(name, dtype, shape, ragged_axis=0, kind="sound", sound=record)
     if transform != SoundTransform():
-        spec = replace(spec, transformed=_describe_transformed(name, headers, transform))
+        spec = replace(spec, transformed=_describe_transformed(spec, headers, transform))
     return SoundReader(spec, options, first)
 
 
@@ -144,17 +145,19 @@ def _find_first(find: Finder, rows: int, *, skip: bool) -> FirstSound:
 
 
 def _describe_transformed(
-    name: str, headers: Sequence[SoundHeader], transform: SoundTransform
+    spec: InputSpec, headers: Sequence[SoundHeader], transform: SoundTransform
 ) -> InputSpec:
     """Describe what the model receives, by the headers of some sounds."""
-    dtype = np.dtype(np.float32)
     if transform.spectrogram is not None:
-        return InputSpec(name, dtype, spectrogram_shape(transform.spectrogram))
-    length = fixed_length(transform, transform.sample_rate or headers[0].rate)
+        return InputSpec(spec.name, spec.dtype, spectrogram_shape(transform.spectrogram))
+    rate = transform.sample_rate or headers[0].rate
+    assert spec.sound is not None
+    record = msgspec.structs.replace(spec.sound, sample_rate=rate)
+    length = fixed_length(transform, rate)
     if length is not None:
-        return InputSpec(name, dtype, (length,))
+        return replace(spec, shape=(length,), ragged_axis=None, sound=record)
     frames = sum(h.frames * (transform.sample_rate or h.rate) / h.rate for h in headers)
-    return InputSpec(name, dtype, (max(1, round(frames / len(headers))),), ragged_axis=0)
+    return replace(spec, shape=(max(1, round(frames / len(headers))),), sound=record)
 
 
 def _check_rate(transform: SoundTransform, first: FirstSound, where: str, rate: int) -> None:
