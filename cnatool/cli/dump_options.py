@@ -128,6 +128,8 @@ _SPELLINGS = {
     "limit": _Spelling("N", min=1),
     "part": _Spelling("K/N", str),
     "inputs": _Spelling("INPUT=ARRAY", dict, "--input"),
+    "tokenizer": _Spelling("PATH"),
+    "max_length": _Spelling("N", min=1),
     "constants": _Spelling(
         "INPUT=VALUE",
         list[str],

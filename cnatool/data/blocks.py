@@ -48,6 +48,7 @@ def take_rows(block: Block, rows: slice | NDArray[np.int64]) -> Block:
         {i: block.faults[row] for i, row in enumerate(numbers) if row in block.faults}
         if block.faults
         else {},
+        cut=None if block.cut is None else block.cut[rows],
     )
 
 
@@ -57,6 +58,7 @@ def _join(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
     labels = [block.labels for block in blocks if block.labels is not None]
+    cut = [block.cut for block in blocks if block.cut is not None]
     starts = accumulate((len(block.ids) for block in blocks), initial=0)
     return Block(
         [id_ for block in blocks for id_ in block.ids],
@@ -68,6 +70,7 @@ def _join(blocks: list[Block]) -> Block:
             for start, block in zip(starts, blocks, strict=False)
             for row, text in block.faults.items()
         },
+        cut=np.concatenate(cut) if cut else None,
     )
 
 

@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import check_downloaded
 from cnatool._util.urls import ObjectURL
-from cnatool.data.file_names import IMAGES, LABEL_TABLES, SOUNDS, is_ignored, scan_folder
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, SOUNDS
+from cnatool.data.format import (
+    Format,
+    files_of,
+    has_suffix,
+    holds_files,
+    itself,
+    list_folders,
+    path_of,
+)
 from cnatool.data.formats.cifar import cifar_kind
 from cnatool.data.formats.idx import find_idx_files, looks_like_idx
-from cnatool.data.formats.text import open_texts
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
 from cnatool.data.selection import SINGLE_INPUT, ArraySelection
+from cnatool.data.text_formats import TEXT_FORMATS
 from cnatool.errors import DataError, UsageError
 from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cnatool.data.file_names import FileKind
     from cnatool.data.source import Source
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A format of samples."""
-
-    name: str  # for the option `format`
-    description: str  # what it is, for messages
-    # Whether a location looks like the format, by names and a few bytes at most
-    matches: Callable[[Location], bool]
-    # Module and function of `cnatool.data.formats` that open it. The module is imported on use:
-    # arrays should not wait for Pillow.
-    reader: str
-    # What the function takes first, from the location; an `ArraySelection` comes second
-    argument: Callable[[Location], Any]
-    labels: bool = False  # whether the array of labels can be chosen
-    labels_from: str = ""  # where labels are read from otherwise, for messages
-    arrays: bool = False  # whether ``::`` can choose an array
-    folder: bool = False  # whether it is a folder of many files, which is read from a disk only
-
-    def open(self, location: Location, selection: ArraySelection) -> Source:
-        """Open the samples at a location."""
-        module, function = self.reader.split(".")
-        reader = getattr(import_module(f"cnatool.data.formats.{module}"), function)
-        source: Source = reader(self.argument(location), selection)
-        return source
 
 
 def open_source(
@@ -63,9 +44,11 @@ def open_source(
                 f"{location} is a store that cnatool wrote, not samples. To read the raw inputs in "
                 f"it, give {location}::splits/SPLIT/inputs/0."
             )
-        if selection.text_shapes:
-            return _open_texts(location, selection)
-        fmt = _detect(location) if format_name is None else find_format(format_name)
+        formats = TEXT_FORMATS if selection.takes_texts else FORMATS
+        if format_name is None:
+            fmt = _detect(location, formats)
+        else:
+            fmt = find_format(format_name, texts=selection.takes_texts)
         if location.array is not None and not fmt.arrays:
             raise DataError(
                 f"{location}: {fmt.description} has no arrays to choose with ::; give "
@@ -92,25 +75,33 @@ def open_source(
         raise read_error(error.filename or location, error, "") from error
 
 
-def _open_texts(location: Location, selection: ArraySelection) -> Source:
-    if len(location.files) > 1 or location.array is not None or selection.split_column is not None:
-        raise DataError(
-            f"{location}: the model takes texts, which are read from one file per split: join the "
-            "parts of each split, as in `splits={'train': train.parquet, 'test': test.parquet}`."
-        )
-    return open_texts(location.files[0] if location.files else location.path, selection)
-
-
-def find_format(name: str) -> Format:
-    """Return the format of a name; raise a UsageError if there is none."""
-    for fmt in FORMATS:
+def find_format(name: str, *, texts: bool = False) -> Format:
+    """Return the format of a name, of texts or of other samples; UsageError if there is none."""
+    formats = TEXT_FORMATS if texts else FORMATS
+    for fmt in formats:
         if fmt.name == name:
             return fmt
-    raise UsageError(f"`format={name}`: choose from {', '.join(fmt.name for fmt in FORMATS)}.")
+    why = ""
+    if any(fmt.name == name for fmt in TEXT_FORMATS):
+        why = (
+            " gives texts, and the model does not take strings: `tokenizer=PATH` turns texts into "
+            "the ids of tokens. For other samples,"
+        )
+    elif texts and any(fmt.name == name for fmt in FORMATS):
+        why = " gives no texts, which the model takes:"
+    names = ", ".join(fmt.name for fmt in formats)
+    raise UsageError(f"`format={name}`{why or ':'} choose from {names}.")
 
 
-def _detect(location: Location) -> Format:
-    matches = [fmt for fmt in FORMATS if fmt.matches(location)]
+def holds_texts(location: Location) -> bool:
+    """Whether a location seems to hold texts, and no other samples."""
+    return any(
+        fmt.matches(location) for fmt in TEXT_FORMATS if fmt.name in ("txt", "jsonl", "texts")
+    )
+
+
+def _detect(location: Location, formats: Sequence[Format]) -> Format:
+    matches = [fmt for fmt in formats if fmt.matches(location)]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -118,18 +109,20 @@ def _detect(location: Location) -> Format:
         options = " or ".join(f"`format={fmt.name}`" for fmt in matches)
         raise DataError(f"{location} can be read as {ways}: choose one with {options}.")
     # Class folders without images: the error of that format names what is missing.
-    if location.path.is_dir() and not location.files and _list_folders(location.path):
+    if location.path.is_dir() and not location.files and list_folders(location.path):
         if isinstance(location.path, ObjectURL):
             raise DataError(
                 f"{location} has no samples, only folders, and none is named after a split, such "
                 "as train or test. Name the folder or file of the samples, or each split with "
                 "`splits={'NAME': PATH}`."
             )
-        return find_format("pictures")
+        return find_format("pictures") if formats is FORMATS else find_format("texts", texts=True)
     kind = "folder" if location.path.is_dir() else "file"
+    pickled = _pickle_advice(location.path)
+    samples = "samples" if formats is FORMATS else "texts, which the model takes,"
     raise DataError(
-        f"{location} is not a {kind} of samples in a known format{_pickle_advice(location.path)}. "
-        f"Known formats are {', '.join(fmt.description for fmt in FORMATS)}."
+        f"{location} is not a {kind} of {samples} in a known format{pickled}. "
+        f"Known formats are {', '.join(fmt.description for fmt in formats)}."
     )
 
 
@@ -144,27 +137,6 @@ def _pickle_advice(path: Path) -> str:
     if any(name.endswith((".pkl", ".pickle", ".pt", ".pth")) for name in names):
         return " (pickled files are never unpickled: save the arrays with numpy.savez)"
     return ""
-
-
-def _list_folders(folder: Path) -> list[Path]:
-    with scan_folder(folder) as entries:
-        return [
-            folder / entry.name
-            for entry in entries
-            if entry.is_dir() and not is_ignored(entry.name)
-        ]
-
-
-def _has_suffix(*endings: str) -> Callable[[Location], bool]:
-    def matches(location: Location) -> bool:
-        files = location.files or ((location.path,) if location.path.is_file() else ())
-        return bool(files) and all(file.name.lower().endswith(endings) for file in files)
-
-    return matches
-
-
-def _holds_files(*endings: str) -> Callable[[Location], bool]:
-    return lambda location: bool(location.files_ending_in(*endings))
 
 
 def _is_idx(location: Location) -> bool:
@@ -192,7 +164,7 @@ def _holds_kind(kind: FileKind) -> Callable[[Location], bool]:
     def matches(location: Location) -> bool:
         if not location.path.is_dir() or location.files:
             return False
-        if any(map(kind.lies_in, _list_folders(location.path))):
+        if any(map(kind.lies_in, list_folders(location.path))):
             return True
         # Files without classes, unless a table lists them.
         return kind.lies_in(location.path) and not _has_file_table(location)
@@ -204,42 +176,30 @@ def _has_file_table(location: Location) -> bool:
     return location.path.is_dir() and any((location.path / name).is_file() for name in LABEL_TABLES)
 
 
-def _path_of(location: Location) -> Path:
-    return location.path
-
-
-def _itself(location: Location) -> Location:
-    return location
-
-
-def _files_of(*endings: str) -> Callable[[Location], tuple[Path, ...]]:
-    return lambda location: location.files_ending_in(*endings) or (location.path,)
-
-
 _TARS = (".tar", ".tar.gz", ".tgz")
 
 FORMATS: tuple[Format, ...] = (
-    Format("npz", "a .npz archive", _has_suffix(".npz"), "npy.open_npz", _path_of, labels=True),
+    Format("npz", "a .npz archive", has_suffix(".npz"), "npy.open_npz", path_of, labels=True),
     Format(
         "npy",
         "a .npy file",
-        _has_suffix(".npy"),
+        has_suffix(".npy"),
         "npy.open_npy",
-        _path_of,
+        path_of,
         labels_from="they are read from NAME_labels.npy beside NAME.npy",
     ),
     Format(
         "parquet",
         ".parquet files",
-        _holds_files(".parquet"),
+        holds_files(".parquet"),
         "parquet.open_parquet",
-        _files_of(".parquet"),
+        files_of(".parquet"),
         labels=True,
     ),
     Format(
         "csv",
         "a .csv or .tsv table",
-        _has_suffix(".csv", ".tsv"),
+        has_suffix(".csv", ".tsv"),
         "csv.open_csv",
         lambda location: location.files or (location.path,),
         labels=True,
@@ -249,7 +209,7 @@ FORMATS: tuple[Format, ...] = (
         "IDX (MNIST's files, plain or .gz)",
         _is_idx,
         "idx.open_idx",
-        _path_of,
+        path_of,
         labels_from="they are read from the IDX file of labels beside it",
     ),
     Format(
@@ -257,7 +217,7 @@ FORMATS: tuple[Format, ...] = (
         "CIFAR-10's .bin",
         _is_cifar("cifar10"),
         "cifar.open_cifar10",
-        _files_of(".bin"),
+        files_of(".bin"),
         labels=True,
     ),
     Format(
@@ -265,15 +225,15 @@ FORMATS: tuple[Format, ...] = (
         "CIFAR-100's .bin",
         _is_cifar("cifar100"),
         "cifar.open_cifar100",
-        _files_of(".bin"),
+        files_of(".bin"),
         labels=True,
     ),
     Format(
         "hdf5",
         "an HDF5 file",
-        _has_suffix(".h5", ".hdf5", ".hdf"),
+        has_suffix(".h5", ".hdf5", ".hdf"),
         "hdf5.open_hdf5",
-        _itself,
+        itself,
         labels=True,
         arrays=True,
     ),
@@ -282,7 +242,7 @@ FORMATS: tuple[Format, ...] = (
         "a Zarr folder or .zarr.zip",
         _is_zarr,
         "zarr.open_zarr",
-        _itself,
+        itself,
         folder=True,
         labels=True,
         arrays=True,
@@ -290,17 +250,17 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "webdataset",
         "WebDataset .tar files",
-        _holds_files(*_TARS),
+        holds_files(*_TARS),
         "webdataset.open_webdataset",
-        _files_of(*_TARS),
+        files_of(*_TARS),
         labels=True,
     ),
     Format(
         "safetensors",
         "a .safetensors file",
-        _has_suffix(".safetensors"),
+        has_suffix(".safetensors"),
         "safetensors.open_safetensors",
-        _path_of,
+        path_of,
         labels=True,
     ),
     Format(
@@ -308,7 +268,7 @@ FORMATS: tuple[Format, ...] = (
         "a folder of images by class",
         _holds_kind(IMAGES),
         "image_folder.open_image_folder",
-        _path_of,
+        path_of,
         folder=True,
         labels_from="the folder of an image is its class",
     ),
@@ -317,7 +277,7 @@ FORMATS: tuple[Format, ...] = (
         "a folder of sound files by class",
         _holds_kind(SOUNDS),
         "audio_folder.open_audio_folder",
-        _path_of,
+        path_of,
         folder=True,
         labels_from="the folder of a sound file is its class",
     ),
@@ -326,7 +286,7 @@ FORMATS: tuple[Format, ...] = (
         "a folder of images or sound files with a labels.csv",
         _has_file_table,
         "file_table.open_file_table",
-        _path_of,
+        path_of,
         folder=True,
         labels=True,
     ),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format
-from cnatool.data.file_names import LABEL_TABLES, SAMPLES, is_ignored, scan_folder
+from cnatool.data.file_names import LABEL_TABLES, SAMPLES, TEXTS, is_ignored, scan_folder
 from cnatool.data.formats.idx import find_idx_files
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
 from cnatool.data.split_names import SplitName, list_missing_shards, parse_split_name
+from cnatool.data.text_formats import TEXT_ENDINGS
 from cnatool.errors import DataError, UsageError
 from cnatool.store.format_table import holds_store
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import TypeVar
+
+    from cnatool.data.file_names import FileKind
 
     _T = TypeVar("_T")
 
@@ -37,7 +41,8 @@ _ENDINGS = (
     (".zarr", ".zarr.zip"),
 )
 # Formats in which several files may be one split.
-_MULTI_FILE = (".parquet", ".tar", ".csv")
+_MULTI_FILE = (".parquet", ".tar", ".csv", ".txt", ".jsonl")
+_EACH_FILE = ", or, if each file is a sample of its own, pass `format=texts`"
 # How many levels of folders with a single sub-folder are searched.
 _MAX_DEPTH = 3
 _CIFAR = {
@@ -46,10 +51,46 @@ _CIFAR = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What files of samples are searched for."""
+
+    format_name: str | None  # the format that the user chose
+    texts: bool
+    endings: tuple[tuple[str, ...], ...]  # of files with many samples
+    kind: FileKind  # of files that are a sample each
+
+    def lies_in(self, folder: Path) -> bool:
+        """Whether files that are samples lie directly in a folder."""
+        return self.kind.lies_in(folder)
+
+    def matches(self, location: Location) -> bool:
+        """Whether a location is in the format that the user chose, if any."""
+        if self.format_name is None:
+            return True
+        return find_format(self.format_name, texts=self.texts).matches(location)
+
+    def ending(self, name: str) -> str | None:
+        """Return the first ending of the format that a file's name has."""
+        if is_ignored(name):
+            return None
+        return next((row[0] for row in self.endings if name.lower().endswith(row)), None)
+
+    def stem(self, name: str) -> str:
+        """Return the name of a file without the ending of its format."""
+        endings = sorted((ending for row in self.endings for ending in row), key=len, reverse=True)
+        ending = next(ending for ending in endings if name.lower().endswith(ending))
+        return name[: -len(ending)]
+
+
 def find_splits(
-    data: str | Path | None, named: Mapping[str, str | Path], format_name: str | None = None
+    data: str | Path | None,
+    named: Mapping[str, str | Path],
+    format_name: str | None = None,
+    *,
+    texts: bool = False,
 ) -> dict[str, Location]:
-    """Find the location of each split."""
+    """Find the location of each split, of texts or of other samples."""
     if named and data is not None:
         raise UsageError(
             "`data` and `splits` were both given: name every split with `splits={'NAME': PATH}`."
@@ -65,7 +106,12 @@ def find_splits(
     if not location.path.is_dir() or location.array is not None or holds_store(location.path):
         return {"all": location}
     try:
-        return sort_splits(_search(location.path, format_name)) or {"all": location}
+        sought = (
+            _Sought(format_name, texts, TEXT_ENDINGS, TEXTS)
+            if texts
+            else _Sought(format_name, texts, _ENDINGS, SAMPLES)
+        )
+        return sort_splits(_search(location.path, sought)) or {"all": location}
     except OSError as error:
         raise read_error(location, error, "") from error
 
@@ -95,14 +141,12 @@ def sort_splits(parts: Mapping[str, _T]) -> dict[str, _T]:
     return {name: parts[name] for name in names}
 
 
-def _search(folder: Path, format_name: str | None, depth: int = 0) -> dict[str, Location]:
+def _search(folder: Path, sought: _Sought, depth: int = 0) -> dict[str, Location]:
     _check_links(folder)
-    candidates = _find_files(folder, format_name) + _find_folders(folder)
+    candidates = _find_files(folder, sought) + _find_folders(folder, sought)
     if not candidates:
-        return _search_below(folder, format_name, depth)
-    if format_name is not None:
-        matches = find_format(format_name).matches
-        candidates = [(name, location) for name, location in candidates if matches(location)]
+        return _search_below(folder, sought, depth)
+    candidates = [(name, location) for name, location in candidates if sought.matches(location)]
     parts: dict[str, Location] = {}
     for name, location in candidates:
         if name in parts:
@@ -135,7 +179,7 @@ def _check_links(folder: Path) -> None:
                 ) from None
 
 
-def _search_below(folder: Path, format_name: str | None, depth: int) -> dict[str, Location]:
+def _search_below(folder: Path, sought: _Sought, depth: int) -> dict[str, Location]:
     """Search a folder's only sub-folder: data hubs put files into data/ or default/."""
     with scan_folder(folder) as entries:
         below = [
@@ -143,17 +187,17 @@ def _search_below(folder: Path, format_name: str | None, depth: int) -> dict[str
             for entry in entries
             if not is_ignored(entry.name) and entry.is_dir()
         ]
-    if len(below) != 1 or depth == _MAX_DEPTH or SAMPLES.lies_in(below[0]):
+    if len(below) != 1 or depth == _MAX_DEPTH or sought.lies_in(below[0]):
         return {}
-    return _search(below[0], format_name, depth + 1)
+    return _search(below[0], sought, depth + 1)
 
 
-def _find_folders(folder: Path) -> list[tuple[str, Location]]:
+def _find_folders(folder: Path, sought: _Sought) -> list[tuple[str, Location]]:
     """Find splits that are sub-folders."""
     below = [
         path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not is_ignored(path.name) and _format_ending(path.name) is None
+        if path.is_dir() and not is_ignored(path.name) and sought.ending(path.name) is None
     ]
     # Folders named like IDX files contain them.
     below = [path for path in below if "idx" not in path.name.lower()]
@@ -161,35 +205,33 @@ def _find_folders(folder: Path) -> list[tuple[str, Location]]:
     splits = [names.split for names in named.values()]
     # Samples in train/ and test/ and nowhere else: these are splits without classes.
     flat = None not in splits and len(set(splits)) == len(splits) > 1
-    parts = [path for path in below if named[path].splits and (flat or not _is_class(path))]
-    others = [path for path in below if path not in parts and _holds_samples(path)]
+    parts = [path for path in below if named[path].splits and (flat or not _is_class(path, sought))]
+    others = [path for path in below if path not in parts and _holds_samples(path, sought)]
     if parts:
         _check_names(folder, {path: named[path] for path in parts}, others)
     return [(named[path].split or "", Location(path)) for path in parts]
 
 
-def _holds_samples(folder: Path) -> bool:
+def _holds_samples(folder: Path, sought: _Sought) -> bool:
     """Whether a folder seems to hold samples: files of one each, or files of arrays."""
     with scan_folder(folder) as entries:
         visible = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
-        SAMPLES.lies_in(folder / entry.name)
+        sought.lies_in(folder / entry.name)
         if entry.is_dir()
-        else SAMPLES.matches(entry.name) or _format_ending(entry.name) not in (None, ".csv")
+        else sought.kind.matches(entry.name) or sought.ending(entry.name) not in (None, ".csv")
         for entry in visible
     )
 
 
-def _find_files(folder: Path, format_name: str | None) -> list[tuple[str, Location]]:
+def _find_files(folder: Path, sought: _Sought) -> list[tuple[str, Location]]:
     """Find splits that are a file, or several files in the order of their names."""
     by_ending: dict[str, list[Path]] = {}
     cifar: dict[str, list[Path]] = {}
-    matches = None if format_name is None else find_format(format_name).matches
     for file in sorted(folder.iterdir()):
-        ending = _format_ending(file.name)
+        ending = sought.ending(file.name)
         exists = file.is_file() or ending == ".zarr"
-        wanted = matches is None or matches(Location(file))
-        if ending and exists and wanted and _is_samples(file):
+        if ending and exists and sought.matches(Location(file)) and _is_samples(file):
             by_ending.setdefault(ending, []).append(file)
         for name, pattern in _CIFAR.items():
             if pattern.fullmatch(file.name) and file.is_file():
@@ -199,11 +241,12 @@ def _find_files(folder: Path, format_name: str | None) -> list[tuple[str, Locati
     splits += list(cifar.items())
     unnamed = []
     for ending, files in by_ending.items():
-        named = {file: parse_split_name(_stem(file.name)) for file in files}
+        named = {file: parse_split_name(sought.stem(file.name)) for file in files}
         if not any(names.splits for names in named.values()):
-            unnamed += [] if ending == ".csv" else files
+            unnamed += [] if ending in (".csv", ".txt") else files
             continue
-        _check_names(folder, named, [file for file, names in named.items() if not names.splits])
+        others = [file for file, names in named.items() if not names.splits]
+        _check_names(folder, named, others, _EACH_FILE if ending == ".txt" else "")
         splits += _group_files(folder, named, several=ending in _MULTI_FILE)
     if splits and unnamed:
         _check_names(folder, {}, unnamed)
@@ -230,7 +273,9 @@ def _group_files(
     return list(groups.items())
 
 
-def _check_names(folder: Path, named: Mapping[Path, SplitName], unnamed: Sequence[Path]) -> None:
+def _check_names(
+    folder: Path, named: Mapping[Path, SplitName], unnamed: Sequence[Path], advice: str = ""
+) -> None:
     """Refuse names of two splits at once, and files of no split beside those of some."""
     for path, names in named.items():
         if len(names.splits) > 1:
@@ -242,7 +287,7 @@ def _check_names(folder: Path, named: Mapping[Path, SplitName], unnamed: Sequenc
         raise DataError(
             f"{folder} holds files or folders that are named after splits, and also "
             f"{list_names(path.name for path in unnamed)}, whose name contains no split: name "
-            "those that you want with `splits={'NAME': PATH}`."
+            f"those that you want with `splits={{'NAME': PATH}}`{advice}."
         )
 
 
@@ -254,24 +299,11 @@ def _is_samples(file: Path) -> bool:
     )
 
 
-def _format_ending(name: str) -> str | None:
-    """Return the first ending of the format that a file's name has."""
-    if is_ignored(name):
-        return None
-    return next((row[0] for row in _ENDINGS if name.lower().endswith(row)), None)
-
-
-def _stem(name: str) -> str:
-    endings = sorted((ending for row in _ENDINGS for ending in row), key=len, reverse=True)
-    ending = next(ending for ending in endings if name.lower().endswith(ending))
-    return name[: -len(ending)]
-
-
 def _short_name(location: Location) -> str:
     return location.path.name if not location.files else printable(location.files[0].name)
 
 
-def _is_class(folder: Path) -> bool:
+def _is_class(folder: Path, sought: _Sought) -> bool:
     """Whether samples lie directly in a folder: then "train" is a class (a railway's), no split."""
     has_table = any((folder / name).is_file() for name in LABEL_TABLES)
-    return not has_table and SAMPLES.lies_in(folder)
+    return not has_table and sought.lies_in(folder)

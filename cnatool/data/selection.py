@@ -74,6 +74,8 @@ class ArraySelection:
         A sentence about inputs that data must give, beside ``constant_advice``.
     text_shapes : mapping of str to tuple of int
         Shape of one sample of each input that takes strings.
+    tokens : str or None
+        The input that takes the ids of the tokens of texts; then it is the only one of ``inputs``.
     ignore_labels : bool
         Whether labels are ignored.
     any_length : frozenset of str
@@ -90,8 +92,18 @@ class ArraySelection:
     constant_advice: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
     text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tokens: str | None = None
     ignore_labels: bool = False
     any_length: frozenset[str] = frozenset()
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether samples are texts."""
+        return bool(self.text_shapes) or self.tokens is not None
+
+    def text_forms(self) -> list[tuple[int, ...] | None]:
+        """List the shape of each input's strings; None for texts that become tokens."""
+        return [self.text_shapes.get(name) for name in self.inputs]
 
     @property
     def required(self) -> ArraySelection:

@@ -163,6 +163,8 @@ class Block:
     faults: Mapping[int, str] = field(default_factory=dict)
     # Samples that are skipped just before these, or among them
     skipped: tuple[SkippedRow, ...] = ()
+    # How many tokens truncation took from each sample, shape (rows,); None of other samples
+    cut: NDArray[np.int64] | None = None
 
     @property
     def for_model(self) -> tuple[Rows, ...]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cnatool.data.location import Location
     from cnatool.data.selection import ArraySelection, ImageOptions, SoundOptions
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.records.store import SourceObject
 
 
@@ -65,6 +66,8 @@ class ReaderOptions:
         Seed of the choice of these samples.
     images : ImageOptions
     sound : SoundOptions
+    tokens : TokenInput or None
+        The input that takes the ids of the tokens of texts, and the tokenizer.
     """
 
     format: str | None = None
@@ -75,6 +78,7 @@ class ReaderOptions:
     seed: int = 0
     images: ImageOptions = PLAIN_IMAGES
     sound: SoundOptions = PLAIN_SOUND
+    tokens: TokenInput | None = None
 
 
 def open_splits(
@@ -85,7 +89,7 @@ def open_splits(
     warn: Callable[[str], None],
 ) -> dict[str, Source]:
     """Open the samples of each split."""
-    _check_options(options)
+    _check_options(options, texts=selection.takes_texts)
     ignore_labels = options.labels == NO_LABELS
     selection = replace(
         selection,
@@ -95,7 +99,7 @@ def open_splits(
         images=options.images,
         sound=options.sound,
     )
-    places = find_splits(data, named, options.format)
+    places = find_splits(data, named, options.format, texts=selection.takes_texts)
     for name, place in places.items():
         if place.path.is_file() and (missing := list_missing_shards([place.path.name])):
             warn(
@@ -144,7 +148,12 @@ def open_splits(
         from cnatool.data.images.arrays import transform_source
 
         sources = {n: transform_source(source, options.images) for n, source in sources.items()}
-    if options.images.skip_unreadable:
+    skip = options.images.skip_unreadable
+    if options.tokens is not None:
+        from cnatool.data.tokenize import tokenize_source
+
+        sources = {n: tokenize_source(s, options.tokens, skip=skip) for n, s in sources.items()}
+    if skip:
         return {name: ReadableSamples(source) for name, source in sources.items()}
 
     def reopen(name: str) -> Source:
@@ -165,13 +174,13 @@ def _open_skipping(
     return {name: cast("ReadableSamples", source).source for name, source in sources.items()}
 
 
-def _check_options(options: ReaderOptions) -> None:
+def _check_options(options: ReaderOptions, *, texts: bool) -> None:
     if options.holdout is not None and not 0 < options.holdout < 1:
         raise UsageError(f"`holdout={options.holdout}`: a share of the samples, between 0 and 1.")
     if options.seed < 0:
         raise UsageError(f"`seed={options.seed}`: 0 or more.")
     if options.format is not None:
-        find_format(options.format)
+        find_format(options.format, texts=texts)
 
 
 def _split_by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:

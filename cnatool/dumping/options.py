@@ -98,6 +98,19 @@ class DumpOptions:
     inputs: Mapping[str, str] | None = option(
         DATA, None, "Array or column that feeds an input, where their names differ."
     )
+    tokenizer: str | Path | None = option(
+        DATA,
+        None,
+        "Tokenizer that turns texts into the ids of tokens: tokenizer.json, or the folder with it.",
+        "As model hubs keep it; nothing is downloaded. Padding and truncation that it asks for are "
+        "switched off.",
+    )
+    max_length: int | None = option(
+        DATA,
+        None,
+        "Truncate longer texts to this many tokens, special ones included; by default a text that "
+        "is too long for the model is refused.",
+    )
     constants: Mapping[str, ArrayLike] | None = option(
         DATA,
         None,
@@ -264,7 +277,7 @@ class DumpOptions:
                 f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
                 "leave one of them out."
             )
-        for name in ("batch_size", "limit", "parts"):
+        for name in ("batch_size", "limit", "max_length", "parts"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"`{name}={count}`: at least 1.")
@@ -370,7 +383,12 @@ class DumpOptions:
         from cnatool._util.local_paths import real_path
         from cnatool._util.urls import parse_path
 
-        others = (self.initial_model, self.inputs_from, *(self.splits or {}).values())
+        others = (
+            self.initial_model,
+            self.inputs_from,
+            self.tokenizer,
+            *(self.splits or {}).values(),
+        )
         for source in (model, data, *others):
             inside = parse_path(str(source).partition(_INSIDE)[0])
             if source is None or not real_path(inside).is_relative_to(real_path(store)):

@@ -32,7 +32,14 @@ from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
-from cnatool.errors import UsageError
+from cnatool.dumping.tokens import (
+    advise_tokenizer,
+    measure_texts,
+    plan_tokens,
+    record_tokenizer,
+    select_tokens,
+)
+from cnatool.errors import DataError, UsageError
 from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
 from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.lengths import RunRows
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
@@ -142,6 +150,7 @@ class DumpInputs(NamedTuple):
     network: Network  # without the Ifs that take the same branch for every sample
     sources: dict[str, Source]
     feed: Feed
+    tokens: TokenInput | None  # the input that takes the tokens of texts
 
 
 def plan_dump(
@@ -155,8 +164,10 @@ def plan_dump(
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
     network = open_network(model)
-    network, sources, feed = open_inputs(network, data, options, note)
+    network, sources, feed, tokens = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
+    if tokens is not None and options.part_of is None:
+        measure_texts(sources, rows, tokens, note)
     if INNER in options.patterns:
         network = network.ask_outputs()
     first = next(iter(sources.values()))
@@ -217,6 +228,8 @@ def plan_dump(
         rows = {name: source.rows for name, source in sources.items()}
         for line in describe_part(part.record, rows):
             note(line)
+        if tokens is not None:
+            measure_texts(sources, rows, tokens, note)
     plan = DumpPlan(
         path=path,
         codec=options.codec,
@@ -252,14 +265,25 @@ def open_inputs(
     """Open the data of a model, and plan how they feed it; the first split decides that."""
     recipe, constants = read_preprocessing(options), options.constants or {}
     selection = select_arrays(network, options.inputs or {}, constants)
-    sources = open_sources(data, options, selection, recipe, note)
+    tokens = plan_tokens(network, options, note)
+    if tokens is not None:
+        selection = select_tokens(selection, tokens)
+    try:
+        sources = open_sources(data, options, selection, recipe, note, tokens)
+    except DataError as error:
+        advice = None if tokens else advise_tokenizer(network, data, options, selection)
+        if advice is None:
+            raise
+        raise DataError(advice) from error
     first = next(iter(sources.values()))
     feed = Feed.plan(network, first, selection, recipe, constants)
     inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
         # What a model does to its input first may have been in a branch.
         feed = Feed.plan(inlined, first, selection, recipe, constants)
-    return DumpInputs(inlined, sources, feed)
+    if tokens is not None:
+        feed = record_tokenizer(feed, tokens)
+    return DumpInputs(inlined, sources, feed, tokens)
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:

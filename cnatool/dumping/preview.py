@@ -40,7 +40,7 @@ def preview(
 ) -> Preview:
     """Preprocess the first samples of a split as `dump` would."""
     network = open_network(model)
-    _, sources, feed = open_inputs(network, data, options, lambda _: None)
+    _, sources, feed, _ = open_inputs(network, data, options, lambda _: None)
     source = next(iter(sources.values())) if split is None else sources.get(split)
     if source is None:
         raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.data.selection import SoundOptions
     from cnatool.data.source import Source
+    from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
 
 
@@ -127,8 +128,12 @@ def open_sources(
     selection: ArraySelection,
     recipe: Recipe,
     note: Callable[[str], None],
+    tokens: TokenInput | None = None,
 ) -> dict[str, Source]:
-    """Open the samples of each split, which must be of one form and have the same classes."""
+    """Open the samples of each split, which must be of one form and have the same classes.
+
+    With ``tokens``, samples are texts, and the ids of their tokens.
+    """
     reading = ReaderOptions(
         format=options.format,
         labels=options.labels,
@@ -144,6 +149,7 @@ def open_sources(
             options.follow_links,
         ),
         sound=recipe.sound(),
+        tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     _check_sound(sources, reading.sound)

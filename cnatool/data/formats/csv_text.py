@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import io
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from cnatool._util.text import one_line, printable
+from cnatool._util.text import printable
 from cnatool.data.read_errors import describe_error
-from cnatool.data.scratch_files import local_copy, scratch_path
+from cnatool.data.scratch_files import local_copy
+from cnatool.data.utf8 import utf8_copy
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,16 +23,8 @@ if TYPE_CHECKING:
 _MAX_LINE = 1 << 26
 # What has more columns is no table, and no memory holds that many names.
 _MAX_COLUMNS = 1 << 21
-_PIECE = 1 << 20
 # Characters of a row that a message quotes.
 _QUOTED = 40
-# By the byte order mark at the start of the file; longer ones first.
-_ENCODINGS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def table_error(path: Path, error: BaseException | str, advice: str = "") -> DataError:
@@ -154,39 +145,8 @@ class TableText(NamedTuple):
 
 def open_text(path: Path) -> TableText:
     """Open the text of a table."""
-    text = _to_utf8(local_copy(path))
+    text = utf8_copy(local_copy(path))
     return TableText(path, text, _find_separator(text, path))
-
-
-def _to_utf8(path: Path) -> Path:
-    """Return the path of the text in UTF-8: the file itself, or a temporary copy."""
-    with path.open("rb") as file:
-        start = file.read(4)
-        encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), None)
-        if encoding is None:
-            return path
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _copy(path, encoding, digest)
-
-
-@cache
-def _copy(path: Path, encoding: str, digest: str) -> Path:
-    """Copy a text to UTF-8, once for each content of the file."""
-    copy = scratch_path(path.name)
-    try:
-        with (
-            path.open(encoding=encoding, newline="") as file,
-            copy.open("w", encoding="utf-8", newline="") as out,
-        ):
-            while piece := file.read(_PIECE):
-                out.write(piece)
-    except UnicodeError as error:
-        raise DataError(
-            f"{path} starts like {encoding.upper()}, but is not or is cut short "
-            f"({one_line(error)}). Get a whole copy of the file, or save it in UTF-8."
-        ) from error
-    return copy
 
 
 def _find_separator(text: Path, path: Path) -> str:

@@ -61,7 +61,7 @@ _HEARD = 16
 
 def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT) -> TableSource:
     """Open a table in one Parquet file or several."""
-    parts = [_open_file(path) for path in paths]
+    parts = [open_file(path) for path in paths]
     path, schema = parts[0].path, parts[0].schema()
     check_same_columns([(part.path, part.schema()) for part in parts])
     part = next((part for part in parts if part.rows), None)
@@ -83,7 +83,7 @@ def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT
     )
     labels = None
     if label is not None and not selection.ignore_labels:
-        labels = _make_labels(parts, label, schema[label])
+        labels = make_labels(parts, label, schema[label])
     check_split_column(path, selection, schema.names())
     return TableSource(tuple(parts), columns, labels, selection.split_column, skip)
 
@@ -147,7 +147,8 @@ def _lengths(column: pl.Series) -> list[int]:
     return [-1 if missing else 1 for missing in column.is_null()]
 
 
-def _open_file(path: Path) -> _ParquetFile:
+def open_file(path: Path) -> _ParquetFile:
+    """Open one Parquet file, on a disk or in a bucket."""
     try:
         if isinstance(path, ObjectPath):
             return BucketParquet(path)
@@ -249,7 +250,8 @@ def _make_features(path: Path, title: str, first: Sequence[pl.Series]) -> Featur
     return FeatureColumns(InputSpec(title, dtype, (len(first),)), names)
 
 
-def _make_labels(parts: Sequence[_ParquetFile], name: str, kind: pl.DataType) -> LabelColumn:
+def make_labels(parts: Sequence[_ParquetFile], name: str, kind: pl.DataType) -> LabelColumn:
+    """Read what the values of a column of labels mean."""
     if kind.is_integer():
         return LabelColumn(name, _read_common_classes(parts, name))
     if kind.is_nested() or kind == pl.Binary or kind.is_temporal():

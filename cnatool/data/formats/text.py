@@ -1,197 +1,245 @@
-"""Texts for models that take strings: columns of tables, arrays of strings, lines of a file.
+"""Texts: lines of a file, files of a folder, fields of JSON lines, arrays of strings.
 
-Texts have no fixed length. Stored of a text are the counts of each byte of its UTF-8, from which
-its entropy is computed, and a checksum.
+Texts become tokens, or go to models that take strings; see `cnatool.data.text_batch`. Columns of
+tables are in `cnatool.data.formats.text_table`.
 """
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cnatool.data.file_names import list_sizes
 from cnatool.data.labels import LABELS_ADVICE, encode_labels
 from cnatool.data.read_errors import read_error
 from cnatool.data.scratch_files import local_copy
-from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
+from cnatool.data.source import Block, SampleError, SourceDefaults, row_ranges
+from cnatool.data.text_batch import TYPICAL, describe_text, find_fault, make_arrays
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from cnatool.data.labels import LabelEncoding
     from cnatool.data.selection import ArraySelection
-    from cnatool.data.source import Source
-
-# 256 bytes, and the checksum.
-_COUNTS = 257
+    from cnatool.data.source import InputSpec, Source
 
 
-class _Columns(Protocol):
-    """Columns of equally many rows."""
+class TextRows(NamedTuple):
+    """Some rows of texts.
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
+    Attributes
+    ----------
+    texts : list of list of bytes
+        For each input, its texts as they are; empty for those that cannot be read.
+    labels : ndarray of int64 or None
+    faults : dict of int to str
+        Why rows cannot be read.
+    """
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-
-    def read(self, name: str, start: int, stop: int) -> list[Any]:
-        """Read some rows of a column."""
+    texts: list[list[bytes]]
+    labels: NDArray[np.int64] | None
+    faults: dict[int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _ArrayColumns:
-    """Columns in memory."""
-
-    columns: dict[str, NDArray[Any]]
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.columns)
+class TextReader(Protocol):
+    """What texts are read from."""
 
     @property
     def rows(self) -> int:
-        return min(len(values) for values in self.columns.values())
-
-    def read(self, name: str, start: int, stop: int) -> list[Any]:
-        return list(self.columns[name][start:stop])
-
-
-@dataclass(frozen=True, slots=True)
-class _PolarsColumns:
-    """Columns of a table that polars reads."""
-
-    frame: Any
-    rows: int
+        """Number of texts."""
 
     @property
-    def names(self) -> list[str]:
-        names: list[str] = self.frame.collect_schema().names()
-        return names
+    def longest_id(self) -> str:
+        """The longest id."""
 
-    def read(self, name: str, start: int, stop: int) -> list[Any]:
-        part = self.frame.select(name).slice(start, stop - start).collect()
-        values: list[Any] = part.to_series().to_list()
-        return values
+    def ids(self, start: int, stop: int) -> list[str]:
+        """List the ids of some rows."""
+
+    def where(self, row: int) -> str:
+        """Name a row for messages."""
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
+        """Read ranges of rows that follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
-class _TextSource(SourceDefaults):
-    """A source of texts."""
+class TextSource(SourceDefaults):
+    """A source of texts, one per input."""
 
     name: str
     inputs: tuple[InputSpec, ...]
-    columns: _Columns
-    names: tuple[str, ...]
-    label: str | None
-    encoding: LabelEncoding | None
-    outline: str
+    reader: TextReader
+    labelled: bool = False
+    classes: tuple[str, ...] | None = None
+    numbered_by_name: bool = False
+    skip: bool = False
+    outline: str = ""
+    notes: tuple[str, ...] = ()
+    empty_classes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
-        return self.columns.rows
+        """Number of texts."""
+        return self.reader.rows
 
     @property
     def id_bytes(self) -> int:
-        return len(str(self.rows - 1))
-
-    @property
-    def labelled(self) -> bool:
-        return self.label is not None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        return None if self.encoding is None else self.encoding.classes
+        """Length of the longest id."""
+        return len(self.reader.longest_id.encode())
 
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
-        for first, stop in row_ranges(self.rows, rows, limit, start):
-            columns = [
-                _to_strings(self.name, name, self.columns.read(name, first, stop), first)
-                for name in self.names
+        """Yield blocks of ``rows`` texts from ``start`` on, ``limit`` in all."""
+        ranges = list(row_ranges(self.rows, rows, limit, start))
+        for (first, stop), part in zip(ranges, self.reader.read(ranges), strict=True):
+            faults = _check_texts(self.reader, first, part)
+            if faults and not self.skip:
+                raise SampleError(faults[min(faults)])
+            arrays = [
+                make_arrays(spec, texts)
+                for spec, texts in zip(self.inputs, part.texts, strict=True)
             ]
-            yield Block(
-                [str(row) for row in range(first, stop)],
-                tuple(map(_count_bytes, columns)),
-                self._read_labels(first, stop),
-                tuple(
-                    texts.reshape(-1, *spec.for_model.shape)
-                    for texts, spec in zip(columns, self.inputs, strict=True)
-                ),
-            )
-
-    def _read_labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        if self.label is None or self.encoding is None:
-            return None
-        values = self.columns.read(self.label, start, stop)
-        numbers = [self.encoding.numbers.get(str(value)) for value in values]
-        if None in numbers:
-            raise DataError(
-                f"{self.name}, column {self.label!r}, row {start + numbers.index(None)}, has no "
-                f"label: correct the row, or leave it out, or {LABELS_ADVICE}"
-            )
-        return np.array(numbers, np.int64)
+            stored, for_model = zip(*arrays, strict=True)
+            same = all(one is other for one, other in arrays)
+            ids = self.reader.ids(first, stop)
+            yield Block(ids, stored, part.labels, () if same else for_model, faults)
 
 
-def open_texts(path: Path, selection: ArraySelection) -> Source:
-    """Open texts for a model all of whose inputs are strings."""
-    suffix = path.suffix.lower()
-    columns: _Columns
-    if suffix == ".txt":
-        lines = local_copy(path).read_text("utf-8").splitlines()
-        columns = _ArrayColumns({selection.inputs[0]: np.array(lines, object)})
-        texts = [selection.inputs[0]]
-    elif suffix in (".npz", ".npy"):
-        arrays = _load_arrays(path, selection)
-        columns = _ArrayColumns(arrays)
-        texts = [name for name, values in arrays.items() if values.dtype.kind in "US"]
-    elif suffix in (".csv", ".tsv", ".parquet"):
-        columns, texts = _scan_table(path, suffix)
-    else:
-        raise DataError(
-            f"{path}: the model takes texts, which are read from .csv, .tsv, .parquet, .npz, .npy "
-            "and .txt files. Save them as one of these."
-        )
-    if not columns.rows:
-        raise DataError(f"{path} holds no texts.")
-    names, label = _select_columns(path, selection, columns.names, texts)
-    encoding = None
-    if label is not None:
-        values = {str(v) for v in columns.read(label, 0, columns.rows) if v is not None}
-        encoding = encode_labels(values, f"{path}, column {label!r},")
+def _check_texts(reader: TextReader, first: int, part: TextRows) -> dict[int, str]:
+    """Describe the rows that cannot be read or are no texts, and empty the latter."""
+    faults = dict(part.faults)
+    for texts in part.texts:
+        for row, text in enumerate(texts):
+            fault = find_fault(text)
+            if fault is not None:
+                faults.setdefault(row, f"{reader.where(first + row)} {fault}")
+                texts[row] = b""
+    return faults
+
+
+def make_text_source(
+    name: str,
+    reader: TextReader,
+    selection: ArraySelection,
+    columns: Sequence[str],
+    **properties: Any,
+) -> TextSource:
+    """Make a source of texts, described by the first of them."""
+    if not reader.rows:
+        raise DataError(f"{name} holds no texts.")
+    first = next(reader.read([(0, min(TYPICAL, reader.rows))]))
     specs = tuple(
-        InputSpec(
-            name,
-            np.dtype(np.uint32),
-            (_COUNTS,),
-            levels=True,
-            transformed=InputSpec(name, np.dtype(object), selection.text_shapes[model_input]),
-        )
-        for name, model_input in zip(names, selection.inputs, strict=True)
+        describe_text(column, shape, texts)
+        for column, shape, texts in zip(columns, selection.text_forms(), first.texts, strict=True)
     )
-    outline = list_sizes([local_copy(path)]) if suffix in (".csv", ".tsv") else ""
-    return _TextSource(path.name, specs, columns, tuple(names), label, encoding, outline)
+    skip = selection.images.skip_unreadable
+    return TextSource(name, specs, reader, skip=skip, **properties)
 
 
-def _select_columns(
-    path: Path, selection: ArraySelection, names: Sequence[str], texts: Sequence[str]
-) -> tuple[list[str], str | None]:
-    """Select columns by name; the only column of texts may have any name."""
-    labels = selection.label_names(())
-    texts = [name for name in texts if name not in labels]
+def select_columns(
+    where: str, selection: ArraySelection, names: Sequence[str], texts: Sequence[str]
+) -> list[str]:
+    """Select the column of each input by name; the only column of ``texts`` may have any."""
+    if selection.tokens is not None:
+        column = selection.arrays.get(selection.tokens)
+        arrays = {} if column is None else {"text": column}
+        selection = replace(selection, inputs=("text",), arrays=arrays)
     known = {name for candidates in selection.input_names() for name in candidates}
     only = len(selection.inputs) == len(texts) == 1
     if only and known.isdisjoint(names) and not selection.arrays:
         selection = replace(selection, arrays={selection.inputs[0]: texts[0]})
-    return selection.select(str(path), names, "column")
+    columns, _ = replace(selection, labels=None, ignore_labels=True).select(where, names, "column")
+    return columns
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrayReader:
+    """Arrays of strings in memory."""
+
+    path: Path
+    texts: Mapping[str, NDArray[Any]]
+    labels: tuple[str, NDArray[Any], LabelEncoding] | None
+
+    @property
+    def rows(self) -> int:
+        return min(map(len, self.texts.values()))
+
+    @property
+    def longest_id(self) -> str:
+        return str(self.rows - 1)
+
+    def ids(self, start: int, stop: int) -> list[str]:
+        return [str(row) for row in range(start, stop)]
+
+    def where(self, row: int) -> str:
+        return f"{self.path}, row {row},"
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
+        for start, stop in ranges:
+            faults: dict[int, str] = {}
+            texts = [
+                self._to_texts(name, values[start:stop], start, faults)
+                for name, values in self.texts.items()
+            ]
+            yield TextRows(texts, self._read_labels(start, stop, faults), faults)
+
+    def _to_texts(
+        self, name: str, values: NDArray[Any], start: int, faults: dict[int, str]
+    ) -> list[bytes]:
+        texts = []
+        for row, value in enumerate(values):
+            array = np.asarray(value).reshape(-1)
+            text = array[0] if array.size == 1 else None
+            if not isinstance(text, str | bytes):
+                text = ""
+                faults[row] = (
+                    f"{self.path}, column {name!r}, row {start + row}: the model takes one text "
+                    "per sample, and this is none."
+                )
+            texts.append(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+        return texts
+
+    def _read_labels(
+        self, start: int, stop: int, faults: dict[int, str]
+    ) -> NDArray[np.int64] | None:
+        if self.labels is None:
+            return None
+        name, values, encoding = self.labels
+        numbers = [encoding.numbers.get(str(value)) for value in values[start:stop]]
+        for row, number in enumerate(numbers):
+            if number is None:
+                faults[row] = (
+                    f"{self.path}, column {name!r}, row {start + row}, has no label: correct the "
+                    f"row, or leave it out, or {LABELS_ADVICE}"
+                )
+        return np.array([number or 0 for number in numbers], np.int64)
+
+
+def open_arrays(path: Path, selection: ArraySelection) -> Source:
+    """Open arrays of strings in a .npz archive or .npy file."""
+    arrays = _load_arrays(path, selection)
+    names = [name for name in selection.label_names(()) if name in arrays]
+    texts = [n for n, values in arrays.items() if values.dtype.kind in "US" and n not in names]
+    columns = select_columns(str(path), selection, list(arrays), texts)
+    _, label = replace(selection, inputs=tuple(columns), arrays={}).select(str(path), arrays)
+    labels = None
+    if label is not None:
+        values = arrays[label]
+        encoding = encode_labels(set(map(str, values)), f"{path}, column {label!r},")
+        labels = label, values, encoding
+    reader = _ArrayReader(path, {name: arrays[name] for name in columns}, labels)
+    return make_text_source(
+        path.name,
+        reader,
+        selection,
+        columns,
+        labelled=labels is not None,
+        classes=None if labels is None else labels[2].classes,
+    )
 
 
 def _load_arrays(path: Path, selection: ArraySelection) -> dict[str, NDArray[Any]]:
@@ -204,52 +252,3 @@ def _load_arrays(path: Path, selection: ArraySelection) -> dict[str, NDArray[Any
     except (OSError, ValueError, EOFError) as error:
         advice = "Save texts as arrays of strings, as with numpy.array(texts, dtype='U')."
         raise read_error(path, error, advice) from error
-
-
-def _scan_table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
-    """Open a table; list its columns of texts."""
-    import polars as pl
-
-    from cnatool.data.formats.csv_text import scan_table
-
-    try:
-        if suffix == ".parquet":
-            frame = pl.scan_parquet(local_copy(path), glob=False)
-            texts = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
-        else:
-            frame = scan_table(path)
-            # A column in which anything is no number is one of texts.
-            number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
-            numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
-            texts = [name for name in numbers.columns if not numbers[name].item()]
-        rows = frame.select(pl.len()).collect().item()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise read_error(path, error, "") from error
-    return _PolarsColumns(frame, rows), texts
-
-
-def _to_strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:
-    texts = np.empty(len(values), object)
-    for row, value in enumerate(values):
-        array = np.asarray(value).reshape(-1)
-        text = array[0] if array.size == 1 else None
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        if not isinstance(text, str):
-            raise DataError(
-                f"{source}, column {column!r}, row {first_row + row}: the model takes one text per "
-                "sample, and this is none."
-            )
-        texts[row] = str(text)
-    return texts
-
-
-def _count_bytes(texts: NDArray[Any]) -> NDArray[np.uint32]:
-    """Count the bytes of each text's UTF-8, (rows, 257); the last value is its CRC-32."""
-    counts = np.zeros((len(texts), _COUNTS), np.uint32)
-    for row, text in zip(counts, texts, strict=True):
-        # One byte for an empty text, so that it has an entropy of 0.
-        content = text.encode("utf-8", "replace") or b"\0"
-        row[:-1] = np.bincount(np.frombuffer(content, np.uint8), minlength=_COUNTS - 1)
-        row[-1] = zlib.crc32(content)
-    return counts

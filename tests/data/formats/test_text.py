@@ -130,7 +130,7 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     model, _ = network(1)
     path = saved(model, tmp_path / "m.onnx")
     pl.DataFrame({"text": ["a", None, "b"]}).write_parquet(tmp_path / "d.parquet")
-    with pytest.raises(DataError, match="column 'text', row 1: the model takes one text"):
+    with pytest.raises(DataError, match="column 'text', row 1, is missing"):
         cnatool.dump(path, tmp_path / "d.parquet", tmp_path / "s.zarr")
     np.savez(tmp_path / "d.npz", text=np.array(["a", "b"], object))
     with pytest.raises(DataError, match="Save texts as arrays of strings"):
@@ -176,7 +176,7 @@ def test_labels_of_texts_mean_what_they_do_in_tables(
 
 @pytest.mark.parametrize(
     ("label", "text"),
-    [("0.5", "real numbers"), ("", "row 1, has no label"), ("nan", "row 1, has no label")],
+    [("0.5", "real numbers"), ("", "row 1, has no label"), ("nan", "row 1, has the label 'nan'")],
 )
 def test_what_is_no_label_of_a_text(tmp_path: Path, label: str, text: str) -> None:
     path = tmp_path / "data.csv"

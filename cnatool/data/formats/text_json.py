@@ -1,0 +1,225 @@
+"""JSON lines: a field of each object is a text, another its label."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import numpy as np
+
+from cnatool._util.text import one_line, printable
+from cnatool.data.file_names import describe_files
+from cnatool.data.formats.table import (
+    check_same_columns,
+    find_label_column,
+    list_feature_columns,
+    missing_column_error,
+)
+from cnatool.data.formats.text import TextRows, make_text_source, select_columns
+from cnatool.data.formats.text_lines import FileLines, LineFile, index_files
+from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
+from cnatool.data.text_batch import describe_encoding
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cnatool.data.labels import LabelEncoding
+    from cnatool.data.selection import ArraySelection
+    from cnatool.data.source import Source
+
+# Rows of labels that are read at a time.
+_PASS = 1 << 14
+# Characters of a value that a message shows.
+_SHOWN = 40
+_KINDS = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Some fields of the objects of a file."""
+
+    names: tuple[str, ...]
+
+    @cached_property
+    def _decoder(self) -> Any:
+        # Fields that are not asked for are skipped undecoded.
+        places = {f"field{number}": name for number, name in enumerate(self.names)}
+        fields = [(place, msgspec.Raw, msgspec.UNSET) for place in places]
+        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=places)))
+
+    def decode(self, line: bytes) -> list[Any] | str:
+        """Decode the fields of a line, UNSET where it lacks one; or describe why there are none."""
+        try:
+            row = self._decoder.decode(line)
+            values = [getattr(row, f"field{number}") for number in range(len(self.names))]
+            return [v if v is msgspec.UNSET else msgspec.json.decode(v) for v in values]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._decode_slowly(line)
+
+    def _decode_slowly(self, line: bytes) -> list[Any] | str:
+        """Decode what only Python reads, such as NaN; describe what it does not read either."""
+        if not line.strip():
+            return "is blank: remove it."
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError as error:
+            return describe_encoding(line, error)
+        except (ValueError, RecursionError) as error:
+            return f"is no JSON ({printable(one_line(error))}): correct it, or get a whole copy."
+        if not isinstance(row, dict):
+            return f"is no JSON object, but {_KINDS.get(type(row), repr(type(row).__name__))}."
+        return [row.get(name, msgspec.UNSET) for name in self.names]
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonReader:
+    """Fields of JSON lines."""
+
+    lines: FileLines
+    fields: _Fields
+    columns: tuple[str, ...]
+    label: str | None
+    encoding: LabelEncoding | None
+
+    @property
+    def rows(self) -> int:
+        return self.lines.rows
+
+    @property
+    def longest_id(self) -> str:
+        return self.lines.longest_id
+
+    def ids(self, start: int, stop: int) -> list[str]:
+        return [self.lines.id(row) for row in range(start, stop)]
+
+    def where(self, row: int) -> str:
+        return self.lines.where(row)
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
+        if not ranges:
+            return
+        lines = self.lines.read(ranges[0][0], ranges[-1][1])
+        for start, stop in ranges:
+            faults: dict[int, str] = {}
+            texts: list[list[bytes]] = [[] for _ in self.columns]
+            labels = np.zeros(stop - start, np.int64)
+            for row in range(stop - start):
+                values = self.fields.decode(next(lines))
+                if isinstance(values, str):
+                    faults[row] = f"{self.where(start + row)} {values}"
+                    values = [""] * len(self.fields.names)
+                for name, texts_of, value in zip(self.columns, texts, values, strict=False):
+                    text, fault = _to_text(name, value)
+                    texts_of.append(text)
+                    if fault is not None:
+                        faults.setdefault(row, f"{self.where(start + row)} {fault}")
+                if self.encoding is not None and row not in faults:
+                    number = self._number(values[-1])
+                    labels[row] = number or 0
+                    if number is None:
+                        faults[row] = (
+                            f"{self.where(start + row)} has no label in its field {self.label!r}: "
+                            "correct it, or leave it out."
+                        )
+            yield TextRows(texts, None if self.encoding is None else labels, faults)
+
+    def _number(self, value: Any) -> int | None:
+        if self.encoding is None or value is None or value is msgspec.UNSET:
+            return None
+        return self.encoding.numbers.get(_label_text(value))
+
+
+def _to_text(name: str, value: Any) -> tuple[bytes, str | None]:
+    """Convert the value of a field to a text, or describe why it is none."""
+    if isinstance(value, str):
+        try:
+            return value.encode(), None
+        except UnicodeEncodeError as error:
+            surrogate = f"\\u{ord(value[error.start]):04x}"
+            return b"", (
+                f"has in its field {name!r} half a character, {surrogate} without its other half: "
+                "remove it."
+            )
+    if value is msgspec.UNSET:
+        return b"", f"has no field {name!r}: add it, or leave the line out."
+    kind = _KINDS.get(type(value)) or f"the number {value!r}"
+    return b"", f"has in its field {name!r} {kind[:_SHOWN]} and no text."
+
+
+def _label_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
+    """Open JSON lines, in one file or several; the fields are those of the first object."""
+    lines = index_files(paths, trim=True)
+    first = [(file.path, _read_names(file)) for file in lines.files if file.lines]
+    if not first:
+        raise DataError(f"{paths[0]} holds no texts.")
+    check_same_columns([(path, sorted(values)) for path, values in first])
+    path, values = first[0]
+    names = list(values)
+    label = find_label_column(path, names, selection)
+    split = selection.split_column
+    if split is not None and split not in names:
+        raise missing_column_error(path, "`split_column`", split, names)
+    others = list_feature_columns(names, {label, split})
+    texts = [name for name in others if isinstance(values[name], str)]
+    columns = select_columns(str(path), selection, names, texts)
+    encoding = None
+    if label is not None and not selection.ignore_labels:
+        encoding = _read_labels(lines, path, label)
+    fields = _Fields((*columns, *([label] if encoding is not None and label else [])))
+    reader = _JsonReader(lines, fields, tuple(columns), label, encoding)
+    return make_text_source(
+        describe_files(paths),
+        reader,
+        selection,
+        columns,
+        labelled=encoding is not None,
+        classes=None if encoding is None else encoding.classes,
+        numbered_by_name=encoding is not None,
+        outline=lines.outline,
+    )
+
+
+def _read_names(file: LineFile) -> dict[str, Any]:
+    """Read the first object of a file."""
+    line = next(file.read(0, 1))
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{file.path}, line 1, is no JSON ({printable(one_line(error))}): JSON lines have an "
+            "object in each line."
+        ) from error
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{file.path}, line 1, is no JSON object: JSON lines have an object in each line, as "
+            'in {"text": "…", "label": 1}.'
+        )
+    return row
+
+
+def _read_labels(lines: FileLines, path: Path, label: str) -> LabelEncoding:
+    """Read the different labels of all lines, and decide what they mean."""
+    fields, found = _Fields((label,)), set[str]()
+    where = f"{path}, field {label!r},"
+    for start in range(0, lines.rows, _PASS):
+        for line in lines.read(start, min(start + _PASS, lines.rows)):
+            values = fields.decode(line)
+            if isinstance(values, str) or values[0] is None or values[0] is msgspec.UNSET:
+                continue
+            if isinstance(values[0], list | dict):
+                raise DataError(
+                    f"{where} holds {_KINDS[type(values[0])]}: labels are whole numbers or names "
+                    f"of classes; {LABELS_ADVICE}"
+                )
+            found.add(_label_text(values[0]))
+        check_class_count(where, found)
+    return encode_labels(found, where)
