@@ -182,7 +182,7 @@ def test_rates_that_differ_are_asked_about(tmp_path: Path) -> None:
     assert spec.sound is not None
     assert spec.sound.sample_rate is None
     assert spec.for_model.shape == (107,)
-    assert (spec.for_model.ragged_axis, spec.for_model.kind) == (0, None)
+    assert (spec.for_model.ragged_axis, spec.for_model.kind) == (0, "sound")
     [block] = source.blocks(9)
     # What is stored keeps its own rate.
     assert sounds(block) == scaled(160, 320, 80)
