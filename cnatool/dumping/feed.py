@@ -79,7 +79,7 @@ class Feed:
         """Plan the preprocessing of every input, and what fills those that data do not give."""
         places = tuple(place for place, spec in enumerate(source.inputs) if spec.fed)
         specs = [source.inputs[place] for place in places]
-        inputs = _list_fed(network, specs, selection)
+        inputs = list_fed(network, source, selection)
         if len(inputs) != len(specs):
             needs = ", ".join(map(str, inputs))
             gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in specs)
@@ -299,10 +299,9 @@ def _prepare_each(rows: Rows, step: Preprocessing, plan: LengthPlan | None) -> R
     return Ragged.join(each, plan.axis)
 
 
-def _list_fed(
-    network: Network, specs: Sequence[InputSpec], selection: ArraySelection
-) -> list[ModelInput]:
+def list_fed(network: Network, source: Source, selection: ArraySelection) -> list[ModelInput]:
     """List the inputs that a source gives: those that no rule fills in, and others by name."""
+    specs = [spec for spec in source.inputs if spec.fed]
     fed = [target for target in network.inputs if target.name in selection.inputs]
     required = [target for target in fed if target.name not in selection.optional]
     if len(required) == len(specs):

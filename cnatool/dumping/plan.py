@@ -26,7 +26,7 @@ from cnatool.backend.session import (
 )
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
-from cnatool.dumping.feed import Feed
+from cnatool.dumping.feed import Feed, list_fed
 from cnatool.dumping.lengths import fill_up, group_rows
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
@@ -276,6 +276,10 @@ def open_inputs(
             raise
         raise DataError(advice) from error
     first = next(iter(sources.values()))
+    fed = [target.name for target in list_fed(network, first, selection)]
+    network = network.put_samples_first(fed)
+    for name, axis in network.moved.items():
+        note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
     feed = Feed.plan(network, first, selection, recipe, constants)
     inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
@@ -388,7 +392,8 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.known, feed.shapes)
+    initial = open_network(path).put_samples_first(feed.shapes)
+    initial = initial.take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 

@@ -167,7 +167,7 @@ def describe_stored(
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
-        lines += describe_missing_outputs(record.skipped, record.model.outputs)
+        lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:

@@ -15,6 +15,7 @@ from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.records.layout import ragged_axis
 from cnatool.records.parts import describe_rows
+from cnatool.scoring.alpha_notes import alpha_notes
 from cnatool.scoring.layer_selection import explain_left_out_layers
 from cnatool.scoring.train_test import UNNAMED
 from cnatool.store.ragged import as_plain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
+    from cnatool.scoring.results import SplitResult
     from cnatool.scoring.split import ScoredSplit
     from cnatool.scoring.train_test import TrainTestScores
     from cnatool.store.store import Split, Store
@@ -42,11 +44,13 @@ def score_notes(
     output: ScoredOutput,
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, ScoredSplit],
+    results: Mapping[str, SplitResult],
     pair: TrainTestScores,
 ) -> Iterator[str]:
     """Yield a line for each thing that a reader would not take for granted."""
     yield from _data_notes({name: scored.split for name, scored in splits.items()})
     yield from _padding_notes(store, [scored.split for scored in splits.values()])
+    yield from alpha_notes(store.record, convention, layers, splits, results)
     if output.others and output.kind is not None:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
@@ -157,8 +161,9 @@ def _resample_notes(
     if convention.interval == "bootstrap" and convention.resamples:
         unit = "of its samples" if convention.cna == "smoothed" else "random groups of its samples"
         for name, split in splits.items():
-            units = resampled_units(convention, len(split.alpha))
-            if units < len(split.alpha):
+            samples = len(split.pair[0])
+            units = resampled_units(convention, samples)
+            if units < samples:
                 yield f"the interval of CNA of {name} comes from resamples of {units:,} {unit}"
     if pair.stretches:
         yield (

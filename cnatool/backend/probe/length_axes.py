@@ -16,7 +16,7 @@ import numpy as np
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cnatool.backend.inputs import Samples
     from cnatool.records.store import TensorRecord
@@ -79,17 +79,21 @@ def _is_alike(tensor: TensorRecord, other: TensorRecord) -> bool:
 
 
 def add_length_axes(
-    probes: Sequence[Sequence[TensorRecord]],
+    probes: Sequence[Sequence[TensorRecord]], inner: Collection[str] = ()
 ) -> tuple[list[TensorRecord], list[SkippedTensor]]:
     """Return the tensors of the first probe, which say along which axes samples differ in length.
 
-    Those whose sample axis is not the same for all lengths come second, with that reason.
+    Those that cannot be told by sample for all lengths come second, with the reason. ``inner`` are
+    tensors inside If, Loop and Scan.
     """
     axes = find_length_axes(probes)
     tensors, skipped = [], []
     for tensor in probes[0]:
         if tensor.name not in axes:
             reason = "its number of axes, or which of them holds the samples, depends on the length"
+            skipped.append(SkippedTensor(tensor.name, tensor.operator, reason))
+        elif axes[tensor.name] and tensor.merged and tensor.name in inner:
+            reason = "samples of any length are merged with another axis in a subgraph"
             skipped.append(SkippedTensor(tensor.name, tensor.operator, reason))
         elif axes[tensor.name]:
             tensors.append(_vary(tensor, axes[tensor.name]))

@@ -121,9 +121,16 @@ class ExposedModel:
         # Rows such as detections, which are divided among samples here.
         self._divided = [tensor for tensor in tensors if tensor.index]
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
+        # Axes that are merged with that of samples, and not equally long in all runs, are told
+        # apart here, unless the graph can do so by the number of samples alone.
+        self._unmerged = [
+            tensor
+            for tensor in tensors
+            if tensor.varies and tensor.merged and (tensor.merged, tensor.batch_axis) != ("NT", 0)
+        ]
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
-        measured_here = [*self._divided, *rounded]
+        measured_here = [*self._divided, *rounded, *self._unmerged]
         self._fetched = [
             *self._outputs,
             *self._whole,
@@ -205,6 +212,7 @@ class ExposedModel:
                     batch_axis=tensor.batch_axis,
                     merged=tensor.merged,
                     exact=not in_parts,
+                    is_open=tensor.varies,
                     sum=channel_sums.find(name) if planes else None,
                 )
             )
@@ -320,6 +328,8 @@ class ExposedModel:
         for tensor, rows in (*of_outputs, *zip(self._fetched[count:], whole[count:], strict=True)):
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
+            elif tensor.varies:
+                counts[:, tensor.number] = math.prod(rows.shape[1:])
         return counts
 
     def _check_counts(self, inner: Mapping[int, NDArray[np.float64]]) -> None:

@@ -118,7 +118,7 @@ def append_statistics(
     whose shape varies, the model returns the number of elements as well. ``fed`` is an input with
     samples first.
     """
-    nodes = ReductionNodes(opset)
+    nodes = ReductionNodes(opset, fed=fed)
     exact: dict[int, str] = {}
     constants = np.zeros(len(statistics) * len(tensors))
     # By tensor (C, H, W): the weights of its channel sums in each column.

@@ -52,6 +52,7 @@ class MeasuredTensor:
     exact: bool
     # What its sum is computed from, where that is not the tensor itself.
     sum: ChannelSum | None = None
+    is_open: bool = False  # the shape is not the same in all runs
 
     @property
     def in_parts(self) -> bool:
@@ -61,10 +62,12 @@ class MeasuredTensor:
         return not self.exact and bool(self.shape) and self.shape[-1] <= longest
 
 
+@dataclass(slots=True)
 class ReductionNodes(AppendedNodes):
     """Nodes that reduce tensors."""
 
-    __slots__ = ()
+    fed: str = ""  # an input with samples first
+    _count: str = ""
 
     def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
         """Add a statistic of a tensor in float64, (n, 1)."""
@@ -72,6 +75,9 @@ class ReductionNodes(AppendedNodes):
             # However many axes it has: of a branch that the first samples did not take, nothing
             # but the name is known.
             name, axes = self.reshape(tensor.name, [-1]), [0]
+        elif tensor.is_open and tensor.merged == "NT" and tensor.batch_axis == 0:
+            shape = self.add("Concat", [self.count_samples(), self.integers([-1])], axis=0)
+            name, axes = self.add("Reshape", [tensor.name, shape]), [1]
         else:
             name = self._split_samples(tensor)
             sample_axis = tensor.batch_axis + (tensor.merged == "TN")
@@ -81,6 +87,13 @@ class ReductionNodes(AppendedNodes):
             name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
         operator = EXTREMES.get(statistic, "ReduceSum")
         return self.columns(self.reduce_axes(operator, name, axes) if axes else name, 1)
+
+    def count_samples(self) -> str:
+        """Add the number of samples in the batch, (1,) int64."""
+        if not self._count:
+            shape = self.add("Shape", [self.fed])
+            self._count = self.add("Gather", [shape, self.integers([0])])
+        return self._count
 
     def sum_rows(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
         """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,9 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
         empty = np.empty((0, *rest), value.dtype)
         return Ragged.from_lengths(empty, np.zeros(samples, np.int64), along)
     axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
+    if tensor.varies and axis.merged is not None and axis.axis is not None:
+        # The samples of a run are of one length, but not all runs are.
+        axis = replace(axis, factor=value.shape[axis.axis] // samples)
     if not axis.holds(value.shape, samples):
         raise BackendError(
             f"tensor {tensor.name!r} has shape {value.shape} for "
@@ -82,6 +86,8 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
             lengths = np.full(samples, value.shape[1])
             return Ragged.from_lengths(value.reshape(lengths.sum(), *rest), lengths, along)
         value = np.moveaxis(value, 1, along + 1)
+    if tensor.varies and along is None:
+        return value  # it is summed, not stored
     if value.shape[1:] != tensor.shape:
         raise BackendError(
             f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "

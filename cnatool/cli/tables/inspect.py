@@ -41,9 +41,14 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:
         print_line(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
-    others = len(store.tensors) + len(store.record.unselected)
     outputs = store.record.model.outputs if store.record.model is not None else ()
-    _print_skipped(store.record.skipped, others, outputs, every=skipped)
+    _print_skipped(
+        store.record.skipped,
+        store.tensors,
+        outputs,
+        others=len(store.record.unselected),
+        every=skipped,
+    )
 
 
 def print_model(
@@ -73,7 +78,7 @@ def print_model(
     if layers:
         _print_layers(records, {tensor.name: tensor for tensor in inspection.tensors})
     outputs = [output.name for output in network.graph.model.graph.output]
-    _print_skipped(inspection.skipped, len(inspection.tensors), outputs, every=skipped)
+    _print_skipped(inspection.skipped, inspection.tensors, outputs, every=skipped)
 
 
 def _print_origin(store: Store, *, every: bool) -> None:
@@ -237,17 +242,21 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
 
 
 def _print_skipped(
-    skipped: Sequence[SkippedTensor], others: int, outputs: Sequence[str], *, every: bool
+    skipped: Sequence[SkippedTensor],
+    tensors: Sequence[TensorRecord],
+    outputs: Sequence[str],
+    *,
+    others: int = 0,
+    every: bool,
 ) -> None:
-    if not skipped:
-        if every:
-            print_line("nothing is left out")
-        return
-    for line in (
-        *summarise_skipped(skipped, others),
-        *describe_missing_outputs(skipped, outputs),
-    ):
-        print_line(with_options(line))
+    """Print what is left out; ``others`` is the number of tensors that could be stored as well."""
+    lines = (
+        *summarise_skipped(skipped, len(tensors) + others),
+        *describe_missing_outputs(outputs, skipped, tensors),
+    )
+    print_lines(map(with_options, lines))
+    if every and not skipped:
+        print_line("nothing is left out")
     if every:
         print_lines(
             f"  {name_with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
