@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The word for states and attention scores, also those that the model leaves out.
 INNER = "inner"
+# The word for the tensors of the residual stream.
+RESIDUAL = "residual"
 _PRODUCTS = ("MatMul", "Einsum")
 
 
@@ -95,7 +97,12 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
+    groups = {
+        "all": every,
+        "layers": layers,
+        INNER: network.inner.intersection(every),
+        RESIDUAL: set(network.layers.residual).intersection(every),
+    }
     known = [*every, *(tensor.name for tensor in skipped)]
     full = [p if p in groups else complete_name(known, p) for p in patterns]
     names, unmatched = match_names(every, full, groups)
@@ -124,6 +131,12 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Se
         return (
             f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
             f"{_attention_text(network, probed)}"
+        )
+    if probed and RESIDUAL in patterns and not network.layers.residual:
+        return (
+            f"{path}: nothing adds a branch to what it was computed from, so "
+            "`tensors='residual'` is empty. `tensors='layers'` selects what linear operators "
+            f"compute, and `tensors='GLOB'` any tensors; `cnatool inspect {path}` lists them."
         )
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."

@@ -49,7 +49,7 @@ def score_notes(
 ) -> Iterator[str]:
     """Yield a line for each thing that a reader would not take for granted."""
     yield from _data_notes({name: scored.split for name, scored in splits.items()})
-    yield from _padding_notes(store, [scored.split for scored in splits.values()])
+    yield from _padding_notes(store, [scored.split for scored in splits.values()], layers)
     yield from alpha_notes(store.record, convention, layers, splits, results)
     if output.others and output.kind is not None:
         yield (
@@ -84,7 +84,7 @@ def layer_notes(
 ) -> Iterator[str]:
     """Yield the lines of `score_notes` that concern neither an output nor a pair of splits."""
     yield from _data_notes(splits)
-    yield from _padding_notes(store, list(splits.values()))
+    yield from _padding_notes(store, list(splits.values()), layers)
     yield from _rule_notes(store, convention, missing, layers)
 
 
@@ -132,14 +132,26 @@ def _skipped_text(name: str, skipped: int, samples: int) -> str:
     return f"{skipped:,} of {count_text(samples, 'sample')} of {name}{share}"
 
 
-def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
+def _padding_notes(
+    store: Store, splits: Sequence[Split], layers: Sequence[ScoredLayer]
+) -> Iterator[str]:
     record = store.record
+    if record.mask:
+        padded = [layer.tensor.name for layer in layers if layer.tensor.padding]
+        if padded:
+            yield (
+                f"{count_text(len(padded), 'layer')}, first {padded[0]}, "
+                f"depend{'s' * (len(padded) == 1)} on the padding of samples, though it is left "
+                "out of sums where it can be: CNA depends on the length that samples are padded to"
+            )
+        return
     texts = [
         (number, step.input)
-        for number, (step, array) in enumerate(
-            zip(record.preprocessing, record.inputs, strict=False)
-        )
-        if len(array.shape) == 1 and array.levels is None and ragged_axis(array) is None
+        for number, (step, array) in enumerate(zip(record.steps, record.inputs, strict=True))
+        if step is not None
+        and len(array.shape) == 1
+        and array.levels is None
+        and ragged_axis(array) is None
     ]
     if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
         return
