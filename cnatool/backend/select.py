@@ -9,12 +9,14 @@ import numpy as np
 
 from cnatool._util.names import complete_name, find_excluded, list_full_names, match_names
 from cnatool._util.text import list_names
+from cnatool.backend.graph.tensor_sources import find_sources
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import Network
     from cnatool.records.choices import Kept, Narrowing
     from cnatool.records.store import SkippedTensor, TensorRecord
@@ -69,7 +71,17 @@ def select_tensors(
                 ragged_axis=axis,
             )
         )
-    return tuple(selected)
+    return _link(network.graph, selected)
+
+
+def _link(graph: Graph, tensors: Sequence[TensorRecord]) -> tuple[TensorRecord, ...]:
+    """Add to each tensor the numbers of those that it is computed from."""
+    numbers = {tensor.name: tensor.number for tensor in tensors}
+    sources = find_sources(graph, numbers)
+    return tuple(
+        msgspec.structs.replace(t, sources=tuple(numbers[name] for name in sources.get(t.name, ())))
+        for t in tensors
+    )
 
 
 def _can_be_whole(tensor: TensorRecord) -> bool:

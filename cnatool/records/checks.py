@@ -152,6 +152,8 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
         yield f"{name} has {len(tensor.shape)} axes, but its samples are along axis {axis}"
     if tensor.merged is not None and (axis is None or axis >= len(tensor.shape)):
         yield f"{name} has no axis {axis} to be merged"
+    if not all(0 <= source < number for source in tensor.sources or ()):
+        yield f"{name} should be computed from tensors that are not before it"
     if tensor.output is not None:
         yield from _check_output(name, tensor, record.outputs)
     if tensor.stored is not None:

@@ -114,6 +114,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional : bool, optional
         True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
         that do not take it. Else left out.
+    sources : tuple of int, optional
+        Numbers of the nearest tensors in the store that it is computed from; left out where the
+        graph is not known.
     positions : tuple of int
         Axes of ``shape`` along which padding lies that does not count: statistics are those of the
         real positions, and whole arrays hold these alone. Absent without such.
@@ -139,6 +142,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
+    sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
