@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.records.choices import Kept, Statistic
+    from cnatool.records.choices import InputKind, Kept, Statistic
     from cnatool.records.ragged import Rows
     from cnatool.records.weights import WeightsRecord
 
@@ -31,6 +32,10 @@ Form = tuple[np.dtype[Any], tuple[int | None, ...]]
 
 # Rows as callers give them; a list of arrays if samples differ in length.
 GivenRows: TypeAlias = "ArrayLike | Ragged | Sequence[ArrayLike]"
+
+_NO_KINDS: Mapping[str, InputKind] = MappingProxyType({})
+# Kinds of element types of what inputs hold.
+_KIND_TYPES: Mapping[InputKind, str] = {"text": "u", "tokens": "iu", "sound": "iuf"}
 
 _LOOKED_AT = 8  # rows from which the magnitude of a tensor is computed
 
@@ -43,7 +48,7 @@ class Batch:
     outputs: dict[str, Rows]
     tensors: dict[str, Rows]  # including the outputs
     statistics: dict[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
-    labels: NDArray[np.int64] | None
+    labels: Rows | None
     ids: list[str] | None
 
     @property
@@ -54,11 +59,14 @@ class Batch:
     def forms(self) -> dict[str, Form]:
         """Return type and shape of one sample of each array, by kind and name."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
-        return {
+        forms = {
             f"{kind} {name!r}": (value.dtype, _form_shape(value))
             for kind, arrays in kinds
             for name, value in arrays.items()
         }
+        if self.labels is not None:
+            forms["labels"] = (self.labels.dtype, _form_shape(self.labels))
+        return forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class Description:
     tags: dict[str, str]
     weights: WeightsRecord | None
     ragged: dict[str, int]  # axis of one sample along which samples differ in length, by name
+    kinds: dict[str, InputKind]  # what inputs hold, by name
+    special: tuple[int, ...]  # ids of tokens that are no part of a text
     held_inputs: tuple[ArrayRecord, ...] | None = None  # of another store that contains them
 
     def record(self, batch: Batch) -> StoreRecord:
@@ -107,16 +117,25 @@ class Description:
         return StoreRecord(
             schema="cnatool.store/1",
             created_by=f"cnatool {__version__}",
-            inputs=self.held_inputs or _array_records(batch.inputs),
+            inputs=self.held_inputs or tuple(map(self._say_kind, _array_records(batch.inputs))),
             outputs=_array_records(batch.outputs),
             tensors=tuple(tensors),
             layers=self.layers,
             statistics=tuple(batch.statistics),
             splits={},
+            label_lists=isinstance(batch.labels, Ragged) or msgspec.UNSET,
             tags=self.tags,
             weights=self.weights,
             magnitudes=tuple(_magnitude(batch.tensors.get(name)) for name in self.operators),
         )
+
+    def _say_kind(self, array: ArrayRecord) -> ArrayRecord:
+        """Add to the record of an input what it holds."""
+        kind = self.kinds.get(array.name)
+        if kind is None:
+            return array
+        special = self.special if kind == "tokens" and self.special else msgspec.UNSET
+        return msgspec.structs.replace(array, kind=kind, special=special)
 
 
 def _form_shape(rows: Rows) -> tuple[int | None, ...]:
@@ -150,12 +169,12 @@ def arrange_batch(
     outputs: GivenRows | Mapping[str, GivenRows],
     activations: Mapping[str, GivenRows],
     statistics: Mapping[str, Mapping[str, ArrayLike]] | None,
-    labels: ArrayLike | None,
+    labels: ArrayLike | Ragged | Sequence[ArrayLike] | None,
     ids: Sequence[str] | None,
 ) -> Batch:
     """Check the arrays of a batch and put them into the store's order."""
     ragged = described.ragged
-    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged)
+    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged, described.kinds)
     named_outputs = _arrays_by_name("outputs", outputs, described.outputs, ragged)
     tensors = {
         name: _native_rows(f"tensor {name!r}", value, ragged.get(name))
@@ -170,13 +189,6 @@ def arrange_batch(
     for what, arrays in kinds:
         for name, array in arrays.items():
             _check_array(f"{what} {name!r}", array, rows)
-    targets = None if labels is None else np.asarray(labels)
-    if targets is not None and (targets.dtype.kind not in "iu" or targets.shape != (rows,)):
-        raise DataError(
-            f"labels: expected {rows} integers, got {targets.dtype} of shape {targets.shape}."
-        )
-    if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
-        raise DataError(f"labels: {targets.max()} exceeds a signed 64-bit integer.")
     if ids is not None and len(ids) != rows:
         raise DataError(f"ids: expected {rows}, one per sample, got {len(ids)}.")
     return Batch(
@@ -184,9 +196,38 @@ def arrange_batch(
         outputs=named_outputs,
         tensors=tensors,
         statistics=_statistics(described, tensors, statistics, rows),
-        labels=None if targets is None else targets.astype(np.int64),
+        labels=None if labels is None else _convert_labels(labels, rows),
         ids=None if ids is None else [_check_id(name) for name in ids],
     )
+
+
+def _convert_labels(
+    labels: ArrayLike | Ragged | Sequence[ArrayLike], rows: int
+) -> NDArray[np.int64] | Ragged:
+    """Convert labels, an integer or a list of integers for each sample."""
+    lists: Ragged | None = None
+    if isinstance(labels, Ragged):
+        lists = labels
+    elif isinstance(labels, list | tuple) and any(np.ndim(each) for each in labels):
+        try:
+            lists = Ragged.join(
+                [np.asarray(each, np.int64 if not len(each) else None) for each in labels]
+            )
+        except (TypeError, ValueError) as error:
+            raise DataError(f"labels: they are no lists of integers: {error}.") from None
+    values = np.asarray(labels) if lists is None else lists.values
+    count = len(lists) if lists is not None else len(values) if values.ndim else 0
+    if values.dtype.kind not in "iu" or values.ndim != 1 or count != rows:
+        shape = values.shape if lists is None else (count, "…")
+        advice = ""
+        if lists is None and values.ndim == 2 and values.dtype.kind in "iu":
+            advice = ", or a list of integers for each, as in list(labels)"
+        raise DataError(
+            f"labels: expected {rows} integers{advice}, got {values.dtype} of shape {shape}."
+        )
+    if values.max(initial=0) > np.iinfo(np.int64).max:
+        raise DataError(f"labels: {values.max()} exceeds a signed 64-bit integer.")
+    return values.astype(np.int64) if lists is None else lists.astype(np.dtype(np.int64))
 
 
 def _statistics(
@@ -280,8 +321,8 @@ def _join(what: str, samples: Sequence[ArrayLike], axis: int) -> Ragged:
     for place, array in enumerate(arrays):
         if array.dtype.kind in "USO":
             raise DataError(
-                f"{what}: sample {place} is no array of numbers. Of a text, pass the token ids, or "
-                "the bytes: np.frombuffer(text.encode(), np.uint8)."
+                f"{what}: sample {place} is no array of numbers. If samples are texts, say so: "
+                "kinds={NAME: 'text'}."
             )
         sizes = array.shape[:axis], array.shape[axis + 1 :]
         if array.ndim <= axis or sizes != (arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]):
@@ -297,6 +338,7 @@ def _arrays_by_name(
     given: GivenRows | Mapping[str, GivenRows],
     names: Sequence[str],
     ragged: Mapping[str, int],
+    kinds: Mapping[str, InputKind] = _NO_KINDS,
 ) -> dict[str, Rows]:
     """Return arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
@@ -305,9 +347,37 @@ def _arrays_by_name(
         given = {names[0]: given}
     if set(given) != set(names):
         raise DataError(f"{what}: expected {', '.join(names)}, got {', '.join(given)}.")
-    return {
-        name: _native_rows(f"{what[:-1]} {name!r}", given[name], ragged.get(name)) for name in names
-    }
+    arrays = {}
+    for name in names:
+        what_named, kind = f"{what[:-1]} {name!r}", kinds.get(name)
+        rows = _encode_texts(what_named, given[name]) if kind == "text" else given[name]
+        arrays[name] = _native_rows(what_named, rows, ragged.get(name))
+        if kind is not None and arrays[name].dtype.kind not in _KIND_TYPES[kind]:
+            raise DataError(f"{what_named}: {arrays[name].dtype} is no type of {kind}.")
+    return arrays
+
+
+def _encode_texts(what: str, texts: GivenRows) -> GivenRows:
+    """Encode strings, one for each sample, as UTF-8; arrays of bytes stay."""
+    if isinstance(texts, str):
+        raise DataError(f"{what}: pass a list of texts, one for each sample.")
+    if isinstance(texts, Ragged):
+        if texts.dtype != np.uint8:
+            raise DataError(f"{what}: the bytes of texts are uint8, not {texts.dtype}.")
+        return texts
+    encoded = []
+    for place, text in enumerate(texts):  # type: ignore[arg-type]
+        try:
+            data = text.encode() if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise DataError(f"{what}: text {place} has no UTF-8: {error}.") from None
+        sample = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data)
+        if sample.ndim != 1 or sample.dtype != np.uint8:
+            raise DataError(
+                f"{what}: sample {place} is no text: pass strings, or the bytes of their UTF-8."
+            )
+        encoded.append(sample)
+    return encoded
 
 
 def _check_id(name: object) -> str:

@@ -14,6 +14,9 @@ from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, Re
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 from cnatool.records.weights import Flatness
+from cnatool.scoring.alpha_input import LengthUnit
+
+_UNITS = {"next": "next-token ", "labels": "token "}
 
 
 class LayerResult(msgspec.Struct, frozen=True):
@@ -65,6 +68,9 @@ class ScoreHeader(Document, frozen=True):
         The tags that the store was dumped with.
     convention : Convention
         The convention behind every number.
+    alpha_input : str or None
+        What α was computed over: the bytes or the tokens of a text, the amplitudes of sound, or
+        windows of values; None for all values of an array of numbers.
     alpha_codec : str or None
         What compressed the inputs, with its version and setting; None for other forms of α.
     layers : tuple of LayerResult
@@ -77,6 +83,7 @@ class ScoreHeader(Document, frozen=True):
     model: ModelResult | None
     tags: dict[str, str]
     convention: Convention
+    alpha_input: str | None
     alpha_codec: str | None
     layers: tuple[LayerResult, ...]
 
@@ -132,6 +139,24 @@ class Coefficients(msgspec.Struct, frozen=True):
     minibatches: MinibatchCna
 
 
+class TokensResult(msgspec.Struct, frozen=True):
+    """What accuracy and loss of a split are of, where each token of a sample has scores.
+
+    Attributes
+    ----------
+    targets : {"next", "labels"}
+        What a token is compared with: the one that follows it, or its label.
+    count : int
+        Tokens of all samples that have such a target.
+    perplexity : float or None
+        exp(loss), the loss being the mean over these tokens; None where undefined.
+    """
+
+    targets: Literal["next", "labels"]
+    count: int
+    perplexity: float | None
+
+
 class AlphaGroup(msgspec.Struct, frozen=True):
     """The samples of one quantile of α; samples of equal α are never divided.
 
@@ -142,9 +167,9 @@ class AlphaGroup(msgspec.Struct, frozen=True):
     alpha_min, alpha_mean, alpha_max : float or None
         Their α; None where there are no samples.
     error : float or None
-        Share of wrong predictions (paper Fig. 6).
+        Share of wrong predictions (paper Fig. 6), of samples or, as of the split, of tokens.
     loss : float or None
-        Mean cross-entropy in nats.
+        Mean cross-entropy in nats, over the same.
     """
 
     samples: int
@@ -153,6 +178,32 @@ class AlphaGroup(msgspec.Struct, frozen=True):
     alpha_max: float | None
     error: float | None
     loss: float | None
+
+
+class LengthResult(msgspec.Struct, frozen=True):
+    """How scores depend on the length of samples, where they differ in it.
+
+    All samples that have an α count. Correlations are by the convention's coefficient of CNA,
+    Pearson's for ``smoothed``.
+
+    Attributes
+    ----------
+    unit : {"bytes", "tokens", "amplitudes", "rows", "values"}
+        What a length counts: symbols of a text, amplitudes of sound, rows along the axis in which
+        samples differ, or values of images of different sizes.
+    samples : Distribution
+        The lengths of the samples.
+    alpha, beta : Estimate
+        Correlation of α and of β with length.
+    cna : Estimate
+        CNA with length held fixed.
+    """
+
+    unit: LengthUnit
+    samples: Distribution
+    alpha: Estimate
+    beta: Estimate
+    cna: Estimate
 
 
 class SplitResult(msgspec.Struct, frozen=True):
@@ -171,7 +222,8 @@ class SplitResult(msgspec.Struct, frozen=True):
     skipped : int
         Samples that have no row since they could not be read.
     accuracy, loss : float or None
-        Share of right predictions, and mean cross-entropy in nats; None where undefined.
+        Share of right predictions, and mean cross-entropy in nats, over the samples or, if
+        ``tokens`` is set, over their tokens; None where undefined.
     performance_reason : str or None
         Why there is neither accuracy nor loss.
     loss_reason : str or None
@@ -189,6 +241,13 @@ class SplitResult(msgspec.Struct, frozen=True):
         The same by every coefficient.
     alpha_groups : tuple of AlphaGroup
         The split by quantiles of α, lowest first.
+    alpha_undefined : int
+        Samples without α, which have no values or are shorter than a window of it; they are left
+        out of ``alpha``, ``beta``, and all that is computed from both.
+    length : LengthResult or None
+        How scores depend on the length of samples; None if all are equally long.
+    tokens : TokensResult
+        What accuracy and loss are of, where each token has scores; absent where a sample has.
     """
 
     samples: int
@@ -207,9 +266,20 @@ class SplitResult(msgspec.Struct, frozen=True):
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]
     loss_reason: str | None = None
+    alpha_undefined: int = 0
+    length: LengthResult | None = None
+    # Absent, not null, so that other results are those of earlier versions.
+    tokens: TokensResult | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def unit(self) -> str:
+        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        return _UNITS[self.tokens.targets] if self.tokens else ""
 
     def __repr__(self) -> str:
-        numbers = f"accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"
+        numbers = (
+            f"{self.unit}accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"
+        )
         return f"<scores of {count_text(self.samples, 'sample')}: {numbers}>"
 
 
@@ -332,6 +402,11 @@ class ScoreResult(ScoreHeader, frozen=True):
     cna_margin: ResampledEstimate
     baselines: BaselinesResult
     notes: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        return next((split.unit for split in self.splits.values() if split.unit), "")
 
     def __repr__(self) -> str:
         splits = (

@@ -39,7 +39,8 @@ def score(
             metavar="FIELD=VALUE",
             autocompletion=complete_override,
             help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
-            "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "alpha, alpha_symbols, alpha_window, codec, bins, range, sound_range, "
+            "out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
             "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "
@@ -128,6 +129,6 @@ def score(
         result = scored.result(observer)
     if samples is not None:
         named = str(result.convention)
-        write_frames(scored.frames(), sample_schema(), samples, convention=named)
+        write_frames(scored.frames(), sample_schema(scored.splits), samples, convention=named)
         note(f"wrote {samples}")
     print_result(result, print_tables, json=json)

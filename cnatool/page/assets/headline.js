@@ -1,5 +1,11 @@
 // The scores of a store, large, with their intervals.
 
+// What accuracy is of, before the word: of samples, of tokens, or of those that follow.
+function scoredUnit(split, word) {
+  if (!split.tokens) return word;
+  return `${split.tokens.targets === "next" ? "Next-token" : "Token"} ${word.toLowerCase()}`;
+}
+
 function headline(view) {
   const { score } = view;
   if (!score)
@@ -9,11 +15,13 @@ function headline(view) {
   const list = el("dl", { class: "score" });
   for (const [name, split] of Object.entries(score.splits)) {
     list.append(
-      figure(`Accuracy, ${name}`, percent(split.accuracy, 2), [
+      figure(`${scoredUnit(split, "Accuracy")}, ${name}`, percent(split.accuracy, 2), [
         split.accuracy === null ? sentence(split.performance_reason || "undefined") : null,
         split.loss === null
           ? split.loss_reason && sentence(split.loss_reason)
           : `mean loss ${number(split.loss)} nats`,
+        split.tokens &&
+          `over ${count(split.tokens.count)} tokens, perplexity ${number(split.tokens.perplexity)}`,
         sampleCount(split),
       ]),
     );
@@ -43,6 +51,7 @@ function headline(view) {
           cna.p_value === null
             ? null
             : chanceText(cna),
+          split.length && fixedLengthText(split.length),
         ],
         whisker(cna, [-1, 1]),
       ),
@@ -95,6 +104,12 @@ function intervalLine(estimate, level) {
   // A line may only break after the dots.
   const text = `${level}: ${interval(estimate.interval)}`;
   return text.replaceAll(" ", "\u00a0").replace("…\u00a0", "… ");
+}
+
+// CNA with length held fixed, where samples differ in it.
+function fixedLengthText({ cna, alpha, beta }) {
+  const fixed = cna.value === null ? "undefined" : number(cna.value);
+  return `${fixed} with length held fixed (r of length with α ${number(alpha.value)}, with β ${number(beta.value)})`;
 }
 
 function sampleCount(split) {
