@@ -247,7 +247,7 @@ def analyse_graph(
 
 
 def set_same(graph: Graph, inputs: Iterable[str]) -> Graph:
-    """Say that inputs have the same values in every run, which matters to branches and loops."""
+    """Mark inputs that have the same values in every run, which matters to branches and loops."""
     same = graph.same.union(inputs)
     if same == graph.same or not graph.results:
         return graph
