@@ -44,9 +44,25 @@ def find_excluded(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[st
 
 def find_full_name(names: Iterable[str], name: str) -> str:
     """Return the one name that ends in another, which is its own name in a subgraph; or nothing."""
-    ends = name if name.startswith("/") else f"/{name}"
-    found = [full for full in names if full.endswith(ends) and full != name]
+    found = list_full_names(names, name)
     return found[0] if len(found) == 1 else ""
+
+
+def list_full_names(names: Iterable[str], name: str) -> list[str]:
+    """List the names that end in another, which is their own name in a subgraph."""
+    ends = name if name.startswith("/") else f"/{name}"
+    return [full for full in names if full.endswith(ends) and full != name]
+
+
+def complete_name(names: Collection[str], pattern: str) -> str:
+    """Return the full name of what a pattern calls by its own name in a subgraph, if it is clear.
+
+    A pattern that matches names stays as it is.
+    """
+    sign = _NOT * _excludes(names, pattern)
+    name = pattern.removeprefix(sign)
+    full = "" if _match(names, name) else find_full_name(names, name)
+    return f"{sign}{full}" if full else pattern
 
 
 def exclusion(name: str) -> str:
@@ -54,9 +70,9 @@ def exclusion(name: str) -> str:
     return f"`tensors={_NOT + name!r}`"
 
 
-def _match(names: Sequence[str], pattern: str) -> set[str]:
+def _match(names: Collection[str], pattern: str) -> set[str]:
     return {pattern} if pattern in names else {n for n in names if fnmatchcase(n, pattern)}
 
 
-def _excludes(names: Sequence[str], pattern: str) -> bool:
+def _excludes(names: Collection[str], pattern: str) -> bool:
     return pattern.startswith(_NOT) and pattern not in names

@@ -1,4 +1,4 @@
-"""Inputs that cannot take samples along their first axis."""
+"""Along which axis inputs take samples, and which cannot take any."""
 
 from __future__ import annotations
 
@@ -7,17 +7,44 @@ from typing import TYPE_CHECKING
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.inputs import ModelInput
 
 
-def find_unfit_inputs(graph: Graph, inputs: Sequence[ModelInput]) -> dict[str, ModelError]:
+def find_sample_axes(graph: Graph, inputs: Sequence[ModelInput]) -> dict[str, int]:
+    """Return the sample axis of each input that does not have it first, as far as it is certain.
+
+    It has the name of another input's first axis, or of the outputs', or a name that says so; or it
+    is the only one that is free, beside an input whose first axis is.
+    """
+    axes: dict[str, int] = {}
+    named = {target.name: _find_axes(target, _is_batch) for target in inputs}
+    firsts = {target.batch_symbol for target in inputs if named[target.name] in ([], [0])} - {None}
+    outputs = _list_output_symbols(graph)
+    for target in inputs:
+        found = named[target.name]
+        if not found and len(firsts) == 1:
+            found = _find_axes(target, firsts.__contains__)
+        if not found and target.batch not in (None, 1):
+            if len(outputs) == 1:
+                found = _find_axes(target, outputs.__contains__)
+            if not found and _find_free(inputs) is not None:
+                found = _find_axes(target, lambda size: not isinstance(size, int))
+        if len(found) == 1 and found != [0]:
+            axes[target.name] = found[0]
+    return axes
+
+
+def _find_axes(target: ModelInput, fits: Callable[[int | str | None], bool]) -> list[int]:
+    return [axis for axis, size in enumerate(target.dims or ()) if fits(size)]
+
+
+def find_unfit_inputs(inputs: Sequence[ModelInput]) -> dict[str, ModelError]:
     """Return an error for each input whose first axis is not that of the samples, by its name."""
     errors: dict[str, ModelError] = {}
-    symbols = _list_output_symbols(graph)
-    free = next((target for target in inputs if target.dims and target.batch is None), None)
+    free = _find_free(inputs)
     for target in inputs:
         if target.dims == ():
             errors[target.name] = ModelError(
@@ -25,23 +52,12 @@ def find_unfit_inputs(graph: Graph, inputs: Sequence[ModelInput]) -> dict[str, M
                 f"Set it with `constants={{{target.name!r}: VALUE}}`."
             )
         # Of a model bound to one sample the batch axis may be squeezed away.
-        elif target.batch in (None, 1):
-            continue
-        elif free is not None:
+        elif target.batch not in (None, 1) and free is not None:
             errors[target.name] = ModelError(
                 f"input {target} has {target.batch} along its first axis, and {free.name!r} any "
-                f"number, so its samples seem to lie {_find_axis(target, free)}, and they must be "
-                f"along the first. Set it with `constants={{{target.name!r}: VALUE}}` if it is the "
-                "same for every sample, or export the model with the batch first, or with a "
-                "Transpose behind that input."
-            )
-        elif len(symbols) == 1 and symbols.intersection(target.dims or ()):
-            (symbol,) = symbols
-            axis = (target.dims or ()).index(symbol)
-            errors[target.name] = ModelError(
-                f"input {target} has its samples along axis {axis}, as the outputs show, whose "
-                f"first axis is {symbol!r}; they must be along its first. Export the model with "
-                "the batch first, or with a Transpose behind that input."
+                f"number, so its samples seem to lie along another axis. Set it with "
+                f"`constants={{{target.name!r}: VALUE}}` if it is the same for every sample, or "
+                "export the model with the batch first, or with a Transpose behind that input."
             )
     return errors
 
@@ -63,12 +79,11 @@ def _list_output_symbols(graph: Graph) -> set[str]:
     return {shape[0].dim_param for shape in shapes if shape} - {""}
 
 
-def _find_axis(target: ModelInput, free: ModelInput) -> str:
-    """Describe the axis that holds the samples: the one of the other input's name, or free."""
-    dims = target.dims or ()
-    named = [i for i, size in enumerate(dims) if size is not None and size == free.batch_symbol]
-    open_axes = named or [i for i, size in enumerate(dims) if not isinstance(size, int)]
-    if len(open_axes) != 1:
-        return "along another axis"
-    (axis,) = open_axes
-    return f"along axis {axis}" + (f" ({dims[axis]!r})" if named else "")
+def _find_free(inputs: Sequence[ModelInput]) -> ModelInput | None:
+    """Return an input that takes any number of samples along its first axis."""
+    return next((target for target in inputs if target.dims and target.batch is None), None)
+
+
+def _is_batch(size: int | str | None) -> bool:
+    """Whether the name of an axis says that samples lie along it."""
+    return isinstance(size, str) and "batch" in size.lower()

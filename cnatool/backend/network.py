@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cnatool._util.urls import ObjectURL, parse_path
-from cnatool.backend.batch_first import find_unfit_inputs, join_errors
+from cnatool.backend.batch_first import find_sample_axes, find_unfit_inputs, join_errors
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.graph.optional_outputs import ask_outputs
+from cnatool.backend.graph.samples_first import put_samples_first
 from cnatool.backend.graph.taken_branches import join_branches, take_branches
 from cnatool.backend.inputs import ModelInput
 from cnatool.backend.probe.branch_check import check_branches
@@ -53,6 +54,8 @@ class Network:
     inputs: tuple[ModelInput, ...]
     branches: tuple[TakenBranch, ...] = ()  # those that replaced an If
     inner: frozenset[str] = frozenset()  # states and attention scores, once they are asked for
+    # By input, the axis of the model along which samples lie, where they were put first
+    moved: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def optimization(self) -> str:
@@ -86,7 +89,7 @@ class Network:
     def fixed_batch(self, fed: Collection[str]) -> int | None:
         """Return the number of samples that inputs are bound to; None where it is free."""
         specs = [model_input for model_input in self.inputs if model_input.name in fed]
-        unfit = find_unfit_inputs(self.graph, specs)
+        unfit = find_unfit_inputs(specs)
         if unfit:
             raise join_errors(self.graph, unfit.values())
         sizes = {spec.batch: spec for spec in specs if spec.batch is not None}
@@ -122,6 +125,16 @@ class Network:
         )
         return replace(self, graph=graph, inputs=inputs)
 
+    def put_samples_first(self, fed: Collection[str]) -> Network:
+        """Return the network with the samples along the first axis of each input that data feed."""
+        specs = [model_input for model_input in self.inputs if model_input.name in fed]
+        axes = find_sample_axes(self.graph, specs)
+        if not axes:
+            return self
+        graph = put_samples_first(self.graph, axes)
+        inputs = tuple(map(_model_input, graph.inputs))
+        return Network(graph, find_layers(graph), inputs, self.branches, self.inner, axes)
+
     def take_branches(
         self,
         constants: Iterable[ConstantInput] = (),
@@ -135,7 +148,7 @@ class Network:
         if not taken:
             return self
         branches = join_branches(self.branches, taken)
-        return Network(graph, find_layers(graph), self.inputs, branches)
+        return replace(self, graph=graph, layers=find_layers(graph), branches=branches)
 
     def ask_outputs(self) -> Network:
         """Ask each node for the states and attention scores that it offers."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool._util.names import find_excluded, find_full_name, match_names
+from cnatool._util.names import complete_name, find_excluded, list_full_names, match_names
+from cnatool._util.text import list_names
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # The word for states and attention scores, also those that the model leaves out.
 INNER = "inner"
+# The word for the tensors of the residual stream.
+RESIDUAL = "residual"
 _PRODUCTS = ("MatMul", "Einsum")
 
 
@@ -94,8 +97,15 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    groups = {"all": every, "layers": layers, INNER: network.inner.intersection(every)}
-    names, unmatched = match_names(every, patterns, groups)
+    groups = {
+        "all": every,
+        "layers": layers,
+        INNER: network.inner.intersection(every),
+        RESIDUAL: set(network.layers.residual).intersection(every),
+    }
+    known = [*every, *(tensor.name for tensor in skipped)]
+    full = [p if p in groups else complete_name(known, p) for p in patterns]
+    names, unmatched = match_names(every, full, groups)
     if unmatched:
         raise UsageError(_unmatched_text(network, every, unmatched[0], skipped))
     return set(names)
@@ -109,9 +119,9 @@ def _unmatched_text(
     if pattern in reasons:
         return f"`tensors={pattern!r}`: tensor of {path} that is left out: {reasons[pattern]}."
     text = f"`tensors={pattern!r}`: {path} has no such tensor with a sample axis. "
-    full = find_full_name([*names, *reasons], pattern)
+    full = list_full_names([*names, *reasons], pattern)
     if full:
-        return f"{text}One inside a subgraph is {full!r}."
+        return f"{text}Several inside subgraphs are called so: {list_names(full)}."
     return f"{text}`cnatool inspect {path}` lists them; `tensors` takes several."
 
 
@@ -121,6 +131,12 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Se
         return (
             f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
             f"{_attention_text(network, probed)}"
+        )
+    if probed and RESIDUAL in patterns and not network.layers.residual:
+        return (
+            f"{path}: nothing adds a branch to what it was computed from, so "
+            "`tensors='residual'` is empty. `tensors='layers'` selects what linear operators "
+            f"compute, and `tensors='GLOB'` any tensors; `cnatool inspect {path}` lists them."
         )
     if probed and network.layers.layers:
         return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."

@@ -138,6 +138,7 @@ _SPELLINGS = {
         "FILE.npy.",
         read=read_constants,
     ),
+    "mask": _Spelling("INPUT|none"),
     "preprocess": _Spelling("FILE.json|yaml|toml"),
     "resize": _Spelling("SIDE|HxW", str, read=_read_image("resize")),
     "crop": _Spelling("SIDE|HxW", str, read=_read_image("crop")),
@@ -150,7 +151,9 @@ _SPELLINGS = {
         "[FROM->]TO", complete=complete_from("chw", "hwc", "flat", "flat-chw", "flat-hwc")
     ),
     "tensors": _Spelling(
-        "all|layers|inner|GLOB|!GLOB", list[str], complete=complete_from("all", "layers", "inner")
+        "all|layers|residual|inner|GLOB|!GLOB",
+        list[str],
+        complete=complete_from("all", "layers", "residual", "inner"),
     ),
     "statistics": _Spelling(
         "NAME|all", list[str], complete=complete_from(*get_args(Statistic), "all")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.dumping.lengths import ProbeLengths, RunRows
     from cnatool.records.image_transform import Geometry
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
@@ -66,6 +67,7 @@ class Feed:
     lengths: tuple[LengthPlan | None, ...]  # how each follows the length of samples, if any does
     derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
     advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
+    mask: MaskRecord | None = None  # what says where samples are padded, if that does not count
 
     @classmethod
     def plan(
@@ -79,7 +81,7 @@ class Feed:
         """Plan the preprocessing of every input, and what fills those that data do not give."""
         places = tuple(place for place, spec in enumerate(source.inputs) if spec.fed)
         specs = [source.inputs[place] for place in places]
-        inputs = _list_fed(network, specs, selection)
+        inputs = list_fed(network, source, selection)
         if len(inputs) != len(specs):
             needs = ", ".join(map(str, inputs))
             gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in specs)
@@ -173,7 +175,11 @@ class Feed:
 
     def feeds(self, block: Block, run: RunRows) -> dict[str, NDArray[Any]]:
         """Preprocess some samples of a block for one run, and add the other inputs."""
-        return self._prepare(block, [take_run(rows, run) for rows in self._parts(block)]).feeds()
+        return self.prepare(block, run).feeds()
+
+    def prepare(self, block: Block, run: RunRows) -> Samples:
+        """Preprocess some samples of a block."""
+        return self._prepare(block, [take_run(rows, run) for rows in self._parts(block)])
 
     def check(self, source: str, block: Block) -> None:
         """Refuse samples that are empty, or longer than the model takes."""
@@ -196,14 +202,14 @@ class Feed:
                     yield line
 
     def padding(self, source: Source) -> str | None:
-        """Describe padding in the first samples of a source, if they are texts."""
+        """Describe padding that counts in the first samples of a source, if they are texts."""
         # What is padded here is masked here.
         rows = [
             step
             for step, plan in zip(self.preprocessing, self.lengths, strict=True)
             if len(step.shape) == 1 and plan is None
         ]
-        if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
+        if self.mask is not None or not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
         arrays = {step.input: prepared[step.input] for step in rows}
@@ -299,10 +305,9 @@ def _prepare_each(rows: Rows, step: Preprocessing, plan: LengthPlan | None) -> R
     return Ragged.join(each, plan.axis)
 
 
-def _list_fed(
-    network: Network, specs: Sequence[InputSpec], selection: ArraySelection
-) -> list[ModelInput]:
+def list_fed(network: Network, source: Source, selection: ArraySelection) -> list[ModelInput]:
     """List the inputs that a source gives: those that no rule fills in, and others by name."""
+    specs = [spec for spec in source.inputs if spec.fed]
     fed = [target for target in network.inputs if target.name in selection.inputs]
     required = [target for target in fed if target.name not in selection.optional]
     if len(required) == len(specs):

@@ -99,7 +99,9 @@ def inspect_model(
         for target in network.inputs
         if target.name in selection.inputs and target.name not in rules
     ]
-    unfit = find_unfit_inputs(network.graph, fed)
+    network = network.put_samples_first([target.name for target in fed])
+    fed = [target for target in network.inputs if target in fed or target.name in network.moved]
+    unfit = find_unfit_inputs(fed)
     rest = [target for target in fed if target.name not in unfit and target.name not in shapes]
     missing = [*unfit.values(), *_find_open_inputs(rest)]
     if missing:

@@ -117,6 +117,14 @@ class DumpOptions:
         "Inputs that are the same for every sample, with their values.",
         "A number fills the declared shape of the input.",
     )
+    mask: str | None = option(
+        DATA,
+        None,
+        "Input that says where samples are padded, or none to count padding; by default as the "
+        "data show.",
+        "A mask, 0 at padding (``NAME=1`` for one that is 1 there), or the number of real "
+        "positions. Sums then run over real positions, and only these are stored.",
+    )
     preprocess: str | Path | None = option(
         PREPROCESSING,
         None,
@@ -162,8 +170,9 @@ class DumpOptions:
     tensors: str | Sequence[str] = option(
         STORED,
         "all",
-        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; inner "
-        "for states and attention scores, also those that the model leaves out.",
+        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; "
+        "residual for the residual stream; inner for states and attention scores, also those that "
+        "the model leaves out.",
         "Outputs of the model are stored unless one of these leaves them out.",
     )
     dtype: Narrowing | None = option(

@@ -26,8 +26,10 @@ from cnatool.backend.session import (
 )
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
-from cnatool.dumping.feed import Feed
+from cnatool.dumping.feed import Feed, list_fed
 from cnatool.dumping.lengths import fill_up, group_rows
+from cnatool.dumping.masks import mask_sources
+from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
@@ -185,15 +187,17 @@ def plan_dump(
             "with optimisation, the model returns other values each time it runs on the same "
             "batch; it is run without, which repeats them"
         )
+    padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
     tensors = select_tensors(
         network,
-        probed.tensors,
+        padded.tensors,
         options.patterns,
         skipped=probed.skipped,
         keep=options.keep,
         dtype=options.dtype,
     )
-    outputs = select_outputs(network, probed.tensors, options.patterns)
+    outputs = select_outputs(network, padded.tensors, options.patterns)
+    probed = padded.probed
     held_bytes = _held_bytes(tensors, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(
@@ -276,6 +280,10 @@ def open_inputs(
             raise
         raise DataError(advice) from error
     first = next(iter(sources.values()))
+    fed = [target.name for target in list_fed(network, first, selection)]
+    network = network.put_samples_first(fed)
+    for name, axis in network.moved.items():
+        note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
     feed = Feed.plan(network, first, selection, recipe, constants)
     inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:
@@ -283,7 +291,10 @@ def open_inputs(
         feed = Feed.plan(inlined, first, selection, recipe, constants)
     if tokens is not None:
         feed = record_tokenizer(feed, tokens)
-    return DumpInputs(inlined, sources, feed, tokens)
+    masked = mask_sources(sources, feed, options.mask)
+    if masked.note is not None:
+        note(masked.note)
+    return DumpInputs(inlined, masked.sources, replace(feed, mask=masked.mask), tokens)
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
@@ -361,6 +372,7 @@ def _describe_store(
         derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
+        mask=msgspec.UNSET if feed.mask is None else feed.mask,
     )
 
 
@@ -388,7 +400,8 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     """Open the model with a network's initial weights."""
     if path is None:
         return None
-    initial = open_network(path).take_branches(feed.known, feed.shapes)
+    initial = open_network(path).put_samples_first(feed.shapes)
+    initial = initial.take_branches(feed.known, feed.shapes)
     check_initial(network, initial)
     return initial
 

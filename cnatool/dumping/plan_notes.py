@@ -49,7 +49,15 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
 
 def _describe_varying(record: StoreRecord) -> Iterator[str]:
     """Describe how tensors are stored whose shape is not one for all samples and iterations."""
-    varying = [tensor for tensor in record.tensors if tensor.varies]
+    padded = [tensor for tensor in record.tensors if tensor.positions and tensor.kept != "full"]
+    squares = [t for t in padded if t.output is None and len(t.positions or ()) > 1]
+    if squares and any(tensor.kept == "full" for tensor in record.tensors):
+        yield (
+            f"{count_text(len(squares), 'tensor')}, first {squares[0].name!r}, "
+            f"{'has' if len(squares) == 1 else 'have'} a value for each pair of positions: only "
+            "sums and numbers of elements are stored"
+        )
+    varying = [tensor for tensor in record.tensors if tensor.varies and not tensor.positions]
     if not varying:
         return
     rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
@@ -167,7 +175,7 @@ def describe_stored(
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
-        lines += describe_missing_outputs(record.skipped, record.model.outputs)
+        lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs:

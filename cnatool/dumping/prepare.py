@@ -65,6 +65,7 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         plan.outputs,
         plan.statistics,
         plan.run,
+        plan.feed.mask,
     )
     for line in exposed.notes:
         observer.note(line)

@@ -6,12 +6,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from cnatool._util.text import count_text, list_names
-from cnatool.records.skipped import SkipKind, find_subgraph_operator, skip_kind
+from cnatool.records.skipped import (
+    SkipKind,
+    find_subgraph_operator,
+    format_missing_outputs,
+    list_missing_outputs,
+    skip_kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from cnatool.records.store import SkippedTensor
+    from cnatool.records.store import SkippedTensor, TensorRecord
 
 _Words = tuple[str, str]  # singular and plural
 # Kinds of tensors without values of samples.
@@ -73,16 +79,15 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
 
 
 def describe_missing_outputs(
-    skipped: Iterable[SkippedTensor], outputs: Iterable[str]
+    outputs: Iterable[str], skipped: Iterable[SkippedTensor], tensors: Iterable[TensorRecord]
 ) -> Iterator[str]:
     """Name in a line the outputs of the model that cannot be stored, with the reasons."""
-    reasons = {tensor.name: tensor.reason for tensor in skipped}
-    missing = [f"{name!r} ({reasons[name]})" for name in outputs if name in reasons]
+    missing = list_missing_outputs(outputs, skipped, tensors)
+    count = sum(map(len, missing.values()))
     if missing:
-        one = len(missing) == 1
         yield (
-            f"{'an output' if one else f'{len(missing)} outputs'} of the model "
-            f"{'is' if one else 'are'} not stored: {', '.join(missing)}"
+            f"{'an output' if count == 1 else f'{count} outputs'} of the model "
+            f"{'is' if count == 1 else 'are'} not stored: {format_missing_outputs(missing)}"
         )
 
 

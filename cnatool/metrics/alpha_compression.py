@@ -14,7 +14,7 @@ import numpy as np
 from cnatool.errors import DataError, MetricError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,20 +45,37 @@ def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
     n, size = len(values), math.prod(values.shape[1:]) * values.dtype.itemsize
     if size == 0:
         raise DataError(f"The samples have shape {values.shape[1:]}: there is nothing to compress.")
-    samples = _prepare_samples(values, codec)
-    parts = [part for part in np.array_split(samples, 4 * _THREADS) if len(part)]
+    where = f"samples of shape {values.shape[1:]}"
+    sizes = _compress_all(_prepare_samples(values, codec), encoder, codec, where)
+    return np.array(sizes, np.float64).reshape(n) / size
 
-    def lengths(part: NDArray[Any]) -> list[int]:
+
+def ragged_compression_ratio(samples: Iterable[NDArray[Any]], codec: Codec) -> NDArray[np.float64]:
+    """Return the `compression_ratio` of samples that differ in shape; NaN for one of no bytes."""
+    arrays = [np.asarray(sample) for sample in samples]
+    bytes_each = np.array([sample.nbytes for sample in arrays], np.float64)
+    kept = [_prepare_samples(sample[None], codec)[0] for sample in arrays if sample.nbytes]
+    sizes = _compress_all(kept, _CODECS[codec], codec, "these samples")
+    ratios = np.full(len(arrays), np.nan)
+    ratios[bytes_each > 0] = sizes / bytes_each[bytes_each > 0]
+    return ratios
+
+
+def _compress_all(
+    samples: NDArray[Any] | Sequence[NDArray[Any]], encoder: _Codec, codec: Codec, where: str
+) -> list[int]:
+    """Return the compressed bytes of each sample, from several threads."""
+    step = max(1, -(-len(samples) // (4 * _THREADS)))
+    parts = [samples[start : start + step] for start in range(0, len(samples), step)]
+
+    def lengths(part: NDArray[Any] | Sequence[NDArray[Any]]) -> list[int]:
         return [len(encoder.encode(sample)) for sample in part]
 
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = [size for part in pool.map(lengths, parts) for size in part]
-    except (OSError, ValueError) as error:  # from Pillow, for a image that is too large
-        raise DataError(
-            f"codec={codec} cannot compress samples of shape {values.shape[1:]}: {error}."
-        ) from error
-    return np.array(sizes, np.float64).reshape(n) / size
+            return [size for part in pool.map(lengths, parts) for size in part]
+    except (OSError, ValueError) as error:  # from Pillow, for an image that is too large
+        raise DataError(f"codec={codec} cannot compress {where}: {error}.") from error
 
 
 def compress(sample: NDArray[Any], codec: Codec) -> bytes:

@@ -1,10 +1,10 @@
-"""Bins of a histogram: which bin each value falls into, and the counts of bins (docs/metrics.md)."""
+"""Bins of a histogram: the bin of each value, and the counts of bins (docs/metrics.md)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import OutOfRange
+
+# The number of each row of a block, for errors.
+RowNumbers: TypeAlias = "Sequence[int] | NDArray[np.intp]"
 
 ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
 _FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
@@ -63,7 +66,7 @@ class Bounds:
         number += (values >= np.take(edges, number + 1)) & (number != self.bins - 1)
         return number
 
-    def refuse(self, row: int, value: float, written: str) -> NoReturn:
+    def refuse(self, row: int | np.intp, value: float, written: str) -> NoReturn:
         """Raise the error for a value outside all bins."""
         if math.isnan(value):
             raise DataError(
@@ -91,7 +94,7 @@ class Tally(Protocol):
     elements: int  # to count at a time
     widths: BinWidths | None  # of the bins, for the density form
 
-    def index(self, block: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+    def index(self, block: NDArray[Any], rows: RowNumbers) -> NDArray[Any]:
         """Return numbers 0 … size − 1 in the block's shape."""
 
     def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
@@ -119,14 +122,16 @@ class WidePixels:
         table[self.inside] = bounds.number(unit[self.inside])
         self.table = table.astype(np.uint16) if self.size <= NUMBERS else table
 
-    def index(self, block: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+    def index(self, block: NDArray[Any], rows: RowNumbers) -> NDArray[Any]:
+        """Return the bin, or the level, of each value."""
         self.check(block, rows)
         return np.take(self.table, block)
 
     def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Return the bins' counts, without what was dropped."""
         return counts[:, : self.bounds.bins]
 
-    def check(self, block: NDArray[Any], rows: Sequence[int]) -> None:
+    def check(self, block: NDArray[Any], rows: RowNumbers) -> None:
         """Refuse the first value outside the range, where that is an error."""
         if not self.refusing:
             return
@@ -135,7 +140,7 @@ class WidePixels:
             row, column = np.argwhere(outside)[0]
             self.refuse(rows[int(row)], int(block[row, column]))
 
-    def refuse(self, row: int, level: int) -> NoReturn:
+    def refuse(self, row: int | np.intp, level: int) -> NoReturn:
         """Raise the error for a level outside all bins."""
         value = level / self.greatest
         self.bounds.refuse(row, value, f"{level} (as a fraction {value:g})")
@@ -155,12 +160,13 @@ class Pixels(WidePixels):
         if self.widths is not None:
             self.widths = self.widths.among(bins[self.starts])
 
-    def index(self, block: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+    def index(self, block: NDArray[Any], rows: RowNumbers) -> NDArray[Any]:
+        """Return the bin, or the level, of each value."""
         levels = block.view(np.uint8)
         self.check(levels, rows)
         return levels
 
-    def check_levels(self, counts: NDArray[Any], rows: Sequence[int]) -> None:
+    def check_levels(self, counts: NDArray[Any], rows: RowNumbers) -> None:
         """Refuse the first sample with a level outside the range, where that is an error."""
         outside = np.argwhere(counts[:, ~self.inside]) if self.refusing else np.empty((0, 2))
         if len(outside):
@@ -168,6 +174,7 @@ class Pixels(WidePixels):
             self.refuse(rows[int(row)], int(np.flatnonzero(~self.inside)[int(number)]))
 
     def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Return the bins' counts, without what was dropped."""
         inside = counts[:, self.kept]
         if self.starts.size == inside.shape[1]:  # no two levels share a bin
             return inside
@@ -186,7 +193,8 @@ class Floats:
         self.dtype = np.promote_types(dtype, np.float32)
         self.widths = bounds.widths(self.dtype)
 
-    def index(self, block: NDArray[Any], rows: Sequence[int]) -> NDArray[Any]:
+    def index(self, block: NDArray[Any], rows: RowNumbers) -> NDArray[Any]:
+        """Return the bin, or the level, of each value."""
         bounds = self.bounds
         values = block.astype(self.dtype, copy=False)
         inside = (values >= bounds.low) & (values <= bounds.high)
@@ -204,6 +212,7 @@ class Floats:
         return bounds.number(values.clip(bounds.low, bounds.high))
 
     def binned(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Return the bins' counts, without what was dropped."""
         return counts[:, : self.bounds.bins]
 
 

@@ -18,7 +18,8 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-AlphaForm = Literal["entropy", "entropy-density", "compression"]
+AlphaForm = Literal["entropy", "entropy-density", "entropy-rate", "compression", "compression-rate"]
+AlphaSymbols = Literal["auto", "bytes", "tokens"]
 Codec = Literal["zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"]
 OutOfRange = Literal["error", "drop", "clip"]
 Aggregate = Literal["sum", "mean", "channel-mean", "channel-mean-spatial"]
@@ -41,14 +42,25 @@ NO_RESAMPLES: Mapping[str, int] = MappingProxyType(
 )
 
 
+def _ascends(edges: tuple[float, float]) -> bool:
+    low, high = edges
+    return math.isfinite(high - low) and low < high
+
+
 class ConventionFields(msgspec.Struct, frozen=True):
     """Every setting that a number depends on; the defaults are those of the paper.
 
     Attributes
     ----------
-    alpha : {"entropy", "entropy-density", "compression"}
+    alpha : {"entropy", "entropy-density", "entropy-rate", "compression", "compression-rate"}
         Input complexity: −Σ p log2 p over the bins, the same formula over NumPy's densities, or
-        compressed bytes / raw bytes.
+        compressed bytes / raw bytes. The rates are means of entropy and compression over windows of
+        ``alpha_window`` values, which do not depend on how many values a sample has.
+    alpha_symbols : {"auto", "bytes", "tokens"}
+        What the entropy of a text is computed over: the bytes of its UTF-8, or the ids of its
+        tokens without special ones; ``auto`` for its bytes where they are stored.
+    alpha_window : int
+        Values in a window of ``entropy-rate`` and ``compression-rate``.
     codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
         What compresses, for ``compression``; the last three take 8-bit images.
     bins : int
@@ -56,8 +68,10 @@ class ConventionFields(msgspec.Struct, frozen=True):
     range : (float, float)
         What the bins span, the same for every sample. Unsigned integer images count as the unit
         interval.
+    sound_range : (float, float)
+        What the bins span for the amplitudes of sound, in place of ``range``.
     out_of_range : {"error", "drop", "clip"}
-        What happens to an input value outside `range`.
+        What happens to an input value outside ``range`` or ``sound_range``.
     layers : str
         Which tensors are layers: ``preactivation``, ``linear``, ``all``, names and globs with
         commas between them, or ``@FILE``, which the caller resolves.
@@ -107,9 +121,12 @@ class ConventionFields(msgspec.Struct, frozen=True):
     """
 
     alpha: AlphaForm = "entropy"
+    alpha_symbols: AlphaSymbols = "auto"
+    alpha_window: int = 32
     codec: Codec = "zlib"
     bins: int = 256
     range: tuple[float, float] = (0.0, 1.0)
+    sound_range: tuple[float, float] = (-1.0, 1.0)
     out_of_range: OutOfRange = "error"
     layers: str = "preactivation"
     include_output: bool = False
@@ -138,10 +155,11 @@ class ConventionFields(msgspec.Struct, frozen=True):
     gap: Gap = "accuracy"
 
     def __post_init__(self) -> None:
-        low, high = self.range
         rules = (
+            (1 <= self.alpha_window <= _MOST, "alpha_window", f"from 1 to {_MOST}"),
             (1 <= self.bins <= _MOST, "bins", f"from 1 to {_MOST}"),
-            (math.isfinite(high - low) and low < high, "range", "LO:HI with LO below HI"),
+            (_ascends(self.range), "range", "LO:HI with LO below HI"),
+            (_ascends(self.sound_range), "sound_range", "LO:HI with LO below HI"),
             (bool(self.layers.strip()), "layers", "a rule, a name, a glob or @FILE"),
             (self.cna_batch >= 2, "cna_batch", "at least 2"),
             (0 < self.level < 1, "level", "above 0 and below 1"),
@@ -198,12 +216,15 @@ class _Effect(NamedTuple):
     unless: object = None
 
 
-_ENTROPY = _Effect("alpha", ("entropy", "entropy-density"))
+_ENTROPY = _Effect("alpha", ("entropy", "entropy-density", "entropy-rate"))
 _EFFECTS: Mapping[str, _Effect] = MappingProxyType(
     {
-        "codec": _Effect("alpha", ("compression",)),
+        "alpha_symbols": _Effect("alpha", ("entropy", "entropy-rate"), unless="bytes"),
+        "alpha_window": _Effect("alpha", ("entropy-rate", "compression-rate")),
+        "codec": _Effect("alpha", ("compression", "compression-rate")),
         "bins": _ENTROPY,
         "range": _ENTROPY,
+        "sound_range": _ENTROPY,
         "out_of_range": _ENTROPY,
         "resamples": _Effect("interval", ("bootstrap",), unless=0),
         "points": _Effect("area", ("reference",)),

@@ -70,6 +70,36 @@ def entropy_of_counts(
     return bits
 
 
+def entropy_of_runs(
+    counts: NDArray[np.integer[Any]], starts: NDArray[np.intp], total: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Return the entropy of rows of counts above 0 behind one another, in bits.
+
+    Row i begins at ``starts[i]``, and its counts add up to ``total[i]``. Each row has the bits that
+    `entropy_of_counts` gives it with `most` = its own total.
+    """
+    if not total.size:
+        return np.empty(0)
+    places = _row_fraction_bits(total)
+    runs = np.diff(starts, append=counts.size)
+    parts = np.add.reduceat(_fix_rows(counts, np.repeat(places, runs)), starts)
+    bits: NDArray[np.float64] = np.ldexp((_fix_rows(total, places) - parts) / total, -places)
+    return bits
+
+
+def _fix_rows(counts: NDArray[np.integer[Any]], places: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return c log2 c of counts above 0 in fixed point, each with its own binary places."""
+    values = counts * np.log2(counts)
+    result: NDArray[np.int64] = np.rint(np.ldexp(values, places)).astype(np.int64)
+    return result
+
+
+def _row_fraction_bits(most: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Return `fraction_bits` of each of some totals above 0."""
+    places: NDArray[np.int32] = 62 - np.frexp(np.ceil(most * np.log2(most + 1)))[1]
+    return places
+
+
 def density_entropy_of_counts(
     counts: NDArray[np.integer[Any]], total: NDArray[np.intp], most: int, widths: BinWidths
 ) -> NDArray[np.float64]:

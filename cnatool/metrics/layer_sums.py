@@ -41,6 +41,8 @@ class LayerSums:
 
         Values that are not finite make what they touch not finite.
         """
+        if not len(z):
+            return
         infinite, here = ~np.isfinite(z), self.groups[start : start + len(z)]
         if infinite.any():
             np.add.at(self._nonfinite, here, infinite)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 # Samples that are looked at.
 LOOKED_AT = 256
 # Shorter rows of whole numbers are no texts.
-_SHORTEST = 4
+SHORTEST = 4
 # Zeros and ones that are no masks of padding.
-_OTHER_NAMES = ("type", "segment", "position", "past", "cache")
+OTHER_NAMES = ("type", "segment", "position", "past", "cache")
 
 
 def padding_text(inputs: Mapping[str, NDArray[Any]]) -> str | None:
@@ -36,7 +36,7 @@ def find_padding(inputs: Mapping[str, NDArray[Any]]) -> tuple[float, str] | None
     rows = {
         name: values
         for name, values in inputs.items()
-        if values.ndim == 2 and values.shape[1] >= _SHORTEST and len(values)
+        if values.ndim == 2 and values.shape[1] >= SHORTEST and len(values)
     }
     tokens = {
         name: values
@@ -70,7 +70,7 @@ def _mask_share(name: str, values: NDArray[Any], tokens: list[NDArray[Any]]) -> 
     if not zeros.any() or zeros.all() or not (zeros | (values == 1)).all():
         return 0.0
     lower = name.lower()
-    if any(word in lower for word in _OTHER_NAMES):
+    if any(word in lower for word in OTHER_NAMES):
         return 0.0
     named = "mask" in lower and "head" not in lower
     return float(zeros.mean()) if named or _covers_padding(zeros, tokens) else 0.0

@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -123,7 +122,7 @@ def draw_pictures(
 def _find_source(record: StoreRecord) -> _Source | str:
     """Find the first raw input that is a picture, or return why there is none."""
     reasons: list[str] = []
-    for array, recipe in zip_longest(record.inputs, record.preprocessing[: len(record.inputs)]):
+    for array, recipe in zip(record.inputs, record.steps, strict=True):
         source = read_as_picture(array, recipe)
         if isinstance(source, ImageEncoding):
             return _Source(len(reasons), source, array.dtype in _WHITE)

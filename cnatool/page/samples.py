@@ -199,11 +199,12 @@ def _pack_classes(
 
 def _curve(split: ScoredSplit, window: int) -> tuple[Packed, Packed] | None:
     """Return the smoothed curve over all samples of a split, thinned."""
-    if len(split.alpha) < window or split.split_beta.reason is not None:
+    alpha, beta = split.pair
+    if len(alpha) < window or split.split_beta.reason is not None:
         return None
-    if not (np.isfinite(split.alpha).all() and np.isfinite(split.beta).all()):
+    if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
         return None
-    alpha, beta = smooth_curve(split.alpha, split.beta, window, split.ranked)
+    alpha, beta = smooth_curve(alpha, beta, window, split.ranked)
     places = np.arange(len(alpha))
     if len(alpha) > _CURVE:
         places = np.linspace(0, len(alpha) - 1, _CURVE).round().astype(np.intp)

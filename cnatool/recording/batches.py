@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.records.choices import Kept, Statistic
+    from cnatool.records.choices import InputKind, Kept, Statistic
     from cnatool.records.ragged import Rows
     from cnatool.records.weights import WeightsRecord
 
@@ -31,6 +32,10 @@ Form = tuple[np.dtype[Any], tuple[int | None, ...]]
 
 # Rows as callers give them; a list of arrays if samples differ in length.
 GivenRows: TypeAlias = "ArrayLike | Ragged | Sequence[ArrayLike]"
+
+_NO_KINDS: Mapping[str, InputKind] = MappingProxyType({})
+# Kinds of element types of what inputs hold.
+_KIND_TYPES: Mapping[InputKind, str] = {"text": "u", "tokens": "iu", "sound": "iuf"}
 
 _LOOKED_AT = 8  # rows from which the magnitude of a tensor is computed
 
@@ -75,6 +80,8 @@ class Description:
     tags: dict[str, str]
     weights: WeightsRecord | None
     ragged: dict[str, int]  # axis of one sample along which samples differ in length, by name
+    kinds: dict[str, InputKind]  # what inputs hold, by name
+    special: tuple[int, ...]  # ids of tokens that are no part of a text
     held_inputs: tuple[ArrayRecord, ...] | None = None  # of another store that contains them
 
     def record(self, batch: Batch) -> StoreRecord:
@@ -107,7 +114,7 @@ class Description:
         return StoreRecord(
             schema="cnatool.store/1",
             created_by=f"cnatool {__version__}",
-            inputs=self.held_inputs or _array_records(batch.inputs),
+            inputs=self.held_inputs or tuple(map(self._say_kind, _array_records(batch.inputs))),
             outputs=_array_records(batch.outputs),
             tensors=tuple(tensors),
             layers=self.layers,
@@ -117,6 +124,14 @@ class Description:
             weights=self.weights,
             magnitudes=tuple(_magnitude(batch.tensors.get(name)) for name in self.operators),
         )
+
+    def _say_kind(self, array: ArrayRecord) -> ArrayRecord:
+        """Add to the record of an input what it holds."""
+        kind = self.kinds.get(array.name)
+        if kind is None:
+            return array
+        special = self.special if kind == "tokens" and self.special else msgspec.UNSET
+        return msgspec.structs.replace(array, kind=kind, special=special)
 
 
 def _form_shape(rows: Rows) -> tuple[int | None, ...]:
@@ -155,7 +170,7 @@ def arrange_batch(
 ) -> Batch:
     """Check the arrays of a batch and put them into the store's order."""
     ragged = described.ragged
-    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged)
+    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged, described.kinds)
     named_outputs = _arrays_by_name("outputs", outputs, described.outputs, ragged)
     tensors = {
         name: _native_rows(f"tensor {name!r}", value, ragged.get(name))
@@ -280,8 +295,8 @@ def _join(what: str, samples: Sequence[ArrayLike], axis: int) -> Ragged:
     for place, array in enumerate(arrays):
         if array.dtype.kind in "USO":
             raise DataError(
-                f"{what}: sample {place} is no array of numbers. Of a text, pass the token ids, or "
-                "the bytes: np.frombuffer(text.encode(), np.uint8)."
+                f"{what}: sample {place} is no array of numbers. If samples are texts, say so: "
+                "kinds={NAME: 'text'}."
             )
         sizes = array.shape[:axis], array.shape[axis + 1 :]
         if array.ndim <= axis or sizes != (arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]):
@@ -297,6 +312,7 @@ def _arrays_by_name(
     given: GivenRows | Mapping[str, GivenRows],
     names: Sequence[str],
     ragged: Mapping[str, int],
+    kinds: Mapping[str, InputKind] = _NO_KINDS,
 ) -> dict[str, Rows]:
     """Return arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
@@ -305,9 +321,37 @@ def _arrays_by_name(
         given = {names[0]: given}
     if set(given) != set(names):
         raise DataError(f"{what}: expected {', '.join(names)}, got {', '.join(given)}.")
-    return {
-        name: _native_rows(f"{what[:-1]} {name!r}", given[name], ragged.get(name)) for name in names
-    }
+    arrays = {}
+    for name in names:
+        what_named, kind = f"{what[:-1]} {name!r}", kinds.get(name)
+        rows = _encode_texts(what_named, given[name]) if kind == "text" else given[name]
+        arrays[name] = _native_rows(what_named, rows, ragged.get(name))
+        if kind is not None and arrays[name].dtype.kind not in _KIND_TYPES[kind]:
+            raise DataError(f"{what_named}: {arrays[name].dtype} is no type of {kind}.")
+    return arrays
+
+
+def _encode_texts(what: str, texts: GivenRows) -> GivenRows:
+    """Encode strings, one for each sample, as UTF-8; arrays of bytes stay."""
+    if isinstance(texts, str):
+        raise DataError(f"{what}: pass a list of texts, one for each sample.")
+    if isinstance(texts, Ragged):
+        if texts.dtype != np.uint8:
+            raise DataError(f"{what}: the bytes of texts are uint8, not {texts.dtype}.")
+        return texts
+    encoded = []
+    for place, text in enumerate(texts):  # type: ignore[arg-type]
+        try:
+            data = text.encode() if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise DataError(f"{what}: text {place} has no UTF-8: {error}.") from None
+        sample = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data)
+        if sample.ndim != 1 or sample.dtype != np.uint8:
+            raise DataError(
+                f"{what}: sample {place} is no text: pass strings, or the bytes of their UTF-8."
+            )
+        encoded.append(sample)
+    return encoded
 
 
 def _check_id(name: object) -> str:

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, get_args
 
+from msgspec import UNSET
+
 from cnatool._util.urls import parse_path
 from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recording.batches import (
@@ -19,7 +21,7 @@ from cnatool.recording.batches import (
 )
 from cnatool.recording.weights import check_units, measure_weights
 from cnatool.records.checks import SPLIT_NAME
-from cnatool.records.choices import Kept, Statistic
+from cnatool.records.choices import InputKind, Kept, Statistic
 from cnatool.records.layout import StoreRows, ragged_axis
 from cnatool.records.store import LayerRecord
 from cnatool.store.lock import lock_store
@@ -86,6 +88,8 @@ def create_store(
     statistics: str | Sequence[str] = "sum",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     ragged: Sequence[str] | Mapping[str, int] = (),
+    kinds: Mapping[str, InputKind] | None = None,
+    special: Sequence[int] = (),
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
@@ -127,6 +131,12 @@ def create_store(
         Names of the tensors, inputs and outputs whose samples differ in length along their first
         axis, or a mapping to the axis of one sample's shape. Append a list of arrays of them, one
         for each sample, or a `Ragged`.
+    kinds : mapping of str to {"text", "tokens", "sound"}, optional
+        What raw inputs hold, on which α depends. ``text``: append a list of strings, whose UTF-8 is
+        stored; ``ragged`` need not name it. ``tokens``: the ids of tokens. ``sound``: amplitudes,
+        from −1 to 1 if they are floating, and over the range of their type if they are integers.
+    special : sequence of int
+        Ids of tokens that are no part of a text, such as padding, which α leaves out.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
         Compression of the arrays; by default the best for the format.
     tags : mapping of str to str, optional
@@ -205,6 +215,8 @@ def create_store(
         measured = measure_weights(records, groups, weights, initial_weights, parameters)
     check_units(measured, records, shapes or {})
     axes = dict(ragged) if isinstance(ragged, Mapping) else dict.fromkeys(ragged, 0)
+    contents = _check_kinds(kinds or {}, special, inputs, shared)
+    axes |= {name: 0 for name, kind in contents.items() if kind == "text"}
     if shared is not None:
         axes |= {a.name: n for a in shared.inputs if (n := ragged_axis(a)) is not None}
     unknown = [name for name in axes if name not in {*operators, *inputs, *outputs}]
@@ -226,6 +238,8 @@ def create_store(
             tags=dict(tags or {}),
             weights=measured,
             ragged=axes,
+            kinds=contents,
+            special=tuple(sorted({int(token) for token in special})),
             held_inputs=None if shared is None else shared.inputs,
         ),
         shared=shared,
@@ -234,6 +248,31 @@ def create_store(
         id_bytes=id_bytes,
         overwrite=overwrite,
     )
+
+
+def _check_kinds(
+    kinds: Mapping[str, InputKind],
+    special: Sequence[int],
+    inputs: Sequence[str],
+    shared: SharedInputs | None,
+) -> dict[str, InputKind]:
+    """Check what inputs hold; another store that contains them says it of its own."""
+    for name, kind in kinds.items():
+        if name not in inputs:
+            raise UsageError(f"kinds: {name!r} is none of the inputs {', '.join(inputs)}.")
+        if kind not in get_args(InputKind):
+            known = ", ".join(get_args(InputKind))
+            raise UsageError(f"kinds: {kind!r} of input {name!r} is none of {known}.")
+    if special and "tokens" not in kinds.values():
+        raise UsageError(
+            "special: no input holds tokens: name it in `kinds`, as in kinds={'ids': 'tokens'}."
+        )
+    if shared is None:
+        return dict(kinds)
+    if kinds:
+        raise UsageError("kinds: the store of `inputs_from` says what its inputs hold: omit them.")
+    held = ((array.name, array.kind) for array in shared.inputs)
+    return {name: kind for name, kind in held if kind is not UNSET}
 
 
 def _layers(

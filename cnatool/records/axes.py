@@ -118,8 +118,8 @@ def _input_axes(record: StoreRecord, number: int) -> Iterator[Axes]:
     shape = record.inputs[number].shape
     if record.inputs[number].levels is not None:
         yield ("level",)
-    if number < len(record.preprocessing):
-        steps = record.preprocessing[number]
+    steps = record.steps[number]
+    if steps is not None:
         layout = _LAYOUTS.get(steps.layout.partition("->")[0])
         if layout is not None and len(shape) == 3 and "->" in steps.layout:
             yield layout

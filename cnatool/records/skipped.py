@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
-    from cnatool.records.store import SkippedTensor
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cnatool.records.store import SkippedTensor, TensorRecord, UnselectedTensor
 
 SkipKind = Literal[
     "random",
@@ -43,6 +47,8 @@ BACKWARDS = "inside Scan: it takes the samples from the last to the first"
 NOT_ALWAYS = "inside an If or Loop: not all batches of the probe compute it"
 NOT_ALWAYS_IN_BATCHES = f"{NOT_ALWAYS}, and `batch_size=1` stores it"
 NEVER = "inside an If or Loop: no sample of the probe computes it"
+SUMS_ALONE = "only its sums are kept, since its shape depends on the data"
+NOT_SELECTED = "left out with `tensors`"
 _NO_AXIS = "no sample axis"
 _NO_SINGLE_AXIS = "no one sample axis"
 _COUNTED = "its rows count"
@@ -128,3 +134,31 @@ def no_fixed_axis_reason(shape: tuple[int, ...], batch: int) -> str:
 def no_single_axis_reason(large: tuple[int, ...], small: tuple[int, ...], count: int) -> str:
     """Describe a tensor several of whose axes scale with the samples, or in no fixed ratio."""
     return f"{_NO_SINGLE_AXIS}: {large} for {count} samples, {small} for {count - 1}"
+
+
+def list_missing_outputs(
+    outputs: Iterable[str],
+    skipped: Iterable[SkippedTensor],
+    tensors: Iterable[TensorRecord],
+    unselected: Iterable[UnselectedTensor] = (),
+) -> dict[str, list[str]]:
+    """List the outputs of a model of which no whole values are stored, by the reason."""
+    reasons = {tensor.name: tensor.reason for tensor in skipped}
+    reasons |= {tensor.name: NOT_SELECTED for tensor in unselected}
+    reasons |= {t.name: SUMS_ALONE for t in tensors if t.varies and t.ragged_axis is msgspec.UNSET}
+    missing = [name for name in outputs if name in reasons]
+    # Reasons that differ in a shape alone are one.
+    kinds = [reasons[name].partition(": shape ")[0] for name in missing]
+    return {
+        kind if kinds.count(kind) > 1 else reasons[name]: [
+            other for other, its in zip(missing, kinds, strict=True) if its == kind
+        ]
+        for name, kind in zip(missing, kinds, strict=True)
+    }
+
+
+def format_missing_outputs(missing: Mapping[str, Sequence[str]]) -> str:
+    """Format outputs by the reason why they are not stored."""
+    return ", ".join(
+        f"{', '.join(map(repr, names))} ({reason})" for reason, names in missing.items()
+    )

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.records.choices import InputKind, Kept
+from cnatool.records.masks import MaskRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -26,6 +27,7 @@ from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
 Merged = Literal["NT", "TN"]
+Padded = Literal["mixed", "counted"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +114,12 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditional : bool, optional
         True for a tensor in a branch that data decide about: ``statistics/count`` is 0 for samples
         that do not take it. Else left out.
+    positions : tuple of int
+        Axes of ``shape`` along which padding lies that does not count: statistics are those of the
+        real positions, and whole arrays hold these alone. Absent without such.
+    padding : {"mixed", "counted"}
+        ``mixed``: values, also at real positions, depend on what the padding is, or that there is
+        any. ``counted``: statistics and arrays include padding. Absent for other tensors.
     """
 
     number: int
@@ -131,6 +139,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
+    positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,6 +204,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the samples, such as detections, whose number depends on the data, for one in a branch that
         only some samples take, and for one in a loop that cannot be stored by sample; scores
         ignore it.
+    block : str
+        The block that it lies in: the path of the module that is repeated, such as
+        ``encoder.layer.0``, or a number where names say nothing; absent outside blocks.
     """
 
     number: int
@@ -205,6 +218,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: int
     leads_to: tuple[str, ...] = ()
     per_sample: bool = True
+    block: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -354,7 +368,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime : RuntimeRecord or None
         The runtime of the model.
     preprocessing : tuple of Preprocessing
-        Preprocessing of each raw input.
+        Preprocessing of each raw input that the model receives: all but the bytes of a text beside
+        its tokens.
     constants : tuple of ConstantRecord
         The model inputs without data.
     tags : dict of str to str
@@ -375,6 +390,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The stores that hold the rows of this one, in order; absent unless it was merged from them.
     derived : tuple of DerivedRecord
         The model inputs that were filled in by rule; absent if there are none.
+    mask : MaskRecord
+        What says which positions of the samples are real; absent unless padding does not count.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -400,6 +417,16 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: PartRecord | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+    mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def steps(self) -> tuple[Preprocessing | None, ...]:
+        """The preprocessing of each raw input; None for one that the model does not receive."""
+        fed = [array.kind != "text" or array.levels is not None for array in self.inputs]
+        if len(self.preprocessing) == len(self.inputs):
+            return self.preprocessing
+        steps = iter(self.preprocessing)
+        return tuple(next(steps, None) if each else None for each in fed)
 
     @property
     def complete(self) -> bool:

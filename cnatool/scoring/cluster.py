@@ -16,6 +16,7 @@ from cnatool._util.cluster_workers import absolute_path, name_as_given
 from cnatool._util.observer import Silent
 from cnatool.errors import CnatoolError, StoreInUseError
 from cnatool.scoring.alpha import measure_alpha
+from cnatool.scoring.alpha_input import measure_lengths, select_alpha_input
 from cnatool.scoring.beta import compute_beta, compute_slopes, finish_beta
 from cnatool.scoring.performance import Performance, measure_performance
 from cnatool.scoring.split import ScoredSplit, locate_errors
@@ -47,8 +48,8 @@ _PER_WORKER = 4
 _LEAST_BYTES = 64 << 20
 _MOST_ROWS = 1 << 20
 
-_Kind: TypeAlias = Literal["alpha", "slopes", "beta", "performance"]
-_Found: TypeAlias = "NDArray[np.float64] | SplitBeta | Performance"
+_Kind: TypeAlias = Literal["alpha", "slopes", "beta", "performance", "lengths"]
+_Found: TypeAlias = "NDArray[np.float64] | NDArray[np.int64] | SplitBeta | Performance | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,9 @@ def score_splits_on_cluster(
     cluster = Cluster(client, observer.note, paths=needed, check=make_access_check(needed))
     observer.note(f"on a cluster of {describe_workers(cluster)}")
     job = ScoreJob(tuple(absolute), _digest(selected), places, fields, output, classes)
-    steps = list(_plan_steps(selected, len(cluster.workers)))
+    steps = list(_plan_steps(selected, fields, len(cluster.workers)))
     try:
-        with suggest_range(selected):
+        with suggest_range(selected, fields):
             found = _run_steps(cluster, job, steps, observer)
     except CnatoolError as error:
         raise name_as_given(error, stores) from None
@@ -113,7 +114,9 @@ def _digest(selected: SelectedSplits) -> tuple[bytes, ...]:
     return tuple(hashlib.sha256(record).digest() for record in records)
 
 
-def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
+def _plan_steps(
+    selected: SelectedSplits, fields: ConventionFields, workers: int
+) -> Iterator[_Step]:
     """Plan what workers compute, in the order of one process.
 
     Raw inputs and whole activations are divided. Stored sums, outputs and labels take far fewer
@@ -122,7 +125,7 @@ def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
     for name, (split, layers) in selected.splits.items():
         whole = range(len(split))
         with locate_errors(split):
-            inputs = [split.inputs()]
+            inputs = [split.inputs(select_alpha_input(split.store.record, fields).number)]
             summed = split.has_statistic("sum")
             arrays = [] if summed else [split.activations(each.tensor.name) for each in layers]
         for rows in _divide(whole, inputs, workers):
@@ -133,6 +136,7 @@ def _plan_steps(selected: SelectedSplits, workers: int) -> Iterator[_Step]:
             for rows in _divide(whole, arrays, workers):
                 yield _Step(name, "slopes", rows)
         yield _Step(name, "performance", whole)
+        yield _Step(name, "lengths", whole)
 
 
 def _divide(
@@ -190,6 +194,8 @@ def run_step(job: ScoreJob, step: _Step) -> _Found | CnatoolError:
                     return compute_beta(split, layers, job.fields)
                 case "performance":
                     return measure_performance(split, job.fields, job.output, job.classes)
+                case "lengths":
+                    return measure_lengths(split, job.fields)
     except CnatoolError as error:
         return error
 
@@ -208,4 +214,4 @@ def _combine(
     whole = {step.kind: value for step, value in found.items()}
     with locate_errors(split):
         beta = whole.get("beta") or finish_beta(split, layers, fields, slopes)
-    return ScoredSplit(split, alpha, beta, whole["performance"])
+    return ScoredSplit(split, alpha, beta, whole["performance"], whole["lengths"])

@@ -23,6 +23,7 @@ def score_html(result: ScoreResult) -> str:
         f"cnatool score of {result.store}",
         _header_lines(result),
         _splits_table(result),
+        _lengths_table(result),
         _pair_table(result),
         _error_chart(result),
         notes(result.notes),
@@ -62,6 +63,24 @@ def _splits_table(result: ScoreResult) -> Markup:
         for name, split in result.splits.items()
     ]
     return table(names, "lrrrrrrll", rows)
+
+
+def _lengths_table(result: ScoreResult) -> Markup:
+    """Show how scores depend on the length of samples, where that differs."""
+    rows = [
+        [
+            f"{name}, {length.unit}",
+            number(length.samples.mean, None, 1),
+            number(length.alpha.value, length.alpha.reason),
+            number(length.beta.value, length.beta.reason),
+            number(length.cna.value, length.cna.reason),
+        ]
+        for name, split in result.splits.items()
+        for length in [split.length]
+        if length is not None
+    ]
+    names = ("length of samples", "mean", "r with α", "r with β", "CNA at fixed length")
+    return table(names, "lrrrr", rows) if rows else Markup()
 
 
 def _pair_table(result: ScoreResult) -> Markup:

@@ -28,7 +28,7 @@ from cnatool.scoring.layer_results import (
 )
 from cnatool.scoring.layer_selection import find_missing_layers
 from cnatool.scoring.notes import layer_notes
-from cnatool.scoring.split import finite_or_none, locate_errors
+from cnatool.scoring.split import find_defined, finite_or_none, locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def score_layers(
                 "`cnatool.score_samples` lists them all."
             )
     splits = {}
-    with suggest_range(selected):
+    with suggest_range(selected, fields):
         for name, (split, layers) in selected.splits.items():
             with locate_errors(split):
                 alpha = compute_alpha(split, fields, observer)
@@ -171,23 +171,32 @@ def _score_split_layers(
 ) -> SplitLayers:
     """Score the layers over a split, with the profiles of some rows; `take` receives all z."""
     depths = [layer.depth for layer in layers]
-    sloped, profiles = np.empty(len(alpha)), {}
+    # As everywhere, samples without α count neither for β nor for CNA.
+    samples, every, defined = len(alpha), alpha, find_defined(alpha)
+    if defined is not None:
+        alpha = alpha[defined]
+    sloped, profiles = np.empty(samples), {}
     groups = quantile_groups(alpha, fields.alpha_groups)
     sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
     for start, z in read_z(split, layers, fields):
         sloped[start : start + len(z)] = slopes(z, depths)
-        sums.add(start, z)
+        if defined is None:
+            sums.add(start, z)
+        else:
+            first, last = map(int, np.searchsorted(defined, (start, start + len(z))))
+            sums.add(first, z[defined[first:last] - start])
         here = (row for row in rows if start <= row < start + len(z))
         profiles.update({row: z[row - start] for row in here})
         if take is not None:
             take(start, z)
     rounding = measure_rounding(split, layers, fields)
-    split_beta = resolve_rounding(sloped, rounding)
+    split_beta = resolve_rounding(sloped if defined is None else sloped[defined], rounding)
     beta, no_beta = split_beta.values, split_beta.reason
+    sloped[slice(None) if defined is None else defined] = beta
     cna = pearson(alpha, beta)
     no_cna = split_beta.no_cna(alpha) or cna.reason
     return SplitLayers(
-        samples=len(alpha),
+        samples=samples,
         complete=split.record.complete,
         rows=split.record.rows,
         skipped=len(split.record.skipped),
@@ -200,8 +209,8 @@ def _score_split_layers(
             SampleProfile(
                 id=rows[row],
                 row=row,
-                alpha=finite_or_none(alpha[row]),
-                beta=finite_or_none(beta[row]) if no_beta is None else None,
+                alpha=finite_or_none(every[row]),
+                beta=finite_or_none(sloped[row]) if no_beta is None else None,
                 z=tuple(map(finite_or_none, z)),
             )
             for row, z in sorted(profiles.items())

@@ -15,6 +15,7 @@ from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.records.layout import ragged_axis
 from cnatool.records.parts import describe_rows
+from cnatool.scoring.alpha_notes import alpha_notes
 from cnatool.scoring.layer_selection import explain_left_out_layers
 from cnatool.scoring.train_test import UNNAMED
 from cnatool.store.ragged import as_plain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
+    from cnatool.scoring.results import SplitResult
     from cnatool.scoring.split import ScoredSplit
     from cnatool.scoring.train_test import TrainTestScores
     from cnatool.store.store import Split, Store
@@ -42,11 +44,13 @@ def score_notes(
     output: ScoredOutput,
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, ScoredSplit],
+    results: Mapping[str, SplitResult],
     pair: TrainTestScores,
 ) -> Iterator[str]:
     """Yield a line for each thing that a reader would not take for granted."""
     yield from _data_notes({name: scored.split for name, scored in splits.items()})
-    yield from _padding_notes(store, [scored.split for scored in splits.values()])
+    yield from _padding_notes(store, [scored.split for scored in splits.values()], layers)
+    yield from alpha_notes(store.record, convention, layers, splits, results)
     if output.others and output.kind is not None:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
@@ -80,7 +84,7 @@ def layer_notes(
 ) -> Iterator[str]:
     """Yield the lines of `score_notes` that concern neither an output nor a pair of splits."""
     yield from _data_notes(splits)
-    yield from _padding_notes(store, list(splits.values()))
+    yield from _padding_notes(store, list(splits.values()), layers)
     yield from _rule_notes(store, convention, missing, layers)
 
 
@@ -128,14 +132,26 @@ def _skipped_text(name: str, skipped: int, samples: int) -> str:
     return f"{skipped:,} of {count_text(samples, 'sample')} of {name}{share}"
 
 
-def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
+def _padding_notes(
+    store: Store, splits: Sequence[Split], layers: Sequence[ScoredLayer]
+) -> Iterator[str]:
     record = store.record
+    if record.mask:
+        padded = [layer.tensor.name for layer in layers if layer.tensor.padding]
+        if padded:
+            yield (
+                f"{count_text(len(padded), 'layer')}, first {padded[0]}, "
+                f"depend{'s' * (len(padded) == 1)} on the padding of samples, though it is left "
+                "out of sums where it can be: CNA depends on the length that samples are padded to"
+            )
+        return
     texts = [
         (number, step.input)
-        for number, (step, array) in enumerate(
-            zip(record.preprocessing, record.inputs, strict=False)
-        )
-        if len(array.shape) == 1 and array.levels is None and ragged_axis(array) is None
+        for number, (step, array) in enumerate(zip(record.steps, record.inputs, strict=True))
+        if step is not None
+        and len(array.shape) == 1
+        and array.levels is None
+        and ragged_axis(array) is None
     ]
     if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
         return
@@ -157,8 +173,9 @@ def _resample_notes(
     if convention.interval == "bootstrap" and convention.resamples:
         unit = "of its samples" if convention.cna == "smoothed" else "random groups of its samples"
         for name, split in splits.items():
-            units = resampled_units(convention, len(split.alpha))
-            if units < len(split.alpha):
+            samples = len(split.pair[0])
+            units = resampled_units(convention, samples)
+            if units < samples:
                 yield f"the interval of CNA of {name} comes from resamples of {units:,} {unit}"
     if pair.stretches:
         yield (

@@ -17,6 +17,7 @@ from cnatool.metrics.performance import (
     predictions,
 )
 from cnatool.records.layout import ragged_axis
+from cnatool.records.skipped import format_missing_outputs, list_missing_outputs
 from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
@@ -132,20 +133,12 @@ def _output(
 
 def explain_missing_output(record: StoreRecord) -> str:
     """Explain why a store holds no output of its model."""
-    reasons = {tensor.name: tensor.reason for tensor in record.skipped}
-    reasons |= {tensor.name: "left out with `tensors`" for tensor in record.unselected}
-    reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
     names = () if record.model is None else record.model.outputs
-    by_reason: dict[str, list[str]] = {}
-    for name in names:
-        if name in reasons:
-            by_reason.setdefault(reasons[name].partition(": shape ")[0], []).append(name)
-    listed = [
-        f"{', '.join(map(repr, same))} ({reason if same[1:] else reasons[same[0]]})"
-        for reason, same in by_reason.items()
-    ]
+    missing = list_missing_outputs(names, record.skipped, record.tensors, record.unselected)
     text = "the store holds no output of the model"
-    return f"{text}: {', '.join(listed)}{_zipmap_text(record)}" if listed else text
+    if not missing:
+        return text
+    return f"{text}: {format_missing_outputs(missing)}{_zipmap_text(record)}"
 
 
 def _zipmap_text(record: StoreRecord) -> str:

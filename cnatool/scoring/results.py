@@ -14,6 +14,7 @@ from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, Re
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 from cnatool.records.weights import Flatness
+from cnatool.scoring.alpha_input import LengthUnit
 
 
 class LayerResult(msgspec.Struct, frozen=True):
@@ -65,6 +66,9 @@ class ScoreHeader(Document, frozen=True):
         The tags that the store was dumped with.
     convention : Convention
         The convention behind every number.
+    alpha_input : str or None
+        What α was computed over: the bytes or the tokens of a text, the amplitudes of sound, or
+        windows of values; None for all values of an array of numbers.
     alpha_codec : str or None
         What compressed the inputs, with its version and setting; None for other forms of α.
     layers : tuple of LayerResult
@@ -77,6 +81,7 @@ class ScoreHeader(Document, frozen=True):
     model: ModelResult | None
     tags: dict[str, str]
     convention: Convention
+    alpha_input: str | None
     alpha_codec: str | None
     layers: tuple[LayerResult, ...]
 
@@ -155,6 +160,32 @@ class AlphaGroup(msgspec.Struct, frozen=True):
     loss: float | None
 
 
+class LengthResult(msgspec.Struct, frozen=True):
+    """How scores depend on the length of samples, where they differ in it.
+
+    All samples that have an α count. Correlations are by the convention's coefficient of CNA,
+    Pearson's for ``smoothed``.
+
+    Attributes
+    ----------
+    unit : {"bytes", "tokens", "amplitudes", "rows", "values"}
+        What a length counts: symbols of a text, amplitudes of sound, rows along the axis in which
+        samples differ, or values of images of different sizes.
+    samples : Distribution
+        The lengths of the samples.
+    alpha, beta : Estimate
+        Correlation of α and of β with length.
+    cna : Estimate
+        CNA with length held fixed.
+    """
+
+    unit: LengthUnit
+    samples: Distribution
+    alpha: Estimate
+    beta: Estimate
+    cna: Estimate
+
+
 class SplitResult(msgspec.Struct, frozen=True):
     """The scores of one split.
 
@@ -189,6 +220,11 @@ class SplitResult(msgspec.Struct, frozen=True):
         The same by every coefficient.
     alpha_groups : tuple of AlphaGroup
         The split by quantiles of α, lowest first.
+    alpha_undefined : int
+        Samples without α, which have no values or are shorter than a window of it; they are left
+        out of ``alpha``, ``beta``, and all that is computed from both.
+    length : LengthResult or None
+        How scores depend on the length of samples; None if all are equally long.
     """
 
     samples: int
@@ -207,6 +243,8 @@ class SplitResult(msgspec.Struct, frozen=True):
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]
     loss_reason: str | None = None
+    alpha_undefined: int = 0
+    length: LengthResult | None = None
 
     def __repr__(self) -> str:
         numbers = f"accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"

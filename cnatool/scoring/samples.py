@@ -34,6 +34,7 @@ def sample_schema() -> dict[str, Any]:
         "alpha": pl.Float64,
         "beta": pl.Float64,
         "margin": pl.Float64,
+        "length": pl.Int64,
     }
 
 
@@ -61,6 +62,7 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
                 "alpha": _column_part(split.alpha, rows, np.float64),
                 "beta": _column_part(beta, rows, np.float64),
                 "margin": _column_part(margins, rows, np.float64),
+                "length": _column_part(split.lengths, rows, np.int64),
             }
             yield pl.DataFrame(columns, schema=sample_schema()).with_columns(finite)
 

@@ -107,9 +107,10 @@ def score_samples(
     Returns
     -------
     polars.DataFrame
-        Columns ``split``, ``id``, ``label``, ``prediction``, ``alpha``, ``beta``, ``margin``; null
-        where a store has no labels, or outputs that are no class scores. The margin is in
-        probabilities for the form ``paper``, else in logits.
+        Columns ``split``, ``id``, ``label``, ``prediction``, ``alpha``, ``beta``, ``margin``,
+        ``length``; null where a store has no labels, or outputs that are no class scores, where a
+        sample has no α, and where all samples are equally long. The margin is in probabilities for
+        the form ``paper``, else in logits.
     """
     return score_store(
         store,
@@ -137,16 +138,17 @@ class StoreScores:
         fields, observer = self.convention.fields, observer or Silent()
         pair = score_train_test(self.splits, fields, observer)
         store, layers = self.selected.store, self.selected.layers
+        results = {
+            # Random streams follow the name, whatever other splits there are.
+            name: split.result(fields, zlib.crc32(name.encode()), observer)
+            for name, split in self.splits.items()
+        }
         return ScoreResult(
             schema="cnatool.score/1",
             **self.selected.header(self.convention),
             layers_missing=tuple(self.missing),
             output=OutputResult(self.output.number, self.output.name, self.output.others),
-            splits={
-                # Random streams follow the name, whatever other splits there are.
-                name: split.result(fields, zlib.crc32(name.encode()), observer)
-                for name, split in self.splits.items()
-            },
+            splits=results,
             gap=pair.gaps[fields.gap],
             gap_accuracy=pair.gaps["accuracy"],
             gap_loss=pair.gaps["loss"],
@@ -158,7 +160,9 @@ class StoreScores:
             notes=(
                 *self.selected.unfinished_notes(),
                 *self.classes.notes,
-                *score_notes(store, fields, self.missing, self.output, layers, self.splits, pair),
+                *score_notes(
+                    store, fields, self.missing, self.output, layers, self.splits, results, pair
+                ),
             ),
         )
 
@@ -201,7 +205,7 @@ def score_store(
             client, selected, fields, scored_output, classes, as_paths(inputs), observer
         )
     else:
-        with suggest_range(selected):
+        with suggest_range(selected, fields):
             scored = {
                 name: score_split(split, layers, fields, scored_output, observer, classes)
                 for name, (split, layers) in selected.splits.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,12 +22,20 @@ from cnatool.metrics.correlation import (
 )
 from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
+from cnatool.metrics.length import correlate_with_length
 from cnatool.metrics.ranks import rank_pair
 from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.alpha_input import length_unit, measure_lengths
 from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
 from cnatool.scoring.performance import Performance, measure_performance
-from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
+from cnatool.scoring.results import (
+    AlphaGroup,
+    Coefficients,
+    Distribution,
+    LengthResult,
+    SplitResult,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +59,10 @@ class ScoredSplit:
     """Per-sample numbers of a split, each of n rows."""
 
     split: Split
-    alpha: NDArray[np.float64]
+    alpha: NDArray[np.float64]  # NaN where undefined
     split_beta: SplitBeta
     performance: Performance
+    lengths: NDArray[np.int64] | None = None  # None if all samples are equally long
 
     @property
     def beta(self) -> NDArray[np.float64]:
@@ -60,15 +70,32 @@ class ScoredSplit:
         return self.split_beta.values
 
     @cached_property
+    def rows(self) -> NDArray[np.intp] | None:
+        """The m rows that have an α; None if all have."""
+        return find_defined(self.alpha)
+
+    def paired(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers of each sample for those that have an α, (m, …)."""
+        return values if self.rows is None else values[self.rows]
+
+    @cached_property
+    def pair(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """α and β of the samples that have an α, (m,) each."""
+        return self.paired(self.alpha), self.paired(self.beta)
+
+    @cached_property
     def ranked(self) -> RankedPair:
-        """Ranks of α and β."""
-        return rank_pair(self.alpha, self.beta)
+        """Ranks of the pair."""
+        return rank_pair(*self.pair)
 
     def result(self, fields: ConventionFields, stream: int, observer: Observer) -> SplitResult:
         """Compute the scores of the split; random draws come from the stream of this number."""
-        alpha, beta, performance = self.alpha, self.beta, self.performance
+        (alpha, beta), performance = self.pair, self.performance
         accuracy = performance.accuracy()
-        no_cna = self.split_beta.no_cna(alpha)
+        split_beta = dataclasses.replace(self.split_beta, values=beta)
+        no_cna = split_beta.no_cna(alpha)
+        if not len(alpha) and len(self.alpha):
+            no_cna = f"no sample has an α: {self.explain_undefined(fields)}"
         correlation = cna(
             alpha,
             beta,
@@ -80,7 +107,7 @@ class ScoredSplit:
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
         )
         return SplitResult(
-            samples=len(alpha),
+            samples=len(self.alpha),
             available=self.split.record.available,
             complete=self.split.record.complete,
             rows=self.split.record.rows,
@@ -91,8 +118,8 @@ class ScoredSplit:
             loss_reason=performance.scores_reason if performance.reason is None else None,
             outputs=performance.kind,
             alpha=_distribution(alpha),
-            beta=_distribution(beta if self.split_beta.reason is None else beta[:0]),
-            beta_reason=self.split_beta.no_moments(),
+            beta=_distribution(beta if split_beta.reason is None else beta[:0]),
+            beta_reason=split_beta.no_moments(),
             cna=_with_reason(correlation, no_cna),
             coefficients=Coefficients(
                 pearson=_as_estimate(_with_reason(pearson(alpha, beta), no_cna)),
@@ -111,16 +138,40 @@ class ScoredSplit:
                 minibatches=_with_reason(batches, no_cna),
             ),
             alpha_groups=tuple(self._alpha_groups(fields.alpha_groups, self.ranked.first)),
+            alpha_undefined=len(self.alpha) - len(alpha),
+            length=self._length(fields, no_cna),
+        )
+
+    def explain_undefined(self, fields: ConventionFields) -> str:
+        """Explain why samples have no α."""
+        if not fields.alpha.endswith("-rate"):
+            return "they have no values"
+        return f"they are shorter than a window of {fields.alpha_window:,} (`alpha_window`)"
+
+    def _length(self, fields: ConventionFields, no_cna: str | None) -> LengthResult | None:
+        """Return how α, β and CNA depend on length, unless all samples with α are equally long."""
+        lengths = None if self.lengths is None else self.paired(self.lengths)
+        if lengths is None or not len(lengths) or lengths.min() == lengths.max():
+            return None
+        alpha, beta, fixed = correlate_with_length(*self.pair, lengths, fields.cna)
+        return LengthResult(
+            unit=length_unit(self.split.store.record, fields),
+            samples=_distribution(lengths.astype(np.float64)),
+            alpha=alpha,
+            beta=beta,
+            cna=fixed if no_cna is None else Estimate.undefined(no_cna),
         )
 
     def _alpha_groups(self, count: int, ranks: Ranks) -> Iterator[AlphaGroup]:
-        groups = quantile_groups(self.alpha, count, ranks)
+        groups = quantile_groups(self.pair[0], count, ranks)
+        numbers = self.rows
         order = np.argsort(groups, kind="stable")
         performance = self.performance
         defined = performance.reason is None
         predictions = performance.predictions
         wrong = None if predictions is None else predictions != performance.labels
-        for rows in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
+        for part in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
+            rows = part if numbers is None else numbers[part]
             alpha = _distribution(self.alpha[rows])
             yield AlphaGroup(
                 samples=len(rows),
@@ -145,7 +196,14 @@ def score_split(
         alpha = compute_alpha(split, fields, observer)
         beta = compute_beta(split, layers, fields)
         performance = measure_performance(split, fields, output, classes)
-    return ScoredSplit(split, alpha, beta, performance)
+        lengths = measure_lengths(split, fields)
+    return ScoredSplit(split, alpha, beta, performance, lengths)
+
+
+def find_defined(alpha: NDArray[np.float64]) -> NDArray[np.intp] | None:
+    """Return the rows of samples that have an α; None if all have."""
+    undefined = np.isnan(alpha)
+    return np.flatnonzero(~undefined) if undefined.any() else None
 
 
 @contextmanager

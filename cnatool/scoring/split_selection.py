@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.local_paths import real_path
 from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.metrics.alpha import OutsideError
+from cnatool.metrics.bins import OutsideError
 from cnatool.scoring.alpha import describe_alpha_codec, find_input_range
+from cnatool.scoring.alpha_input import describe_alpha_input, select_alpha_input
 from cnatool.scoring.layer_selection import select_layers
 from cnatool.scoring.results import LayerResult, ModelResult
 from cnatool.scoring.train_test import TEST, TRAIN, UNNAMED
@@ -54,6 +55,7 @@ class SelectedSplits:
             "model": record.model and ModelResult(record.model.name, record.model.files[0].sha256),
             "tags": record.tags,
             "convention": convention,
+            "alpha_input": describe_alpha_input(record, convention.fields),
             "alpha_codec": describe_alpha_codec(convention.fields),
             "layers": layer_results(self.layers),
         }
@@ -94,21 +96,23 @@ def select_splits(
             TEST: (_only_split(second, TEST), others),
         }
     for split, _ in splits.values():
-        # Raises where another store should hold the inputs and does not, before any computation.
+        # Raise where another store should hold the inputs and does not, or the store has no text
+        # that the convention asks for, before any computation.
         split.inputs_split()
+        select_alpha_input(split.store.record, fields)
     return SelectedSplits(first, second, layers, splits)
 
 
 @contextmanager
-def suggest_range(selected: SelectedSplits) -> Iterator[None]:
+def suggest_range(selected: SelectedSplits, fields: ConventionFields) -> Iterator[None]:
     """Append the range that includes all values to the error about one outside the range."""
     try:
         yield
     except OutsideError as error:
-        low, high = find_input_range(split for split, _ in selected.splits.values())
+        low, high = find_input_range((split for split, _ in selected.splits.values()), fields)
         raise DataError(
             f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
-            f"`range='{_range_around(low, high)}'` includes."
+            f"`{error.field}='{_range_around(low, high)}'` includes."
         ) from error
 
 

@@ -101,8 +101,8 @@ def _sort_curves(train: ScoredSplit, test: ScoredSplit, window: int) -> tuple[Cu
     if train.split_beta.alike(test.split_beta):
         return "β is the same all over both splits but for rounding"
     return sort_splits(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
+        train.pair,
+        test.pair,
         window,
         (train.ranked.order, test.ranked.order),
     )
@@ -180,12 +180,14 @@ def _add_intervals(
     progress = partial(observer.progress, "interval of CNA-A")
     if stretched is None:
         values = resample_areas(
-            (train.alpha, train.beta),
-            (test.alpha, test.beta),
+            train.pair,
+            test.pair,
             form=fields.area,
             window=fields.window,
             points=fields.points,
-            margins=np.empty((len(of.alpha), 0)) if measured.margins is None else measured.margins,
+            margins=np.empty((len(of.pair[0]), 0))
+            if measured.margins is None
+            else of.paired(measured.margins),
             margin=partial(_margin_value, measured.kind, fields),
             margin_of_second=of is test,
             resamples=fields.area_resamples,
@@ -232,8 +234,8 @@ def _chance(
     progress = partial(observer.progress, "CNA-A by chance")
     if stretched is None:
         values = relabel_areas(
-            (train.alpha, train.beta),
-            (test.alpha, test.beta),
+            train.pair,
+            test.pair,
             form=fields.area,
             window=fields.window,
             points=fields.points,

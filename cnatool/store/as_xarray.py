@@ -18,6 +18,7 @@ from cnatool.records.layout import (
     IDS,
     LABELS,
     activation_key,
+    input_key,
     is_input,
     output_key,
     split_arrays,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 ID = "id"
 LABEL = "label"
+_TEXTS = "texts"
 # What a variable is, by the folder of its array.
 _ROLES = {
     "activations": "activation",
@@ -68,10 +70,27 @@ class _Lengths:
         return self._array.lengths[index]
 
 
+class _Texts:
+    """The texts of samples, (n,)."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self.shape = (len(split),)
+        self.dtype = np.dtype(object)
+        self.block_rows = max(1, len(split))
+
+    def __getitem__(self, index: Any) -> Any:
+        rows = index[0] if isinstance(index, tuple) else index
+        texts = np.empty(len(np.arange(len(self._split))[rows]), object)
+        texts[:] = self._split.texts(rows)
+        return texts
+
+
 class LazyArray(BackendArray):
     """An array of a split, of which xarray reads what it needs.
 
-    Of samples that differ in length, it is their lengths, and their values have a key of their own.
+    Of samples that differ in length, it is their lengths, and their values have a key of their own;
+    the key `_TEXTS` is that of the texts that samples are.
 
     In another process, to which Dask sends it, it opens the store there.
     """
@@ -79,15 +98,20 @@ class LazyArray(BackendArray):
     def __init__(self, split: Split, key: str) -> None:
         self._split = split
         self._key = key
-        array = split.array(key)
-        self._array = _Lengths(array) if isinstance(array, RaggedArray) else array
+        self._array: Any
+        if key == _TEXTS:
+            self._array = _Texts(split)
+        else:
+            array = split.array(key)
+            self._array = _Lengths(array) if isinstance(array, RaggedArray) else array
         self.shape = self._array.shape
         self.dtype = self._array.dtype
 
     @property
     def block_rows(self) -> int:
         """Rows to read at a time."""
-        return self._array.block_rows
+        rows: int = self._array.block_rows
+        return rows
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
         _check_bounds(key.tuple, self.shape)
@@ -163,6 +187,10 @@ def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.D
     opened: dict[str, Any] = {}
     for variable in variables:
         opened |= _open_variable(split, variable, sizes)
+        if _holds_text(split, variable):
+            lazy = indexing.LazilyIndexedArray(LazyArray(split, _TEXTS))
+            title = {"long_name": f"{variable.title} as text", "role": variable.role}
+            opened[f"{variable.name}_string"] = xarray.Variable((SAMPLE,), lazy, title)
     # At once: adding one compares it with all that are there.
     dataset = xarray.Dataset(
         opened,
@@ -176,6 +204,12 @@ def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.D
     if TENSOR in dataset.dims:
         dataset.coords[TENSOR] = [tensor.name for tensor in split.store.tensors]
     return dataset
+
+
+def _holds_text(split: Split, variable: _Variable) -> bool:
+    """Whether a variable is the raw input that `Split.texts` decodes."""
+    kinds = [array.kind for array in split.store.record.inputs]
+    return "text" in kinds and variable.spec.key == input_key(kinds.index("text"))
 
 
 def _select(
@@ -236,9 +270,13 @@ def _row_spec(spec: ArraySpec) -> ArraySpec:
     return spec if spec.ragged_axis is None else spec.values
 
 
+# What a variable of samples that differ in length may have beside it.
+_OWN = ("row", "length", "string")
+
+
 def _own_names(spec: ArraySpec, name: str) -> set[str]:
     """Return the names of variables and axes that belong to an array alone."""
-    return {name} if spec.ragged_axis is None else {name, f"{name}_row", f"{name}_length"}
+    return {name} if spec.ragged_axis is None else {name, *(f"{name}_{part}" for part in _OWN)}
 
 
 def to_identifier(name: str) -> str:

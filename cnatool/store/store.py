@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray
+    from numpy.typing import ArrayLike
 
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
@@ -137,6 +138,30 @@ class Split:
     def holds_levels(self, number: int = 0) -> bool:
         """Whether `inputs` counts the levels of a raw input instead of storing it."""
         return self.store.record.inputs[number].levels is not None
+
+    def texts(self, rows: slice | ArrayLike = slice(None)) -> list[str]:
+        """Return the texts that samples are, as far as the store contains them.
+
+        Parameters
+        ----------
+        rows : slice, list of int or mask
+            The samples; all by default, which are held in memory.
+
+        Returns
+        -------
+        list of str
+            One for each sample. Bytes that are not valid UTF-8 become U+FFFD.
+
+        Raises
+        ------
+        MetricError
+            If no raw input holds texts, such as one of ids of tokens; or as by `inputs`.
+        """
+        kinds = [array.kind for array in self._store.record.inputs]
+        if "text" not in kinds:
+            raise MetricError(f"{self._store.path}: no raw input holds texts.")
+        block = self.inputs(kinds.index("text"))[rows]
+        return [sample.tobytes().decode(errors="replace") for sample in block]
 
     def outputs(self, number: int | str = 0) -> StoredArray | RaggedArray:
         """Return a model output by its number or name, (n, …); MetricError if there is none."""

@@ -290,9 +290,7 @@ class _SplitCheck:
             self._unread.add(key)
             for (first, last), error in find_damaged_rows(array, start, stop):
                 if str(error) not in self._told:
-                    # The text names the array, values or offsets, and its rows.
-                    problem = _without_path(self._split.path, error)
-                    yield Fault(self._where(key), (first, last), problem)
+                    yield self._unreadable(key, (first, last), error)
             return
         self.bytes += rows.nbytes
         if key in self._digests:
@@ -355,6 +353,9 @@ class _SplitCheck:
         """Make a fault from an error, without repeating the place."""
         where = self._where(key)
         problem = _without_path(self._split.path, error)
+        for part in ("values", "offsets"):
+            if problem.startswith(f"{where}/{part}"):
+                where = f"{where}/{part}"
         if problem.startswith(where):
             problem = problem.removeprefix(where).lstrip("/: ")
         problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")

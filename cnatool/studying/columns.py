@@ -102,3 +102,5 @@ def _list_split_measures(
         yield f"cna.{name}", coefficient.value, coefficient.reason
     batches = split.coefficients.minibatches
     yield "cna.minibatches", batches.mean, batches.reason if batches.mean is None else None
+    if split.length is not None:
+        yield "cna.fixed_length", split.length.cna.value, split.length.cna.reason

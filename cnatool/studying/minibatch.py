@@ -109,7 +109,7 @@ def select_minibatch(
     first = candidates[0]
     with locate_errors(first.split):
         slope_coefficients([layer.depth for layer in first.parts.layers])
-    with suggest_range(first.parts), locate_errors(first.split):
+    with suggest_range(first.parts, fields), locate_errors(first.split):
         alpha = compute_alpha(first.split, fields, Silent(), rows)
     return Minibatch(
         first.split.name,
@@ -132,8 +132,8 @@ def _open_candidate(
     for layer in parts.layers:
         if layer.tensor.varies:
             raise MetricError(
-                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, but "
-                "a landscape needs equally many activations at each checkpoint."
+                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, and "
+                "a landscape is made of layers that have one shape for all samples."
             )
         # Raises an error with advice where only statistics are stored.
         split.activations(layer.tensor.name)

@@ -45,6 +45,7 @@ _CNA_FORMS: Mapping[str, str] = {
     "kendall": "Kendall CNA",
     "smoothed": "smoothed CNA",
     "minibatches": "CNA of minibatches",
+    "fixed_length": "CNA at fixed length",
 }
 
 

@@ -78,7 +78,7 @@ def test_samples(here: Path, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"samples.{suffix}"
     run("score", "net.zarr", "--samples", file, cwd=here)
     frame = pl.read_parquet(file) if suffix == "parquet" else pl.read_csv(file)
-    columns = ["split", "id", "label", "prediction", "alpha", "beta", "margin"]
+    columns = ["split", "id", "label", "prediction", "alpha", "beta", "margin", "length"]
     if suffix == "parquet":
         assert pl.read_parquet_metadata(file)["cnatool.convention"] == "paper"
     else:

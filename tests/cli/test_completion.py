@@ -42,7 +42,7 @@ def complete(words: str, *, shell: str = "bash", cwd: Path | None = None) -> lis
         ("dump --format ", [form.name for form in FORMATS]),
         ("dump --interpolation ", get_args(Interpolation)),
         ("dump --statistics ", [*get_args(Statistic), "all"]),
-        ("dump --tensors ", ["all", "inner", "layers"]),
+        ("dump --tensors ", ["all", "inner", "layers", "residual"]),
         ("schema ", SCHEMAS),
         ("score --set ", [f"{name}=" for name in ConventionFields.__struct_fields__]),
         ("study --progress ", ["auto", "bar", "lines", "json", "none"]),

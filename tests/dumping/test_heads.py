@@ -179,8 +179,26 @@ def test_outputs_that_are_not_stored_are_named(tmp_path: Path) -> None:
     cnatool.dump(model, tmp_path / "data.npy", tmp_path / "s.zarr", observer=notes)
     [text] = [text for text in notes.texts if "outputs of the model are not stored" in text]
     assert text.startswith("3 outputs")
-    assert all(f"{name!r} (" in text for name in ("mean", "total", "anchors"))
+    assert all(repr(name) in text for name in ("mean", "total", "anchors"))
     assert "logits" not in text
+
+
+def test_an_output_of_which_only_sums_are_kept_is_named(tmp_path: Path) -> None:
+    """Of one that is as long as a sample along two axes, there are no whole values."""
+    b = Builder(1)
+    b.nodes.extend(trimmed().graph.node)
+    b.weights.extend(trimmed().graph.initializer)
+    b.node("Unsqueeze", ["trimmed", b.constant("last", np.array([2]))], "column")
+    b.node("Unsqueeze", ["trimmed", b.constant("middle", np.array([1]))], "line")
+    b.node("MatMul", ["column", "line"], "pairs")
+    model = heads.model_of(b, {"pairs": (heads.F, ["n", "t", "t"]), "logits": (heads.F, ["n", 5])})
+    x = heads.samples(SAMPLES)
+    x[np.arange(heads.FEATURES) >= (np.arange(SAMPLES) % 12 + 1)[:, None]] = 0
+    np.save(tmp_path / "data.npy", x)
+    path, notes = saved(model, tmp_path / "net.onnx"), Notes()
+    cnatool.dump(path, tmp_path / "data.npy", tmp_path / "s.zarr", batch_size=1, observer=notes)
+    [text] = [text for text in notes.texts if "of the model is not stored" in text]
+    assert text.endswith("'pairs' (only its sums are kept, since its shape depends on the data)")
 
 
 def test_tensors_that_are_not_chosen_need_no_care(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from cnatool.metrics.convention import CONVENTIONS, Convention, ConventionFields
 # docs/metrics.md, section "Conventions", field for field.
 PAPER = {
     "alpha": "entropy",
+    "alpha_symbols": "auto",
+    "alpha_window": 32,
     "codec": "zlib",
     "bins": 256,
     "range": (0.0, 1.0),
+    "sound_range": (-1.0, 1.0),
     "out_of_range": "error",
     "layers": "preactivation",
     "include_output": False,
@@ -108,7 +111,7 @@ def test_an_unknown_field_lists_the_fields() -> None:
         Convention.named("paper", {"colour": "3"})
     text = str(caught.value)
     assert text.startswith(
-        "`overrides`: no field 'colour' in a convention. There are alpha, codec, bins, range, "
+        "`overrides`: no field 'colour' in a convention. There are alpha, alpha_symbols, "
     )
     assert text.endswith("margin_batch, gap.")
     assert all(field in text for field in PAPER)
@@ -176,7 +179,7 @@ def test_typed_overrides_are_what_a_user_writes() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("codec", "png", "codec=png has no effect with alpha=entropy: set alpha=compression as"),
+        ("codec", "png", "codec=png has no effect with alpha=entropy: set alpha=compression or"),
         ("points", "9", "points=9 has no effect with area=total: set area=reference as well"),
         (
             "margin_percentile",
@@ -200,7 +203,10 @@ def test_settings_that_have_an_effect_or_say_nothing_new_are_taken() -> None:
     Convention.named("paper", msgspec.structs.asdict(CONVENTIONS["paper"]))
     for words, text in (
         ({"interval": "fisher", "resamples": 50}, "resamples=50 has no effect"),
-        ({"alpha": "compression", "bins": 9}, "set alpha=entropy or entropy-density as well"),
+        (
+            {"alpha": "compression", "bins": 9},
+            "alpha=entropy, entropy-density or entropy-rate as well",
+        ),
         ({"margin": "min", "margin_seed": 1}, "margin_seed=1 has no effect with margin=min"),
     ):
         with pytest.raises(UsageError, match=text):

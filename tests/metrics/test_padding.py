@@ -75,9 +75,15 @@ def test_dump_and_score_say_it(tmp_path: Path) -> None:
     path = saved(model, tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", input_ids=IDS, attention_mask=KEPT.astype(np.int64))
     notes = Notes()
-    cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
+    cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr", mask="none", observer=notes)
     assert any(SHARE in line for line in notes.texts)
     assert any(SHARE in line for line in cnatool.score(tmp_path / "s.zarr").notes)
+    # With its mask it does not count, and only that is said.
+    notes = Notes()
+    cnatool.dump(path, tmp_path / "d.npz", tmp_path / "m.zarr", observer=notes)
+    assert any("padding does not count" in line for line in notes.texts)
+    assert not any("padding counts" in line for line in notes.texts)
+    assert not any("padding counts" in line for line in cnatool.score(tmp_path / "m.zarr").notes)
     # The same texts without padding have nothing to be said.
     np.savez(tmp_path / "d.npz", input_ids=FULL, attention_mask=np.ones_like(FULL))
     notes = Notes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import entropy
+from scipy.stats import entropy, pearsonr
 
 import cnatool
 from cnatool.errors import DataError, MetricError, UsageError
@@ -121,8 +121,18 @@ def test_alpha_is_that_of_each_sample_s_own_values(tmp_path: Path) -> None:
     assert split.accuracy is not None
     assert split.loss is not None
     assert split.beta.mean is not None
-    assert split.cna.value is None
-    assert split.cna.reason
+    # The empty one is left out of α, β and CNA, and said to be.
+    frame = cnatool.score_samples(tmp_path / "s.zarr")
+    beta = frame["beta"].to_numpy()[kept]
+    assert split.cna.value == pytest.approx(pearsonr([expected[i] for i in kept], beta)[0])
+    assert split.beta.mean == pytest.approx(beta.mean())
+    assert split.alpha_undefined == 1
+    notes = cnatool.score(tmp_path / "s.zarr").notes
+    assert any("without α, as they have no values" in note and "1 of 6" in note for note in notes)
+    layers = cnatool.score_layers(tmp_path / "s.zarr", samples=["2"]).splits["test"]
+    assert layers.cna.value == pytest.approx(split.cna.value)
+    assert layers.profiles[0].alpha is None
+    assert layers.profiles[0].beta == pytest.approx(frame["beta"][2])
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
@@ -169,7 +179,11 @@ def test_samples_that_make_no_array_are_named(tmp_path: Path) -> None:
                 [np.zeros((2, 16)), np.zeros((3, 8))],
                 r"sample 1 has shape \(3, 8\), sample 0 \(2",
             ),
-            (["ab c", "d"], samples([1, 2]), "sample 0 is no array of numbers. Of a text, pass"),
+            (
+                ["ab c", "d"],
+                samples([1, 2]),
+                "sample 0 is no array of numbers. If samples",
+            ),
             (x, samples([1]), r"its shape is \(1, …, 3\), but there are 2 samples"),
         ):
             with pytest.raises(DataError, match=message):

@@ -145,6 +145,7 @@ def test_a_table_in_blocks_is_that_of_all_samples(kind: str, name: str, tmp_path
                     "alpha": [*alpha, *[None] * (len(labels) - 50)],
                     "beta": (z[:, 2] - z[:, 0]) / 2,
                     "margin": true - shares.max(axis=1),
+                    "length": pl.Series([None] * len(labels), dtype=pl.Int64),
                 }
             )
         )

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 import zarr
+from support import control_flow
 from support.command import run
 from support.networks import Builder, residual_convnet, saved
 from support.stores import forget_checksums
@@ -240,3 +241,20 @@ def test_folders_that_are_links_are_verified_like_others(
 def test_links_in_a_circle_end(made: Path) -> None:
     (made / "splits" / "all" / "activations" / "up").symlink_to(made)
     assert cnatool.verify(made).arrays
+
+
+@pytest.mark.parametrize("part", ["values", "offsets"])
+def test_damaged_rows_of_varying_length_name_their_array_once(part: str, tmp_path: Path) -> None:
+    flow = control_flow.decoder()
+    np.savez(tmp_path / "data.npz", **flow.feeds)
+    model = saved(flow.model, tmp_path / "m.onnx")
+    path = tmp_path / "s.zarr"
+    cnatool.dump(model, tmp_path / "data.npz", path, tensors=["logits"], batch_size=1)
+    (damaged,) = [file for file in path.rglob("c.*") if file.parent.name == part]
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 255
+    damaged.write_bytes(data)
+    fault, *_ = cnatool.verify(path).faults
+    assert fault.where == f"splits/all/activations/0/{part}"
+    assert fault.problem.startswith("rows 0 to ")
+    assert "splits" not in fault.problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from zoo.case import BuiltModel, Case, NoSamplesError
-from zoo.small_configurations import make_configuration
+from zoo.small_configurations import list_configurations
 from zoo.torch_export import EXPORTERS, SAMPLES, export, randomise
 from zoo.torchvision_operators import declare_operators
 
 SOURCE = "transformers"
 # Larger ones have parts whose size no known setting reduces.
-_MOST_PARAMETERS = 8_000_000
-_TOKENS, _SHORT, _VOCABULARY, _SIDE, _FRAMES = 12, 6, 99, 32, 4
+_MOST_PARAMETERS = 60_000_000
+_TOKENS, _SHORT, _VOCABULARY, _SIDE, _FRAMES, _PATCHES = 12, 6, 99, 32, 4, 4
 
 Inputs = dict[str, torch.Tensor]
 
@@ -45,45 +45,59 @@ def list_cases() -> Iterator[Case]:
 
 
 def _build(kind: Any, exporter: str, folder: Path) -> BuiltModel:
-    network = _make_network(kind)
+    network, inputs = make_network(kind)
+    return export(randomise(network), inputs, exporter, folder)
+
+
+def make_network(kind: Any) -> tuple[torch.nn.Module, Inputs]:
+    """Make a small network of a type with random weights, and inputs that it takes."""
     reasons = []
-    for inputs in _try_inputs(network):
-        wrapped = _Network(network, [*inputs])
+    for configure in list_configurations(kind):
         try:
-            with torch.no_grad():
-                wrapped(*inputs.values())
-        except Exception as error:  # of any kind: the inputs are guesses
-            reasons.append(f"{', '.join(inputs)}: {type(error).__name__} {error}")
+            network = _make_network(configure)
+        except ImportError:
+            raise
+        except Exception as error:  # of any kind: the configuration is a guess
+            reasons.append(f"no small configuration: {_describe(error)}")
             continue
-        return export(randomise(wrapped), inputs, exporter, folder)
-    raise NoSamplesError("no inputs that were tried fit: " + "; ".join(reasons))
+        for inputs in _try_inputs(network):
+            wrapped = _Network(network, [*inputs])
+            try:
+                with torch.no_grad():
+                    wrapped(*inputs.values())
+            except Exception as error:  # of any kind: the inputs are guesses
+                reasons.append(f"{', '.join(inputs)}: {_describe(error)}")
+                continue
+            return wrapped, inputs
+    raise NoSamplesError("no inputs that were tried fit: " + "; ".join(dict.fromkeys(reasons)))
 
 
-def _make_network(kind: Any) -> Any:
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__} {error}"
+
+
+def _make_network(configure: Callable[[], Any]) -> Any:
     """Make a network with random weights, its attention in separate operators."""
     from transformers import AutoModel
 
     def make() -> Any:
         torch.manual_seed(0)
-        configuration = make_configuration(kind)
+        configuration = configure()
         try:
             return AutoModel.from_config(configuration, attn_implementation="eager")
         except ValueError as error:
             if "attention" not in str(error):
                 raise
-            return AutoModel.from_config(make_configuration(kind))
+            return AutoModel.from_config(configure())
 
     try:
         with torch.device("meta"):
             parameters = sum(each.numel() for each in make().parameters())
-        if parameters > _MOST_PARAMETERS:
-            raise NoSamplesError(f"no small configuration: {parameters:,} parameters")
     except RuntimeError:
-        pass  # not all networks can be made without memory
-    try:
-        return make().eval()
-    except Exception as error:  # of any kind: the configuration is a guess
-        raise NoSamplesError(f"no small configuration: {error}") from error
+        parameters = 0  # not all networks can be made without memory
+    if parameters > _MOST_PARAMETERS:
+        raise ValueError(f"{parameters:,} parameters")
+    return make().eval()
 
 
 class _Network(torch.nn.Module):
@@ -105,20 +119,30 @@ class _Network(torch.nn.Module):
 
 def _try_inputs(network: Any) -> Iterator[Inputs]:
     """Yield inputs that may fit, those of more kinds first."""
-    accepted = set(inspect.signature(network.forward).parameters)
+    signature = inspect.signature(network.forward).parameters
+    accepted = set(signature)
+    required = {name for name, each in signature.items() if each.default is each.empty}
     make = _Maker(network.config)
     decoder = {"decoder_input_ids": make.tokens(_SHORT)} if "decoder_input_ids" in accepted else {}
     texts = _list_texts(make, accepted)
-    others = _list_others(make, accepted)
-    for other in others:
+    for other in _list_others(make, accepted):
+        more = _list_companions(make, other, accepted, required)
         for text in texts:
-            yield {**text, **other, **decoder}
+            yield {**text, **other, **more, **decoder}
         if "input_ids" not in accepted:
-            yield {**other, **decoder}
+            yield {**other, **more, **decoder}
+    if "states" in accepted:
+        yield _list_trajectories(make)
     for text in texts:
-        yield {**text, **decoder}
+        more = _list_companions(make, text, accepted, required)
+        yield {**text, **more, **decoder}
         if decoder:
-            yield dict(text)
+            yield {**text, **more}
+    if not texts and {"query_embeds"} <= required:
+        yield {
+            "query_embeds": make.numbers(4, make.setting("hidden_size", 32)),
+            "encoder_hidden_states": make.numbers(5, make.setting("encoder_hidden_size", 32)),
+        }
 
 
 def _list_texts(make: _Maker, accepted: set[str]) -> list[Inputs]:
@@ -138,10 +162,11 @@ def _list_others(make: _Maker, accepted: set[str]) -> list[Inputs]:
     height, width = size if isinstance(size, list | tuple) else (size, size)
     channels = make.setting("num_channels", 3)
     channels = channels if isinstance(channels, int) else 3
-    bands = make.setting("num_mel_bins", 16)
+    bands = make.setting("num_mel_bins", make.setting("input_feat_per_channel", 16))
     features = make.setting("num_input_channels", make.setting("input_size", 1))
-    length = make.setting("context_length", 32)
+    length = make.setting("context_length", 32) + max(make.setting("lags_sequence", [0]))
     frames = make.setting("num_frames", make.setting("frames_per_clip", _FRAMES))
+    patch = make.setting("patch_size", 8)
     video = (frames, channels, height, width)
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {
         "pixel_values": (
@@ -149,12 +174,26 @@ def _list_others(make: _Maker, accepted: set[str]) -> list[Inputs]:
             (channels, 64, 64),
             (channels, 224, 224),
             video,
+            (1, channels, height, width),
+            (2, channels, 64, 64),
+            (_PATCHES**2, channels * patch**2 if isinstance(patch, int) else 1),
         ),
         "pixel_values_videos": (video,),
         "input_values": ((1600,), (1, 1600), (make.setting("max_length", 64), bands)),
-        "input_features": ((bands, 128), (64, bands), (64, 160), (1, 64, bands)),
+        "input_features": (
+            (bands, 128),
+            (64, bands),
+            (64, 160),
+            (1, 64, bands),
+            (64, make.setting("input_dim", 80)),
+            (128, 64),
+            (64, 128),
+            (1, 1001, make.setting("num_mel_bins", 64)),
+        ),
+        "audio_mel": ((64, make.setting("input_feat_size", 128)),),
         "past_values": ((length, features), (length,)),
         "inputs": ((_TOKENS, make.setting("d_model", 32)),),
+        "visual_feats": ((5, make.setting("visual_feat_dim", 2048)),),
     }
     return [
         {name: make.numbers(*shape)}
@@ -162,6 +201,64 @@ def _list_others(make: _Maker, accepted: set[str]) -> list[Inputs]:
         if name in accepted
         for shape in several
     ]
+
+
+def _list_companions(make: _Maker, given: Inputs, accepted: set[str], required: set[str]) -> Inputs:
+    """List inputs that say more of the given ones, which networks take beside them."""
+    name, values = list(given.items())[-1]
+    ones = torch.ones(SAMPLES, values.shape[1], dtype=torch.long)
+    found: Inputs = {}
+    if name == "past_values":
+        ahead = make.setting("prediction_length", 4)
+        found = {
+            "past_values_padding": torch.zeros_like(ones),
+            "freq": torch.zeros(SAMPLES, 1, dtype=torch.long),
+        }
+        if "past_time_features" in required:
+            known = make.setting("num_time_features", 1)
+            found |= {
+                "past_time_features": make.numbers(values.shape[1], known),
+                "past_observed_mask": torch.ones_like(values),
+                "future_values": make.numbers(ahead, *values.shape[2:]),
+                "future_time_features": make.numbers(ahead, known),
+            }
+            required = required | {"future_values", "future_time_features"}
+    elif name == "visual_feats":
+        found = {"visual_pos": make.numbers(values.shape[1], 4).sigmoid()}
+        required = required | {"visual_pos"}
+    elif name in ("input_features", "audio_mel"):
+        along = 2 if values.shape[1] == make.setting("num_mel_bins", 16) else 1
+        heard = torch.ones(SAMPLES, values.shape[min(along, values.ndim - 1)], dtype=torch.bool)
+        found = {
+            "input_features_mask": heard,
+            "audio_mel_mask": ~heard,
+            "is_longer": torch.zeros(SAMPLES, 1, dtype=torch.bool),
+        }
+        required = required | ({"input_features_mask", "is_longer"} & accepted)
+    elif name == "pixel_values":
+        found = {
+            "pixel_attention_mask": ones,
+            "spatial_shapes": torch.full((SAMPLES, 2), _PATCHES),
+            "prompt_pixel_values": make.numbers(*values.shape[1:]),
+            "prompt_masks": make.numbers(*values.shape[1:]),
+            "task_inputs": make.tokens(make.setting("task_seq_len", 77)),
+        }
+        if values.ndim == 3:
+            required = required | {"pixel_attention_mask", "spatial_shapes"}
+    found |= {"qformer_input_ids": make.tokens(_SHORT)}
+    return {key: value for key, value in found.items() if key in required & accepted}
+
+
+def _list_trajectories(make: _Maker) -> Inputs:
+    """List what an agent saw and did."""
+    return {
+        "states": make.numbers(_SHORT, make.setting("state_dim", 17)),
+        "actions": make.numbers(_SHORT, make.setting("act_dim", 4)),
+        "rewards": make.numbers(_SHORT, 1),
+        "returns_to_go": make.numbers(_SHORT, 1),
+        "timesteps": torch.arange(_SHORT).repeat(SAMPLES, 1),
+        "attention_mask": torch.ones(SAMPLES, _SHORT, dtype=torch.long),
+    }
 
 
 class _Maker:

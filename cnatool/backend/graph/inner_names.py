@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cnatool.backend.graph.nodes import subgraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnx
 
@@ -87,3 +87,18 @@ def own_names(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (tensor.name for tensor in graph.initializer)
     yield from (tensor.values.name for tensor in graph.sparse_initializer)
     yield from (name for node in graph.node for name in node.output if name)
+
+
+def rename_tensors(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
+    """Rename the tensors that a node, and the graphs inside it, read and write."""
+    for names in (node.input, node.output):
+        for place, name in enumerate(names):
+            if name in renamed:
+                names[place] = renamed[name]
+    for graph in subgraphs(node):
+        own = set(own_names(graph))
+        captured = {name: new for name, new in renamed.items() if name not in own}
+        for inner in graph.node:
+            rename_tensors(inner, captured)
+        for value in graph.output:
+            value.name = captured.get(value.name, value.name)

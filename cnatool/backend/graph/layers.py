@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from cnatool.backend.graph.blocks import find_blocks
 from cnatool.backend.graph.branches import find_shortcut_layers
 from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
 from cnatool.backend.graph.nodes import first_output, operator_set
 from cnatool.backend.graph.preactivation_walk import passes, readers, walk
+from cnatool.backend.graph.residual import find_residual_sums, list_stream
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.records.store import LayerRecord, Role
 
@@ -38,6 +42,8 @@ class LayerTable:
     layer_tensors: frozenset[str]
     # Tensors of the last layer, from the linear operator up to the model's output.
     output_tensors: frozenset[str]
+    # Tensors of the residual stream, in execution order.
+    residual: tuple[str, ...] = ()
 
     def role(self, name: str, operator: str, *, is_output: bool) -> Role:
         """Classify a tensor: part of the last layer, a hidden layer, an activation, or other."""
@@ -73,6 +79,8 @@ def find_layers(graph: Graph) -> LayerTable:
     bypassing = find_shortcut_layers(
         graph, nodes.reads, nodes.linear, {result: path.end for result, path in walks.items()}
     )
+    sums = find_residual_sums(graph, nodes.reads, nodes.linear, bypassing)
+    blocks = find_blocks(graph, nodes.linear, sums)
     for number, operator in enumerate(nodes.linear.values(), start=1):
         path = walks[operator.result]
         tail = set() if operator.result in leads_on else _tail(graph, operator)
@@ -88,10 +96,16 @@ def find_layers(graph: Graph) -> LayerTable:
                 path=depth[operator.result],
                 leads_to=tuple(name for name in graph.output_names if name in tail),
                 per_sample=operator.result not in graph.conditional,
+                block=blocks.get(operator.result, msgspec.UNSET),
             )
         )
     layer_tensors = {name for layer in layers for name in (layer.linear, layer.preactivation)}
-    return LayerTable(tuple(layers), frozenset(layer_tensors), frozenset(output_tensors))
+    return LayerTable(
+        tuple(layers),
+        frozenset(layer_tensors),
+        frozenset(output_tensors),
+        list_stream(graph, sums),
+    )
 
 
 class _Nodes:

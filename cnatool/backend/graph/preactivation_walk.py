@@ -21,7 +21,7 @@ SHAPE_CHANGES = operator_set(
 )
 QUANTIZATION = frozenset({"DequantizeLinear", "QuantizeLinear"})
 _ADDITIONS = frozenset({"Add", "QLinearAdd", "Sub"})
-_NORMALIZATIONS = frozenset(
+NORMALIZATIONS = frozenset(
     {
         "BatchNormalization",
         "GroupNormalization",
@@ -33,10 +33,10 @@ _NORMALIZATIONS = frozenset(
     }
 )
 # Operators of a normalisation by the sample's own mean and deviation that is written out.
-_MEANS = frozenset({"GlobalAveragePool", "ReduceMean"})
+MEANS = frozenset({"GlobalAveragePool", "ReduceMean"})
 _QUOTIENTS = frozenset({"Div", "Reciprocal"})
-_MOMENTS = (
-    _MEANS
+MOMENTS = (
+    MEANS
     | _QUOTIENTS
     | operator_set(
         "Add Cast CastLike Expand Identity Mul Neg Pow Reshape Sqrt Squeeze Sub Transpose Unsqueeze"
@@ -129,7 +129,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
         return first and pair == ["DequantizeLinear"] and not clips_at_zero(graph, node, 2)
     if node.op_type == "Cast":
         return any(attribute.name == "to" and attribute.i in FLOATS for attribute in node.attribute)
-    if node.op_type in SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
+    if node.op_type in SHAPE_CHANGES | NORMALIZATIONS | {"DequantizeLinear"}:
         return first
     if node.op_type == "QLinearAdd":
         return any(name not in graph.dynamic for name in node.input[0:4:3])
@@ -151,7 +151,7 @@ def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
     if len(nodes) == 1:
         node = nodes[0]
         return (node.op_type, node.output[0]) if passes(graph, node, tensor) else None
-    normalized = _find_normalized(graph, tensor) if nodes else None
+    normalized = find_normalized(graph, tensor) if nodes else None
     return None if normalized is None else ("LayerNormalization", normalized)
 
 
@@ -219,7 +219,7 @@ def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
     return math.prod(shape) == math.prod(weights[:-2]) * weights[-1]
 
 
-def _find_normalized(graph: Graph, tensor: str) -> str | None:
+def find_normalized(graph: Graph, tensor: str) -> str | None:
     """Find the result of a normalisation of a tensor that is written out in several nodes.
 
     Those nodes read nothing else that depends on the input, compute a mean and a square root,
@@ -238,7 +238,7 @@ def _find_normalized(graph: Graph, tensor: str) -> str | None:
         if (
             len(still_read) == 1
             and "Sqrt" in operators
-            and operators & _MEANS
+            and operators & MEANS
             and operators & _QUOTIENTS
             and tensor not in still_read
         ):
@@ -248,7 +248,7 @@ def _find_normalized(graph: Graph, tensor: str) -> str | None:
                 node
                 for nodes in waiting.values()
                 for node in nodes
-                if node.op_type in _MOMENTS
+                if node.op_type in MOMENTS
                 and all(name in inside for name in node.input if name in graph.dynamic)
             ),
             None,

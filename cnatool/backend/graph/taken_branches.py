@@ -15,9 +15,15 @@ from onnx import helper
 
 from cnatool.backend.graph.graph import analyse_graph
 from cnatool.backend.graph.inline_weights import take_values
-from cnatool.backend.graph.inner_names import UsedNames, inner_name, label_nodes, own_names
+from cnatool.backend.graph.inner_names import (
+    UsedNames,
+    inner_name,
+    label_nodes,
+    own_names,
+    rename_tensors,
+)
 from cnatool.backend.graph.known_values import KnownValues
-from cnatool.backend.graph.nodes import overwrites_weights, subgraphs
+from cnatool.backend.graph.nodes import overwrites_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -174,7 +180,7 @@ class _Inliner:
         for inner_label, inner in zip(label_nodes(branch.node), branch.node, strict=True):
             if inner.name:
                 inner.name = place(inner.name)
-            _rename(inner, renamed)
+            rename_tensors(inner, renamed)
             unpacked.append((place(inner_label), inner))
         for value, result in zip(branch.output, node.output, strict=False):
             if result:
@@ -203,18 +209,3 @@ def _taken_branch(node: onnx.NodeProto, known: KnownValues) -> BranchName | None
     if truth is None:
         return None
     return "then_branch" if truth else "else_branch"
-
-
-def _rename(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
-    """Rename the tensors that a node, and the graphs inside it, read and write."""
-    for names in (node.input, node.output):
-        for place, name in enumerate(names):
-            if name in renamed:
-                names[place] = renamed[name]
-    for graph in subgraphs(node):
-        own = set(own_names(graph))
-        captured = {name: new for name, new in renamed.items() if name not in own}
-        for inner in graph.node:
-            _rename(inner, captured)
-        for value in graph.output:
-            value.name = captured.get(value.name, value.name)

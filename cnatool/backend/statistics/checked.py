@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.store import TensorRecord
 
 # Relative to the absolute sum; half of the promised 1e-5.
@@ -36,6 +37,7 @@ def build_exposed_model(
     outputs: Sequence[TensorRecord],
     statistics: Sequence[Statistic],
     run: RunOptions,
+    mask: MaskRecord | None = None,
 ) -> ExposedModel:
     """Build a model whose statistics were compared with those of the probe's values.
 
@@ -45,9 +47,9 @@ def build_exposed_model(
     samples = probed.samples
     fed = next(iter(samples.values))
 
-    def build(exact: Sequence[str]) -> ExposedModel:
+    def build(exact: Sequence[str], names: Sequence[Statistic] = statistics) -> ExposedModel:
         return ExposedModel(
-            network.graph, tensors, outputs, probed.tensors, fed, run, statistics, exact
+            network.graph, tensors, outputs, probed.tensors, fed, run, names, exact, mask
         )
 
     model = build(())
@@ -62,16 +64,23 @@ def build_exposed_model(
                 for name in results
             ):
                 raise unrepeatable_error(network.graph, tensor.name)
+    # The probe's values include padding.
+    padded = [tensor for tensor in tensors if tensor.positions]
+    apart = {tensor.name for tensor in padded}
+    reference = {name: sums for name, sums in probed.reference.items() if name not in apart}
+    if padded and run.provider == CPU:
+        exact = build([*apart], _CHECKED).run([feeds], count).statistics
+        for tensor in padded:
+            reference[tensor.name] = {name: exact[name][:, tensor.number] for name in _CHECKED}
     differing = [
         tensor.name
         for tensor in tensors
-        if tensor.name in probed.reference
-        and not _agree(results, tensor.number, probed.reference[tensor.name])
+        if tensor.name in reference and not _agree(results, tensor.number, reference[tensor.name])
     ]
     if run.provider == CPU:
         return build(differing) if differing else model
     # Elsewhere everything is summed in float64 already, or should be.
-    finite = [name for name in differing if np.isfinite(probed.reference[name]["abs_sum"]).all()]
+    finite = [name for name in differing if np.isfinite(reference[name]["abs_sum"]).all()]
     if finite:
         model.notes.append(
             f"{run.provider} gives other statistics of {count_text(len(finite), 'tensor')}, "

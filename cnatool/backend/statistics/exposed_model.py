@@ -24,6 +24,13 @@ from cnatool.backend.statistics.channel_sums import (
 )
 from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
+from cnatool.backend.statistics.real_positions import (
+    REAL,
+    count_real,
+    declare_real_positions,
+    keep_real,
+    real_statistics,
+)
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.sample_rows import read_rows
 from cnatool.errors import BackendError
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
 
@@ -95,6 +103,8 @@ class ExposedModel:
         What is computed of each tensor.
     exact : collection of str
         Tensors whose statistics must be computed in float64 throughout.
+    mask : MaskRecord or None
+        What says which positions are real, where tensors have ``positions``.
 
     Raises
     ------
@@ -112,8 +122,10 @@ class ExposedModel:
         run: RunOptions,
         statistics: Sequence[Statistic] = ("sum",),
         exact: Collection[str] = (),
+        mask: MaskRecord | None = None,
     ) -> None:
         self._fed = fed
+        self._mask = mask
         self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
@@ -126,10 +138,12 @@ class ExposedModel:
         self._unmerged = [
             tensor
             for tensor in tensors
-            if tensor.varies and tensor.merged and (tensor.merged, tensor.batch_axis) != ("NT", 0)
+            if _is_open(tensor)
+            and tensor.merged
+            and (tensor.merged, tensor.batch_axis) != ("NT", 0)
         ]
         # Within a graph the runtime may leave out the rounding to float16.
-        rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
+        rounded = [t for t in tensors if t.dtype == "float16" and not _is_open(t)]
         measured_here = [*self._divided, *rounded, *self._unmerged]
         self._fetched = [
             *self._outputs,
@@ -140,7 +154,7 @@ class ExposedModel:
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
         # Bodies return the number of elements by sample; of others that of the batch tells.
-        self._varying = [t for t in self._inside if t.varies and t.name not in graph.inner]
+        self._varying = [t for t in self._inside if _is_open(t) and t.name not in graph.inner]
         self._is_counted = any(tensor.varies for tensor in tensors)
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
         indices = [tensor.index.tensor for tensor in self._fetched if tensor.index]
@@ -155,6 +169,10 @@ class ExposedModel:
         # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
         measured = self._describe_measured(graph, shapes, cast, run, exact)
+        # Padding is left out of these inside the graph.
+        self._masks_inside = any(isinstance(m, MeasuredTensor) and m.positions for m in measured)
+        if self._masks_inside and mask is not None:
+            declare_real_positions(exposed.model.graph, mask.length)
         self._sums_input = any(
             isinstance(each, MeasuredTensor) and each.sum and each.sum.elements for each in measured
         )
@@ -182,7 +200,7 @@ class ExposedModel:
         ]
         self._make_exact = partial(
             ExposedModel, graph, renumbered, (), probed, fed, run, statistics,
-            [tensor.name for tensor in renumbered],
+            [tensor.name for tensor in renumbered], mask,
         )  # fmt: skip
 
     def _describe_measured(
@@ -202,9 +220,11 @@ class ExposedModel:
                 measured.append(measure_inner(tensor, graph.inner[tensor.name], exact=is_exact))
                 continue
             in_parts = tensor.name in shapes and tensor.name not in exact
-            name = find_rearranged(graph, tensor.name, shapes) if in_parts else tensor.name
+            # Padding has a place in the tensor itself.
+            anywhere = in_parts and not tensor.positions
+            name = find_rearranged(graph, tensor.name, shapes) if anywhere else tensor.name
             shape = shapes.get(name, tensor.shape)
-            planes = in_parts and len(shape) == 3
+            planes = anywhere and len(shape) == 3
             measured.append(
                 MeasuredTensor(
                     name=cast.get(name, name),
@@ -212,8 +232,9 @@ class ExposedModel:
                     batch_axis=tensor.batch_axis,
                     merged=tensor.merged,
                     exact=not in_parts,
-                    is_open=tensor.varies,
+                    is_open=_is_open(tensor),
                     sum=channel_sums.find(name) if planes else None,
+                    positions=tensor.positions or (),
                 )
             )
         return measured
@@ -235,7 +256,9 @@ class ExposedModel:
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
-        values = self._run_session(feeds, samples)
+        real = np.ones((samples, 0), bool) if self._mask is None else self._mask.find_real(feeds)
+        fed = {**feeds, REAL: real} if self._masks_inside else feeds
+        values = self._run_session(fed, samples)
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
@@ -248,15 +271,17 @@ class ExposedModel:
         inner = measures.read_inner_counts(sums)
         self._check_counts(inner)
         fetched = dict(zip(self._read, rest, strict=True))
-        whole = [read_rows(tensor, fetched, samples) for tensor in self._fetched]
+        whole = [
+            keep_real(tensor, read_rows(tensor, fetched, samples), real) for tensor in self._fetched
+        ]
         kept = len(self._outputs) + len(self._whole)
         measured = {
-            tensor.number: row_statistics(rows, self._statistics)
+            tensor.number: real_statistics(tensor, rows, real, self._statistics)
             for tensor, rows in zip(self._fetched[kept:], whole[kept:], strict=True)
         }
         counts = None
         if self._is_counted:
-            counts = self._element_counts(samples, sizes, inner, whole)
+            counts = self._element_counts(real, sizes, inner, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
@@ -306,21 +331,25 @@ class ExposedModel:
 
     def _element_counts(
         self,
-        samples: int,
+        real: NDArray[np.bool_],
         sizes: NDArray[Any] | None,
         inner: Mapping[int, NDArray[np.float64]],
         whole: Sequence[Rows],
     ) -> NDArray[np.float64]:
-        """Count the elements of each sample, (n, T).
+        """Count the elements of each of n samples, (n, T), from which of their positions are real.
 
         Of the tensors that vary, ``sizes`` are those of the whole batch, and ``inner`` those of
         samples by place among the tensors that are measured in the graph; ``whole`` are the rows of
         those that are fetched.
         """
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
+        samples = len(real)
         if sizes is not None:
             counts[[tensor.number for tensor in self._varying]] = sizes / samples
         counts = np.repeat(counts[None], samples, axis=0)
+        for tensor in self._tensors:
+            if tensor.positions:
+                counts[:, tensor.number] = count_real(tensor, real)
         for place, numbers in inner.items():
             counts[:, self._inside[place].number] = numbers
         of_outputs = ((t, whole[t.output]) for t in self._tensors if t.output is not None)
@@ -372,6 +401,11 @@ class ExposedModel:
                     f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
+
+
+def _is_open(tensor: TensorRecord) -> bool:
+    """Whether the shape of a tensor in a run depends on the data; with padding it does not."""
+    return tensor.varies and not tensor.positions
 
 
 def _fixed_shapes(

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from cnatool._util.products import multiply
 from cnatool.backend.graph.nodes import PREFIX
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, append_inner_statistics
+from cnatool.backend.statistics.real_positions import reduce_real, sum_real_rows
 from cnatool.backend.statistics.reductions import ALWAYS_EXACT, LARGEST_PLANE, ReductionNodes
 
 if TYPE_CHECKING:
@@ -133,7 +134,11 @@ def append_statistics(
             if isinstance(tensor, InnerMeasure):
                 continue
             if statistic in ALWAYS_EXACT or not tensor.in_parts:
-                exact[column] = nodes.reduce(tensor, statistic)
+                reduce = reduce_real if tensor.positions else ReductionNodes.reduce
+                exact[column] = reduce(nodes, tensor, statistic)
+                continue
+            if tensor.positions:
+                parts.add(*sum_real_rows(nodes, tensor, statistic), [column])
                 continue
             if statistic == "sum" and tensor.sum is not None:
                 constants[column] = tensor.sum.constant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -53,6 +53,8 @@ class MeasuredTensor:
     # What its sum is computed from, where that is not the tensor itself.
     sum: ChannelSum | None = None
     is_open: bool = False  # the shape is not the same in all runs
+    # Axes along which padding lies that does not count.
+    positions: tuple[int, ...] = ()
 
     @property
     def in_parts(self) -> bool:
@@ -67,6 +69,8 @@ class ReductionNodes(AppendedNodes):
     """Nodes that reduce tensors."""
 
     fed: str = ""  # an input with samples first
+    # Which elements are real, by rank, sample axis, and axes of positions.
+    masks: dict[tuple[int, ...], str] = field(default_factory=dict)
     _count: str = ""
 
     def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
@@ -79,7 +83,7 @@ class ReductionNodes(AppendedNodes):
             shape = self.add("Concat", [self.count_samples(), self.integers([-1])], axis=0)
             name, axes = self.add("Reshape", [tensor.name, shape]), [1]
         else:
-            name = self._split_samples(tensor)
+            name = self.split_samples(tensor)
             sample_axis = tensor.batch_axis + (tensor.merged == "TN")
             axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
         name = self.add("Cast", [name], to=TensorProto.DOUBLE)
@@ -145,7 +149,7 @@ class ReductionNodes(AppendedNodes):
             return self.add("Cast", [self.add("Cast", [name], to=TensorProto.BOOL)], to=dtype)
         return self.add(operator, [name] * (2 if operator == "Mul" else 1))
 
-    def _split_samples(self, tensor: MeasuredTensor) -> str:
+    def split_samples(self, tensor: MeasuredTensor) -> str:
         """Return the tensor with its sample axis apart from the one that it is merged with."""
         if tensor.merged is None or tensor.batch_axis is None:
             return tensor.name

@@ -39,7 +39,8 @@ def score(
             metavar="FIELD=VALUE",
             autocompletion=complete_override,
             help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
-            "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "alpha, alpha_symbols, alpha_window, codec, bins, range, sound_range, "
+            "out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
             "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "

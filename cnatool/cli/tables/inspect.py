@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import UNSET
 
 from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
 from cnatool.backend.derived_inputs import describe_rules
@@ -40,9 +42,14 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:
         print_line(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
-    others = len(store.tensors) + len(store.record.unselected)
     outputs = store.record.model.outputs if store.record.model is not None else ()
-    _print_skipped(store.record.skipped, others, outputs, every=skipped)
+    _print_skipped(
+        store.record.skipped,
+        store.tensors,
+        outputs,
+        others=len(store.record.unselected),
+        every=skipped,
+    )
 
 
 def print_model(
@@ -72,7 +79,7 @@ def print_model(
     if layers:
         _print_layers(records, {tensor.name: tensor for tensor in inspection.tensors})
     outputs = [output.name for output in network.graph.model.graph.output]
-    _print_skipped(inspection.skipped, len(inspection.tensors), outputs, every=skipped)
+    _print_skipped(inspection.skipped, inspection.tensors, outputs, every=skipped)
 
 
 def _print_origin(store: Store, *, every: bool) -> None:
@@ -93,8 +100,8 @@ def _print_origin(store: Store, *, every: bool) -> None:
         runtime = record.runtime
         print_line(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
         print_lines(describe_branches(runtime.branches))
-    steps = zip(record.preprocessing, record.inputs, strict=False)
-    levels = [step.input for step, array in steps if array.levels]
+    steps = zip(record.steps, record.inputs, strict=True)
+    levels = [step.input for step, array in steps if step is not None and array.levels]
     for step in record.preprocessing:
         if step.input in levels:
             print_line(f"input {step.input}: stored as counts of its 256 levels")
@@ -106,6 +113,14 @@ def _print_origin(store: Store, *, every: bool) -> None:
             + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
             + (f", std {', '.join(map(str, step.std))}" if step.std else "")
         )
+        if step.tokenizer is not UNSET:
+            tokenizer = step.tokenizer
+            most = tokenizer.max_length
+            print_line(
+                f"input {step.input}: tokens of texts by {printable(tokenizer.name)}, "
+                f"{tokenizer.vocabulary:,} ids, SHA-256 {tokenizer.sha256}"
+                + (f", at most {most:,} per text" if most is not None else "")
+            )
     for constant in record.constants:
         value = f"{_shape_text(constant.shape)} {constant.dtype}"
         print_line(
@@ -204,9 +219,14 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
             return f"{shown[name]} (not stored)"
         return name_with_operator(shown[name], tensor.operator)
 
+    # Each block is named once, at its first layer.
+    names = [layer.block or "" for layer in layers]
+    heads = [name if name != before else "" for before, name in pairwise(["", *names])]
+    first: list[Column] = [("block", "left")] if any(names) else []
     print_line("")
     print_table(
         [
+            *first,
             ("layer", "right"),
             ("operator", "left"),
             ("linear", "left"),
@@ -216,6 +236,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
         ],
         [
             [
+                *([head] if first else []),
                 str(layer.number),
                 layer.operator,
                 text(layer.linear),
@@ -227,24 +248,28 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
                     if holds
                 ),
             ]
-            for layer in layers
+            for head, layer in zip(heads, layers, strict=True)
         ],
     )
     print_cut(shown)
 
 
 def _print_skipped(
-    skipped: Sequence[SkippedTensor], others: int, outputs: Sequence[str], *, every: bool
+    skipped: Sequence[SkippedTensor],
+    tensors: Sequence[TensorRecord],
+    outputs: Sequence[str],
+    *,
+    others: int = 0,
+    every: bool,
 ) -> None:
-    if not skipped:
-        if every:
-            print_line("nothing is left out")
-        return
-    for line in (
-        *summarise_skipped(skipped, others),
-        *describe_missing_outputs(skipped, outputs),
-    ):
-        print_line(with_options(line))
+    """Print what is left out; ``others`` is the number of tensors that could be stored as well."""
+    lines = (
+        *summarise_skipped(skipped, len(tensors) + others),
+        *describe_missing_outputs(outputs, skipped, tensors),
+    )
+    print_lines(map(with_options, lines))
+    if every and not skipped:
+        print_line("nothing is left out")
     if every:
         print_lines(
             f"  {name_with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"

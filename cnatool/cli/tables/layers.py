@@ -28,8 +28,9 @@ def print_layer_scores(scores: LayerScores) -> None:
             "undefined (–)",
             (f"{what} of {name}: {reason}" for what, reason in _reasons(scores, split)),
         )
-    if scores.alpha_codec is not None:
-        print_line(f"\nα: {scores.alpha_codec}")
+    alpha = [text for text in (scores.alpha_input, scores.alpha_codec) if text is not None]
+    if alpha:
+        print_line(f"\nα: {', '.join(alpha)}")
     print_notes(scores.notes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text, name_with_operator, number_text
+from cnatool._util.text import count_text, list_names, name_with_operator, number_text
 from cnatool.cli.console import print_line, print_lines, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.estimate import ChanceArea, Estimate, MinibatchCna
     from cnatool.metrics.norms import Baseline
-    from cnatool.scoring.results import ScoreResult
+    from cnatool.scoring.results import ScoreResult, SplitResult
 
 # Characters of a line that lists layers; more of them are not listed.
 _LINE = 100
@@ -30,6 +30,7 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     """
     print_line(f"convention {result.convention}\n")
     _print_splits(result)
+    _print_lengths(result)
     _print_pair(result)
     if everything:
         _print_coefficients(result)
@@ -41,8 +42,9 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     print_line(f"output: {result.output.name or 'none'}{read}")
-    if result.alpha_codec is not None:
-        print_line(f"α: {result.alpha_codec}")
+    alpha = [text for text in (result.alpha_input, result.alpha_codec) if text is not None]
+    if alpha:
+        print_line(f"α: {', '.join(alpha)}")
     for line in result.notes:
         print_line(f"note: {with_options(line)}")
 
@@ -90,6 +92,37 @@ def _print_splits(result: ScoreResult) -> None:
             for name, split in result.splits.items()
         ],
         attached={7, 8},
+    )
+
+
+def _print_lengths(result: ScoreResult) -> None:
+    """Print how the scores of each split depend on the length of its samples, if that differs."""
+    lengths = {
+        name: split.length for name, split in result.splits.items() if split.length is not None
+    }
+    if not lengths:
+        return
+    units = list_names(dict.fromkeys(length.unit for length in lengths.values()))
+    print_line("")
+    print_table(
+        [
+            (f"length ({units})", "left"),
+            ("mean", "right"),
+            ("least", "right"),
+            ("greatest", "right"),
+            ("r with α", "right"),
+            ("r with β", "right"),
+            ("CNA at fixed length", "right"),
+        ],
+        [
+            [
+                name,
+                number_text(length.samples.mean, 1),
+                *(number_text(edge, 0) for edge in (length.samples.min, length.samples.max)),
+                *(number_text(each.value) for each in (length.alpha, length.beta, length.cna)),
+            ]
+            for name, length in lengths.items()
+        ],
     )
 
 
@@ -201,10 +234,23 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
             ("β", split.beta_reason),
             ("CNA", split.cna.reason),
             ("interval of CNA", split.cna.interval_reason),
+            *_length_reasons(split),
             ("p of CNA", None if fields.permutations else "no permutations are drawn"),
         ):
             if reason is not None:
                 yield f"{measure} of {name}: {reason}"
+
+
+def _length_reasons(split: SplitResult) -> Iterator[tuple[str, str | None]]:
+    if split.length is None:
+        return
+    for measure, estimate in (
+        ("r of α with length", split.length.alpha),
+        ("r of β with length", split.length.beta),
+        ("CNA at fixed length", split.length.cna),
+    ):
+        # What holds for CNA itself is said of it.
+        yield measure, None if estimate.reason == split.cna.reason else estimate.reason
 
 
 def _further_reasons(result: ScoreResult) -> Iterator[str]:

@@ -43,6 +43,7 @@ function headline(view) {
           cna.p_value === null
             ? null
             : chanceText(cna),
+          split.length && fixedLengthText(split.length),
         ],
         whisker(cna, [-1, 1]),
       ),
@@ -95,6 +96,12 @@ function intervalLine(estimate, level) {
   // A line may only break after the dots.
   const text = `${level}: ${interval(estimate.interval)}`;
   return text.replaceAll(" ", "\u00a0").replace("…\u00a0", "… ");
+}
+
+// CNA with length held fixed, where samples differ in it.
+function fixedLengthText({ cna, alpha, beta }) {
+  const fixed = cna.value === null ? "undefined" : number(cna.value);
+  return `${fixed} with length held fixed (r of length with α ${number(alpha.value)}, with β ${number(beta.value)})`;
 }
 
 function sampleCount(split) {

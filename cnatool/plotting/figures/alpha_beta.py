@@ -99,8 +99,9 @@ def _draw_panel(
     first: bool,
     options: Options,
 ) -> Any:
-    finite = np.isfinite(scored.alpha) & np.isfinite(scored.beta)
-    alpha, beta = scored.alpha[finite], scored.beta[finite]
+    alpha, beta = scored.pair
+    finite = np.isfinite(alpha) & np.isfinite(beta)
+    alpha, beta = alpha[finite], beta[finite]
     rows = sample_rows(len(alpha), _MOST_SAMPLES)
     samples = pl.DataFrame({"alpha": alpha[rows], "beta": beta[rows]})
     smooth = (np.empty(0), np.empty(0))

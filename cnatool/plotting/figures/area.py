@@ -66,8 +66,8 @@ def _draw_panel(scored: StoreScores, result: ScoreResult, name: str, options: Op
         raise UsageError(f"{name} has no split called {' or '.join(missing)}, which CNA-A needs.")
     train, test = scored.splits[TRAIN], scored.splits[TEST]
     curves = normalise_curves(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
+        train.pair,
+        test.pair,
         window=scored.convention.fields.window,
     )
     if isinstance(curves, str):

@@ -11,6 +11,7 @@ from support.networks import saved
 from support.notes import Notes
 
 import cnatool
+from cnatool._util.names import complete_name
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
 from cnatool.backend.session import RunOptions
@@ -103,22 +104,28 @@ def test_batches_that_take_different_branches(tmp_path: Path) -> None:
     assert set(inside) == {NOT_ALWAYS_IN_BATCHES}
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("choose/else_branch/n", "`batch_size=1` stores it"),
-        ("n", "is 'choose/else_branch/n'"),
-        ("h", "is 'choose/then_branch/h'"),
-    ],
-)
-def test_a_tensor_in_a_branch_is_refused_with_what_helps(
-    name: str, message: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", ["choose/else_branch/n", "n"])
+def test_a_tensor_in_a_branch_is_refused_with_what_helps(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", POSITIVE)
     model = saved(parse(MODEL, w=WEIGHTS), tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match="'choose/else_branch/n'.*`batch_size=1` stores it"):
         cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", tensors=[name])
-    store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr")
-    if name == "h":
-        with pytest.raises(MetricError, match=message):
-            store.splits["all"].activations(name)
+
+
+def test_a_tensor_in_a_branch_is_chosen_by_its_own_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", POSITIVE)
+    model = saved(parse(MODEL, w=WEIGHTS), tmp_path / "m.onnx")
+    store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", tensors=["h"])
+    assert [tensor.name for tensor in store.tensors] == ["choose/then_branch/h"]
+    rest = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "r.zarr", tensors=["!h"])
+    assert "choose/then_branch/h" not in [tensor.name for tensor in rest.tensors]
+    with pytest.raises(MetricError, match="is 'choose/then_branch/h'"):
+        store.splits["all"].activations("h")
+
+
+def test_an_own_name_in_several_subgraphs_is_not_enough() -> None:
+    names = ["a/then_branch/h", "a/else_branch/h", "loop/body/r", "x"]
+    assert complete_name(names, "r") == "loop/body/r"
+    assert complete_name(names, "!body/r") == "!loop/body/r"
+    for pattern in ("h", "x", "*h", "!x", "s"):
+        assert complete_name(names, pattern) == pattern

@@ -1,0 +1,419 @@
+"""Along which axes of each tensor padding lies, and whether real positions depend on it.
+
+Where a model takes samples of any length, a sample runs padded and alone without padding: axes
+whose lengths differ are those of positions, and the values at real positions are compared. Where
+the length is fixed, positions are followed through the operators, and another padding takes the
+place of the sample's: what changes, and where, confirms the axes and shows what depends on padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.backend.graph.outputs import make_readable
+from cnatool.backend.inputs import ConstantInput
+from cnatool.backend.probe.axis_rules import CountedRules
+from cnatool.backend.probe.closeness import same_values
+from cnatool.backend.probe.sample_axis import SampleAxis
+from cnatool.backend.session import Session
+from cnatool.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
+    from cnatool.backend.session import RunOptions
+    from cnatool.records.choices import Statistic
+    from cnatool.records.masks import MaskRecord
+    from cnatool.records.store import TensorRecord
+
+# Values of tensors that are held at a time, of a run.
+_HELD_BYTES = 64 << 20
+# By how much values at real positions may differ between runs, as a share of the sum of absolute
+# values: their sum, and the sum of all differences, of which rounding makes more. Half precision
+# rounds each value by a thousandth.
+_SUM, _DIFFERENCES = 1e-5, 1e-4
+_HALF = 100.0
+# A number of samples that is no length, so that axes of a reshaped tensor are told apart.
+_SAMPLES = 7919
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """What padding does to the tensors of a network, by name, in execution order."""
+
+    # Axes of one sample's shape along which padding lies
+    axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    # Tensors whose values at real positions depend on padding
+    mixed: tuple[str, ...] = ()
+    # Tensors with padding whose place in them is not known
+    counted: tuple[str, ...] = ()
+    # Sums of absolute values at real positions, of the samples that were run
+    reference: dict[str, dict[Statistic, NDArray[np.float64]]] = field(default_factory=dict)
+    free: bool = False  # whether the model runs without padding
+
+
+def choose_padded(real: NDArray[np.bool_]) -> list[int]:
+    """Choose samples with padding, of different lengths if there are such."""
+    lengths = real.sum(axis=1)
+    chosen: dict[int, int] = {}
+    for row in np.argsort(lengths, kind="stable")[::-1]:
+        if 1 < lengths[row] < real.shape[1]:
+            chosen.setdefault(int(lengths[row]), int(row))
+    rows = list(chosen.values())
+    return [rows[0], rows[-1]] if len(rows) > 1 else rows
+
+
+def find_positions(
+    graph: Graph,
+    tensors: Sequence[TensorRecord],
+    samples: Samples,
+    mask: MaskRecord,
+    *,
+    bound: int | None,
+    run: RunOptions,
+) -> Positions:
+    """Find where padding lies in each tensor, and what depends on it, from samples with padding."""
+    runs = _Runs(graph, tensors, samples, mask, bound or 1, run)
+    return _compare_alone(runs) if runs.runs_alone() else _compare_paddings(runs)
+
+
+class _Runs:
+    """Runs of padded samples, one at a time, repeated where the model is bound to several."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        tensors: Sequence[TensorRecord],
+        samples: Samples,
+        mask: MaskRecord,
+        copies: int,
+        run: RunOptions,
+    ) -> None:
+        self.graph, self.tensors, self.mask = graph, tensors, mask
+        self._samples, self._copies = samples, copies
+        names = [tensor.name for tensor in tensors]
+        types = {tensor.name: tensor.onnx_type or "" for tensor in tensors}
+        exposed = make_readable(graph.model, names, types, graph.inner)
+        self._outputs = dict(zip(names, exposed.outputs, strict=True))
+        self._session = Session(exposed.model, graph, run)
+        self.real = mask.find_real(samples.feeds())
+        self.rows = range(len(samples))
+
+    def parts(self) -> Iterator[list[TensorRecord]]:
+        """Yield tensors as many as can be held at a time."""
+        part: list[TensorRecord] = []
+        held = 0
+        for tensor in self.tensors:
+            size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize * self._copies
+            if part and held + size > _HELD_BYTES:
+                yield part
+                part, held = [], 0
+            part.append(tensor)
+            held += size
+        if part:
+            yield part
+
+    def padded(self, row: int) -> Samples:
+        """Return a sample as it is."""
+        samples = self._samples
+        return replace(
+            samples,
+            values={name: value[row : row + 1] for name, value in samples.values.items()},
+            lengths={name: lengths[row : row + 1] for name, lengths in samples.lengths.items()},
+        )
+
+    def alone(self, row: int) -> Samples:
+        """Return a sample without its padding."""
+        kept = np.flatnonzero(self.real[row])
+        values = dict(self.padded(row).values)
+        for name, axes in self.mask.axes.items():
+            for axis in axes if name in values else ():
+                values[name] = np.take(values[name], kept, axis + 1)
+        constants = [
+            _shorten(each, self.mask.length, len(kept)) for each in self._samples.constants
+        ]
+        return replace(self._samples, values=values, constants=tuple(constants), lengths={})
+
+    def repadded(self, row: int) -> Samples:
+        """Return a sample with real values of its own, the last first, in place of its padding."""
+        real = self.real[row]
+        kept, gone = np.flatnonzero(real)[::-1], np.flatnonzero(~real)
+        values = dict(self.padded(row).values)
+        for name, axes in self.mask.axes.items():
+            if name not in values or name == self.mask.input or len(axes) != 1:
+                continue
+            value = np.moveaxis(values[name], axes[0] + 1, 0).copy()
+            value[gone] = value[np.resize(kept, len(gone))]
+            values[name] = np.moveaxis(value, 0, axes[0] + 1)
+        return replace(self.padded(row), values=values)
+
+    def run(self, sample: Samples, tensors: Sequence[TensorRecord]) -> dict[str, NDArray[Any]]:
+        """Return the values of tensors for a sample."""
+        names = [tensor.name for tensor in tensors]
+        outputs = [self._outputs[name] for name in names]
+        feeds = sample.feeds(np.zeros(self._copies, np.intp))
+        return dict(zip(names, self._session.run(outputs, feeds), strict=True))
+
+    def runs_alone(self) -> bool:
+        """Whether the model runs on samples without padding."""
+        try:
+            for row in self.rows:
+                self.run(self.alone(row), self.tensors[-1:])
+        except BackendError:
+            return False
+        return True
+
+    def read(self, tensor: TensorRecord, value: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the values of the sample, of whatever length; None where they are not found."""
+        axis, factor = tensor.batch_axis, 1
+        if not isinstance(value, np.ndarray) or (axis is not None and axis >= value.ndim):
+            return None
+        if axis is not None and tensor.merged is not None:
+            factor = value.shape[axis] // self._copies
+        place = SampleAxis(axis, factor, tensor.merged)
+        if axis is not None and not place.holds(value.shape, self._copies):
+            return None
+        sample = place.samples_first(value)[0]
+        return sample if sample.ndim == len(tensor.shape) else None
+
+    def keep_real(self, value: NDArray[Any], axes: Sequence[int], row: int) -> NDArray[Any]:
+        """Take the real positions of a sample along axes."""
+        kept = np.flatnonzero(self.real[row])
+        for axis in axes:
+            value = np.take(value, kept, axis)
+        return value
+
+
+def _compare_alone(runs: _Runs) -> Positions:
+    """Compare padded samples with the same samples without padding."""
+    length, lengths = runs.mask.length, runs.real.sum(axis=1)
+    found = _Found(runs)
+    for part in runs.parts():
+        values = [
+            (runs.run(runs.padded(i), part), runs.run(runs.alone(i), part)) for i in runs.rows
+        ]
+        for tensor in part:
+            pairs = [
+                (runs.read(tensor, padded[tensor.name]), runs.read(tensor, alone[tensor.name]))
+                for padded, alone in values
+            ]
+            shapes = [(p.shape, a.shape) for p, a in pairs if p is not None and a is not None]
+            if len(shapes) < len(pairs):
+                found.counted.append(tensor.name)
+                continue
+            ranks = range(len(tensor.shape))
+            differing = {k for k in ranks if any(p[k] != a[k] for p, a in shapes)}
+            axes = tuple(
+                k
+                for k in sorted(differing)
+                if all(
+                    (p[k], a[k]) == (length, own)
+                    for (p, a), own in zip(shapes, lengths, strict=True)
+                )
+            )
+            if len(axes) < len(differing) or not found.takes(tensor, axes):
+                found.counted.append(tensor.name)
+                continue
+            kept = [
+                (runs.keep_real(padded, axes, row), alone)
+                for row, (padded, alone) in enumerate(pairs)
+                if padded is not None and alone is not None
+            ]
+            found.add(tensor, axes, [_sum_magnitudes(value) for value, _ in kept])
+            if not all(_agree(*pair) for pair in kept):
+                found.mixed.append(tensor.name)
+    return found.result(free=True)
+
+
+def _compare_paddings(runs: _Runs) -> Positions:
+    """Follow positions through the operators, and compare samples with other padding."""
+    found = _Found(runs)
+    followed, surely = _follow_positions(runs, CountedRules), _follow_positions(runs, _KnownRules)
+    read: dict[str, _Read] = {}
+    for part in runs.parts():
+        values = [
+            (runs.run(runs.padded(i), part), runs.run(runs.repadded(i), part)) for i in runs.rows
+        ]
+        for tensor in part:
+            pairs = [
+                (runs.read(tensor, first[tensor.name]), runs.read(tensor, second[tensor.name]))
+                for first, second in values
+            ]
+            kept = [(p, q) for p, q in pairs if p is not None and q is not None]
+            if len(kept) == len(pairs) and all(p.shape == q.shape for p, q in kept):
+                name = tensor.name
+                read[name] = _Read.of(runs, tensor, followed[name], surely[name], kept)
+    # Another axis of some tensor is as long as samples are.
+    by_chance = any(one.has_other_axis for one in read.values())
+    for tensor in runs.tensors:
+        one = read.get(tensor.name)
+        chosen = None if one is None else one.choose(by_chance=by_chance)
+        # Positions are followed to an axis of another length, if not to every axis, as through an
+        # operator of which nothing is known.
+        thinned = not chosen and 0 < len(surely[tensor.name]) < len(tensor.shape)
+        if one is None or chosen is None or thinned or not found.takes(tensor, chosen):
+            found.counted.append(tensor.name)
+            continue
+        found.add(tensor, chosen, one.sums.get(chosen, ()))
+        if not one.agrees.get(chosen):
+            found.mixed.append(tensor.name)
+    return found.result(free=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a tensor shows in runs with two paddings, by sets of axes that may have positions."""
+
+    sure: tuple[int, ...]  # axes that operators pass on, whatever the lengths
+    likely: tuple[int, ...]  # and those that arithmetic of shapes may make
+    has_other_axis: bool  # one that is as long by chance
+    agrees: dict[tuple[int, ...], bool]  # whether all that changes lies at padding
+    sums: dict[tuple[int, ...], list[float]]  # of absolute values at real positions, by sample
+
+    @classmethod
+    def of(
+        cls,
+        runs: _Runs,
+        tensor: TensorRecord,
+        followed: frozenset[int],
+        surely: frozenset[int],
+        pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+    ) -> _Read:
+        """Compare the values of the samples in both runs."""
+        axes = [k for k, size in enumerate(tensor.shape) if size == runs.mask.length]
+        sure = tuple(k for k in axes if k in surely)
+        likely = tuple(k for k in axes if k in followed or k in surely)
+        agrees, sums = {}, {}
+        for count in range(len(axes) + 1):
+            for chosen in combinations(axes, count):
+                kept = [
+                    [runs.keep_real(value, chosen, row) for value in pair]
+                    for row, pair in enumerate(pairs)
+                ]
+                agrees[chosen] = all(_agree(*pair) for pair in kept)
+                sums[chosen] = [_sum_magnitudes(pair[0]) for pair in kept]
+        changes = not agrees[()]
+        other = changes and bool(sure) and len(sure) < len(axes) and agrees[sure]
+        return cls(sure, likely, other, agrees, sums)
+
+    def choose(self, *, by_chance: bool) -> tuple[int, ...]:
+        """Choose the axes of positions; what changes shows those that were not followed."""
+        axes = self.sure if by_chance else self.likely
+        if self.agrees[axes]:
+            return axes
+        fitting = [chosen for chosen, agrees in self.agrees.items() if agrees]
+        fewest = [chosen for chosen in fitting if len(chosen) == min(map(len, fitting))]
+        return fewest[0] if len(fewest) == 1 else axes
+
+
+class _KnownRules(CountedRules):
+    """Passes on positions where every length is known: none is computed from another."""
+
+    def _value_counts(self, name: str) -> frozenset[int]:
+        return frozenset()
+
+
+class _Found:
+    """What is found of one tensor after another."""
+
+    def __init__(self, runs: _Runs) -> None:
+        self._inner = runs.graph.inner
+        self.axes: dict[str, tuple[int, ...]] = {}
+        self.mixed: list[str] = []
+        self.counted: list[str] = []
+        self._sums: dict[str, list[float]] = {}
+
+    def takes(self, tensor: TensorRecord, axes: Sequence[int]) -> bool:
+        """Whether padding along axes of a tensor can be left out."""
+        return not axes or not (tensor.varies or tensor.name in self._inner)
+
+    def add(self, tensor: TensorRecord, axes: tuple[int, ...], sums: Sequence[float]) -> None:
+        """Add a tensor with its axes of positions, and the absolute sums of samples there."""
+        if axes:
+            self.axes[tensor.name] = axes
+            self._sums[tensor.name] = list(sums)
+
+    def result(self, *, free: bool) -> Positions:
+        reference: dict[str, dict[Statistic, NDArray[np.float64]]] = {
+            name: {"abs_sum": np.array(sums)} for name, sums in self._sums.items()
+        }
+        return Positions(self.axes, tuple(self.mixed), tuple(self.counted), reference, free)
+
+
+def _follow_positions(runs: _Runs, by: type[CountedRules]) -> dict[str, frozenset[int]]:
+    """Follow positions from the inputs through the operators; by tensor, axes of one sample."""
+    sample = runs.padded(0)
+    fed = sample.feeds(np.zeros(1, np.intp))
+    shapes = {name: (_SAMPLES, *fed[name].shape[1:]) for name in sample.sample_axes}
+    for tensor in runs.tensors:
+        shape = list(tensor.shape)
+        if tensor.batch_axis is not None and tensor.merged is not None:
+            shape[tensor.batch_axis] *= _SAMPLES
+        elif tensor.batch_axis is not None:
+            shape.insert(tensor.batch_axis, _SAMPLES)
+        shapes[tensor.name] = tuple(shape[runs.graph.loops(tensor.name) :])
+    rules = by(runs.graph, shapes)
+    for name, along in runs.mask.axes.items():
+        rules.axes[name] = frozenset(axis + 1 for axis in along)
+    for node in runs.graph.nodes:
+        rules.add(node)
+    followed = {}
+    for tensor in runs.tensors:
+        axis = tensor.batch_axis
+        axes = frozenset(rules.axes.get(tensor.name, ()))
+        if axis is not None and tensor.merged is None:
+            axes = frozenset(k - (k > axis) for k in axes if k != axis)
+        followed[tensor.name] = frozenset(k for k in axes if k < len(tensor.shape))
+    return followed
+
+
+def _sum_magnitudes(values: NDArray[Any]) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.abs(values.astype(np.float64)).sum())
+
+
+def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether values at real positions are the same up to rounding."""
+    if first.shape != second.shape:
+        return False
+    if np.array_equal(first, second):
+        return True
+    if first.dtype.kind != "f":
+        return same_values(first, second)
+    wide, other = first.astype(np.float64), second.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not np.array_equal(finite, np.isfinite(other)):
+        return False
+    if not np.array_equal(wide[~finite], other[~finite], equal_nan=True):
+        return False
+    wide, other = wide[finite], other[finite]
+    # A number such as -1e9 at a causal mask would hide all others.
+    clipped = [np.clip(value, -1e4, 1e4) if first.dtype.itemsize >= 4 else value
+               for value in (wide, other)]  # fmt: skip
+    share = _HALF if first.dtype.itemsize < 4 else 1.0
+    ordinary = np.abs(clipped[0]) < 1e4
+    scale = float(np.abs(clipped[0][ordinary]).sum())
+    difference = clipped[0] - clipped[1]
+    return bool(
+        np.abs(difference).sum() <= share * _DIFFERENCES * scale
+        and abs(difference.sum()) <= share * _SUM * scale
+    )
+
+
+def _shorten(constant: ConstantInput, length: int, kept: int) -> ConstantInput:
+    """Shorten the axes of a constant that are as long as padded samples, where it is the same."""
+    value = constant.value
+    for axis, size in enumerate(value.shape):
+        if size == length and axis != constant.batch_axis:
+            part = np.take(value, range(kept), axis)
+            if np.array_equal(np.take(value, [0] * size, axis), value):
+                value = part
+    return ConstantInput(constant.name, value, constant.batch_axis)
