@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import count_text
+from cnatool.comparing.agreement import find_added_noise
 from cnatool.comparing.differences import (
+    ComparedValues,
     compare_statistics,
     compare_values,
     share_of_equal_rows,
@@ -23,7 +25,6 @@ from cnatool.comparing.notes import (
 from cnatool.comparing.results import (
     ArraysCompared,
     Comparison,
-    Difference,
     ScoreCompared,
     SplitCompared,
     TensorCompared,
@@ -100,7 +101,8 @@ def compare(
         first, second, sums_agreement(first.splits[names[0]], second.splits[names[0]])
     )
     splits = {
-        name: _compare_split(first.splits[name], second.splits[name], match) for name in names
+        name: _compare_split(first.splits[name], second.splits[name], match, tolerance)
+        for name in names
     }
     scores, reason = compare_scores(first, second, names, named)
     relative = _list_differences(splits, scores, tolerance)
@@ -174,12 +176,12 @@ def _splits_with_rows(first: Store, second: Store, splits: Sequence[str]) -> lis
     return names
 
 
-def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
+def _compare_split(split: Split, split2: Split, match: Match, tolerance: float) -> SplitCompared:
     rows = min(len(split), len(split2))
-    statistics = compare_statistics(split, split2, match.pairs, rows)
     labels, labels2 = split.labels, split2.labels
     marks = split.fingerprint, split2.fingerprint
-    outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
+    tensors = _compare_tensors(split, split2, match.pairs, rows)
+    adding = [tensor for tensor in tensors if tensor.added_noise]
     return SplitCompared(
         rows=len(split),
         rows2=len(split2),
@@ -188,30 +190,57 @@ def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
         labels=None
         if labels is None or labels2 is None
         else share_of_equal_rows(labels, labels2, rows),
-        tensors=tuple(
-            TensorCompared(
-                name=pair.first.name,
-                name2=pair.second.name,
-                layer=pair.layer,
-                layer2=pair.layer2,
-                stands_for=pair.stands_for,
-                statistics=differences,
-                activations=_compare_activations(split, split2, pair, rows),
-            )
-            for pair, differences in zip(match.pairs, statistics, strict=True)
-        ),
-        outputs=tuple(
-            ArraysCompared(
-                name=outputs[number].name,
-                name2=outputs2[number2].name,
-                values=compare_values(split.outputs(number), split2.outputs(number2), rows),
-                predictions=share_of_same_predictions(
-                    split.outputs(number), split2.outputs(number2), rows
-                ),
-            )
-            for number, number2 in _match_outputs(outputs, outputs2)
+        tensors=tensors,
+        outputs=tuple(_compare_outputs(split, split2, rows)),
+        first_apart=next((t.name for t in tensors if _is_apart(t, tolerance)), None),
+        by_added_noise=tuple(
+            tensor.name for tensor in sorted(adding, key=lambda t: -(t.added_noise or 0))
         ),
     )
+
+
+def _compare_tensors(
+    split: Split, split2: Split, pairs: Sequence[Pair], rows: int
+) -> tuple[TensorCompared, ...]:
+    statistics = compare_statistics(split, split2, pairs, rows)
+    values = [_compare_activations(split, split2, pair, rows) for pair in pairs]
+    noise = {
+        pair.first.number: compared.agreement.noise
+        for pair, compared in zip(pairs, values, strict=True)
+        if compared.agreement.noise is not None
+    }
+    added = find_added_noise(split.store.tensors, noise)
+    return tuple(
+        TensorCompared(
+            name=pair.first.name,
+            name2=pair.second.name,
+            layer=pair.layer,
+            layer2=pair.layer2,
+            stands_for=pair.stands_for,
+            statistics=differences,
+            activations=compared.difference,
+            worst=None
+            if compared.difference.row is None
+            else str(split.ids[compared.difference.row]),
+            agreement=compared.agreement,
+            added_noise=added.get(pair.first.number),
+        )
+        for pair, differences, compared in zip(pairs, statistics, values, strict=True)
+    )
+
+
+def _compare_outputs(split: Split, split2: Split, rows: int) -> Iterator[ArraysCompared]:
+    outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
+    for number, number2 in _match_outputs(outputs, outputs2):
+        first, second = split.outputs(number), split2.outputs(number2)
+        values = compare_values(first, second, rows)
+        yield ArraysCompared(
+            name=outputs[number].name,
+            name2=outputs2[number2].name,
+            values=values.difference,
+            agreement=values.agreement,
+            predictions=share_of_same_predictions(first, second, rows),
+        )
 
 
 def _match_outputs(
@@ -228,12 +257,10 @@ def _match_outputs(
     return sorted(pairs.items())
 
 
-def _compare_activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
+def _compare_activations(split: Split, split2: Split, pair: Pair, rows: int) -> ComparedValues:
     for each, tensor in ((split, pair.first), (split2, pair.second)):
         if tensor.stored is None and tensor.output is None:
-            return Difference(
-                None, None, None, f"{each.path} holds statistics of {tensor.name!r} alone"
-            )
+            return ComparedValues.missing(f"{each.path} holds statistics of {tensor.name!r} alone")
     first, second = split.activations(pair.first.name), split2.activations(pair.second.name)
     return compare_values(first, second, rows)
 
@@ -245,11 +272,7 @@ def _list_differences(
     sizes: list[tuple[str, float | None]] = []
     for name, split in splits.items():
         for tensor in split.tensors:
-            for statistic, difference in tensor.statistics.items():
-                sizes.append((f"{statistic} of {tensor.name}, {name}", difference.max_relative))
-            values = tensor.activations
-            if values.max_abs is not None or "finite" in (values.reason or ""):
-                sizes.append((f"values of {tensor.name}, {name}", values.max_relative))
+            sizes += [(f"{what} of {tensor.name}, {name}", size) for what, size in _sizes(tensor)]
         sizes += [(f"output {o.name}, {name}", o.values.max_relative) for o in split.outputs]
     sizes += [(score.name, score.relative) for score in scores]
     return [
@@ -260,6 +283,19 @@ def _list_differences(
         )
         for what, size in sizes
     ]
+
+
+def _sizes(tensor: TensorCompared) -> Iterator[tuple[str, float | None]]:
+    """Yield the relative difference of each statistic, and that of values."""
+    for statistic, difference in tensor.statistics.items():
+        yield statistic, difference.max_relative
+    values = tensor.activations
+    if values.max_abs is not None or "finite" in (values.reason or ""):
+        yield "values", values.max_relative
+
+
+def _is_apart(tensor: TensorCompared, tolerance: float) -> bool:
+    return not all(_within(size, tolerance) for _, size in _sizes(tensor))
 
 
 def _within(size: float | None, tolerance: float) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnatool.comparing.results import Difference
+from cnatool.comparing.agreement import AgreementSums
+from cnatool.comparing.results import Agreement, Difference
 from cnatool.store.ragged import RaggedArray
 from cnatool.store.statistics import row_statistics
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.comparing.match_tensors import Pair
+    from cnatool.records.ragged import Ragged
     from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
@@ -36,6 +38,7 @@ class _LargestDifference:
     def __init__(self) -> None:
         self.absolute = 0.0
         self.relative = 0.0
+        self.row: int | None = None  # of the largest absolute one
         self.unequal = 0  # numbers that are finite in one array alone
         self.unscaled = False
 
@@ -44,8 +47,11 @@ class _LargestDifference:
         first: NDArray[Any],
         second: NDArray[Any],
         compute_scale: Callable[[], NDArray[Any]] | None,
+        find_row: Callable[[int], int],
     ) -> None:
         """Add rows of the two arrays; their scale, which broadcasts with them, is costly.
+
+        ``find_row`` returns the row in which an element lies, by its place in the flat array.
 
         Where a store has no sums of absolute values, it takes reading all values of these rows.
         """
@@ -55,7 +61,9 @@ class _LargestDifference:
         self.unequal += int(np.count_nonzero(~finite & ~same))
         with np.errstate(invalid="ignore"):
             apart = np.where(finite, np.abs(first - second), 0.0)
-        self.absolute = max(self.absolute, float(apart.max(initial=0.0)))
+        place = int(apart.argmax()) if apart.size else 0
+        if apart.size and apart.flat[place] > self.absolute:
+            self.absolute, self.row = float(apart.flat[place]), find_row(place)
         if compute_scale is None or not apart.any():
             return
         scale = compute_scale()
@@ -65,26 +73,51 @@ class _LargestDifference:
         share = share[np.isfinite(share)]
         self.relative = max(self.relative, float(share.max(initial=0.0)))
 
-    def add_values(self, first: NDArray[Any], second: NDArray[Any]) -> float:
-        """Add values of the two arrays; return the largest of the first."""
-        self.add(first, second, None)
-        values = np.abs(first.astype(np.float64))
-        return float(values.max(initial=0.0, where=np.isfinite(values)))
-
-    def difference_of_values(self, size: float) -> Difference:
-        """Return the largest difference, relative to the largest value."""
-        self.relative = self.absolute / size if size else 0.0
-        self.unscaled = not size and self.absolute > 0
-        return self.difference("largest")
-
     def difference(self, scale: str) -> Difference:
         """Return the largest differences, relative to what ``scale`` names."""
         if self.unequal:
             reason = f"{self.unequal} numbers are finite in one store alone"
             return Difference(None, None, None, reason)
         if self.unscaled:
-            return Difference(self.absolute, None, None, "its scale is 0")
-        return Difference(self.absolute, self.relative, scale)
+            return Difference(self.absolute, None, None, "its scale is 0", self.row)
+        return Difference(self.absolute, self.relative, scale, None, self.row)
+
+
+class ComparedValues(NamedTuple):
+    """The largest difference of two arrays, and their agreement."""
+
+    difference: Difference
+    agreement: Agreement
+
+    @classmethod
+    def missing(cls, reason: str) -> ComparedValues:
+        """Return why they are not compared."""
+        return cls(Difference(None, None, None, reason), Agreement(None, None, None, reason))
+
+
+class _ValuesSoFar:
+    """What is known of the values of two arrays so far."""
+
+    def __init__(self) -> None:
+        self._largest = _LargestDifference()
+        self._sums = AgreementSums()
+        self._size = 0.0  # the largest value of the first
+
+    def add(
+        self, first: NDArray[Any], second: NDArray[Any], find_row: Callable[[int], int]
+    ) -> None:
+        """Add values of the two arrays."""
+        self._largest.add(first, second, None, find_row)
+        self._sums.add(first, second)
+        values = np.abs(first.astype(np.float64))
+        self._size = max(self._size, float(values.max(initial=0.0, where=np.isfinite(values))))
+
+    def compared(self) -> ComparedValues:
+        """Return the largest difference, relative to the largest value, and the agreement."""
+        largest = self._largest
+        largest.relative = largest.absolute / self._size if self._size else 0.0
+        largest.unscaled = not self._size and largest.absolute > 0
+        return ComparedValues(largest.difference("largest"), self._sums.agreement())
 
 
 def compare_statistics(
@@ -114,7 +147,7 @@ def compare_statistics(
                 largest, scales, columns, columns2, strict=True
             ):
                 left, right = first[:, column], second[:, column2]
-                difference.add(left, right, partial(scale.of, start, left, right))
+                difference.add(left, right, partial(scale.of, start, left, right), start.__add__)
         for place, (difference, scale) in enumerate(zip(largest, scales, strict=True)):
             differences[place][name] = difference.difference(scale.name)
     return differences
@@ -206,46 +239,50 @@ def _mean_sizes(split: Split, statistic: str, columns: list[int], rows: int) -> 
 
 def compare_values(
     first: StoredArray | RaggedArray, second: StoredArray | RaggedArray, rows: int
-) -> Difference:
+) -> ComparedValues:
     """Compare whole values; channels may come last in one of the arrays, and first in the other."""
     if isinstance(first, RaggedArray) and isinstance(second, RaggedArray):
         return _compare_ragged(first, second, rows)
     if isinstance(first, RaggedArray) or isinstance(second, RaggedArray):
-        return Difference(None, None, None, "samples differ in length in one store alone")
+        return ComparedValues.missing("samples differ in length in one store alone")
     shape, shape2 = first.shape[1:], second.shape[1:]
     moves = [
         (axis, axis2)
         for axis, axis2 in ((1, 1), (-1, 1), (1, -1))
         if _move_axis(shape, axis, axis2) == shape2
     ]
-    smallest: Difference | None = None
+    smallest: ComparedValues | None = None
     # Where all axes are as long as each other, only the values tell.
     for axis, axis2 in moves if len(shape) > 1 else moves[:1]:
-        difference = _compare_moved(first, second, rows, axis, axis2)
-        if smallest is None or (difference.max_relative or 0) <= _MUCH_THE_SAME:
-            smallest = difference
-        if (smallest.max_relative or 0) <= _MUCH_THE_SAME:
+        compared = _compare_moved(first, second, rows, axis, axis2)
+        if smallest is None or (compared.difference.max_relative or 0) <= _MUCH_THE_SAME:
+            smallest = compared
+        if (smallest.difference.max_relative or 0) <= _MUCH_THE_SAME:
             break
-    if smallest is None:
-        return Difference(None, None, None, f"shapes are {shape} and {shape2}")
-    return smallest
+    return smallest or ComparedValues.missing(f"shapes are {shape} and {shape2}")
 
 
-def _compare_ragged(first: RaggedArray, second: RaggedArray, rows: int) -> Difference:
+def _compare_ragged(first: RaggedArray, second: RaggedArray, rows: int) -> ComparedValues:
     """Compare values of samples that differ in length, if each is as long in both arrays."""
     if (first.rest, first.axis) != (second.rest, second.axis):
         shapes = [_describe_shape(each) for each in (first, second)]
-        return Difference(None, None, None, f"shapes are {shapes[0]} and {shapes[1]}")
-    largest, size = _LargestDifference(), 0.0
+        return ComparedValues.missing(f"shapes are {shapes[0]} and {shapes[1]}")
+    so_far, width = _ValuesSoFar(), max(1, math.prod(first.rest))
     for start, left in first.blocks(0, rows):
         right = second[start : start + len(left)]
         lengths = left.lengths, right.lengths
         if (lengths[0] != lengths[1]).any():
             row = int((lengths[0] != lengths[1]).argmax())
-            reason = f"row {start + row} has length {lengths[0][row]} and {lengths[1][row]}"
-            return Difference(None, None, None, reason)
-        size = max(size, largest.add_values(left.values, right.values))
-    return largest.difference_of_values(size)
+            return ComparedValues.missing(
+                f"row {start + row} has length {lengths[0][row]} and {lengths[1][row]}"
+            )
+
+        def find_row(place: int, start: int = start, block: Ragged = left) -> int:
+            after = np.searchsorted(block.offsets, place // width, side="right")
+            return start + int(after) - 1
+
+        so_far.add(left.values, right.values, find_row)
+    return so_far.compared()
 
 
 def _describe_shape(array: RaggedArray) -> str:
@@ -261,18 +298,34 @@ def _move_axis(shape: tuple[int, ...], axis: int, axis2: int) -> tuple[int, ...]
 
 def _compare_moved(
     first: StoredArray, second: StoredArray, rows: int, axis: int, axis2: int
-) -> Difference:
+) -> ComparedValues:
     """Compare values, an axis of the first array moved to another place."""
-    largest = _LargestDifference()
-    size = 0.0
-    for _, left, right in _side_by_side(first, second, rows):
+    so_far, width = _ValuesSoFar(), max(1, math.prod(second.shape[1:]))
+    for start, left, right in _side_by_side(first, second, rows):
         moved = left if axis == axis2 else np.moveaxis(left, axis, axis2)
-        size = max(size, largest.add_values(moved, right))
-    return largest.difference_of_values(size)
+
+        def find_row(place: int, start: int = start) -> int:
+            return start + place // width
+
+        so_far.add(moved, right, find_row)
+    return so_far.compared()
 
 
-def share_of_equal_rows(first: StoredArray, second: StoredArray, rows: int) -> float | None:
-    """Return the share of rows in which two arrays are equal; None without rows."""
+def share_of_equal_rows(
+    first: StoredArray | RaggedArray, second: StoredArray | RaggedArray, rows: int
+) -> float | None:
+    """Return the share of rows in which two arrays are equal; None without rows.
+
+    A list of labels and a single one are not compared.
+    """
+    if isinstance(first, RaggedArray) or isinstance(second, RaggedArray):
+        if not (isinstance(first, RaggedArray) and isinstance(second, RaggedArray) and rows):
+            return None
+        alike = 0
+        for start, left in first.blocks(0, rows):
+            right = second[start : start + len(left)]
+            alike += sum(map(np.array_equal, left, right))
+        return alike / rows
     equal = sum(int(np.count_nonzero(a == b)) for _, a, b in _side_by_side(first, second, rows))
     return equal / rows if rows else None
 

@@ -22,11 +22,21 @@ def comparison_html(result: Comparison) -> str:
                 tensor.name2,
                 _size(tensor.statistics.get("sum")),
                 _size(tensor.activations),
+                number(tensor.agreement.sqnr, tensor.agreement.reason),
+                number(tensor.agreement.cosine, tensor.agreement.reason),
             ]
             for tensor in split.tensors
         ]
-        columns = ("layer", "tensor", "in the second", "Δ sum, relative", "Δ values, relative")
-        shown = table(columns, "rllrr", rows)
+        columns = (
+            "layer",
+            "tensor",
+            "in the second",
+            "Δ sum, relative",
+            "Δ values, relative",
+            "SQNR, dB",
+            "cosine",
+        )
+        shown = table(columns, "rllrrrr", rows)
         parts.append(details(f"tensors of {name}, {count_text(split.rows, 'row')}", shown))
     return card(
         f"{result.store} and {result.store2} are {result.verdict}",

@@ -44,6 +44,11 @@ def name_stem(name: str) -> str:
     return stem
 
 
+def is_numbered(name: str) -> bool:
+    """Whether an exporter numbered a tensor, and another export may number another one so."""
+    return _NUMBERED.match(name) is not None
+
+
 def tensor_size(store: Store, name: str) -> int:
     """Count a sample's elements of a tensor; -1 where it varies with the data."""
     tensor = store.tensor(name)
@@ -82,7 +87,7 @@ def align_layers(
     ):
         for i, j in _shared_names(names, names2):
             same_path = layers[i].path == layers2[j].path
-            certain = same_path or not _NUMBERED.match(names[i])
+            certain = same_path or not is_numbered(names[i])
             if i not in named and j not in named.values() and kinds[i] == kinds2[j] and certain:
                 named[i] = j
     left = [i for i in range(len(layers)) if i not in named]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cnatool.comparing.match_layers import align_layers, tensor_size
+from cnatool.comparing.match_layers import align_layers, is_numbered, name_stem, tensor_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,12 +63,16 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
             for number, layer in enumerate(layers)
             if layer.preactivation in by_name
         ]
-        others = [t for t in store.tensors if _same_size(store, store2, t.name, t.name)]
+        others = {
+            t.name: t.name for t in store.tensors if _same_size(store, store2, t.name, t.name)
+        }
         by: Literal["name", "order"] = "name"
         ambiguous: list[str] = []
     else:
         alignment = align_layers(store, store2, layers, layers2, agree)
-        aligned, by, ambiguous, others = alignment.places, alignment.by, alignment.ambiguous, []
+        aligned, by, ambiguous = alignment.places, alignment.by, alignment.ambiguous
+        # Layers in another order may come with other tensors of the same names.
+        others = _match_stems(store, store2) if by == "name" else {}
     codes = [
         layers[i].preactivation
         for i, j in aligned
@@ -89,9 +93,9 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
         pairs.append(_make_pair(store, store2, first, second, "preactivation"))
     matched = {pair.first.name for pair in pairs}
     pairs += [
-        Pair(t, store2.tensor(t.name), None, None, "tensor")
-        for t in others
-        if t.name not in matched and _same_kind(store, store2, t.name, t.name)
+        Pair(store.tensor(name), store2.tensor(name2), None, None, "tensor")
+        for name, name2 in others.items()
+        if name not in matched and _same_kind(store, store2, name, name2)
     ]
     return Match(
         by=by,
@@ -104,6 +108,34 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
         ambiguous=ambiguous,
         codes=codes,
     )
+
+
+def _match_stems(store: Store, store2: Store) -> dict[str, str]:
+    """Match values by the stems of their names and by operator, where that leaves one.
+
+    A quantiser computes a nonlinearity as it rounds, and gives the linear operator its name: what
+    the operator computed is then what is dequantised.
+    """
+    stems, stems2 = (_group_by_stem(each) for each in (store, store2))
+    matched = {}
+    for stem, tensors in stems.items():
+        others = stems2.get(stem, ())
+        for tensor in tensors:
+            alike = [
+                t for t in others if tensor_size(store2, t.name) == tensor_size(store, tensor.name)
+            ]
+            same = [t for t in alike if t.operator == tensor.operator]
+            candidates = same or [t for t in alike if t.operator == "DequantizeLinear"]
+            if len(candidates) == 1 and not is_numbered(tensor.name):
+                matched[tensor.name] = candidates[0].name
+    return matched
+
+
+def _group_by_stem(store: Store) -> dict[str, list[TensorRecord]]:
+    groups: dict[str, list[TensorRecord]] = {}
+    for tensor in store.tensors:
+        groups.setdefault(name_stem(tensor.name), []).append(tensor)
+    return groups
 
 
 def _has_namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> bool:
@@ -119,7 +151,10 @@ def _has_own(store: Store, layer: LayerRecord) -> bool:
     """Whether a store holds a layer's own result, and more than its codes behind it."""
     if layer.linear == layer.preactivation or not store.has_tensor(layer.linear):
         return False
-    return store.tensor(layer.preactivation).operator not in _SAME_VALUES
+    tensor = store.tensor(layer.preactivation)
+    while tensor.operator in _SAME_VALUES and tensor.sources:
+        tensor = store.tensors[tensor.sources[0]]
+    return tensor.operator not in _SAME_VALUES and tensor.name != layer.linear
 
 
 def _same_kind(store: Store, store2: Store, name: str, name2: str) -> bool:

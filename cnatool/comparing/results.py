@@ -26,11 +26,35 @@ class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ``largest``, the largest absolute value of the tensor.
     reason : str or None
         Why a number is missing.
+    row : int or None
+        Row of the largest absolute difference; null where there is none.
     """
 
     max_abs: float | None
     max_relative: float | None
     scale: str | None
+    reason: str | None = None
+    row: int | None = None
+
+
+class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How well whole values agree over all samples; the first store is the signal.
+
+    Attributes
+    ----------
+    sqnr : float or None
+        Signal-to-noise ratio in dB, 10 · log10(Σ x² / Σ (x − y)²); null where the values are equal.
+    cosine : float or None
+        Cosine similarity Σ x·y / √(Σ x² · Σ y²).
+    noise : float or None
+        Σ (x − y)² / Σ x², the noise as a share of the signal.
+    reason : str or None
+        Why a number is missing.
+    """
+
+    sqnr: float | None
+    cosine: float | None
+    noise: float | None
     reason: str | None = None
 
 
@@ -50,6 +74,13 @@ class TensorCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Of each statistic that both stores hold.
     activations : Difference
         Of the values, where both stores hold them whole.
+    worst : str or None
+        Id of the sample with the largest difference of values; null where there is none.
+    agreement : Agreement
+        Of the values, where both stores hold them whole.
+    added_noise : float or None
+        How much larger the noise is, as a share of the signal, than in any of the nearest compared
+        tensors that this one is computed from; 0 where it is not. Null without noise.
     """
 
     name: str
@@ -59,6 +90,9 @@ class TensorCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stands_for: Literal["preactivation", "linear", "tensor"]
     statistics: dict[str, Difference]
     activations: Difference
+    worst: str | None
+    agreement: Agreement
+    added_noise: float | None
 
 
 class ArraysCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +104,8 @@ class ArraysCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Their names.
     values : Difference
         Of the values.
+    agreement : Agreement
+        Of the values.
     predictions : float or None
         Share of the samples for which the largest score is the same class; null where an output is
         no row of scores.
@@ -78,6 +114,7 @@ class ArraysCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     name2: str
     values: Difference
+    agreement: Agreement
     predictions: float | None
 
 
@@ -97,6 +134,10 @@ class SplitCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The tensors that could be matched, in execution order.
     outputs : tuple of ArraysCompared
         The outputs, in order.
+    first_apart : str or None
+        The first tensor, in execution order, of which a difference exceeds the tolerance.
+    by_added_noise : tuple of str
+        The tensors that add noise, those that add most first.
     """
 
     rows: int
@@ -106,6 +147,8 @@ class SplitCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: float | None
     tensors: tuple[TensorCompared, ...]
     outputs: tuple[ArraysCompared, ...]
+    first_apart: str | None
+    by_added_noise: tuple[str, ...]
 
 
 class ScoreCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.sample_checks import SampleChecks
     from cnatool.records.choices import Codec
     from cnatool.records.ragged import Rows
+    from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split, Store
 
 
@@ -60,6 +61,11 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
     return store
 
 
+def _without_sources(tensors: tuple[TensorRecord, ...]) -> tuple[TensorRecord, ...]:
+    """Leave out what older stores lack, and what follows from the model."""
+    return tuple(msgspec.structs.replace(tensor, sources=msgspec.UNSET) for tensor in tensors)
+
+
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:
     """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
@@ -88,7 +94,9 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
         # A store merged from parts is that of the whole dump.
         parts=msgspec.UNSET,
+        tensors=_without_sources(store.record.tensors),
     )
+    record = msgspec.structs.replace(record, tensors=_without_sources(record.tensors))
     if stored.part is not msgspec.UNSET and record.part is not msgspec.UNSET:
         difference = find_other_data(stored.part, record.part)
         if difference is not None:

@@ -118,9 +118,8 @@ def test_a_network_and_its_quantised_export(
     assert len(pairs) == len(truths[0])
     # What is left is the error of eight bits, and not another tensor.
     for tensor in tensors:
-        relative = tensor.activations.max_relative
-        assert relative is not None
-        assert relative < 0.15, (tensor.name, tensor.name2)
+        assert tensor.agreement.cosine is not None
+        assert tensor.agreement.cosine > 0.999, (tensor.name, tensor.name2)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

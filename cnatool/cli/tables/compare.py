@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import count_text
+from cnatool._util.text import count_text, printable
 from cnatool.cli.console import first_parts, print_line
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
-    from cnatool.comparing.results import Comparison, Difference
+    from collections.abc import Mapping
+
+    from cnatool.comparing.results import Agreement, Comparison, Difference, SplitCompared
 
 # The differences that are listed; the others are counted.
 _LISTED = 8
+# The tensors that are named for their noise.
+_NOISIEST = 3
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -35,17 +39,18 @@ def print_comparison(comparison: Comparison) -> None:
                 ("tensor", "left"),
                 ("in STORE2", "left"),
                 ("Δ sum", "right"),
-                ("relative", "right"),
                 ("Δ values", "right"),
+                ("SQNR", "right"),
+                ("cosine", "right"),
             ],
             [
                 [
                     "" if tensor.layer is None else str(tensor.layer),
                     shown[tensor.name],
                     shown2[tensor.name2],
-                    _size(tensor.statistics.get("sum"), "max_abs"),
-                    _size(tensor.statistics.get("sum"), "max_relative"),
-                    _size(tensor.activations, "max_relative"),
+                    _relative(tensor.statistics.get("sum")),
+                    _relative(tensor.activations),
+                    *_agreement_cells(tensor.agreement),
                 ]
                 for tensor in split.tensors
             ]
@@ -55,12 +60,13 @@ def print_comparison(comparison: Comparison) -> None:
                     f"output {shown[output.name]}",
                     shown2[output.name2],
                     "",
-                    "",
-                    _size(output.values, "max_relative"),
+                    _relative(output.values),
+                    *_agreement_cells(output.agreement),
                 ]
                 for output in split.outputs
             ],
         )
+        _print_divergence(split, shown)
         print_cut(shown | shown2)
     print_line("")
     _print_scores(comparison)
@@ -92,13 +98,41 @@ def _print_scores(comparison: Comparison) -> None:
     )
 
 
+def _print_divergence(split: SplitCompared, shown: Mapping[str, str]) -> None:
+    """Print where a split first differs, and the tensors that add most noise."""
+    tensors = {tensor.name: tensor for tensor in split.tensors}
+    if split.first_apart is not None:
+        first = tensors[split.first_apart]
+        sample = f", most for sample {printable(first.worst)}" if first.worst is not None else ""
+        print_line(f"\nfirst beyond the tolerance: {shown[first.name]}{sample}")
+    if split.by_added_noise:
+        parts = [
+            f"{shown[name]} ({tensors[name].added_noise:.1e} of its signal)"
+            for name in split.by_added_noise[:_NOISIEST]
+        ]
+        print_line(f"noise arises most in: {', '.join(parts)}")
+
+
+def _agreement_cells(agreement: Agreement) -> list[str]:
+    """Return SQNR in dB and cosine similarity; equal values have no noise."""
+    cosine = agreement.cosine
+    return [
+        "equal" if agreement.noise == 0 else _decibels(agreement.sqnr),
+        "–" if cosine is None else f"{cosine:.5f}",
+    ]
+
+
+def _decibels(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} dB"
+
+
 def _agreement(ids: float | None, labels: float | None) -> str:
     text = "no labels to compare" if labels is None else f"{labels:.2%} of labels equal"
     return f"{ids or 0:.2%} of ids equal, {text}"
 
 
-def _size(difference: Difference | None, field: str) -> str:
-    return _share(None if difference is None else getattr(difference, field))
+def _relative(difference: Difference | None) -> str:
+    return _share(None if difference is None else difference.max_relative)
 
 
 def _share(value: float | None) -> str:
