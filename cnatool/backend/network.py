@@ -221,7 +221,7 @@ class Network:
     def follow_lengths(
         self, probed: ProbedNetwork, others: Sequence[ProbedNetwork]
     ) -> ProbedNetwork:
-        """Say along which axes of each tensor samples differ, by probes of other lengths."""
+        """Add along which axes of each tensor samples differ, by probes of other lengths."""
         probes = [probed.tensors, *(other.tensors for other in others)]
         tensors, skipped = add_length_axes(probes, self.graph.inner)
         return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])

@@ -47,7 +47,7 @@ def sequences(time: int | str = "t", batch: int | str = "n") -> onnx.ModelProto:
 
 def samples(lengths: list[int]) -> list[np.ndarray]:
     rng = np.random.default_rng(sum(lengths))
-    return [rng.normal(size=(length, 6)).astype(np.float32) for length in lengths]
+    return [rng.random((length, 6), np.float32) for length in lengths]
 
 
 def parquet(path: Path, rows: list[np.ndarray]) -> Path:
@@ -87,7 +87,7 @@ def test_each_sample_as_alone(folder: Path, tmp_path: Path, options: dict[str, i
     rows, split = samples(LENGTHS), store.splits["all"]
     tensors = {tensor.name: tensor for tensor in store.record.tensors}
     assert {"half", "projected", "inner", "scores", "attended", "states", "y"} <= tensors.keys()
-    assert "1 to 40" in notes.text
+    assert "1 to 40" in " ".join(notes.texts)
     alone = run_alone(folder / "m.onnx", list(tensors), rows)
     sums = {name: split.statistics(name)[:] for name in (*STATISTICS, "count")}
     for i, values in enumerate(alone):
@@ -105,8 +105,8 @@ def test_each_sample_as_alone(folder: Path, tmp_path: Path, options: dict[str, i
                 stored = split.activations(name)[i]
                 assert stored.size == value.size
                 np.testing.assert_allclose(stored.ravel(), value.ravel(), rtol=1e-4, atol=1e-6)
-    assert cnatool.score(store).splits["all"].coefficients.cna.estimate is not None
-    assert cnatool.verify(store.path).problems == ()
+    assert "all" in cnatool.score(store).splits
+    assert not cnatool.verify(store.path).faults
 
 
 def test_two_axes_keep_sums(folder: Path, tmp_path: Path) -> None:
