@@ -16,6 +16,7 @@ from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_cons
 from cnatool.backend.schedule import LengthRange
 from cnatool.data.preprocess.apply import PreprocessOptions, plan_preprocessing
 from cnatool.data.preprocess.lengths import plan_length, prepare_rows, record_length
+from cnatool.data.preprocess.sound import record_sound
 from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.lengths import (
     check_lengths,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.dumping.lengths import ProbeLengths, RunRows
-    from cnatool.records.image_transform import Geometry
     from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
@@ -67,6 +67,7 @@ class Feed:
     lengths: tuple[LengthPlan | None, ...]  # how each follows the length of samples, if any does
     derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
     advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
+    masks: tuple[DerivedInput, ...] = ()  # what tells the model where samples are padded here
     mask: MaskRecord | None = None  # what says where samples are padded, if that does not count
 
     @classmethod
@@ -100,18 +101,20 @@ class Feed:
         # Whoever gives it, rule or data, a mask tells the model what is padding.
         required = [name for name in names if name not in selection.optional]
         rules = find_derived_inputs(network.inputs, required, constants)
-        masked = any(each.rule in MASK_RULES for each in rules)
+        masks = tuple(each for each in rules if each.rule in MASK_RULES)
         lengths = tuple(
-            plan_length(spec.for_model, target, masked=masked)
+            plan_length(spec.for_model, target, masked=bool(masks))
             for spec, target in zip(specs, inputs, strict=True)
         )
         planned = [
-            _plan_input(network.graph, *parts, recipe.geometry(), batch)
+            _plan_input(network.graph, *parts, recipe, batch)
             for parts in zip(inputs, specs, options, lengths, strict=True)
         ]
         steps, notes, ranges = zip(*planned, strict=True)
         feed = cls(steps, (), notes, ranges, places, lengths, derived, selection.constant_advice)
-        return replace(feed, constants=make_constants(network.inputs, constants, feed.shapes))
+        return replace(
+            feed, masks=masks, constants=make_constants(network.inputs, constants, feed.shapes)
+        )
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -352,7 +355,7 @@ def _plan_input(
     raw: InputSpec,
     options: PreprocessOptions,
     length: LengthPlan | None,
-    geometry: Geometry | None,
+    recipe: Recipe,
     batch: int,
 ) -> tuple[Preprocessing, str, InputRange | None]:
     fed = raw.for_model if length is None else length.with_length(raw.for_model)
@@ -394,6 +397,10 @@ def _plan_input(
             if length.fixed is None
             else f"; shorter samples are continued with {length.padding:g} to {length.fixed}"
         )
+    if raw.sound is not None:
+        step, how = record_sound(step, raw.sound, recipe.sound().transform)
+        return step, f"{how}; then {text}", input_range
+    geometry = recipe.geometry()
     if not transformed or geometry is None:
         return step, text, input_range
     recorded = msgspec.structs.replace(
