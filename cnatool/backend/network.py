@@ -12,6 +12,7 @@ from cnatool.backend.batch_first import find_sample_axes, find_unfit_inputs, joi
 from cnatool.backend.graph.graph import load_graph, set_same
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.graph.optional_outputs import ask_outputs
+from cnatool.backend.graph.position_tables import reserves_padding
 from cnatool.backend.graph.samples_first import put_samples_first
 from cnatool.backend.graph.taken_branches import join_branches, take_branches
 from cnatool.backend.inputs import ModelInput
@@ -261,7 +262,12 @@ def open_network(file: str | Path) -> Network:
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")
-    inputs = tuple(_model_input(value) for value in graph.inputs)
+    inputs = tuple(
+        replace(
+            each, reserves_padding=each.dtype.kind == "i" and reserves_padding(graph, each.name)
+        )
+        for each in map(_model_input, graph.inputs)
+    )
     return Network(graph, find_layers(graph), inputs).take_branches()
 
 
