@@ -138,7 +138,9 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> TextTokenizer:
     if not vocabulary:
         raise DataError(f"{file} has no tokens: it was saved before it was trained.")
     added: dict[int, Any] = tokenizer.get_added_tokens_decoder()
-    special = {number for number, token in added.items() if token.special}
+    # [UNK] is special as well, but stands for a part of the text.
+    unknown = _find_unknown(json.loads(content).get("model") or {}, vocabulary)
+    special = {number for number, token in added.items() if token.special} - {unknown}
     special.update(tokenizer.encode("").ids)
     side = settings.get("truncation_side") or str(cut.get("direction", "right")).lower()
     record = TokenizerRecord(
@@ -152,6 +154,15 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> TextTokenizer:
     most = settings.get("model_max_length")
     limit = int(most) if isinstance(most, int | float) and 0 < most < _MOST_TOKENS else None
     return TextTokenizer(record, tuple(sorted(special)), before, after, limit, tokenizer)
+
+
+def _find_unknown(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:
+    """Return the id of the token that stands for what the vocabulary lacks, if there is one."""
+    number = model.get("unk_id")
+    if isinstance(number, int):
+        return number
+    token = model.get("unk_token")
+    return vocabulary.get(token) if isinstance(token, str) else None
 
 
 def _find_file(path: Path) -> Path:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.records.choices import InputKind
     from cnatool.records.run import Preprocessing
     from cnatool.records.store import ArrayRecord, StoreRecord
     from cnatool.store.store import Split
@@ -33,6 +34,11 @@ _BUDGET = 4_800_000
 _IN_HAND = 0.9
 _PROBED = 64  # pictures that the estimate is made from
 _ROWS_BYTES = 64 << 20  # of raw inputs that are read at a time
+_KINDS: Mapping[InputKind, str] = {
+    "text": "texts",
+    "tokens": "ids of tokens",
+    "sound": "sound",
+}
 _WHITE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 
 
@@ -133,6 +139,8 @@ def _find_source(record: StoreRecord) -> _Source | str:
 def read_as_picture(array: ArrayRecord, recipe: Preprocessing | None) -> ImageEncoding | str:
     """Return how a raw input encodes pictures, or why it does not."""
     shape, named = _find_shape(array.shape, recipe)
+    if array.kind is not msgspec.UNSET:
+        return f"the raw inputs are {_KINDS[array.kind]}"
     if array.levels is not None:
         return (
             "the store holds only how often each level occurs in an image; a dump with "

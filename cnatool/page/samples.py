@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool.scoring.score import StoreScores
     from cnatool.scoring.split import ScoredSplit
+    from cnatool.store.store import Split
 
 SEED = 0
 # Bytes of all numbers of samples on a page, and of a sample without its z.
@@ -25,6 +26,10 @@ _BUDGET = 4_000_000
 _SAMPLE_BYTES = 56
 _LEAST = 100
 _LONGEST_ID = 80
+# Characters of all texts, and of one.
+_TEXT_BUDGET = 1_000_000
+_SHORTEST_TEXT, _LONGEST_TEXT = 60, 400
+_TEXTS = 64  # read at a time
 # Points of a curve, and windows side by side along it: more would be a scribble.
 _CURVE, _WINDOWS = 400, 50
 _MISSING = np.iinfo(np.int32).min
@@ -69,6 +74,8 @@ class Samples(msgspec.Struct, frozen=True):
         NaN where undefined; None where undefined for all.
     z : Quantised or None
         z of each layer; None where the layers could not be scored.
+    text : tuple of str or None
+        The beginning of each text; None where samples are no texts.
     """
 
     splits: tuple[SplitSamples, ...]
@@ -81,6 +88,7 @@ class Samples(msgspec.Struct, frozen=True):
     loss: Packed | None
     margin: Packed | None
     z: Quantised | None
+    text: tuple[str, ...] | None = None
 
 
 class LayerValues:
@@ -180,6 +188,23 @@ def collect_samples(
         loss=column(each.losses for each in measured),
         margin=column(None if each.margins is None else each.margins[:, 0] for each in measured),
         z=None if z is None else quantise(z),
+        text=_read_texts({name: split.split for name, split in splits.items()}, rows),
+    )
+
+
+def _read_texts(
+    splits: Mapping[str, Split], rows: Mapping[str, NDArray[np.intp]]
+) -> tuple[str, ...] | None:
+    """Return the beginnings of the texts of the chosen samples; None where there are none."""
+    if not all(split.holds_texts() for split in splits.values()):
+        return None
+    shown = sum(map(len, rows.values()))
+    longest = min(_LONGEST_TEXT, max(_SHORTEST_TEXT, _TEXT_BUDGET // max(1, shown)))
+    return tuple(
+        shorten(printable(text), longest)
+        for name, split in splits.items()
+        for start in range(0, len(rows[name]), _TEXTS)
+        for text in split.texts(rows[name][start : start + _TEXTS])
     )
 
 

@@ -139,6 +139,10 @@ class Split:
         """Whether `inputs` counts the levels of a raw input instead of storing it."""
         return self.store.record.inputs[number].levels is not None
 
+    def holds_texts(self) -> bool:
+        """Whether a raw input holds texts, which `texts` returns."""
+        return any(array.kind == "text" for array in self._store.record.inputs)
+
     def texts(self, rows: slice | ArrayLike = slice(None)) -> list[str]:
         """Return the texts that samples are, as far as the store contains them.
 
@@ -157,9 +161,9 @@ class Split:
         MetricError
             If no raw input holds texts, such as one of ids of tokens; or as by `inputs`.
         """
-        kinds = [array.kind for array in self._store.record.inputs]
-        if "text" not in kinds:
+        if not self.holds_texts():
             raise MetricError(f"{self._store.path}: no raw input holds texts.")
+        kinds = [array.kind for array in self._store.record.inputs]
         block = self.inputs(kinds.index("text"))[rows]
         return [sample.tobytes().decode(errors="replace") for sample in block]
 

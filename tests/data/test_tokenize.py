@@ -46,7 +46,7 @@ def test_ids_beside_bytes(tmp_path: Path, rows: int) -> None:
     text, ids = source.inputs
     assert (text.name, text.fed, text.kind) == ("text", False, "text")
     assert (ids.name, ids.dtype, ids.ragged_axis, ids.fed) == ("input_ids", np.int32, 0, True)
-    assert (ids.kind, ids.special) == ("tokens", (0, 1, 2, 3, 4))
+    assert (ids.kind, ids.special) == ("tokens", (0, 2, 3, 4))
     assert ids.tokenizer == target.tokenizer.record
     expected = [part.ids for part in make_tokenizer().encode_batch(TEXTS)]
     assert ids.shape == (round(np.mean([len(part) for part in expected])),)

@@ -17,8 +17,10 @@ from support.dumps import commit_often, make_data
 from support.notes import Notes
 from support.pages import HOSTILE, QUICK, Blocks, record, unpack
 from support.parts import Parts
+from support.texts import TEXTS, record_texts
 
 import cnatool
+from cnatool._util.text import printable
 from cnatool.page.packed import quantise
 from cnatool.page.pictures import read_as_picture
 from cnatool.page.samples import most_samples
@@ -377,3 +379,25 @@ def test_a_test_split_in_another_store(tmp_path: Path) -> None:
     assert view["classes"] is None
     with pytest.raises(cnatool.UsageError, match="`test` needs one store"):
         cnatool.report(stores, tmp_path / "b.html", test=stores[1], overrides=QUICK)
+
+
+def test_texts_are_shown_in_place_of_pictures(tmp_path: Path) -> None:
+    store = record_texts(tmp_path / "a.zarr", {"text": TEXTS}, kinds={"text": "text"})
+    cnatool.report(store, tmp_path / "a.html", max_samples=30, overrides=QUICK)
+    view = Blocks(tmp_path / "a.html").blocks["view-0"]
+    rows = unpack(view["samples"]["row"])
+    splits = cnatool.open(store).splits
+    expected = [splits["train"].texts()[row] for row in rows[:15]]
+    expected += [splits["test"].texts()[row] for row in rows[15:]]
+    assert view["samples"]["text"] == [printable(text) for text in expected]
+    assert view["pictures_reason"] == "the raw inputs are texts"
+    assert view["score"]["splits"]["train"]["length"]["unit"] == "bytes"
+
+
+def test_long_texts_are_cut(tmp_path: Path) -> None:
+    texts = [f"{row} {'long ' * 10_000}" for row in range(60)]
+    store = record_texts(tmp_path / "a.zarr", {"text": texts}, kinds={"text": "text"})
+    cnatool.report(store, tmp_path / "a.html", overrides=QUICK)
+    shown = Blocks(tmp_path / "a.html").blocks["view-0"]["samples"]["text"]
+    assert all(text.startswith(f"{row} long") for row, text in enumerate(shown))
+    assert max(map(len, shown)) <= 400

@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import entropy, pearsonr
+from support.texts import IDS, START, TEXTS, record_texts
 
 import cnatool
 from cnatool.errors import DataError, MetricError, UsageError
 
-WORDS = ["the", "a", "of", "cat", "dog", "runs", "slowly", "house", "tree", "over", "river"]
 FAST = {"resamples": 0, "area_resamples": 0, "permutations": 0}
-START = 0
 
 
 def by_scipy(symbols: Any) -> float:
@@ -24,51 +23,11 @@ def by_scipy(symbols: Any) -> float:
     return float(entropy(counts, base=2)) if len(symbols) else np.nan
 
 
-def make_texts(count: int) -> list[str]:
-    rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 60))) for _ in range(count)]
-    texts[3], texts[4] = "", "zwölf Boxkämpfer — 12"
-    return texts
-
-
-TEXTS = make_texts(60)
-IDS = [
-    np.array([START, *(WORDS.index(w) + 1 if w in WORDS else 99 for w in text.split())])
-    for text in TEXTS
-]
-
-
-def record(path: Path, inputs: dict[str, Any], **described: Any) -> Path:
-    """Record two layers that are summed over the tokens, whose number decides about β."""
-    rng = np.random.default_rng(1)
-    hidden = [
-        [rng.normal(mean, 1, size=(len(row), 3)).astype(np.float32) for row in IDS]
-        for mean in (1, 2)
-    ]
-    with cnatool.create_store(
-        path,
-        tensors=["first", "second", "logits"],
-        inputs=list(inputs),
-        outputs=["logits"],
-        ragged=["first", "second", *(n for n in inputs if n != "text" and n != "table")],
-        **described,
-    ) as store:
-        for split, rows in (("train", slice(0, 40)), ("test", slice(40, 60))):
-            store.append(
-                split,
-                inputs={name: values[rows] for name, values in inputs.items()},
-                outputs=rng.normal(size=(len(IDS[rows]), 3)).astype(np.float32),
-                labels=np.arange(len(IDS[rows])) % 3,
-                activations={"first": hidden[0][rows], "second": hidden[1][rows]},
-            )
-    return path
-
-
 @pytest.fixture(scope="module", params=[".zarr", ".h5"])
 def store(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("texts") / f"s{request.param}"
     kinds = {"text": "text", "ids": "tokens"}
-    return record(path, {"text": TEXTS, "ids": IDS}, kinds=kinds, special=[START])
+    return record_texts(path, {"text": TEXTS, "ids": IDS}, kinds=kinds, special=[START])
 
 
 def alphas(path: Path, **overrides: Any) -> np.ndarray[Any, Any]:
@@ -156,7 +115,9 @@ def test_ids_alone(tmp_path: Path) -> None:
     table = np.zeros((60, 80), np.uint16)
     for row, ids in enumerate(IDS):
         table[row, : len(ids)] = ids
-    path = record(tmp_path / "s.zarr", {"table": table}, kinds={"table": "tokens"}, special=[START])
+    path = record_texts(
+        tmp_path / "s.zarr", {"table": table}, kinds={"table": "tokens"}, special=[START]
+    )
     expected = [by_scipy(row[row != START]) for row in IDS]
     np.testing.assert_allclose(alphas(path), expected, atol=1e-12)
     length = cnatool.score(path, overrides=FAST).splits["train"].length
@@ -180,7 +141,7 @@ def test_sound(dtype: str, tmp_path: Path) -> None:
         shift = 2 ** (bits - 1) if dtype[0] == "u" else 0
         given = [(wave * (2.0 ** (bits - 1) - 1) + shift).astype(dtype) for wave in waves]
         waves = [(wave.astype(np.float64) - shift) / 2 ** (bits - 1) for wave in given]
-    path = record(tmp_path / "s.zarr", {"wave": given}, kinds={"wave": "sound"})
+    path = record_texts(tmp_path / "s.zarr", {"wave": given}, kinds={"wave": "sound"})
     expected = [
         entropy(np.histogram(wave, 32, (-1, 1))[0], base=2) if len(wave) else np.nan
         for wave in waves
@@ -197,7 +158,7 @@ def test_sound(dtype: str, tmp_path: Path) -> None:
 
 def test_amplitudes_beyond_full_scale_are_named(tmp_path: Path) -> None:
     waves = [np.linspace(-1, 1 + k / 100, 9).astype(np.float32) for k in range(60)]
-    path = record(tmp_path / "s.zarr", {"wave": waves}, kinds={"wave": "sound"})
+    path = record_texts(tmp_path / "s.zarr", {"wave": waves}, kinds={"wave": "sound"})
     with pytest.raises(DataError, match=r"row 1 holds 1.01.*`sound_range='-1:1.6'` includes"):
         cnatool.score(path)
     assert cnatool.score(path, overrides=FAST | {"out_of_range": "clip"}).alpha_input

@@ -15,9 +15,9 @@ function cardPanel(view, samples, pictures, selection) {
         el("p", { class: "who", text: "Point at a sample" }),
         el("p", {
           class: "hint",
-          text: `Here you see ${pictures.record ? "its picture, " : ""}what it is, what the network makes of it, and in each chart where it lies.`,
+          text: `Here you see ${pictures.record ? "its picture, " : samples.text ? "its text, " : ""}what it is, what the network makes of it, and in each chart where it lies.`,
         }),
-        ...(pictures.record ? [] : [reason(`Samples have no pictures: ${plain(view.pictures_reason)}.`)]),
+        ...(pictures.record || samples.text ? [] : [reason(`Samples have no pictures: ${plain(view.pictures_reason)}.`)]),
       );
       return;
     }
@@ -47,6 +47,7 @@ function cardPanel(view, samples, pictures, selection) {
       samples.id[i] === String(samples.row[i])
         ? null
         : el("p", { class: "id", text: samples.id[i] }),
+      samples.text && el("p", { class: "text", text: samples.text[i] || "an empty text" }),
     );
     const top = el("div", { class: pictures.record ? "top" : "top plain" });
     if (pictures.record) {

@@ -90,7 +90,7 @@ function chosenPanel(view, samples, pictures, selection) {
         const canvas = el("canvas", { "aria-hidden": "true" });
         pictures.draw(canvas, i);
         button.append(canvas);
-      } else button.append(el("span", { class: "chip", text: shorten(samples.id[i], 18) }));
+      } else button.append(el("span", { class: "chip", text: shorten((samples.text && samples.text[i]) || samples.id[i], 18) }));
       list.append(button);
     }
     return list;

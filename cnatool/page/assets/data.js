@@ -78,6 +78,7 @@ function readSamples(record) {
     prediction,
     splits: record.splits.map((each) => ({ ...each, curve: each.curve && each.curve.map(unpack) })),
     id: record.id,
+    text: record.text,
     row: unpack(record.row),
     alpha: unpack(record.alpha),
     beta: unpack(record.beta),
