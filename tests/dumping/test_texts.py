@@ -130,7 +130,7 @@ def test_the_store_names_the_tokenizer(
         keep="statistics",
     )
     text, ids = store.record.inputs
-    assert (text.kind, ids.kind, ids.special) == ("text", "tokens", (0, 1, 2, 3, 4))
+    assert (text.kind, ids.kind, ids.special) == ("text", "tokens", (0, 2, 3, 4))
     [step] = store.record.preprocessing
     assert isinstance(step.tokenizer, TokenizerRecord)
     assert (step.tokenizer.name, step.tokenizer.max_length) == ("tok", 6)
