@@ -42,6 +42,11 @@ def find_excluded(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[st
     return set().union(*excluded.values()), unmatched
 
 
+def find_named(names: Sequence[str], patterns: Iterable[str]) -> set[str]:
+    """Return the names that any pattern matches, which excludes none."""
+    return {n for p in patterns if not _excludes(names, p) for n in _match(names, p)}
+
+
 def find_full_name(names: Iterable[str], name: str) -> str:
     """Return the one name that ends in another, which is its own name in a subgraph; or nothing."""
     found = list_full_names(names, name)

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool._util.names import complete_name, find_excluded, list_full_names, match_names
+from cnatool._util.names import (
+    complete_name,
+    find_excluded,
+    find_named,
+    list_full_names,
+    match_names,
+)
 from cnatool._util.text import list_names
 from cnatool.backend.graph.tensor_sources import find_sources
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import Network
@@ -26,17 +32,27 @@ if TYPE_CHECKING:
 INNER = "inner"
 # The word for the tensors of the residual stream.
 RESIDUAL = "residual"
+# The words for groups of tensors, which name none of them.
+_WORDS = ("all", "layers", "*", INNER, RESIDUAL)
 _PRODUCTS = ("MatMul", "Einsum")
 
 
 def select_outputs(
-    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
+    network: Network,
+    probed: Sequence[TensorRecord],
+    patterns: Sequence[str] = (),
+    measured: Collection[str] = (),
 ) -> list[TensorRecord]:
-    """Return the model's outputs that can be stored whole by sample, in the model's order."""
+    """Return the model's outputs that can be stored whole by sample, in the model's order.
+
+    Of those in ``measured``, what matters is computed in the graph. They are large, and stored
+    whole only if a pattern names them.
+    """
     dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
+    left_out = dropped.union(set(measured) - _find_asked(probed, patterns))
     by_name = {tensor.name: tensor for tensor in probed if _can_be_whole(tensor)}
     names = dict.fromkeys(network.graph.output_names)
-    return [by_name[name] for name in names if name in by_name and name not in dropped]
+    return [by_name[name] for name in names if name in by_name and name not in left_out]
 
 
 def select_tensors(
@@ -47,9 +63,15 @@ def select_tensors(
     skipped: Sequence[SkippedTensor] = (),
     keep: Kept,
     dtype: Narrowing | None,
+    measured: Collection[str] = (),
 ) -> tuple[TensorRecord, ...]:
-    """Select the tensors that go into the store, and how each is kept."""
-    outputs = {tensor.name: i for i, tensor in enumerate(select_outputs(network, probed, patterns))}
+    """Select the tensors that go into the store, and how each is kept.
+
+    ``measured`` are outputs as of `select_outputs`.
+    """
+    kept_outputs = select_outputs(network, probed, patterns, measured)
+    unkept = set(measured) - _find_asked(probed, patterns)
+    outputs = {tensor.name: i for i, tensor in enumerate(kept_outputs)}
     names = _select_names(network, probed, patterns, skipped)
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
@@ -57,6 +79,7 @@ def select_tensors(
     selected = []
     for number, tensor in enumerate(tensors):
         output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
+        whole = whole and tensor.name not in unkept
         stored = _stored_dtype(tensor.dtype, dtype) if whole and output is None else None
         axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
         selected.append(
@@ -82,6 +105,12 @@ def _link(graph: Graph, tensors: Sequence[TensorRecord]) -> tuple[TensorRecord, 
         msgspec.structs.replace(t, sources=tuple(numbers[name] for name in sources.get(t.name, ())))
         for t in tensors
     )
+
+
+def _find_asked(probed: Sequence[TensorRecord], patterns: Sequence[str]) -> set[str]:
+    """Find the tensors that patterns ask for by name."""
+    named = [pattern for pattern in patterns if pattern not in _WORDS]
+    return find_named([tensor.name for tensor in probed], named)
 
 
 def _can_be_whole(tensor: TensorRecord) -> bool:

@@ -311,8 +311,21 @@ def _compare_moved(
     return so_far.compared()
 
 
-def share_of_equal_rows(first: StoredArray, second: StoredArray, rows: int) -> float | None:
-    """Return the share of rows in which two arrays are equal; None without rows."""
+def share_of_equal_rows(
+    first: StoredArray | RaggedArray, second: StoredArray | RaggedArray, rows: int
+) -> float | None:
+    """Return the share of rows in which two arrays are equal; None without rows.
+
+    A list of labels and a single one are not compared.
+    """
+    if isinstance(first, RaggedArray) or isinstance(second, RaggedArray):
+        if not (isinstance(first, RaggedArray) and isinstance(second, RaggedArray) and rows):
+            return None
+        alike = 0
+        for start, left in first.blocks(0, rows):
+            right = second[start : start + len(left)]
+            alike += sum(map(np.array_equal, left, right))
+        return alike / rows
     equal = sum(int(np.count_nonzero(a == b)) for _, a, b in _side_by_side(first, second, rows))
     return equal / rows if rows else None
 

@@ -63,7 +63,7 @@ def _join(blocks: list[Block]) -> Block:
     return Block(
         [id_ for block in blocks for id_ in block.ids],
         _concatenate(block.inputs for block in blocks),
-        np.concatenate(labels) if labels else None,
+        concatenate_rows(labels) if labels else None,
         _concatenate(block.transformed for block in blocks),
         {
             start + row: text

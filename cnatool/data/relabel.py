@@ -10,11 +10,14 @@ import numpy as np
 from cnatool._util.text import classes_text
 from cnatool.data.wrappers import SourceWrapper
 from cnatool.errors import DataError
+from cnatool.metrics.tokens import IGNORED
+from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from cnatool.data.source import Block, Source
+    from cnatool.records.ragged import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,18 @@ class RelabelledSource(SourceWrapper):
                 yield replace(block, labels=None)
                 continue
             # The label of a row that cannot be read is undefined.
-            if new_numbers is not None:
+            if new_numbers is not None and not isinstance(labels, Ragged):
                 labels = new_numbers[labels]
-            yield replace(block, labels=labels + self.offset)
+            yield replace(block, labels=_shift(labels, self.offset))
+
+
+def _shift(labels: Rows, offset: int) -> Rows:
+    """Add an offset to labels, but for those of tokens that have none."""
+    if not isinstance(labels, Ragged):
+        return labels + offset
+    values = labels.values
+    shifted = np.where(values == IGNORED, values, values + offset)
+    return Ragged(shifted, labels.offsets, labels.axis)
 
 
 def unify_classes(sources: Mapping[str, Source], note: Callable[[str], None]) -> dict[str, Source]:

@@ -156,7 +156,7 @@ class Block:
     # For each input of the source an array (rows, *shape), C-contiguous, in native byte order, or
     # its samples as `Ragged` where they differ in length
     inputs: tuple[Rows, ...]
-    labels: NDArray[np.int64] | None  # shape (rows,)
+    labels: Rows | None  # int64, shape (rows,), or a list for each sample
     # What the model receives in place of each of ``inputs``; empty if it receives these
     transformed: tuple[Rows, ...] = ()
     # Why samples cannot be read, by row; their values are undefined
@@ -194,6 +194,10 @@ class Source(Protocol):
     @property
     def labelled(self) -> bool:
         """Whether blocks carry labels."""
+
+    @property
+    def label_lists(self) -> bool:
+        """Whether a sample has a list of labels, one for each token or several of its own."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -235,6 +239,11 @@ class SourceDefaults:
     """What most sources have in common."""
 
     __slots__ = ()
+
+    @property
+    def label_lists(self) -> bool:
+        """False: a sample has one label."""
+        return False
 
     @property
     def numbered_by_name(self) -> bool:

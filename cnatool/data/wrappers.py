@@ -54,6 +54,11 @@ class SourceWrapper:
         return self.source.labelled
 
     @property
+    def label_lists(self) -> bool:
+        """As in the source."""
+        return self.source.label_lists
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """As in the source."""
         return self.source.classes

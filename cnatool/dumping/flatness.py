@@ -259,6 +259,8 @@ class _Samples:
         source = sources[self.split]
         if not source.labelled:
             raise DataError(f"the samples of split {self.split} have no labels")
+        if source.label_lists:
+            raise DataError(f"the samples of split {self.split} have lists of labels")
         self.rows = rows[self.split]
         self._plan, self._source = plan, source
         self._most = min(most, self.rows)
@@ -274,7 +276,7 @@ class _Samples:
             for run in plan.group(block):
                 own = np.unique(np.asarray(run))
                 self.sizes.append(len(own))
-                if block.labels is not None:
+                if isinstance(block.labels, np.ndarray):
                     labels.append(block.labels[own])
                 if self._most * sample <= _HELD_BYTES:
                     kept.append(plan.feed.feeds(block, run))

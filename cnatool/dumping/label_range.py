@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import classes_text
+from cnatool.records.ragged import Ragged
 from cnatool.scoring.output import count_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord
 
 
@@ -28,9 +27,9 @@ class LabelRange:
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
 
-    def add(self, split: str, labels: NDArray[np.int64] | None) -> None:
-        """Add the labels of a block."""
-        if labels is None or not len(labels):
+    def add(self, split: str, labels: Rows | None) -> None:
+        """Add the labels of a block; lists of labels are those of tokens."""
+        if labels is None or isinstance(labels, Ragged) or not len(labels):
             return
         low, high = int(labels.min()), int(labels.max())
         if self._range is not None:

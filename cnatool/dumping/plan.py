@@ -16,6 +16,7 @@ from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
 from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
+from cnatool.backend.probe.token_outputs import find_token_output
 from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import INNER, list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import (
@@ -34,6 +35,7 @@ from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
+from cnatool.dumping.token_scores import describe_scores, list_scores, plan_scores
 from cnatool.dumping.tokens import (
     advise_tokenizer,
     measure_texts,
@@ -188,6 +190,11 @@ def plan_dump(
             "batch; it is run without, which repeats them"
         )
     padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
+    token_output = find_token_output(
+        network.graph, probed.tensors, probed.samples, feed.mask, probed.run
+    )
+    scores = plan_scores(token_output)
+    measured = () if scores is None else list_scores(token_output, probed.tensors)
     tensors = select_tensors(
         network,
         padded.tensors,
@@ -195,8 +202,9 @@ def plan_dump(
         skipped=probed.skipped,
         keep=options.keep,
         dtype=options.dtype,
+        measured=measured,
     )
-    outputs = select_outputs(network, padded.tensors, options.patterns)
+    outputs = select_outputs(network, padded.tensors, options.patterns, measured)
     probed = padded.probed
     held_bytes = _held_bytes(tensors, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))
@@ -214,8 +222,21 @@ def plan_dump(
         schedule = replace(schedule, threads=before.threads)
     initial = _open_initial_model(options.initial_model, network, feed)
     record = _describe_store(
-        options, first, feed, network, probed, tensors, outputs, schedule, initial
+        options,
+        first,
+        feed,
+        network,
+        probed,
+        tensors,
+        outputs,
+        schedule,
+        initial,
+        label_lists=any(source.labelled and source.label_lists for source in sources.values()),
     )
+    if scores is not None:
+        record = msgspec.structs.replace(record, tokens=scores)
+    if token_output is not None:
+        note(describe_scores(token_output, record))
     for line in describe_stored(
         record, probed, schedule, network.graph, max(rows.values()), bound=bound is not None
     ):
@@ -338,6 +359,8 @@ def _describe_store(
     outputs: Sequence[TensorRecord],
     schedule: Schedule,
     initial: Network | None,
+    *,
+    label_lists: bool,
 ) -> StoreRecord:
     """Describe the store, but for its splits and for what is measured of the model."""
     flatness = options.flatness_settings
@@ -372,6 +395,7 @@ def _describe_store(
         derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
         tags=dict(options.tags or {}),
         flatness=None if flatness is None else FlatnessRecord(flatness),
+        label_lists=label_lists or msgspec.UNSET,
         mask=msgspec.UNSET if feed.mask is None else feed.mask,
     )
 

@@ -57,7 +57,15 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
             f"{'has' if len(squares) == 1 else 'have'} a value for each pair of positions: only "
             "sums and numbers of elements are stored"
         )
-    varying = [tensor for tensor in record.tensors if tensor.varies and not tensor.positions]
+    # Of scores of tokens, another note says what is stored.
+    classes = record.tokens.classes if record.tokens else None
+    varying = [
+        tensor
+        for tensor in record.tensors
+        if tensor.varies
+        and not tensor.positions
+        and not (tensor.kept == "statistics" and tensor.shape[-1:] == (classes,))
+    ]
     if not varying:
         return
     rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
@@ -178,7 +186,7 @@ def describe_stored(
         lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
-    if not record.outputs:
+    if not record.outputs and not record.tokens:
         advice = ""
         if not bound and any(is_counted_empty(tensor) for tensor in record.skipped):
             advice = "; with `batch_size=1` all rows of a run belong to its sample"

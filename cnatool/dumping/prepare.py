@@ -66,6 +66,7 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         plan.statistics,
         plan.run,
         plan.feed.mask,
+        plan.record.tokens or None,
     )
     for line in exposed.notes:
         observer.note(line)

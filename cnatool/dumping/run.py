@@ -126,6 +126,7 @@ def _run_block(
         outputs=results.outputs,
         activations={n: _narrow(stored[n], values) for n, values in results.activations.items()},
         statistics=results.statistics,
+        tokens={} if results.tokens is None else results.tokens.numbers,
     )
     stages.add("model", (time.perf_counter() - start) / plan.schedule.runs)
     return replace(block, transformed=()), ProcessedBlock(

@@ -151,6 +151,11 @@ def open_sources(
             )
     labelled = {name: source for name, source in sources.items() if source.labelled}
     for first, name in pairwise(labelled):
+        if labelled[first].label_lists != labelled[name].label_lists:
+            raise DataError(
+                f"splits {first!r} and {name!r}: a sample of one has a list of labels, and one of "
+                "the other a single label. Give both the same kind, or each a store of its own."
+            )
         mine, theirs = labelled[first].classes, labelled[name].classes
         if mine != theirs:
             raise DataError(

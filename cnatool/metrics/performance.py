@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 OutputKind = Literal["probabilities", "logits"]
 
-_LEAST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
+# The smallest positive float32, which a probability counts as at least.
+LEAST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
 
 
 def predictions(outputs: NDArray[Any]) -> NDArray[np.int64]:
@@ -58,7 +59,7 @@ def cross_entropy(
     y = validate_labels(outputs, labels, first_row)
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
-        return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
+        return -np.log(np.maximum(scores[np.arange(y.size), y], LEAST_PROBABILITY))
     with np.errstate(invalid="ignore", over="ignore"):
         scores -= find_row_extremes(np.maximum, scores)[:, None]
         result: NDArray[np.float64] = np.log(np.exp(scores).sum(axis=1))

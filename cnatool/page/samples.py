@@ -185,7 +185,7 @@ def collect_samples(
         beta=column(
             None if split.split_beta.reason is not None else split.beta for split in splits.values()
         ),
-        loss=column(each.losses for each in measured),
+        loss=column(each.sample_losses for each in measured),
         margin=column(None if each.margins is None else each.margins[:, 0] for each in measured),
         z=None if z is None else quantise(z),
         text=_read_texts({name: split.split for name, split in splits.items()}, rows),

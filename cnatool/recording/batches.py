@@ -48,7 +48,7 @@ class Batch:
     outputs: dict[str, Rows]
     tensors: dict[str, Rows]  # including the outputs
     statistics: dict[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
-    labels: NDArray[np.int64] | None
+    labels: Rows | None
     ids: list[str] | None
 
     @property
@@ -59,11 +59,14 @@ class Batch:
     def forms(self) -> dict[str, Form]:
         """Return type and shape of one sample of each array, by kind and name."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
-        return {
+        forms = {
             f"{kind} {name!r}": (value.dtype, _form_shape(value))
             for kind, arrays in kinds
             for name, value in arrays.items()
         }
+        if self.labels is not None:
+            forms["labels"] = (self.labels.dtype, _form_shape(self.labels))
+        return forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Description:
             layers=self.layers,
             statistics=tuple(batch.statistics),
             splits={},
+            label_lists=isinstance(batch.labels, Ragged) or msgspec.UNSET,
             tags=self.tags,
             weights=self.weights,
             magnitudes=tuple(_magnitude(batch.tensors.get(name)) for name in self.operators),
@@ -165,7 +169,7 @@ def arrange_batch(
     outputs: GivenRows | Mapping[str, GivenRows],
     activations: Mapping[str, GivenRows],
     statistics: Mapping[str, Mapping[str, ArrayLike]] | None,
-    labels: ArrayLike | None,
+    labels: ArrayLike | Ragged | Sequence[ArrayLike] | None,
     ids: Sequence[str] | None,
 ) -> Batch:
     """Check the arrays of a batch and put them into the store's order."""
@@ -185,13 +189,6 @@ def arrange_batch(
     for what, arrays in kinds:
         for name, array in arrays.items():
             _check_array(f"{what} {name!r}", array, rows)
-    targets = None if labels is None else np.asarray(labels)
-    if targets is not None and (targets.dtype.kind not in "iu" or targets.shape != (rows,)):
-        raise DataError(
-            f"labels: expected {rows} integers, got {targets.dtype} of shape {targets.shape}."
-        )
-    if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
-        raise DataError(f"labels: {targets.max()} exceeds a signed 64-bit integer.")
     if ids is not None and len(ids) != rows:
         raise DataError(f"ids: expected {rows}, one per sample, got {len(ids)}.")
     return Batch(
@@ -199,9 +196,38 @@ def arrange_batch(
         outputs=named_outputs,
         tensors=tensors,
         statistics=_statistics(described, tensors, statistics, rows),
-        labels=None if targets is None else targets.astype(np.int64),
+        labels=None if labels is None else _convert_labels(labels, rows),
         ids=None if ids is None else [_check_id(name) for name in ids],
     )
+
+
+def _convert_labels(
+    labels: ArrayLike | Ragged | Sequence[ArrayLike], rows: int
+) -> NDArray[np.int64] | Ragged:
+    """Convert labels, an integer or a list of integers for each sample."""
+    lists: Ragged | None = None
+    if isinstance(labels, Ragged):
+        lists = labels
+    elif isinstance(labels, list | tuple) and any(np.ndim(each) for each in labels):
+        try:
+            lists = Ragged.join(
+                [np.asarray(each, np.int64 if not len(each) else None) for each in labels]
+            )
+        except (TypeError, ValueError) as error:
+            raise DataError(f"labels: they are no lists of integers: {error}.") from None
+    values = np.asarray(labels) if lists is None else lists.values
+    count = len(lists) if lists is not None else len(values) if values.ndim else 0
+    if values.dtype.kind not in "iu" or values.ndim != 1 or count != rows:
+        shape = values.shape if lists is None else (count, "…")
+        advice = ""
+        if lists is None and values.ndim == 2 and values.dtype.kind in "iu":
+            advice = ", or a list of integers for each, as in list(labels)"
+        raise DataError(
+            f"labels: expected {rows} integers{advice}, got {values.dtype} of shape {shape}."
+        )
+    if values.max(initial=0) > np.iinfo(np.int64).max:
+        raise DataError(f"labels: {values.max()} exceeds a signed 64-bit integer.")
+    return values.astype(np.int64) if lists is None else lists.astype(np.dtype(np.int64))
 
 
 def _statistics(

@@ -23,6 +23,7 @@ from cnatool.recording.weights import check_units, measure_weights
 from cnatool.records.checks import SPLIT_NAME
 from cnatool.records.choices import InputKind, Kept, Statistic
 from cnatool.records.layout import StoreRows, ragged_axis
+from cnatool.records.ragged import Ragged
 from cnatool.records.store import LayerRecord
 from cnatool.store.lock import lock_store
 from cnatool.store.replace import ReplacedStore, check_free, recover_replaced
@@ -397,7 +398,7 @@ class Recording:
         outputs: GivenRows | Mapping[str, GivenRows],
         activations: Mapping[str, GivenRows] | None = None,
         statistics: Mapping[str, Mapping[str, ArrayLike]] | None = None,
-        labels: ArrayLike | None = None,
+        labels: GivenRows | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Append a batch of samples; every array has the sample axis first.
@@ -417,8 +418,9 @@ class Recording:
         statistics : mapping of str to mapping of str to array_like
             With ``keep="statistics"``, values by statistic and tensor, (n,) each, instead of
             activations.
-        labels : array_like of int, optional
-            Labels, (n,); in every batch of a split or in none.
+        labels : array_like of int, or list of these, optional
+            Labels, (n,), or a list for each sample, such as one for each token, −100 where it has
+            none; in every batch of a split or in none.
         ids : sequence of str, optional
             Origin of each sample; by default its row.
 
@@ -480,6 +482,12 @@ class Recording:
         if writer.labelled != (batch.labels is not None):
             has, had = ("none", "labels") if writer.labelled else ("labels", "none")
             raise DataError(f"split {split!r}: this batch has {has}, but those before had {had}.")
+        lists = bool(self._writer.record.label_lists)
+        if batch.labels is not None and isinstance(batch.labels, Ragged) != lists:
+            has = "single labels" if lists else "lists of labels"
+            raise DataError(
+                f"split {split!r}: this batch has {has}, and the store's first batch did not."
+            )
         if same is not None:
             same.accept(batch.rows)
         first = writer.rows

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import InputKind
     from cnatool.records.run import ModelRecord
-    from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
+    from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord, TokensRecord
 
 # The name of a split is that of a folder in the store.
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -74,6 +74,8 @@ def find_contradictions(record: StoreRecord) -> Iterator[str]:
         yield "a magnitude is negative"
     yield from _check_layer(record)
     yield from _check_run(record)
+    if record.tokens:
+        yield from _check_tokens(record.tokens)
     if record.weights is not None:
         yield from check_weights(record.weights, len(record.layers))
     if record.flatness is not None:
@@ -183,6 +185,11 @@ def _check_output(
         )
     if ragged_axis(output) != ragged_axis(tensor):
         yield f"{name} and output {tensor.output} differ in the axis along which samples vary"
+
+
+def _check_tokens(tokens: TokensRecord) -> Iterator[str]:
+    if not 1 <= tokens.classes <= LARGEST:
+        yield f"the tokens of {tokens.output!r} have scores of {tokens.classes} classes"
 
 
 def _check_layer(record: StoreRecord) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 IDS = "ids"
 LABELS = "labels"
+
+# Numbers of the tokens of each sample, with their types.
+TOKEN_NUMBERS = {"loss": "float64", "correct": "int64", "count": "int64"}
 
 # Estimated bytes of an id; only the size of a chunk depends on it.
 _ID_BYTES = 64
@@ -58,6 +61,11 @@ def activation_key(number: int) -> str:
 def statistic_key(name: str) -> str:
     """Return the key of a per-sample statistic of all tensors in a split."""
     return f"statistics/{name}"
+
+
+def token_key(name: str) -> str:
+    """Return the key of a number of each sample's tokens in a split: loss, correct, count."""
+    return f"tokens/{name}"
 
 
 def values_key(key: str) -> str:
@@ -138,7 +146,9 @@ def sample_form(array: ArrayRecord | TensorRecord) -> tuple[str, tuple[int | Non
 def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
     """List the arrays of a split, with ``labels`` and raw ``inputs`` if it has them itself."""
     specs = [ArraySpec(IDS, (), str, ())]
-    if labels:
+    if labels and record.label_lists:
+        specs.append(ArraySpec(LABELS, (1,), np.dtype(np.int64), ("label",), ragged_axis=0))
+    elif labels:
         specs.append(ArraySpec(LABELS, (), np.dtype(np.int64), ()))
     named = tensor_axes(record)
     for i, axes in enumerate(input_axes(record) if inputs else ()):
@@ -158,6 +168,9 @@ def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> l
     for name in record.statistics:
         key = statistic_key(name)
         specs.append(ArraySpec(key, shape, np.dtype(np.float64), (TENSOR,)))
+    if record.tokens:
+        for name, kind in TOKEN_NUMBERS.items():
+            specs.append(ArraySpec(token_key(name), (), np.dtype(kind), ()))
     return specs
 
 
@@ -167,10 +180,11 @@ class StoreRows:
 
     ids: Sequence[str]  # where each sample came from
     inputs: Sequence[Rows]
-    labels: NDArray[np.int64] | None
+    labels: Rows | None
     outputs: Sequence[Rows]
     activations: Mapping[int, Rows]  # of the tensors kept whole, by number
     statistics: Mapping[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
+    tokens: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (n,) each, by name
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -183,6 +197,7 @@ class StoreRows:
             [values[rows] for values in self.outputs],
             {number: values[rows] for number, values in self.activations.items()},
             {name: values[rows] for name, values in self.statistics.items()},
+            {name: values[rows] for name, values in self.tokens.items()},
         )
 
     def arrays(self) -> dict[str, Rows]:
@@ -194,4 +209,5 @@ class StoreRows:
         arrays.update({output_key(i): values for i, values in enumerate(self.outputs)})
         arrays.update({activation_key(n): values for n, values in self.activations.items()})
         arrays.update({statistic_key(name): v for name, v in self.statistics.items()})
+        arrays.update({token_key(name): values for name, values in self.tokens.items()})
         return arrays

@@ -147,6 +147,35 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     padding: Padded | msgspec.UnsetType = msgspec.UNSET
 
 
+class TokensRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the arrays ``tokens/<name>`` of each split say of the tokens of a sample.
+
+    Attributes
+    ----------
+    targets : {"next", "labels"}
+        What the scores of a token are compared with: the token that follows it in the sample, or
+        its label.
+    input : str
+        The model input that has the ids of the tokens.
+    output : str
+        The model output that has the scores, one for each class at each token.
+    classes : int
+        Number of classes: of the vocabulary, if tokens are predicted.
+    kind : {"logits", "probabilities"}
+        What the scores are.
+    mask : str or None
+        The model input that is 0 for tokens that are padding, which do not count; null if there is
+        none.
+    """
+
+    targets: Literal["next", "labels"]
+    input: str
+    output: str
+    classes: int
+    kind: Literal["logits", "probabilities"]
+    mask: str | None = None
+
+
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tensor of the graph that cannot be stored, with the reason.
 
@@ -396,6 +425,12 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The model inputs that were filled in by rule; absent if there are none.
     mask : MaskRecord
         What says which positions of the samples are real; absent unless padding does not count.
+    tokens : TokensRecord
+        Scores of tokens that were compared while the model ran, in the arrays ``tokens/loss``,
+        ``tokens/correct`` and ``tokens/count``; absent without these.
+    label_lists : bool
+        True if a sample has a list of labels instead of one: ``labels`` consists of ``values`` and
+        ``offsets``. Else absent.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -422,6 +457,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: tuple[PartReference, ...] | msgspec.UnsetType = msgspec.UNSET
     derived: tuple[DerivedRecord, ...] | msgspec.UnsetType = msgspec.UNSET
     mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
+    tokens: TokensRecord | msgspec.UnsetType = msgspec.UNSET
+    label_lists: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def steps(self) -> tuple[Preprocessing | None, ...]:

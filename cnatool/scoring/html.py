@@ -40,8 +40,8 @@ def _splits_table(result: ScoreResult) -> Markup:
     names = (
         "split",
         "samples",
-        "accuracy",
-        "loss",
+        f"{result.unit}accuracy",
+        f"{result.unit}loss",
         "α mean",
         "β mean",
         "CNA",
@@ -112,7 +112,7 @@ def _error_chart(result: ScoreResult) -> Markup:
         ]
         for name, split in result.splits.items()
     }
-    return svg.lines(series, "α", "error by quantiles of α")
+    return svg.lines(series, "α", f"{result.unit}error by quantiles of α")
 
 
 def layers_html(result: LayerScores) -> str:

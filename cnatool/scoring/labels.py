@@ -121,7 +121,12 @@ def map_classes(
     `named` says that the user named the output of scores.
     """
     splits = [split for split in splits if len(split)]
-    if not splits or splits[0].labels is None or output.number is None or output.name is None:
+    if (
+        not splits
+        or splits[0].sample_labels is None
+        or output.number is None
+        or output.name is None
+    ):
         return COLUMNS_ARE_CLASSES
     number = _find_label_output(store, splits[0], output)
     if number is None or (named and output.kind is None):
@@ -197,7 +202,7 @@ def _distinct_labels(splits: Sequence[Split], number: int | None) -> NDArray[np.
     """List the distinct labels of the data, or the distinct values of an output."""
     labels = [np.empty(0, np.int64)]
     for split in splits:
-        array = split.labels if number is None else as_plain(split.outputs(number))
+        array = split.sample_labels if number is None else as_plain(split.outputs(number))
         if array is not None:
             labels += [np.unique(block).astype(np.int64) for _, block in array.blocks()]
     return np.unique(np.concatenate(labels))

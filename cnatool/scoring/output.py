@@ -18,6 +18,7 @@ from cnatool.metrics.performance import (
 )
 from cnatool.records.layout import ragged_axis
 from cnatool.records.skipped import format_missing_outputs, list_missing_outputs
+from cnatool.scoring.token_output import select_token_output
 from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord
+    from cnatool.scoring.tokens import TokenTask
     from cnatool.store.store import Split, Store
 
 
@@ -43,6 +45,7 @@ class ScoredOutput:
     others: tuple[str, ...]  # other outputs that could be meant as well
     kind: OutputKind | None  # what it holds, the same for all splits
     reason: str | None  # why it holds no class scores, where it does not
+    tokens: TokenTask | None = None  # where it scores tokens: what these are compared with
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
         """Return one score per class, (n, H), from rows of the output."""
@@ -71,6 +74,11 @@ def select_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
     to those that are left, or they cannot hold class scores.
     """
     outputs = store.record.outputs
+    tokens = select_token_output(
+        store, splits, name, of_samples=any(map(_can_hold_scores, outputs))
+    )
+    if tokens is not None:
+        return ScoredOutput(tokens.number, tokens.name, (), tokens.kind, None, tokens.task)
     if name is not None:
         names = [output.name for output in outputs]
         if name not in names:
@@ -226,7 +234,7 @@ def _count_scores(shape: tuple[int, ...]) -> int:
 
 def _largest_label(splits: Sequence[Split]) -> int | None:
     """Return the largest label of splits; None where they have none."""
-    arrays = [split.labels for split in splits if split.labels is not None]
+    arrays = [labels for split in splits if (labels := split.sample_labels) is not None]
     largest = [int(block.max()) for array in arrays for _, block in array.blocks() if len(block)]
     return max(largest, default=None)
 

@@ -13,6 +13,7 @@ from cnatool.errors import DataError
 from cnatool.metrics.compact import compact
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
+from cnatool.scoring.tokens import explain_label_lists, measure_tokens
 from cnatool.store.ragged import as_plain
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from cnatool.metrics.compact import Integers
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
+    from cnatool.metrics.tokens import TokenScores
     from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.output import ScoredOutput
+    from cnatool.scoring.tokens import TokenTask
     from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
@@ -46,15 +49,36 @@ class Performance(NamedTuple):
     margins: NDArray[np.float64] | None
     reason: str | None
     scores_reason: str | None = None
+    # Sums over the tokens of each sample, where these are what is scored, and against what
+    tokens: TokenScores | None = None
+    task: TokenTask | None = None
+
+    @property
+    def margin_reason(self) -> str | None:
+        """Why there is no margin."""
+        no_margin = None if self.task is None else self.task.no_margin
+        return self.reason or self.scores_reason or no_margin
 
     def accuracy(self) -> Fraction | None:
         """Return the exact share of right predictions; None where undefined."""
+        if self.tokens is not None:
+            return self.tokens.accuracy()
         if self.predictions is None or self.labels is None or self.reason is not None:
             return None
         return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
 
+    @property
+    def sample_losses(self) -> NDArray[np.float64] | None:
+        """Cross-entropy of each sample, or its mean over the tokens; NaN without any."""
+        if self.tokens is None:
+            return self.losses
+        with np.errstate(invalid="ignore"):
+            return self.tokens.losses / self.tokens.counts
+
     def loss(self) -> float | None:
         """Return the mean cross-entropy in nats; None where undefined."""
+        if self.tokens is not None:
+            return self.tokens.loss()
         if self.losses is None or self.reason is not None:
             return None
         return float(self.losses.mean())
@@ -64,7 +88,9 @@ def measure_performance(
     split: Split, fields: ConventionFields, output: ScoredOutput, classes: ClassMapping
 ) -> Performance:
     """Read labels, predictions, losses and margins of a split, as far as it has them."""
-    stored_labels = split.labels
+    if output.tokens is not None and output.kind is not None:
+        return _measure_tokens(split, output, output.tokens, output.kind)
+    stored_labels = split.sample_labels
     labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
     kind = output.kind if output.number is not None else None
     if output.number is None or (kind is None and classes.labels_from is None):
@@ -74,6 +100,8 @@ def measure_performance(
     predicted = _predictions(split, stored, output, classes)
     if labels is None or not rows:
         reason = "the split has no labels" if rows else "the split has no rows"
+        if split.record.labels and rows:
+            reason = explain_label_lists(output.name)
         return Performance(labels, kind, predicted, None, None, reason)
     places = classes.columns_of(labels)
     unread = classes.scores_reason
@@ -104,6 +132,15 @@ def measure_performance(
         if not broken and not np.isfinite(losses.mean()):
             problem = "the losses are too large for float64"
     return Performance(labels, kind, predicted, losses, margins.rows(), problem)
+
+
+def _measure_tokens(
+    split: Split, output: ScoredOutput, task: TokenTask, kind: OutputKind
+) -> Performance:
+    found = measure_tokens(split, task, output.number, kind)
+    if isinstance(found, str):
+        return Performance(None, kind, None, None, None, found, task=task)
+    return Performance(None, kind, None, None, None, None, tokens=found, task=task)
 
 
 def _predictions(

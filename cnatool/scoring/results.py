@@ -16,6 +16,8 @@ from cnatool.metrics.performance import OutputKind
 from cnatool.records.weights import Flatness
 from cnatool.scoring.alpha_input import LengthUnit
 
+_UNITS = {"next": "next-token ", "labels": "token "}
+
 
 class LayerResult(msgspec.Struct, frozen=True):
     """One layer that β was computed over.
@@ -137,6 +139,24 @@ class Coefficients(msgspec.Struct, frozen=True):
     minibatches: MinibatchCna
 
 
+class TokensResult(msgspec.Struct, frozen=True):
+    """What accuracy and loss of a split are of, where each token of a sample has scores.
+
+    Attributes
+    ----------
+    targets : {"next", "labels"}
+        What a token is compared with: the one that follows it, or its label.
+    count : int
+        Tokens of all samples that have such a target.
+    perplexity : float or None
+        exp(loss), the loss being the mean over these tokens; None where undefined.
+    """
+
+    targets: Literal["next", "labels"]
+    count: int
+    perplexity: float | None
+
+
 class AlphaGroup(msgspec.Struct, frozen=True):
     """The samples of one quantile of α; samples of equal α are never divided.
 
@@ -147,9 +167,9 @@ class AlphaGroup(msgspec.Struct, frozen=True):
     alpha_min, alpha_mean, alpha_max : float or None
         Their α; None where there are no samples.
     error : float or None
-        Share of wrong predictions (paper Fig. 6).
+        Share of wrong predictions (paper Fig. 6), of samples or, as of the split, of tokens.
     loss : float or None
-        Mean cross-entropy in nats.
+        Mean cross-entropy in nats, over the same.
     """
 
     samples: int
@@ -202,7 +222,8 @@ class SplitResult(msgspec.Struct, frozen=True):
     skipped : int
         Samples that have no row since they could not be read.
     accuracy, loss : float or None
-        Share of right predictions, and mean cross-entropy in nats; None where undefined.
+        Share of right predictions, and mean cross-entropy in nats, over the samples or, if
+        ``tokens`` is set, over their tokens; None where undefined.
     performance_reason : str or None
         Why there is neither accuracy nor loss.
     loss_reason : str or None
@@ -225,6 +246,8 @@ class SplitResult(msgspec.Struct, frozen=True):
         out of ``alpha``, ``beta``, and all that is computed from both.
     length : LengthResult or None
         How scores depend on the length of samples; None if all are equally long.
+    tokens : TokensResult
+        What accuracy and loss are of, where each token has scores; absent where a sample has.
     """
 
     samples: int
@@ -245,9 +268,18 @@ class SplitResult(msgspec.Struct, frozen=True):
     loss_reason: str | None = None
     alpha_undefined: int = 0
     length: LengthResult | None = None
+    # Absent, not null, so that other results are those of earlier versions.
+    tokens: TokensResult | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def unit(self) -> str:
+        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        return _UNITS[self.tokens.targets] if self.tokens else ""
 
     def __repr__(self) -> str:
-        numbers = f"accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"
+        numbers = (
+            f"{self.unit}accuracy {number_text(self.accuracy)}, CNA {number_text(self.cna.value)}"
+        )
         return f"<scores of {count_text(self.samples, 'sample')}: {numbers}>"
 
 
@@ -370,6 +402,11 @@ class ScoreResult(ScoreHeader, frozen=True):
     cna_margin: ResampledEstimate
     baselines: BaselinesResult
     notes: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        return next((split.unit for split in self.splits.values() if split.unit), "")
 
     def __repr__(self) -> str:
         splits = (

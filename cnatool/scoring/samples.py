@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from cnatool.scoring.split import ScoredSplit
 
 
-def sample_schema() -> dict[str, Any]:
-    """Return the names and types of the table's columns."""
+_NO_SPLITS: Mapping[str, ScoredSplit] = MappingProxyType({})
+
+
+def sample_schema(splits: Mapping[str, ScoredSplit] = _NO_SPLITS) -> dict[str, Any]:
+    """Return the names and types of the table's columns; more where tokens are scored."""
     import polars as pl
 
+    of_tokens = any(split.performance.task is not None for split in splits.values())
     return {
         "split": pl.String,
         "id": pl.String,
@@ -35,6 +40,7 @@ def sample_schema() -> dict[str, Any]:
         "beta": pl.Float64,
         "margin": pl.Float64,
         "length": pl.Int64,
+        **({"tokens": pl.Int64, "loss": pl.Float64} if of_tokens else {}),
     }
 
 
@@ -48,6 +54,7 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
 
     # Undefined is null, here as everywhere, and never NaN.
     finite = pl.when(cs.float().is_finite()).then(cs.float())
+    schema = sample_schema(splits)
     for name, split in splits.items():
         beta = split.beta if split.split_beta.reason is None else None
         performance = split.performance
@@ -64,7 +71,12 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
                 "margin": _column_part(margins, rows, np.float64),
                 "length": _column_part(split.lengths, rows, np.int64),
             }
-            yield pl.DataFrame(columns, schema=sample_schema()).with_columns(finite)
+            if "tokens" in schema:
+                counts = None if performance.tokens is None else performance.tokens.counts
+                losses = None if counts is None else performance.sample_losses
+                columns["tokens"] = _column_part(counts, rows, np.int64)
+                columns["loss"] = _column_part(losses, rows, np.float64)
+            yield pl.DataFrame(columns, schema=schema).with_columns(finite)
 
 
 def _column_part(

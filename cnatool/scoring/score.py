@@ -110,7 +110,8 @@ def score_samples(
         Columns ``split``, ``id``, ``label``, ``prediction``, ``alpha``, ``beta``, ``margin``,
         ``length``; null where a store has no labels, or outputs that are no class scores, where a
         sample has no α, and where all samples are equally long. The margin is in probabilities for
-        the form ``paper``, else in logits.
+        the form ``paper``, else in logits. Where each token has scores, also ``tokens``, how many
+        of them have a target, and ``loss``, their mean cross-entropy in nats.
     """
     return score_store(
         store,
@@ -170,7 +171,7 @@ class StoreScores:
         """Return one row per sample, with the columns of `score_samples`."""
         import polars as pl
 
-        return pl.concat([pl.DataFrame(schema=sample_schema()), *self.frames()])
+        return pl.concat([pl.DataFrame(schema=sample_schema(self.splits)), *self.frames()])
 
     def frames(self) -> Iterator[polars.DataFrame]:
         """Yield the rows of `frame`, a block at a time."""

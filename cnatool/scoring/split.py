@@ -35,6 +35,7 @@ from cnatool.scoring.results import (
     Distribution,
     LengthResult,
     SplitResult,
+    TokensResult,
 )
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class ScoredSplit:
             performance_reason=performance.reason,
             loss_reason=performance.scores_reason if performance.reason is None else None,
             outputs=performance.kind,
+            tokens=_token_result(performance),
             alpha=_distribution(alpha),
             beta=_distribution(beta if split_beta.reason is None else beta[:0]),
             beta_reason=split_beta.no_moments(),
@@ -168,18 +170,23 @@ class ScoredSplit:
         order = np.argsort(groups, kind="stable")
         performance = self.performance
         defined = performance.reason is None
-        predictions = performance.predictions
+        predictions, tokens = performance.predictions, performance.tokens
         wrong = None if predictions is None else predictions != performance.labels
         for part in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
             rows = part if numbers is None else numbers[part]
             alpha = _distribution(self.alpha[rows])
+            error, loss = _mean(wrong, rows), _mean(performance.losses, rows)
+            if tokens is not None:
+                of_group = tokens[rows]
+                accuracy, loss = of_group.accuracy(), of_group.loss()
+                error = None if accuracy is None else float(1 - accuracy)
             yield AlphaGroup(
                 samples=len(rows),
                 alpha_min=alpha.min,
                 alpha_mean=alpha.mean,
                 alpha_max=alpha.max,
-                error=_mean(wrong, rows) if defined else None,
-                loss=_mean(performance.losses, rows) if defined else None,
+                error=error if defined else None,
+                loss=loss if defined else None,
             )
 
 
@@ -213,6 +220,16 @@ def locate_errors(split: Split) -> Iterator[None]:
         yield
     except (DataError, MetricError) as error:
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
+
+
+def _token_result(performance: Performance) -> TokensResult | msgspec.UnsetType:
+    task, tokens = performance.task, performance.tokens
+    if task is None:
+        return msgspec.UNSET
+    loss = None if tokens is None else tokens.loss()
+    with np.errstate(over="ignore"):
+        perplexity = None if loss is None else finite_or_none(np.exp(loss))
+    return TokensResult(task.targets, 0 if tokens is None else tokens.tokens, perplexity)
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:

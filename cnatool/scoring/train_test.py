@@ -146,7 +146,7 @@ def _margin(splits: Mapping[str, ScoredSplit], fields: ConventionFields) -> Esti
         return Estimate.undefined(f"no split called {fields.margin_split}")
     measured = split.performance
     if measured.margins is None or measured.kind is None:
-        return Estimate.undefined(measured.reason or measured.scores_reason or "no outputs")
+        return Estimate.undefined(measured.margin_reason or "no outputs")
     return margin_estimate(measured.margins, measured.kind, fields)
 
 

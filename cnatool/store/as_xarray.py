@@ -54,6 +54,7 @@ _ROLES = {
     "inputs": "input",
     "outputs": "output",
     "statistics": "statistic",
+    "tokens": "token",
 }
 
 
@@ -198,7 +199,11 @@ def build_dataset(split: Split, tensors: str | Iterable[str] | None) -> xarray.D
     )
     dataset.coords[ID] = _open_coordinate(split, IDS, "origin of the sample")
     if split.record.labels:
-        dataset.coords[LABEL] = _open_coordinate(split, LABELS, "label")
+        if split.store.record.label_lists:
+            lists = _Variable(specs[LABELS], "label", LABEL, "labels")
+            dataset = dataset.assign_coords(_open_variable(split, lists, sizes))
+        else:
+            dataset.coords[LABEL] = _open_coordinate(split, LABELS, "label")
         if split.record.classes is not None:
             dataset.coords[LABEL].attrs["classes"] = list(split.record.classes)
     if TENSOR in dataset.dims:
@@ -252,11 +257,13 @@ def _name_variables(split: Split, specs: Sequence[ArraySpec]) -> list[_Variable]
     taken = {ID, LABEL, SAMPLE, TENSOR, *(axis for spec in rows for axis in spec.axes)}
     taken |= {size for spec in rows for size in add_sizes(spec.axes, spec.shape)}
     named: dict[str, _Variable] = {}
-    order = ("statistics", "activations", "outputs", "inputs")
+    order = ("statistics", "activations", "outputs", "inputs", "tokens")
     for spec in sorted(specs, key=lambda spec: order.index(spec.key.partition("/")[0])):
         folder, _, number = spec.key.partition("/")
         role = _ROLES[folder]
         title = outputs.get(spec.key) or spec.name or number
+        if folder == "tokens":
+            title = f"token_{number}"
         plain = to_identifier(title) or f"{role}_{number}"
         names = (plain, f"{plain}_{role}", *(f"{plain}_{role}_{i}" for i in range(len(specs))))
         name = next(name for name in names if taken.isdisjoint(_own_names(spec, name)))

@@ -99,6 +99,8 @@ def _expression(split: Split, spec: ArraySpec) -> str:
     argument = repr(spec.name) if folder == "activations" else number
     if folder == "statistics":
         argument = repr(number)
+    if folder == "tokens":
+        return f".token_scores({number!r})"
     return f".{folder}({argument})"
 
 

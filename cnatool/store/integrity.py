@@ -96,11 +96,11 @@ class RowsDigest:
 def start_digests(record: StoreRecord, *, labels: bool) -> list[RowsDigest]:
     """Start the fingerprint of a split: a digest for each raw input, then one for the labels."""
     inputs = [RowsDigest(ragged=ragged_axis(array) is not None) for array in record.inputs]
-    return [*inputs, RowsDigest()] if labels else inputs
+    return [*inputs, RowsDigest(ragged=bool(record.label_lists))] if labels else inputs
 
 
 def update_digests(
-    digests: Sequence[RowsDigest], inputs: Sequence[Rows], labels: NDArray[np.int64] | None
+    digests: Sequence[RowsDigest], inputs: Sequence[Rows], labels: Rows | None
 ) -> None:
     """Add the data of further rows to a fingerprint."""
     data = (*inputs, *(() if labels is None else (labels,)))

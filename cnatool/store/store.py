@@ -21,6 +21,7 @@ from cnatool.records.layout import (
     output_key,
     split_arrays,
     statistic_key,
+    token_key,
 )
 from cnatool.records.limits import LARGEST
 from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
@@ -117,9 +118,15 @@ class Split:
         return self.stored(IDS)
 
     @property
-    def labels(self) -> StoredArray | None:
-        """Labels, (n,) int64; None if the split has none."""
-        return self.stored(LABELS) if self.record.labels else None
+    def labels(self) -> StoredArray | RaggedArray | None:
+        """Labels, (n,) int64, or a list for each sample; None if the split has none."""
+        return self.array(LABELS) if self.record.labels else None
+
+    @property
+    def sample_labels(self) -> StoredArray | None:
+        """Labels, (n,) int64; None if the split has none, or a list for each sample."""
+        per_sample = self.record.labels and not self._store.record.label_lists
+        return self.stored(LABELS) if per_sample else None
 
     def inputs(self, number: int = 0) -> StoredArray | RaggedArray:
         """Return raw input ``number`` before preprocessing, (n, …).
@@ -213,6 +220,20 @@ class Split:
     def statistics(self, name: str = "sum") -> StoredArray:
         """Return the per-sample statistic ``name`` of all tensors, (n, T) float64."""
         return self.stored(statistic_key(name))
+
+    def token_scores(self, name: str) -> StoredArray:
+        """Return a number of the tokens of each sample that a dump compared with a target, (n,).
+
+        Which targets, `StoreRecord.tokens` says. ``loss`` is the sum of −ln p(target) in nats,
+        ``correct`` the number of targets with the greatest score, and ``count`` that of tokens with
+        a target.
+
+        Raises
+        ------
+        MetricError
+            If the store has no such numbers.
+        """
+        return self.stored(token_key(name))
 
     def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.Dataset:
         """Return the split as an xarray Dataset, of which rows are read when they are used.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.records.layout import TOKEN_NUMBERS
 from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
@@ -57,6 +58,30 @@ def find_mismatches(
                 f"of tensor {tensor.name!r} in row {first + row} is "
                 f"{stored_values[row]:.9g}, but its values give {truth[row]:.9g}{others}",
             )
+
+
+def find_token_faults(
+    numbers: Mapping[str, NDArray[Any]], first: int
+) -> Iterator[tuple[str, tuple[int, int], str]]:
+    """Find rows of the numbers of tokens, which begin with row ``first``, that cannot be.
+
+    Yields the name of a number, the row, and what is wrong with it.
+    """
+    loss, correct, count = (numbers[name] for name in TOKEN_NUMBERS)
+    for name, wrong, problem in (
+        ("count", count < 0, "is below 0"),
+        ("correct", (correct < 0) | (correct > count), "is not between 0 and `count`"),
+        # Probabilities may exceed 1 by rounding.
+        (
+            "loss",
+            (loss < -0.01 * count) | ((count == 0) & (loss != 0)),
+            "is below 0, or that of no token",
+        ),
+    ):
+        if wrong.any():
+            row = first + int(wrong.argmax())
+            value = numbers[name][row - first]
+            yield name, (row, row + 1), f"in row {row} is {value:.9g}: it {problem}"
 
 
 def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:

@@ -18,11 +18,13 @@ from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.choices import Statistic
 from cnatool.records.layout import (
     LABELS,
+    TOKEN_NUMBERS,
     activation_key,
     input_key,
     output_key,
     split_arrays,
     statistic_key,
+    token_key,
 )
 from cnatool.store.damaged_rows import divide_into_blocks, find_damaged_rows
 from cnatool.store.format_table import find_metadata_faults
@@ -30,7 +32,7 @@ from cnatool.store.integrity import combine_digests, start_digests
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.ragged import RaggedArray
 from cnatool.store.reader import open_store
-from cnatool.store.value_checks import find_mismatches
+from cnatool.store.value_checks import find_mismatches, find_token_faults
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
@@ -254,13 +256,15 @@ class _SplitCheck:
             if rows is not None:
                 statistics[name] = rows
         for key, array in self._opened.items():
-            if key.startswith("statistics/") and key != statistic_key("count"):
+            counted = key == statistic_key("count")
+            if key.startswith(("statistics/", "tokens/")) and not counted:
                 continue
             for first, last in _ranges(start, stop, array.chunk_rows):
                 part = {
                     name: rows[first - start : last - start] for name, rows in statistics.items()
                 }
                 yield from self._faults_of_chunk(key, first, last, part)
+        yield from self._faults_of_tokens(start, stop)
         for key, ragged in self._ragged.items():
             for first, last in divide_into_blocks(ragged, start, stop):
                 part = {
@@ -278,6 +282,18 @@ class _SplitCheck:
             self._digests[key].update(values)
         elif key in self._measured:
             yield from self._mismatches(self._measured[key], values, statistics, start)
+
+    def _faults_of_tokens(self, start: int, stop: int) -> Iterator[Fault]:
+        if not self._record.tokens:
+            return
+        numbers = {}
+        for name in TOKEN_NUMBERS:
+            rows = yield from self._read(token_key(name), start, stop)
+            if rows is not None:
+                numbers[name] = rows
+        if len(numbers) == len(TOKEN_NUMBERS):
+            for name, span, problem in find_token_faults(numbers, start):
+                yield Fault(self._where(token_key(name)), span, problem)
 
     def _faults_of_ragged(
         self, key: str, start: int, stop: int, statistics: Mapping[Statistic, NDArray[np.float64]]

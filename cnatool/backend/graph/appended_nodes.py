@@ -50,12 +50,20 @@ class AppendedNodes:
         """Add the same numbers in another shape."""
         return self.add("Reshape", [name, self.integers(shape)])
 
-    def reduce_axes(self, operator: str, name: str, axes: Sequence[int]) -> str:
-        """Add a reduction over axes, which are left out of the result."""
+    def unsqueeze(self, name: str, axis: int) -> str:
+        """Add the same numbers with one more axis."""
+        if self.opset < 13:
+            return self.add("Unsqueeze", [name], axes=[axis])
+        return self.add("Unsqueeze", [name, self.integers([axis])])
+
+    def reduce_axes(
+        self, operator: str, name: str, axes: Sequence[int], *, keep: bool = False
+    ) -> str:
+        """Add a reduction over axes, which have length 1 in the result or are left out of it."""
         # Of sums the axes became an input with opset 13, of the others with 18.
         if self.opset < (13 if operator == "ReduceSum" else 18):
-            return self.add(operator, [name], axes=axes, keepdims=0)
-        return self.add(operator, [name, self.integers(axes)], keepdims=0)
+            return self.add(operator, [name], axes=axes, keepdims=int(keep))
+        return self.add(operator, [name, self.integers(axes)], keepdims=int(keep))
 
     def integers(self, values: Sequence[int]) -> str:
         """Add a vector of integers."""

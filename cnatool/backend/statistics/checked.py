@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.masks import MaskRecord
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import TensorRecord, TokensRecord
 
 # Relative to the absolute sum; half of the promised 1e-5.
 _TOLERANCE = 5e-6
@@ -38,6 +38,7 @@ def build_exposed_model(
     statistics: Sequence[Statistic],
     run: RunOptions,
     mask: MaskRecord | None = None,
+    tokens: TokensRecord | None = None,
 ) -> ExposedModel:
     """Build a model whose statistics were compared with those of the probe's values.
 
@@ -49,7 +50,7 @@ def build_exposed_model(
 
     def build(exact: Sequence[str], names: Sequence[Statistic] = statistics) -> ExposedModel:
         return ExposedModel(
-            network.graph, tensors, outputs, probed.tensors, fed, run, names, exact, mask
+            network.graph, tensors, outputs, probed.tensors, fed, run, names, exact, mask, tokens
         )
 
     model = build(())

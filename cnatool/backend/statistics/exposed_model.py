@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from cnatool._util.text import count_text
 from cnatool.backend.graph.nodes import PREFIX
-from cnatool.backend.graph.outputs import make_readable, needs_cast
+from cnatool.backend.graph.outputs import element_type, make_readable, needs_cast
 from cnatool.backend.io_binding import describe_fallback, open_session
 from cnatool.backend.session import CPU
 from cnatool.backend.statistics.channel_sums import (
@@ -33,7 +33,12 @@ from cnatool.backend.statistics.real_positions import (
 )
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.sample_rows import read_rows
+from cnatool.backend.statistics.token_nodes import (
+    TOKEN_OUTPUTS,
+    TokenMeasure,
+)
 from cnatool.errors import BackendError
+from cnatool.metrics.tokens import TokenScores
 from cnatool.records.ragged import Ragged, concatenate_rows
 from cnatool.store.statistics import row_statistics
 
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Statistic
     from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import TensorRecord, TokensRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Results:
     # Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
     # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
+    tokens: TokenScores | None = None  # of each sample, if tokens are compared with targets
 
     def take(self, rows: NDArray[np.int64]) -> Results:
         """Return some of the samples, in the order of ``rows``."""
@@ -66,6 +72,7 @@ class Results:
             tuple(values[rows] for values in self.outputs),
             {number: values[rows] for number, values in self.activations.items()},
             {name: values[rows] for name, values in self.statistics.items()},
+            None if self.tokens is None else self.tokens[rows],
         )
 
 
@@ -82,6 +89,7 @@ class _Batch:
     # Statistics of the tensors that are fetched and not kept, by number; and ``count`` of all
     measured: dict[int, dict[Statistic, NDArray[np.float64]]]
     counts: NDArray[np.float64] | None
+    tokens: TokenScores | None
 
 
 class ExposedModel:
@@ -105,6 +113,8 @@ class ExposedModel:
         Tensors whose statistics must be computed in float64 throughout.
     mask : MaskRecord or None
         What says which positions are real, where tensors have ``positions``.
+    tokens : TokensRecord, optional
+        Which scores are compared with a target for each token.
 
     Raises
     ------
@@ -123,6 +133,7 @@ class ExposedModel:
         statistics: Sequence[Statistic] = ("sum",),
         exact: Collection[str] = (),
         mask: MaskRecord | None = None,
+        tokens: TokensRecord | None = None,
     ) -> None:
         self._fed = fed
         self._mask = mask
@@ -188,6 +199,11 @@ class ExposedModel:
         counted = [] if self._measures.counted is None else [self._measures.counted]
         self._read = list(read)
         self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
+        self._token_measure = None
+        if tokens is not None:
+            kind = element_type(types[tokens.output])
+            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset)
+            self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
@@ -248,17 +264,23 @@ class ExposedModel:
         statistics = self._join(runs, whole)
         arrays = [array[:samples] for array in whole]
         count = len(self._outputs)
+        scores = [batch.tokens for batch in runs if batch.tokens is not None]
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={name: rows[:samples] for name, rows in statistics.items()},
+            tokens=TokenScores.join(scores)[:samples] if scores else None,
         )
 
     def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
         real = np.ones((samples, 0), bool) if self._mask is None else self._mask.find_real(feeds)
         fed = {**feeds, REAL: real} if self._masks_inside else feeds
-        values = self._run_session(fed, samples)
+        run = partial(self._run_session, samples=samples)
+        if self._token_measure is None:
+            values, tokens = run(fed), None
+        else:
+            values, tokens = self._token_measure.run(fed, real, run)
         measures = self._measures
         sums, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         # Sums in parts reach no further than float32, and mix what is not finite with zeros.
@@ -282,7 +304,7 @@ class ExposedModel:
         counts = None
         if self._is_counted:
             counts = self._element_counts(real, sizes, inner, whole)
-        return _Batch(samples, whole[:kept], sums, exact, measured, counts)
+        return _Batch(samples, whole[:kept], sums, exact, measured, counts, tokens)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""

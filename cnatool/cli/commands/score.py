@@ -129,6 +129,6 @@ def score(
         result = scored.result(observer)
     if samples is not None:
         named = str(result.convention)
-        write_frames(scored.frames(), sample_schema(), samples, convention=named)
+        write_frames(scored.frames(), sample_schema(scored.splits), samples, convention=named)
         note(f"wrote {samples}")
     print_result(result, print_tables, json=json)

@@ -42,11 +42,28 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     print_line(f"output: {result.output.name or 'none'}{read}")
+    for line in _describe_tokens(result):
+        print_line(line)
     alpha = [text for text in (result.alpha_input, result.alpha_codec) if text is not None]
     if alpha:
         print_line(f"α: {', '.join(alpha)}")
     for line in result.notes:
         print_line(f"note: {with_options(line)}")
+
+
+def _describe_tokens(result: ScoreResult) -> Iterator[str]:
+    """Describe over which tokens accuracy and loss are means."""
+    targets = {split.tokens.targets for split in result.splits.values() if split.tokens}
+    if not targets:
+        return
+    counts = [
+        f"{count_text(split.tokens.count, 'token')} of {name}, perplexity "
+        f"{number_text(split.tokens.perplexity)}"
+        for name, split in result.splits.items()
+        if split.tokens
+    ]
+    of = {"next": "that follow another", "labels": "that have a label"}[targets.pop()]
+    yield f"accuracy and loss: over the tokens {of}: {'; '.join(counts)}"
 
 
 def _print_layers(result: ScoreResult, *, every: bool) -> None:
@@ -69,8 +86,8 @@ def _print_splits(result: ScoreResult) -> None:
         [
             ("split", "left"),
             ("samples", "right"),
-            ("accuracy", "right"),
-            ("loss", "right"),
+            (f"{result.unit}accuracy", "right"),
+            (f"{result.unit}loss", "right"),
             ("α mean", "right"),
             ("β mean", "right"),
             ("CNA", "right"),
@@ -155,7 +172,7 @@ def _print_pair(result: ScoreResult) -> None:
 def _pair_rows(result: ScoreResult) -> list[tuple[str, str, Estimate | ResampledEstimate]]:
     fields = result.convention.fields
     return [
-        ("gap", f"{fields.gap}, train and test", result.gap),
+        ("gap", f"{result.unit}{fields.gap}, train and test", result.gap),
         ("CNA-A", fields.area, result.cna_area),
         ("margin", f"{fields.margin}, {fields.margin_split}", result.margin),
         ("CNA-M", "margin · CNA-A", result.cna_margin),
@@ -201,8 +218,8 @@ def _print_alpha_groups(result: ScoreResult) -> None:
             ("samples", "right"),
             ("α from", "right"),
             ("α to", "right"),
-            ("error", "right"),
-            ("loss", "right"),
+            (f"{result.unit}error", "right"),
+            (f"{result.unit}loss", "right"),
         ],
         [
             [

@@ -12,6 +12,7 @@ from cnatool._util.text import count_text
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
 from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
 from cnatool.errors import DataError
+from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.labels import LabelEncoding
+    from cnatool.records.ragged import Rows
 
 # Bytes of labels that are read at a time to find the different values.
 _LABEL_BYTES = 1 << 24
@@ -65,6 +67,11 @@ class RowSource(SourceDefaults):
     inputs: tuple[InputSpec, ...]
     samples: tuple[RowReader, ...]
     labels: RowReader | None = None
+
+    @property
+    def label_lists(self) -> bool:
+        """Whether a sample has a label for each of its tokens."""
+        return self.labels is not None and bool(self.labels.shape)
 
     @property
     def rows(self) -> int:
@@ -121,7 +128,9 @@ def make_row_source(
     if labels is not None:
         if labels.dtype.kind in "US" and not labels.shape:
             labels = encode_texts(labels)
-        check_labels(labels, first)
+        check_labels(
+            labels, first, [array.shape for array in samples.values() if array.dtype.kind in "iu"]
+        )
     specs = tuple(
         InputSpec(name, array.dtype.newbyteorder("="), array.shape)
         for name, array in samples.items()
@@ -129,14 +138,20 @@ def make_row_source(
     return RowSource(name, specs, tuple(samples.values()), labels)
 
 
-def check_labels(labels: RowReader, samples: RowReader) -> None:
-    """Refuse an array that cannot be the labels of some samples."""
+def check_labels(
+    labels: RowReader, samples: RowReader, shapes: Sequence[tuple[int, ...]] = ()
+) -> None:
+    """Refuse an array that cannot be the labels of some samples.
+
+    They may have one for each token of an input of ids, which have one of the ``shapes``.
+    """
+    of_tokens = labels.dtype.kind in "iu" and len(labels.shape) == 1 and labels.shape in shapes
     if not labels.shape and labels.dtype.kind not in "iu":
         raise DataError(
             f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
             "numbers, for example with y.astype('int64')."
         )
-    if labels.shape:
+    if labels.shape and not of_tokens:
         way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
         way += ".astype('int64')" if labels.dtype.kind == "f" and labels.shape == (1,) else ""
         raise DataError(
@@ -150,21 +165,27 @@ def check_labels(labels: RowReader, samples: RowReader) -> None:
         )
 
 
+def as_lists(labels: NDArray[np.int64]) -> Ragged:
+    """Return a list of labels for each sample, of (n, T)."""
+    return Ragged.from_lengths(labels.reshape(-1), np.full(len(labels), labels.shape[1]))
+
+
 def _read_labels(
     labels: RowReader | None, ranges: Sequence[tuple[int, int]]
-) -> Generator[NDArray[np.int64] | None]:
+) -> Generator[Rows | None]:
     if labels is None:
         yield from (None for _ in ranges)
         return
     with closing(labels.read(ranges)) as blocks:
         for (start, _), block in zip(ranges, blocks, strict=True):
             if block.dtype == np.uint64 and block.max() > np.uint64(np.iinfo(np.int64).max):
-                row = start + int(block.argmax())
+                row = start + int(block.argmax()) // max(1, block[0].size)
                 raise DataError(
                     f"{labels.where} has the label {block.max()} at row {row}, which does not fit "
                     "64-bit signed integers: renumber the classes."
                 )
-            yield block.astype(np.int64, copy=False)
+            numbers = block.astype(np.int64, copy=False)
+            yield numbers if block.ndim == 1 else as_lists(numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,15 @@
 // Error by quantiles of α.
 
+function groupsTitle(view) {
+  const [split] = Object.values(view.score.splits);
+  return `${scoredUnit(split, "Error")} and accuracy by input complexity`;
+}
+
 function groupsPanel(view, samples, selection) {
   const splits = Object.entries(view.score.splits).filter(([, split]) =>
     split.alpha_groups.some((group) => group.error !== null && group.alpha_mean !== null),
   );
-  const heading = el("h3", { text: "Error and accuracy by input complexity" });
+  const heading = el("h3", { text: groupsTitle(view) });
   if (!splits.length) {
     const why = Object.values(view.score.splits)
       .map((split) => split.performance_reason)

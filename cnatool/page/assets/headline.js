@@ -1,5 +1,11 @@
 // The scores of a store, large, with their intervals.
 
+// What accuracy is of, before the word: of samples, of tokens, or of those that follow.
+function scoredUnit(split, word) {
+  if (!split.tokens) return word;
+  return `${split.tokens.targets === "next" ? "Next-token" : "Token"} ${word.toLowerCase()}`;
+}
+
 function headline(view) {
   const { score } = view;
   if (!score)
@@ -9,11 +15,13 @@ function headline(view) {
   const list = el("dl", { class: "score" });
   for (const [name, split] of Object.entries(score.splits)) {
     list.append(
-      figure(`Accuracy, ${name}`, percent(split.accuracy, 2), [
+      figure(`${scoredUnit(split, "Accuracy")}, ${name}`, percent(split.accuracy, 2), [
         split.accuracy === null ? sentence(split.performance_reason || "undefined") : null,
         split.loss === null
           ? split.loss_reason && sentence(split.loss_reason)
           : `mean loss ${number(split.loss)} nats`,
+        split.tokens &&
+          `over ${count(split.tokens.count)} tokens, perplexity ${number(split.tokens.perplexity)}`,
         sampleCount(split),
       ]),
     );

@@ -6,7 +6,12 @@ function marginsPanel(view, samples, selection) {
   const heading = el("h3", { text: "How sure the network is" });
   if (!samples.margin) {
     const why = Object.values(view.score.splits)
-      .map((split) => split.performance_reason || split.loss_reason)
+      .map(
+        (split) =>
+          split.performance_reason ||
+          split.loss_reason ||
+          (split.tokens && "each token has scores, and not the sample"),
+      )
       .find(Boolean);
     return el(
       "div",

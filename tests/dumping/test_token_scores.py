@@ -1,0 +1,202 @@
+"""Loss and accuracy of the next token, computed in the graph and from stored scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from msgspec import UNSET
+from numpy.typing import NDArray
+from support.notes import Notes
+from support.token_models import TokenModel
+
+import cnatool
+
+SAMPLES = 12
+
+
+def draw(length: int, vocabulary: int = 11, seed: int = 1) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, vocabulary, (SAMPLES, length))
+
+
+def run(model: Path, **feeds: NDArray[Any]) -> NDArray[Any]:
+    [logits] = ort.InferenceSession(model).run(["logits"], feeds)
+    return logits
+
+
+def literal(
+    logits: NDArray[Any], targets: Sequence[int], *, softmax: bool = False
+) -> tuple[float, int]:
+    """Return the loss and the right predictions of one sample, token by token."""
+    loss, correct = 0.0, 0
+    for scores, target in zip(logits.astype(np.longdouble), targets, strict=True):
+        if softmax:
+            loss -= float(np.log(max(scores[target], np.finfo(np.float32).smallest_subnormal)))
+        else:
+            top = scores.max()
+            loss += float(np.log(np.exp(scores - top).sum()) + top - scores[target])
+        correct += int(np.flatnonzero(scores == scores.max())[0] == target)
+    return loss, correct
+
+
+def check(
+    store: Path, model: Path, ids: NDArray[Any], mask: NDArray[Any] | None = None, **kind: bool
+) -> None:
+    feeds = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
+    logits = run(model, **feeds)
+    [split] = cnatool.open(store).splits.values()
+    numbers = {name: split.token_scores(name)[:] for name in ("loss", "correct", "count")}
+    for row in range(len(ids)):
+        real = np.flatnonzero(np.ones(ids.shape[1]) if mask is None else mask[row])
+        loss, correct = literal(logits[row, real[:-1]], ids[row, real[1:]].tolist(), **kind)
+        assert numbers["loss"][row] == pytest.approx(loss, rel=2e-6, abs=1e-5)
+        assert numbers["correct"][row] == correct
+        assert numbers["count"][row] == max(0, len(real) - 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        ({}, 7),
+        ({}, 11),  # as many tokens as there are words
+        ({}, 2),
+        ({"scale": 1e4}, 7),
+        ({"dtype": "float16", "scale": 30}, 7),
+        ({"dtype": "float64"}, 7),
+        ({"softmax": True, "scale": 3}, 7),
+        ({"vocabulary": 1}, 3),
+    ],
+)
+def test_numbers_in_the_graph(options: dict[str, Any], length: int, tmp_path: Path) -> None:
+    network = TokenModel(**options)
+    model = network.save(tmp_path / "m.onnx")
+    ids = draw(length, network.vocabulary)
+    np.savez(tmp_path / "d.npz", input_ids=ids)
+    store = tmp_path / "s.zarr"
+    if network.vocabulary == 1:
+        cnatool.dump(model, tmp_path / "d.npz", store)
+        assert not cnatool.open(store).record.tokens  # one word is no choice
+        return
+    cnatool.dump(model, tmp_path / "d.npz", store)
+    record = cnatool.open(store).record
+    assert record.tokens
+    assert (record.tokens.output, record.tokens.input) == ("logits", "input_ids")
+    assert not record.outputs
+    assert not any(t.stored for t in record.tensors if t.shape[-1] == network.classes != 8)
+    check(store, model, ids, softmax=network.softmax)
+    assert not cnatool.verify(store).faults
+
+
+def test_stored_scores_give_the_same(tmp_path: Path) -> None:
+    model = TokenModel().save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7))
+    for name, tensors in (("a", ["all"]), ("b", ["all", "logits"])):
+        cnatool.dump(model, tmp_path / "d.npz", tmp_path / f"{name}.zarr", tensors=tensors)
+    assert [o.name for o in cnatool.open(tmp_path / "b.zarr").record.outputs] == ["logits"]
+    first, second = (cnatool.score(tmp_path / f"{name}.zarr") for name in "ab")
+    assert first.splits["all"].tokens == second.splits["all"].tokens
+    assert first.splits["all"].loss == second.splits["all"].loss
+    compared = cnatool.compare(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert compared.splits["all"].same_data
+
+
+def test_padding_does_not_count(tmp_path: Path) -> None:
+    model = TokenModel(masked=True).save(tmp_path / "m.onnx")
+    ids = draw(7)
+    lengths = np.arange(SAMPLES) % 7 + 1
+    mask = (np.arange(7) < lengths[:, None]).astype(np.int64)
+    for name, real in (("right", mask), ("left", mask[:, ::-1].copy())):
+        np.savez(tmp_path / "d.npz", input_ids=ids * real, attention_mask=real)
+        store = tmp_path / f"{name}.zarr"
+        cnatool.dump(model, tmp_path / "d.npz", store)
+        tokens = cnatool.open(store).record.tokens
+        assert tokens
+        assert tokens.mask == "attention_mask"
+        check(store, model, ids * real, real)
+
+
+def test_a_model_that_reads_both_ways(tmp_path: Path) -> None:
+    model = TokenModel(causal=False).save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7))
+    notes = Notes()
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
+    record = cnatool.open(tmp_path / "s.zarr").record
+    assert not record.tokens
+    assert [o.name for o in record.outputs] == ["logits"]
+    assert any("depend on later tokens as well" in line for line in notes.texts)
+    split = cnatool.score(tmp_path / "s.zarr").splits["all"]
+    assert (split.accuracy, split.loss, split.tokens) == (None, None, UNSET)
+
+
+def test_classes_of_tokens_are_no_vocabulary(tmp_path: Path) -> None:
+    model = TokenModel(vocabulary=20, classes=5).save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7, 5))
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr")
+    assert not cnatool.open(tmp_path / "s.zarr").record.tokens
+
+
+def test_samples_of_one_token(tmp_path: Path) -> None:
+    model = TokenModel().save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=np.arange(11)[:, None])
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr")
+    split = cnatool.score(tmp_path / "s.zarr").splits["all"]
+    assert (split.accuracy, split.loss) == (None, None)
+    assert split.performance_reason
+
+
+def test_scores(tmp_path: Path) -> None:
+    model = TokenModel().save(tmp_path / "m.onnx")
+    data = {"train": draw(7), "test": draw(7, seed=2)}
+    for name, ids in data.items():
+        np.savez(tmp_path / f"{name}.npz", input_ids=ids)
+    store = tmp_path / "s.zarr"
+    cnatool.dump(model, None, store, splits={name: tmp_path / f"{name}.npz" for name in data})
+    result = cnatool.score(store)
+    losses, shares = {}, {}
+    for name, ids in data.items():
+        logits = run(model, input_ids=ids)
+        found = [literal(logits[i, :-1], ids[i, 1:].tolist()) for i in range(SAMPLES)]
+        losses[name] = sum(loss for loss, _ in found) / (6 * SAMPLES)
+        shares[name] = sum(correct for _, correct in found) / (6 * SAMPLES)
+        split = result.splits[name]
+        assert split.tokens
+        assert split.loss == pytest.approx(losses[name], rel=1e-6)
+        assert split.accuracy == pytest.approx(shares[name], abs=1e-12)
+        assert split.tokens.count == 6 * SAMPLES
+        assert split.tokens.perplexity == pytest.approx(np.exp(losses[name]), rel=1e-5)
+        groups = [group for group in split.alpha_groups if group.samples]
+        mean = sum(group.samples * (group.loss or 0) for group in groups) / SAMPLES
+        assert mean == pytest.approx(losses[name], rel=1e-6)
+    assert result.gap_loss.value == pytest.approx(abs(losses["train"] - losses["test"]), rel=1e-5)
+    assert result.gap_accuracy.value == pytest.approx(shares["train"] - shares["test"], abs=1e-12)
+    assert result.margin.value is None
+    assert "scores of each next token" in (result.margin.reason or "")
+    frame = cnatool.score_samples(store)
+    assert frame.columns[-2:] == ["tokens", "loss"]
+    assert frame["tokens"].to_list() == [6] * 2 * SAMPLES
+    assert (frame["loss"] * frame["tokens"]).sum() / (6 * 2 * SAMPLES) == pytest.approx(
+        (losses["train"] + losses["test"]) / 2, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_stores_keep_the_numbers(suffix: str, tmp_path: Path) -> None:
+    model = TokenModel().save(tmp_path / "m.onnx")
+    ids = draw(7)
+    np.savez(tmp_path / "d.npz", input_ids=ids)
+    first = tmp_path / f"a.{suffix}"
+    cnatool.dump(model, tmp_path / "d.npz", first)
+    other = tmp_path / ("b.h5" if suffix == "zarr" else "b.zarr")
+    cnatool.convert(first, other)
+    for part in (1, 2):
+        cnatool.dump(model, tmp_path / "d.npz", tmp_path / f"p{part}.zarr", part=f"{part}/2")
+    for copy in (False, True):
+        parts = [tmp_path / "p1.zarr", tmp_path / "p2.zarr"]
+        cnatool.merge(parts, tmp_path / f"m{copy}.zarr", copy=copy)
+    for store in (first, other, tmp_path / "mFalse.zarr", tmp_path / "mTrue.zarr"):
+        check(store, model, ids)
+        assert not cnatool.verify(store).faults
