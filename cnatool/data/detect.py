@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import check_downloaded
 from cnatool._util.urls import ObjectURL
-from cnatool.data.file_names import IMAGES, LABEL_TABLES
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, SOUNDS
 from cnatool.data.format import (
     Format,
     files_of,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cnatool.data.file_names import FileKind
     from cnatool.data.source import Source
 
 
@@ -159,16 +160,19 @@ def _is_zarr(location: Location) -> bool:
     return location.path.is_file() and location.path.name.lower().endswith(".zarr.zip")
 
 
-def _is_image_folder(location: Location) -> bool:
-    if not location.path.is_dir() or location.files:
-        return False
-    if any(map(IMAGES.lies_in, list_folders(location.path))):
-        return True
-    # Images without classes, unless a table lists them.
-    return IMAGES.lies_in(location.path) and not _has_image_table(location)
+def _holds_kind(kind: FileKind) -> Callable[[Location], bool]:
+    def matches(location: Location) -> bool:
+        if not location.path.is_dir() or location.files:
+            return False
+        if any(map(kind.lies_in, list_folders(location.path))):
+            return True
+        # Files without classes, unless a table lists them.
+        return kind.lies_in(location.path) and not _has_file_table(location)
+
+    return matches
 
 
-def _has_image_table(location: Location) -> bool:
+def _has_file_table(location: Location) -> bool:
     return location.path.is_dir() and any((location.path / name).is_file() for name in LABEL_TABLES)
 
 
@@ -262,17 +266,26 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "pictures",
         "a folder of images by class",
-        _is_image_folder,
+        _holds_kind(IMAGES),
         "image_folder.open_image_folder",
         path_of,
         folder=True,
         labels_from="the folder of an image is its class",
     ),
     Format(
+        "sounds",
+        "a folder of sound files by class",
+        _holds_kind(SOUNDS),
+        "audio_folder.open_audio_folder",
+        path_of,
+        folder=True,
+        labels_from="the folder of a sound file is its class",
+    ),
+    Format(
         "listed",
-        "a folder of images with a labels.csv",
-        _has_image_table,
-        "image_table.open_image_table",
+        "a folder of images or sound files with a labels.csv",
+        _has_file_table,
+        "file_table.open_file_table",
         path_of,
         folder=True,
         labels=True,

@@ -1,4 +1,4 @@
-"""Names of files and folders of samples: which are images, and which are ignored."""
+"""Names of files and folders of samples: of which kind they are, and which are ignored."""
 
 from __future__ import annotations
 
@@ -43,8 +43,13 @@ IMAGES = FileKind(
     "image", "an", frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 )
 TEXTS = FileKind("text", "a", frozenset({".txt"}))
+SOUNDS = FileKind(
+    "sound file", "a", frozenset({".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+)
+# Files whose extension alone says that each is a sample, of whichever kind.
+SAMPLES = FileKind("sample", "a", IMAGES.extensions | SOUNDS.extensions)
 
-# Tables of file names and labels, beside images.
+# Tables of file names and labels, beside images or sound files.
 LABEL_TABLES = ("labels.csv", "metadata.csv")
 
 # What operating systems and other programs leave in folders, in lower case.

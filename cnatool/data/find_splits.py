@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format
-from cnatool.data.file_names import IMAGES, LABEL_TABLES, TEXTS, is_ignored, scan_folder
+from cnatool.data.file_names import LABEL_TABLES, SAMPLES, TEXTS, is_ignored, scan_folder
 from cnatool.data.formats.idx import find_idx_files
 from cnatool.data.location import Location, locate
 from cnatool.data.read_errors import read_error
@@ -109,7 +109,7 @@ def find_splits(
         sought = (
             _Sought(format_name, texts, TEXT_ENDINGS, TEXTS)
             if texts
-            else _Sought(format_name, texts, _ENDINGS, IMAGES)
+            else _Sought(format_name, texts, _ENDINGS, SAMPLES)
         )
         return sort_splits(_search(location.path, sought)) or {"all": location}
     except OSError as error:
@@ -203,7 +203,7 @@ def _find_folders(folder: Path, sought: _Sought) -> list[tuple[str, Location]]:
     below = [path for path in below if "idx" not in path.name.lower()]
     named = {path: parse_split_name(path.name) for path in below}
     splits = [names.split for names in named.values()]
-    # Images in train/ and test/ and nowhere else: these are splits without classes.
+    # Samples in train/ and test/ and nowhere else: these are splits without classes.
     flat = None not in splits and len(set(splits)) == len(splits) > 1
     parts = [path for path in below if named[path].splits and (flat or not _is_class(path, sought))]
     others = [path for path in below if path not in parts and _holds_samples(path, sought)]
@@ -213,7 +213,7 @@ def _find_folders(folder: Path, sought: _Sought) -> list[tuple[str, Location]]:
 
 
 def _holds_samples(folder: Path, sought: _Sought) -> bool:
-    """Whether a folder seems to hold samples: images, by class or not, or files of arrays."""
+    """Whether a folder seems to hold samples: files of one each, or files of arrays."""
     with scan_folder(folder) as entries:
         visible = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
@@ -304,6 +304,6 @@ def _short_name(location: Location) -> str:
 
 
 def _is_class(folder: Path, sought: _Sought) -> bool:
-    """Whether images lie directly in a folder: then "train" is a class (a railway's), no split."""
+    """Whether samples lie directly in a folder: then "train" is a class (a railway's), no split."""
     has_table = any((folder / name).is_file() for name in LABEL_TABLES)
     return not has_table and sought.lies_in(folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError
+from cnatool.records.sound import SoundTransform
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import KeptInputs
     from cnatool.records.image_transform import Geometry
 
-_INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
+_INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img", "audio", "sound")
 _LABEL_NAMES = ("y", "label", "labels")
 # What the names of two arrays for the same input have in common.
 _KINDS = ("mask", "type", "segment", "position", "len", "past")
@@ -39,6 +40,17 @@ PLAIN_IMAGES = ImageOptions()
 
 
 @dataclass(frozen=True, slots=True)
+class SoundOptions:
+    """How a source transforms the sound that it reads."""
+
+    mono: bool = False  # whether several channels are replaced by their mean
+    transform: SoundTransform = field(default_factory=SoundTransform)
+
+
+PLAIN_SOUND = SoundOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class ArraySelection:
     """Which of several named arrays, or columns, are inputs of the model and labels.
 
@@ -53,6 +65,7 @@ class ArraySelection:
     split_column : str or None
         Name of the column that holds the split of each row.
     images : ImageOptions
+    sound : SoundOptions
     optional : frozenset of str
         Inputs that are filled in by rule where the data have no array of their name.
     constant_advice : mapping of str to str
@@ -74,6 +87,7 @@ class ArraySelection:
     labels: str | None = None
     split_column: str | None = None
     images: ImageOptions = PLAIN_IMAGES
+    sound: SoundOptions = PLAIN_SOUND
     optional: frozenset[str] = frozenset()
     constant_advice: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from cnatool.data.find_splits import (
 from cnatool.data.labels import NO_LABELS
 from cnatool.data.relabel import RelabelledSource, unify_classes
 from cnatool.data.scratch_files import describe_copies
-from cnatool.data.selection import PLAIN_IMAGES
+from cnatool.data.selection import PLAIN_IMAGES, PLAIN_SOUND
 from cnatool.data.source import SampleError
 from cnatool.data.split_names import SPLIT_NAMES, list_missing_shards
 from cnatool.data.wrappers import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.data.location import Location
-    from cnatool.data.selection import ArraySelection, ImageOptions
+    from cnatool.data.selection import ArraySelection, ImageOptions, SoundOptions
     from cnatool.data.source import Source
     from cnatool.data.tokenize import TokenInput
     from cnatool.records.store import SourceObject
@@ -65,6 +65,7 @@ class ReaderOptions:
     seed : int
         Seed of the choice of these samples.
     images : ImageOptions
+    sound : SoundOptions
     tokens : TokenInput or None
         The input that takes the ids of the tokens of texts, and the tokenizer.
     """
@@ -76,6 +77,7 @@ class ReaderOptions:
     holdout: float | None = None
     seed: int = 0
     images: ImageOptions = PLAIN_IMAGES
+    sound: SoundOptions = PLAIN_SOUND
     tokens: TokenInput | None = None
 
 
@@ -95,6 +97,7 @@ def open_splits(
         ignore_labels=ignore_labels,
         split_column=options.split_column,
         images=options.images,
+        sound=options.sound,
     )
     places = find_splits(data, named, options.format, texts=selection.takes_texts)
     for name, place in places.items():

@@ -16,6 +16,7 @@ from cnatool.backend.inputs import ConstantInput, Samples, list_known, make_cons
 from cnatool.backend.schedule import LengthRange
 from cnatool.data.preprocess.apply import PreprocessOptions, plan_preprocessing
 from cnatool.data.preprocess.lengths import plan_length, prepare_rows, record_length
+from cnatool.data.preprocess.sound import record_sound
 from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.lengths import (
     check_lengths,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.dumping.lengths import ProbeLengths, RunRows
-    from cnatool.records.image_transform import Geometry
     from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
@@ -106,7 +106,7 @@ class Feed:
             for spec, target in zip(specs, inputs, strict=True)
         )
         planned = [
-            _plan_input(network.graph, *parts, recipe.geometry(), batch)
+            _plan_input(network.graph, *parts, recipe, batch)
             for parts in zip(inputs, specs, options, lengths, strict=True)
         ]
         steps, notes, ranges = zip(*planned, strict=True)
@@ -352,7 +352,7 @@ def _plan_input(
     raw: InputSpec,
     options: PreprocessOptions,
     length: LengthPlan | None,
-    geometry: Geometry | None,
+    recipe: Recipe,
     batch: int,
 ) -> tuple[Preprocessing, str, InputRange | None]:
     fed = raw.for_model if length is None else length.with_length(raw.for_model)
@@ -394,6 +394,10 @@ def _plan_input(
             if length.fixed is None
             else f"; shorter samples are continued with {length.padding:g} to {length.fixed}"
         )
+    if raw.sound is not None:
+        step, how = record_sound(step, raw.sound, recipe.sound().transform)
+        return step, f"{how}; then {text}", input_range
+    geometry = recipe.geometry()
     if not transformed or geometry is None:
         return step, text, input_range
     recorded = msgspec.structs.replace(

@@ -125,14 +125,20 @@ def check_lengths(
     if plan is None or not isinstance(rows, Ragged):
         return
     lengths = rows.lengths
+    if plan.exact and (lengths != plan.fixed).any():
+        row = int((lengths != plan.fixed).argmax())
+        raise DataError(
+            f"{source}: sample {block.ids[row]} has length {lengths[row]}, and input {name!r} "
+            f"takes {plan.fixed}: {plan.advice}leave such samples out of the data."
+        )
     if plan.fixed is not None and (lengths > plan.fixed).any():
         row = int((lengths > plan.fixed).argmax())
         longer = int((lengths > plan.fixed).sum())
+        advice = plan.advice or f"cut texts with `max_length={plan.fixed}`, or "
         raise DataError(
             f"{source}: sample {block.ids[row]} has length {lengths[row]}, and input {name!r} "
             f"takes {plan.fixed} at most ({count_text(longer, 'sample')} of this block "
-            f"{'is' if longer == 1 else 'are'} longer). Cut texts with "
-            f"`max_length={plan.fixed}`, or leave such samples out of the data."
+            f"{'is' if longer == 1 else 'are'} longer): {advice}leave such samples out of the data."
         )
     if (lengths == 0).any():
         row = int((lengths == 0).argmax())

@@ -93,7 +93,7 @@ class DumpOptions:
         "A skipped sample gets no row, and the store holds the reason.",
     )
     follow_links: bool = option(
-        DATA, False, "Follow symbolic links that lead out of a folder of images."
+        DATA, False, "Follow symbolic links that lead out of a folder of images or sound files."
     )
     inputs: Mapping[str, str] | None = option(
         DATA, None, "Array or column that feeds an input, where their names differ."
@@ -165,6 +165,20 @@ class DumpOptions:
         "How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc; by default as the shapes "
         "say.",
         "Written ``[FROM->]TO``.",
+    )
+    sample_rate: int | None = option(
+        PREPROCESSING,
+        None,
+        "Rate that sound is resampled to, in samples a second: the one that the model was trained "
+        "with.",
+        "By `scipy.signal.resample_poly`.",
+    )
+    mono: bool = option(PREPROCESSING, False, "Replace several channels of sound by their mean.")
+    duration: float | None = option(
+        PREPROCESSING,
+        None,
+        "Cut sound to its first seconds, and pad shorter sound with zeros, for a model that takes "
+        "one length.",
     )
     keep: Kept = option(STORED, "full", "Store whole activations, or only per-sample statistics.")
     tensors: str | Sequence[str] = option(

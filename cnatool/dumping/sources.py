@@ -14,8 +14,9 @@ from cnatool.backend.derived_rules import (
     is_decoder_tokens,
 )
 from cnatool.backend.inputs import format_neutral_values
+from cnatool.data.file_names import SOUNDS
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
-from cnatool.data.selection import ArraySelection, ImageOptions
+from cnatool.data.selection import PLAIN_SOUND, ArraySelection, ImageOptions
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool.backend.network import Network
+    from cnatool.data.selection import SoundOptions
     from cnatool.data.source import Source
     from cnatool.data.tokenize import TokenInput
     from cnatool.dumping.options import DumpOptions
@@ -44,10 +46,18 @@ def read_preprocessing(options: DumpOptions) -> Recipe:
         "scale": options.scale,
         "mean": tuple(map(float, options.mean)) or None,
         "std": tuple(map(float, options.std)) or None,
+        "sample_rate": options.sample_rate,
+        "mono": options.mono or None,
+        "duration": options.duration,
     }
     fields = {name: value for name, value in overrides.items() if value is not None}
     if "resize" in fields:
         fields["fit"] = None
+    if recipe.spectrogram is not None and options.sample_rate not in (None, recipe.sample_rate):
+        raise UsageError(
+            f"`sample_rate={options.sample_rate}`: the spectrograms of {path} are those of sound "
+            f"with {recipe.sample_rate} samples a second: leave it out."
+        )
     recipe = replace_fields(recipe, fields)
     if "interpolation" in fields and recipe.resize is None:
         raise UsageError("`interpolation` has no effect without `resize`.")
@@ -138,9 +148,11 @@ def open_sources(
             recipe.axes(),
             options.follow_links,
         ),
+        sound=recipe.sound(),
         tokens=tokens,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
+    _check_sound(sources, reading.sound)
     (first, reference), *others = sources.items()
     for name, source in others:
         if _forms(source) != _forms(reference):
@@ -164,6 +176,19 @@ def open_sources(
                 "each a store of its own."
             )
     return sources
+
+
+def _check_sound(sources: Mapping[str, Source], options: SoundOptions) -> None:
+    """Refuse options for sound where there is none."""
+    if options == PLAIN_SOUND:
+        return
+    for source in sources.values():
+        if not any(spec.sound for spec in source.inputs):
+            raise UsageError(
+                f"{source.name} holds no sound, for which `sample_rate`, `mono`, `duration`, and a "
+                "file of `preprocess` with any of these, are: leave them out. Sound is read from "
+                f"files ({' '.join(sorted(SOUNDS.extensions))})."
+            )
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:

@@ -15,6 +15,9 @@ from cnatool.errors import UsageError
 LEAST_RATE, MOST_RATE = 100, 1 << 20
 # No model takes more at once; a file of settings must not claim any amount of memory.
 _MOST_SAMPLES = 1 << 27
+# The rate at which the windows of AST's extractor last 25 ms.
+_AST_RATE = 16_000
+_WHISPER_RATE = 16_000
 
 
 class SoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +144,20 @@ class SoundTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             _check("sample_rate", self.sample_rate, LEAST_RATE, MOST_RATE)
         if self.duration is not None and not 1e-3 <= self.duration <= 1e5:
             raise UsageError(f"duration {self.duration:g}: give seconds, from 0.001 to 100000.")
+        if self.spectrogram is None:
+            return
+        if self.sample_rate is None:
+            raise UsageError("a spectrogram needs the rate of the sound: give sample_rate as well.")
+        if isinstance(self.spectrogram, WhisperSpectrogram) and self.sample_rate < _WHISPER_RATE:
+            raise UsageError(
+                f"sample_rate {self.sample_rate}: mel filters of Whisper reach 8 kHz, which "
+                f"takes at least {_WHISPER_RATE} samples a second."
+            )
+        if isinstance(self.spectrogram, ASTSpectrogram) and self.sample_rate != _AST_RATE:
+            raise UsageError(
+                f"sample_rate {self.sample_rate}: filter banks of AST are those of sound at "
+                f"{_AST_RATE} Hz."
+            )
 
     def __str__(self) -> str:
         done = []

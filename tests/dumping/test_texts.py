@@ -98,7 +98,9 @@ def test_values_are_those_of_each_text_alone(
     # A table of positions has no row for each sample.
     assert set(alone[0]) - {"logits", "places", "head"} == set(found) - {"head", "places"}
     for row, ran in enumerate(alone):
-        np.testing.assert_allclose(split.outputs(0)[row], ran["logits"][0], 1e-4, 1e-5)
+        # Scores of each next token are not stored.
+        if name == "encoder":
+            np.testing.assert_allclose(split.outputs(0)[row], ran["logits"][0], 1e-4, 1e-5)
         assert split.inputs(1)[row].tolist() == encoded[row].ids
         assert split.inputs(0)[row].tobytes().decode() == TEXTS[row]
     sums = split.statistics("sum")[:]

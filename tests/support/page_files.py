@@ -85,6 +85,31 @@ def make_tokenizer(folder: str, *texts: str) -> None:
     Path(folder, "tokenizer_config.json").write_text(settings)
 
 
+def make_sound_model(path: str) -> None:
+    """Write a network over amplitudes of any length, and the settings of its hub."""
+    b = Builder()
+    shape = b.constant("shape", np.array([0, 1, -1], np.int64))
+    tensor = b.node("Reshape", ["input_values", shape], "waves")
+    for layer, (inputs, outputs, size, step) in enumerate([(1, 8, 25, 8), (8, 8, 9, 4)], 1):
+        kernel = b.weight(f"conv{layer}.weight", outputs, inputs, size)
+        tensor = b.node("Conv", [tensor, kernel], f"conv{layer}", strides=[step])
+        tensor = b.node("Relu", [tensor], f"relu{layer}")
+    pooled = b.node("ReduceMean", [tensor], "pooled", axes=[2], keepdims=0)
+    hidden = b.node("Relu", [b.gemm(pooled, "fc1", 8, 8)], "relu3")
+    b.gemm(hidden, "logits", 8, 2)
+    onnx.save(b.model({"input_values": ("n", "length")}, {"logits": ("n", 2)}), path)
+    settings = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": True,
+        "feature_size": 1,
+        "padding_value": 0.0,
+        "sampling_rate": 16000,
+    }
+    config = Path("wav2vec2", "preprocessor_config.json")
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps(settings))
+
+
 def make_two_exports(original: str, exported: str) -> None:
     """Write a network, and one whose second layer has other weights."""
     model = mlp()

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 
@@ -107,6 +108,8 @@ def _print_origin(store: Store, *, every: bool) -> None:
             print_line(f"input {step.input}: stored as counts of its 256 levels")
         if step.geometry is not None:
             print_line(f"input {step.input}: {step.geometry}")
+        if step.sound is not msgspec.UNSET:
+            print_line(f"input {step.input}: {step.sound}")
         print_line(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"

@@ -15,6 +15,7 @@ import polars as pl
 from cnatool._util.text import printable
 from cnatool.data.formats.bucket_parquet import BucketParquet
 from cnatool.data.formats.parquet_footer import read_footer
+from cnatool.data.formats.sound_column import SoundColumn, holds_sound, open_sound_column
 from cnatool.data.formats.table import (
     TABLE_ERRORS,
     PolarsFile,
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from cnatool.data.formats.parquet_footer import Footer
-    from cnatool.data.selection import ArraySelection, ImageOptions
+    from cnatool.data.selection import ArraySelection
 
     _ParquetFile: TypeAlias = PolarsFile | BucketParquet
+
+# Rows of sound whose length is looked at.
+_HEARD = 16
 
 
 def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT) -> TableSource:
@@ -74,7 +78,7 @@ def open_parquet(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT
         if title is not None
         else _make_sequences(part, used[0])
         if name in selection.any_length and _differ_in_length(parts, used[0], schema)
-        else _make_column(part, typical[used[0]], selection.images)
+        else _make_column(part, typical[used[0]], selection)
         for name, (title, used) in zip(selection.inputs, selected, strict=True)
     )
     labels = None
@@ -168,12 +172,12 @@ def _unreadable(path: Path, error: BaseException) -> CnatoolError:
     return read_error(path, error, problem="cannot be read as Parquet")
 
 
-def _make_column(part: _ParquetFile, first: pl.Series, options: ImageOptions) -> Column:
+def _make_column(part: _ParquetFile, first: pl.Series, selection: ArraySelection) -> Column:
     where = f"{part.path}, column {first.name!r},"
     kind = first.dtype
     fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
     if "bytes" in fields or kind == pl.Binary:
-        return _make_images(part, first.name, options)
+        return _make_files(part, first.name, selection)
     name, shape = first.name, []
     while isinstance(first.dtype, pl.List | pl.Array) and len(first) and first[0] is not None:
         shape.append(len(first[0]))
@@ -181,7 +185,7 @@ def _make_column(part: _ParquetFile, first: pl.Series, options: ImageOptions) ->
     if not first.dtype.is_numeric() and first.dtype != pl.Boolean:
         raise DataError(
             f"{where} holds {first.dtype}: samples are numbers, lists of numbers that are equally "
-            "long in every row, or encoded images."
+            "long in every row, or encoded images or sound files."
         )
     dtype = first.head(0).to_numpy().dtype
     check_sample(where, dtype, tuple(shape))
@@ -217,8 +221,15 @@ def _read_footer(part: _ParquetFile) -> Footer:
     return part.footer if isinstance(part, BucketParquet) else read_footer(part.path)
 
 
-def _make_images(part: _ParquetFile, name: str, options: ImageOptions) -> ImageColumn:
+def _make_files(
+    part: _ParquetFile, name: str, selection: ArraySelection
+) -> ImageColumn | SoundColumn:
+    options = selection.images
     frame = _read_head(part, [name], skip=options.skip_unreadable)
+    if holds_sound(frame, name, part.path, part.rows):
+        # Lengths differ, so that a few rows tell more than the first.
+        frame = frame if len(frame) > 1 else part.head([name], _HEARD)
+        return open_sound_column(frame, name, part.path, part.rows, selection)
     find = partial(find_image, frame, name, RowLocator((part.path,), (part.rows,), 0))
     first, pixels = read_first_image(find, len(frame), options)
     return ImageColumn(name, describe_image(name, first, pixels, options), options, first)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import count_text
-from cnatool.data.file_names import row_id
+from cnatool.data.file_names import IMAGES, row_id
 from cnatool.data.images.batch import DecodedBatch, decode_batch
 from cnatool.data.images.decode import bytes_opener
 from cnatool.data.source import InputSpec, SampleError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.file_names import FileKind
     from cnatool.data.images.batch import Each
     from cnatool.data.images.decode import Opener
     from cnatool.data.selection import ImageOptions
@@ -217,17 +218,25 @@ class ImageColumn:
 
 def find_image(frame: pl.DataFrame, name: str, locator: RowLocator, row: int) -> tuple[str, Opener]:
     """Find an image in a column: its name for messages, and what opens it."""
+    where, content = find_bytes(frame, name, locator, row, IMAGES)
+    return where, bytes_opener(content)
+
+
+def find_bytes(
+    frame: pl.DataFrame, name: str, locator: RowLocator, row: int, kind: FileKind
+) -> tuple[str, bytes]:
+    """Find a file in a column: its name for messages, and its bytes."""
     contents = frame[name]
     if isinstance(contents.dtype, pl.Struct):
         contents = contents.struct.field("bytes")
     where = locator.where(row, name)
-    content = contents[row] if contents.dtype == pl.Binary else None
+    content: bytes | None = contents[row] if contents.dtype == pl.Binary else None
     if content is None:
         raise SampleError(
-            f"{where} holds no bytes of an image: save images themselves and not their paths, or "
-            "leave the row out."
+            f"{where} holds no bytes of {kind.article} {kind.noun}: save {kind.plural} themselves "
+            "and not their paths, or leave the row out."
         )
-    return where, bytes_opener(content)
+    return where, content
 
 
 @dataclass(frozen=True, slots=True)

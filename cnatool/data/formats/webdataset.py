@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.text import list_names, printable
+from cnatool.data.audio.batch import open_reader
 from cnatool.data.blocks import regroup_blocks
 from cnatool.data.file_names import IMAGES, describe_files, row_id
 from cnatool.data.formats.webdataset_samples import (
@@ -20,6 +21,7 @@ from cnatool.data.formats.webdataset_samples import (
     find_label_field,
     is_class_field,
     is_image_field,
+    is_sound_field,
     read_samples,
 )
 from cnatool.data.images.batch import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from cnatool.data.audio.batch import SoundReader
     from cnatool.data.formats.webdataset_samples import LabelField
     from cnatool.data.images.batch import Each
     from cnatool.data.images.decode import Opener
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 # Bytes of encoded images that wait to be decoded.
 _WAITING_BYTES = 1 << 26
+# Samples of sound whose length is looked at.
+_HEARD = 16
 # First samples of an archive of which a later member is recognised.
 _EARLY = 1 << 14
 
@@ -70,6 +75,8 @@ class WebDataset(SourceDefaults):
     options : ImageOptions
     first : str
         The first sample, for messages.
+    readers : mapping of str to SoundReader
+        How the sounds of an extension are decoded.
     outline : str
         SHA-256 of the keys and sizes of all samples.
     """
@@ -84,6 +91,7 @@ class WebDataset(SourceDefaults):
     encoding: LabelEncoding
     options: ImageOptions
     first: str
+    readers: Mapping[str, SoundReader]
     outline: str
 
     @property
@@ -139,6 +147,9 @@ class WebDataset(SourceDefaults):
             if is_image_field(field):
                 find = partial(_find_image, samples, field)
                 inputs.append(decode_batch(spec, self.options, len(samples), find, each, first))
+            elif field in self.readers:
+                find_sound = partial(_find_sound, samples, field)
+                inputs.append(self.readers[field].decode(len(samples), find_sound, each))
             else:
                 inputs.append(_decode_arrays(samples, field, spec, each, first))
         faults = {row: text for batch in reversed(inputs) for row, text in batch.faults.items()}
@@ -196,7 +207,8 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
     if not any(map(_is_input_field, first.fields)) and any(map(_is_input_field, field_counts)):
         available = list_names(f".{field}" for field in sorted(first.fields))
         raise DataError(
-            f"{first.where}, the first, is no sample: it has {available} and no image or .npy. "
+            f"{first.where}, the first, is no sample: it has {available} and no image, sound "
+            "file or .npy. "
             "Leave it out of the archive."
         )
     if label is None:
@@ -205,9 +217,17 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
     fields = tuple(field for _, field in selected)
     others = _other_image_fields(first, fields)
     several = len(selected) > 1
+    named = {field: name if several else field for name, field in selected}
+    readers = {
+        field: _open_sounds(name, paths[0], counts[0], field, selection)
+        for field, name in named.items()
+        if is_sound_field(field)
+    }
     specs = tuple(
-        _describe(name if several else field, paths[0], counts[0], field, others, selection.images)
-        for name, field in selected
+        readers[field].spec
+        if field in readers
+        else _describe(name, paths[0], counts[0], field, others, selection.images)
+        for field, name in named.items()
     )
     return WebDataset(
         tuple(paths),
@@ -220,12 +240,17 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
         _encode_labels(paths[0], labels),
         selection.images,
         first.where,
+        readers,
         outline.hexdigest(),
     )
 
 
 def _find_image(samples: Sequence[Sample], field: str, row: int) -> tuple[str, Opener]:
     return samples[row].find_image(field)
+
+
+def _find_sound(samples: Sequence[Sample], field: str, row: int) -> tuple[str, bytes]:
+    return samples[row].content(field)
 
 
 def _encode_labels(path: Path, labels: set[str]) -> LabelEncoding:
@@ -257,7 +282,7 @@ def _check_contiguous(path: Path, sample: Sample, early: set[str]) -> None:
 
 def _is_input_field(field: str) -> bool:
     """Whether members with an extension can be an input."""
-    return is_image_field(field) or field.endswith("npy")
+    return is_image_field(field) or is_sound_field(field) or field.endswith("npy")
 
 
 def _check_unlabelled(first: Sample, fields: Mapping[str, int]) -> None:
@@ -286,7 +311,7 @@ def _select_fields(
         if len(fields) != 1:
             available = ", ".join(f".{field}" for field in first.contents)
             raise DataError(
-                f"{first.where} needs one image or .npy for the input {name!r} and has "
+                f"{first.where} needs one image, sound file or .npy for the input {name!r} and has "
                 f"{printable(available)}: choose one with `inputs={{{name!r}: EXTENSION}}`."
             )
         selected.append((name, fields[0]))
@@ -319,6 +344,22 @@ def _describe(
             lambda _: _next_sample(samples, path).decode_array(field), rows, options
         )
         return InputSpec(name, values.dtype, values.shape)
+
+
+def _open_sounds(
+    name: str, path: Path, rows: int, field: str, selection: ArraySelection
+) -> SoundReader:
+    """Describe an input of sound by the first samples of an archive."""
+    with closing(read_samples(path, {field})) as samples:
+
+        def find(_: int) -> tuple[str, bytes]:
+            sample = next(samples, None)
+            if sample is None:
+                raise SampleError(f"{path} holds no more samples.")
+            return sample.content(field)
+
+        skip = selection.images.skip_unreadable
+        return open_reader(name, find, rows, range(_HEARD), selection.sound, skip=skip)
 
 
 def _next_sample(samples: Generator[Sample], path: Path) -> Sample:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.file_names import IMAGES
+from cnatool.data.file_names import IMAGES, SOUNDS
 from cnatool.data.formats.npy import load_array
 from cnatool.data.formats.tar import read_members
 from cnatool.data.images.decode import bytes_opener
@@ -104,6 +104,11 @@ def read_samples(path: Path, fields: set[str], *, whole_first: bool = False) -> 
 def is_image_field(field: str) -> bool:
     """Whether members with an extension are images."""
     return IMAGES.matches(f"x.{field}")
+
+
+def is_sound_field(field: str) -> bool:
+    """Whether members with an extension are sound files."""
+    return SOUNDS.matches(f"x.{field}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import os
 import re
 import warnings
 from contextlib import ExitStack, contextmanager
-from threading import Condition
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from cnatool._util.local_paths import LFS_ADVICE, LFS_SIGNATURE
 from cnatool._util.observer import working_on
 from cnatool._util.text import one_line, printable
+from cnatool.data.budget import Budget
 from cnatool.data.source import SampleError
 from cnatool.errors import DataError
 
@@ -109,30 +109,8 @@ class _File(io.BufferedReader):
         return super().read(size)
 
 
-class _PixelBudget:
-    """A limit of the pixels that all threads hold together; a single image may exceed it."""
-
-    def __init__(self, pixels: int) -> None:
-        self._free = self._all = pixels
-        self._changed = Condition()
-
-    @contextmanager
-    def reserve(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for some pixels, and reserve it."""
-        size = min(pixels, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += size
-                self._changed.notify_all()
-
-
 # An image of ten kilobytes can decode to a gigabyte, and there is a thread for each processor.
-_BUDGET = _PixelBudget(1 << 26)
+_BUDGET = Budget(1 << 26)
 
 
 def _decode(where: str, opener: Opener, area: int | None, stack: ExitStack) -> Image.Image | Pixels:

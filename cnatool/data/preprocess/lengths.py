@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cnatool.records.ragged import Rows
     from cnatool.records.run import Preprocessing
 
+_PADDING_ADVICE = "pad all to one length, with a mask if the model takes one, or "
+
 
 @dataclass(frozen=True, slots=True)
 class LengthPlan:
@@ -33,6 +35,8 @@ class LengthPlan:
     # The length that the model takes, to which samples are padded; None if it takes any
     fixed: int | None
     padding: float
+    exact: bool = False  # whether samples must have that length, and none is padded
+    advice: str = ""  # what to do about samples of another length
 
     def with_length(self, spec: InputSpec) -> InputSpec:
         """Return an input whose samples are as long as the model takes them."""
@@ -44,14 +48,17 @@ class LengthPlan:
 def plan_length(spec: InputSpec, target: ModelInput, *, masked: bool = False) -> LengthPlan | None:
     """Find the axis of a model's input that follows the length of samples.
 
-    Samples are padded to a fixed length with what the source knows of, or with 0 where a mask tells
-    the model. None if samples have one shape. DataError if no axis does, or any of several may.
+    Samples are padded to a fixed length with what the source knows of, or with 0 where the model is
+    told by a mask. Sound is not padded without one. None if samples have one shape. DataError if no
+    axis follows the length, or any of several may.
     """
     if spec.ragged_axis is None:
         return None
     dims = target.shape
     if target.dims is None:
         dims = (None,) * len(spec.shape)
+    if spec.sound is not None:
+        _check_amplitudes(spec, target, dims)
     axes = set(_find_axes(spec.shape, spec.ragged_axis, dims))
     if not axes:
         raise DataError(
@@ -59,6 +66,8 @@ def plan_length(spec: InputSpec, target: ModelInput, *, masked: bool = False) ->
             "has no axis that could follow it. Check that the model takes such data, or reshape "
             "them."
         )
+    # An axis of length 1 follows the length of no sample if another one may.
+    axes = {place for place in axes if dims[place] != 1} or axes
     if len(axes) > 1:
         raise DataError(
             f"samples of {spec.name} differ in length, {spec.form_text} each, and several axes of "
@@ -67,13 +76,37 @@ def plan_length(spec: InputSpec, target: ModelInput, *, masked: bool = False) ->
         )
     (axis,) = axes
     fixed = dims[axis]
+    advice = "" if fixed is None else _advise_sound(spec, fixed)
     if fixed is not None and spec.padding is None and not masked:
+        if spec.sound is not None and spec.shape == (fixed,):
+            return LengthPlan(spec.ragged_axis, axis, fixed, 0.0, exact=True, advice=advice)
         raise DataError(
             f"samples of {spec.name} differ in length, {spec.form_text} each, and input {target} "
-            f"takes {fixed}: export the model with a dynamic axis for the length, or pad all to "
-            "one length, with a mask if the model takes one."
+            f"takes {fixed}: {advice or _PADDING_ADVICE}export the model with a dynamic axis for "
+            "the length."
         )
-    return LengthPlan(spec.ragged_axis, axis, fixed, spec.padding or 0.0)
+    return LengthPlan(spec.ragged_axis, axis, fixed, spec.padding or 0.0, advice=advice)
+
+
+def _check_amplitudes(spec: InputSpec, target: ModelInput, dims: tuple[int | None, ...]) -> None:
+    """Refuse to feed amplitudes to an input that has the axes of a spectrogram."""
+    if sum(size != 1 for size in dims) > 1:
+        raise DataError(
+            f"a sample of {spec.name} is amplitudes, {spec.form_text}, and input {target} takes "
+            "something of more axes, such as a spectrogram: give the preprocessor_config.json of "
+            "Whisper or AST as `preprocess`, or a recipe with `spectrogram`, or save spectrograms "
+            "as arrays, for example with numpy.savez, and dump these."
+        )
+
+
+def _advise_sound(spec: InputSpec, fixed: int) -> str:
+    """Return how sound gets the length that a model takes; nothing for other samples."""
+    if spec.sound is None or spec.sound.sample_rate is None:
+        return ""
+    seconds = fixed / spec.sound.sample_rate
+    return (
+        f"`duration={seconds:.9g}` cuts sound to that, and continues shorter sound with zeros; or "
+    )
 
 
 def _find_axes(sample: tuple[int, ...], ragged: int, dims: tuple[int | None, ...]) -> Iterator[int]:

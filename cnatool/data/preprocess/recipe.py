@@ -14,13 +14,16 @@ import msgspec
 
 from cnatool._util.text import one_line, printable, suggest_name
 from cnatool.data.preprocess.apply import PreprocessOptions
+from cnatool.data.preprocess.hub_audio import convert_audio, is_audio
 from cnatool.data.preprocess.hub_timm import convert_timm, is_timm
 from cnatool.data.preprocess.hub_transformers import convert_transformers, is_transformers
 from cnatool.data.preprocess.layout import parse_layout
 from cnatool.data.preprocess.settings_file import read_settings
+from cnatool.data.selection import SoundOptions
 from cnatool.errors import UsageError
 from cnatool.records.choices import Colour, Interpolation
 from cnatool.records.image_transform import Fit, Geometry, Offset
+from cnatool.records.sound import SoundTransform, Spectrogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +59,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         A factor, or a fraction such as "1/255"; null divides 8-bit values by 255.
     mean, std : float or tuple of float
         Taken off after the scale, and divided by; one value, or one a channel.
+    mono : bool
+        Whether several channels of sound are replaced by their mean.
+    sample_rate : int or None
+        Rate of sound for the model, in samples a second; sound at other rates is resampled.
+    duration : float or None
+        Seconds that sound is cut to, or padded to with zeros behind its end.
+    normalize : bool
+        Whether each sound gets mean 0 and variance 1.
+    spectrogram : WhisperSpectrogram or ASTSpectrogram or None
+        The spectrogram that the model takes in place of amplitudes.
     """
 
     schema: Literal["cnatool.preprocess/1"]
@@ -70,6 +83,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     scale: float | str | None = None
     mean: float | tuple[float, ...] = ()
     std: float | tuple[float, ...] = ()
+    mono: bool = False
+    sample_rate: int | None = None
+    duration: float | None = None
+    normalize: bool = False
+    spectrogram: Spectrogram | None = None
 
     def __post_init__(self) -> None:
         if self.fit is not None and self.resize is None:
@@ -82,6 +100,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             raise UsageError(f"fill {outside[0]}: give values from 0 to {_MAX_FILL}.")
         # What they refuse is refused on reading.
         self.geometry()
+        self.sound()
         options = self.options()
         if options.layout is not None:
             parse_layout(options.layout)
@@ -129,6 +148,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             layout=self.layout,
         )
 
+    def sound(self) -> SoundOptions:
+        """Return how sound is transformed."""
+        return SoundOptions(
+            self.mono,
+            SoundTransform(
+                sample_rate=self.sample_rate,
+                duration=self.duration,
+                normalize=self.normalize,
+                spectrogram=self.spectrogram,
+            ),
+        )
+
     def axes(self) -> Literal["hwc", "chw"] | None:
         """Return the order of axes of images in arrays, if the layout names it."""
         start = self.layout.partition("->")[0] if self.layout and "->" in self.layout else ""
@@ -161,6 +192,7 @@ def replace_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
 def _parse(raw: dict[str, Any]) -> Recipe:
     if "schema" not in raw:
         for is_format, convert in (
+            (is_audio, convert_audio),
             (is_transformers, convert_transformers),
             (is_timm, convert_timm),
         ):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnatool.data.formats.file_table import open_file_table
 from cnatool.data.formats.image_folder import open_image_folder
-from cnatool.data.formats.image_table import open_image_table
 from cnatool.data.selection import ArraySelection, ImageOptions
 from cnatool.errors import DataError
 
@@ -332,7 +332,7 @@ def listed(folder: Path, table: str, name: str = "labels.csv") -> Any:
     for i, file in enumerate(("b.png", "a.png", "deep/c.png")):
         save(folder / file, GREY + np.uint8(i))
     (folder / name).write_text(table)
-    return open_image_table(folder)
+    return open_file_table(folder)
 
 
 def test_images_with_a_table_of_labels(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> N
     if table.startswith(("filename,label\n..", "filename,label\n/")):
         # A path that leads out by itself is none that links may take.
         with pytest.raises(DataError, match=text):
-            open_image_table(tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True)))
+            open_file_table(tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True)))
 
 
 def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
@@ -401,9 +401,7 @@ def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
     (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
     assert (
-        open_image_table(
-            tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True))
-        ).rows
+        open_file_table(tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True))).rows
         == 1
     )
 

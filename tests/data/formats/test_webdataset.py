@@ -96,7 +96,9 @@ def test_arrays_and_several_inputs(tmp_path: Path) -> None:
     assert block.inputs[0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
     np.testing.assert_array_equal(block.inputs[1], RGB[:3])
     assert [spec.name for spec in source.inputs] == ["left", "right"]
-    with pytest.raises(DataError, match=r"needs one image or \.npy for the input 'x' and has"):
+    with pytest.raises(
+        DataError, match=r"needs one image, sound file or \.npy for the input 'x' and has"
+    ):
         open_webdataset([path], SINGLE_INPUT)
 
 
@@ -130,7 +132,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="or one of objects, which are never unpickled"):
             open_webdataset([path], SINGLE_INPUT)
     path = write_tar(tmp_path / "a.tar", [("0.pkl", b"\x80\x04."), ("0.cls", b"1")])
-    with pytest.raises(DataError, match=r"needs one image or \.npy"):
+    with pytest.raises(DataError, match=r"needs one image, sound file or \.npy"):
         open_webdataset([path], SINGLE_INPUT)
 
 

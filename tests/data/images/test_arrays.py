@@ -335,7 +335,7 @@ def test_images_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
 
 
 def test_large_images_are_not_decoded_all_at_once() -> None:
-    room, most, now = decoding._PixelBudget(1000), [0], [0]
+    room, most, now = decoding.Budget(1000), [0], [0]
     lock = threading.Lock()
 
     def one(pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""Folders of images with a table of their names and labels."""
+"""Folders of images or sound files with a table of their names and labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names
-from cnatool.data.file_names import IMAGES, LABEL_TABLES, UNSAFE_CHARACTERS
+from cnatool.data.file_names import IMAGES, LABEL_TABLES, SOUNDS, UNSAFE_CHARACTERS
 from cnatool.data.formats.csv_text import scan_table, table_error
-from cnatool.data.formats.image_folder import make_image_source
 from cnatool.data.formats.table import TABLE_ERRORS, missing_column_error
 from cnatool.data.labels import encode_labels
 from cnatool.data.selection import SINGLE_INPUT
@@ -21,15 +20,22 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from cnatool.data.file_names import FileKind
+    from cnatool.data.formats.audio_folder import AudioFolder
     from cnatool.data.formats.image_folder import ImageFolder
     from cnatool.data.selection import ArraySelection, ImageOptions
 
-_FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
+_FILE_COLUMNS = ("filename", "file_name", "file", "path", "image", "audio", "sound")
 _LABEL_COLUMNS = ("label", "labels", "class", "y")
 
 
-def open_image_table(folder: Path, selection: ArraySelection = SINGLE_INPUT) -> ImageFolder:
-    """Open the images that a table beside them lists, in its order."""
+def open_file_table(
+    folder: Path, selection: ArraySelection = SINGLE_INPUT
+) -> ImageFolder | AudioFolder:
+    """Open the images or sound files that a table beside them lists, in its order.
+
+    The extension of the first tells which of the two they are.
+    """
     table = next(folder / name for name in LABEL_TABLES if (folder / name).is_file())
     try:
         # As text: what looks like a number in one row may be a name in the next.
@@ -38,7 +44,7 @@ def open_image_table(folder: Path, selection: ArraySelection = SINGLE_INPUT) -> 
         raise table_error(table, error) from error
     names = _read_values(frame, table, _find_column(frame, table, _FILE_COLUMNS, "file names"))
     if not names:
-        raise DataError(f"{table} lists no images.")
+        raise DataError(f"{table} lists no images or sound files.")
     labels: list[int | None] = [None] * len(names)
     classes = None
     if selection.labels is not None and selection.labels not in frame.columns:
@@ -48,7 +54,16 @@ def open_image_table(folder: Path, selection: ArraySelection = SINGLE_INPUT) -> 
         labels, classes = _read_labels(frame, table, column)
     _check_names(folder, table, names, selection.images)
     files = list(zip(names, labels, strict=True))
-    notes = _describe_unlisted(table, names)
+    kind = SOUNDS if SOUNDS.matches(names[0]) else IMAGES
+    notes = _describe_unlisted(table, names, kind)
+    if kind is SOUNDS:
+        # Imported on use: each of the two should not wait for the libraries of the other.
+        from cnatool.data.formats.audio_folder import make_audio_source
+
+        return make_audio_source(folder, files, classes, selection, notes, numbered_by_name=True)
+
+    from cnatool.data.formats.image_folder import make_image_source
+
     return make_image_source(folder, files, classes, selection.images, notes, numbered_by_name=True)
 
 
@@ -79,23 +94,23 @@ def _normalize(path: Path) -> Path:
     return Path(os.path.normpath(path))
 
 
-def _describe_unlisted(table: Path, names: Sequence[str]) -> list[str]:
-    """Describe the images that lie beside those that a table lists."""
+def _describe_unlisted(table: Path, names: Sequence[str], kind: FileKind) -> list[str]:
+    """Describe the files of a kind that lie beside those that a table lists."""
     normalized = {os.path.normpath(name) for name in names}
     count = 0
     for below in sorted({os.path.dirname(name) for name in normalized}):  # noqa: PTH120
         try:
             with os.scandir(table.parent / below) as entries:
-                beside = [entry.name for entry in entries if IMAGES.matches(entry.name)]
+                beside = [entry.name for entry in entries if kind.matches(entry.name)]
         except OSError:
-            # A wrong name is an error when its image is read.
+            # A wrong name is an error when its file is read.
             continue
         count += sum(os.path.join(below, name) not in normalized for name in beside)  # noqa: PTH118
     if not count:
         return []
     return [
-        f"{table} lists {len(names):,} of {len(names) + count:,} images in its folders; the others "
-        "are left out"
+        f"{table} lists {len(names):,} of {len(names) + count:,} {kind.plural} in its folders; the "
+        "others are left out"
     ]
 
 

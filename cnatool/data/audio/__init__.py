@@ -1,0 +1,1 @@
+"""Decoding of sound, and how it becomes a model's input."""
