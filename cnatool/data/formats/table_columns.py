@@ -123,7 +123,7 @@ def _find_misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
                 misfits.setdefault(
                     at // inner,
                     f"{text} where the first row has {size}: pad all lists to one length, "
-                    "with a mask if the model takes one.",
+                    "with a mask if the model takes one, or export it for any length.",
                 )
             if misfits:
                 return misfits
