@@ -223,14 +223,11 @@ class Network:
         )
 
     def follow_lengths(
-        self, probed: ProbedNetwork, others: Sequence[Samples], bound: int | None
+        self, probed: ProbedNetwork, others: Sequence[ProbedNetwork]
     ) -> ProbedNetwork:
-        """Find, by samples of other lengths, along which axes of each tensor samples differ."""
-        probes = [
-            self.probe(samples, bound=bound, run=probed.run, shapes_only=True).tensors
-            for samples in others
-        ]
-        tensors, skipped = add_length_axes([probed.tensors, *probes], self.graph.inner)
+        """Add along which axes of each tensor samples differ, by probes of other lengths."""
+        probes = [probed.tensors, *(other.tensors for other in others)]
+        tensors, skipped = add_length_axes(probes, self.graph.inner)
         return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])
 
 
