@@ -87,7 +87,9 @@ disagrees with ONNX Runtime run on its own, without cnatool: the store then hold
 computes.
 
 *Without samples* are tests of single operators that take no array of numbers, or whose results \
-have no row for each sample, such as an ArgMax over all of them.
+have no row for each sample, such as an ArgMax over all of them; and types of transformers for \
+which no small configuration was found, or no input that has a row for each sample: many take the \
+patches of all images behind one another.
 """
 _NOT_TRIED = """\
 ## What was not tried

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from zoo.operators import list_operators
 from zoo.rows import Row
-from zoo.small_configurations import make_configuration
+from zoo.small_configurations import list_configurations, make_configuration
 from zoo.trial import try_case
 
 
@@ -52,6 +53,55 @@ class Configuration:
 def test_configuration_is_as_small_as_it_may_be() -> None:
     made = make_configuration(Configuration)
     assert made == Configuration(32, 4, depths=[1, 1, 1], hidden_sizes=[16, 32, 16])  # type: ignore[arg-type]
+
+
+@dataclass
+class Backbone:
+    """A network upon which others are built."""
+
+    model_type = "backbone"
+    hidden_sizes: tuple[int, ...] = (96, 192, 384)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Text:
+    """A part of any kind, whose keys of low rank are written out for all heads."""
+
+    model_type = "text"
+    kv_lora_rank: int = 512
+    num_attention_heads: int = 128
+    num_key_value_heads: int = 8
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Composite:
+    """A configuration of parts, of which it makes those by default that are not given."""
+
+    sub_configs = {"backbone_config": object, "text_config": object, "missing": object}  # noqa: RUF012
+    hidden_size: int = 768
+    backbone_config: Any = None
+    text_config: Any = None
+    missing: Any = None
+
+    def __post_init__(self) -> None:
+        self.backbone_config = self.backbone_config or Backbone()
+        self.text_config = self.text_config or Text()
+
+
+def test_parts_of_a_configuration_are_small_and_backbones_then_whole() -> None:
+    small, on_whole, whole = (make() for make in list_configurations(Composite))
+    text = {"kv_lora_rank": 16, "num_attention_heads": 4, "num_key_value_heads": 4}
+    assert (small.hidden_size, small.text_config) == (32, text)
+    assert small.backbone_config == {"hidden_sizes": [16, 32, 48]}
+    assert (on_whole.hidden_size, on_whole.text_config) == (32, text)
+    assert on_whole.backbone_config == asdict(Backbone())
+    assert whole == Composite()
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

@@ -23,7 +23,7 @@ _SETTINGS: tuple[tuple[Any, str], ...] = (
         "num_kv_heads num_layers sep_token_id spatial_merge_size temporal_patch_size top_k "
         "type_vocab_size"),
     (3, "in_channels mask_token_id num_channels unk_index"),
-    (4, "attention_heads decoder_attention_heads decoder_num_attention_heads "
+    (4, "attention_heads attention_window decoder_attention_heads decoder_num_attention_heads "
         "encoder_attention_heads encoder_num_attention_heads heads index_topk "
         "linear_num_value_heads mask_index moe_num_experts n_head n_heads n_routed_experts "
         "num_attention_heads num_experts num_heads num_local_experts rotary_dim window_size"),

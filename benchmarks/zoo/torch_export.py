@@ -86,7 +86,8 @@ def randomise(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 high = 1.5 if name.endswith("var") else 0.1
                 noise = torch.rand(statistic.shape, generator=generator)
                 statistic.copy_(noise * (high - low) + low)
-    return network.eval()
+    # What is computed from weights alone becomes a constant, which must not require a gradient.
+    return network.requires_grad_(requires_grad=False).eval()
 
 
 def export(

@@ -62,15 +62,23 @@ _INTEGERS, _FLOATS = ("i", "u"), ("f",)
 MASK_RULES: tuple[Rule, ...] = ("mask", "lengths")
 
 # What a user is told about inputs of names that look like a rule's, and are none.
-DECODER_ADVICE = (
+_DECODER_ADVICE = (
     "The tokens that a decoder has read are part of the samples: give them as an array, or the "
     "start token alone for every sample, or export the encoder by itself."
 )
+_POSITION_ADVICE = (
+    "The table of positions keeps a row for padding, so they seem to begin at 2, as in RoBERTa: "
+    "give them as an array, np.arange(2, T + 2) for a sample of T tokens."
+)
 
 
-def is_decoder_tokens(name: str) -> bool:
-    """Whether an input takes the tokens that a decoder has read."""
-    return _last_part(name) == _DECODER_TOKENS
+def find_advice(target: ModelInput) -> str | None:
+    """Return what to say of an input that looks like one of a rule, and is none."""
+    if _word(target) == _DECODER_TOKENS:
+        return _DECODER_ADVICE
+    if _word(target) in _POSITIONS and target.reserves_padding:
+        return _POSITION_ADVICE
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,7 @@ class _Rules:
             rule, shape = "causal mask", self._square(source, dims)
         elif word in _TYPES and whole:
             rule, shape = "zeros", self._row(source, dims)
-        elif word in _POSITIONS and whole:
+        elif word in _POSITIONS and whole and not target.reserves_padding:
             rule, shape = "positions", self._positions(source, dims)
         elif word == "cache_position" and whole and len(dims) == 1:
             rule, shape = "positions", self._length(source, dims)

@@ -32,6 +32,8 @@ class ModelInput:
     dtype: np.dtype[Any]
     # Lengths, names of symbolic axes, None for axes without a name; None without a shape.
     dims: tuple[int | str | None, ...] | None
+    # It holds positions that begin behind that of padding.
+    reserves_padding: bool = False
 
     @property
     def shape(self) -> tuple[int | None, ...]:

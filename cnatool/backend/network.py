@@ -9,9 +9,10 @@ import msgspec
 
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.batch_first import find_sample_axes, find_unfit_inputs, join_errors
-from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.graph.graph import load_graph, set_same
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.graph.optional_outputs import ask_outputs
+from cnatool.backend.graph.position_tables import reserves_padding
 from cnatool.backend.graph.samples_first import put_samples_first
 from cnatool.backend.graph.taken_branches import join_branches, take_branches
 from cnatool.backend.inputs import ModelInput
@@ -142,10 +143,13 @@ class Network:
     ) -> Network:
         """Replace each If that takes the same branch for every sample by that branch.
 
-        ``shapes`` are those of one sample, by input.
+        What constants alone decide, such as the number of iterations of a loop, counts as the same
+        for every sample from then on. ``shapes`` are those of one sample, by input.
         """
-        graph, taken = take_branches(self.graph, constants, shapes)
-        if not taken:
+        constants = list(constants)
+        known = set_same(self.graph, [c.name for c in constants if c.batch_axis is None])
+        graph, taken = take_branches(known, constants, shapes)
+        if graph is self.graph:
             return self
         branches = join_branches(self.branches, taken)
         return replace(self, graph=graph, layers=find_layers(graph), branches=branches)
@@ -219,14 +223,11 @@ class Network:
         )
 
     def follow_lengths(
-        self, probed: ProbedNetwork, others: Sequence[Samples], bound: int | None
+        self, probed: ProbedNetwork, others: Sequence[ProbedNetwork]
     ) -> ProbedNetwork:
-        """Find, by samples of other lengths, along which axes of each tensor samples differ."""
-        probes = [
-            self.probe(samples, bound=bound, run=probed.run, shapes_only=True).tensors
-            for samples in others
-        ]
-        tensors, skipped = add_length_axes([probed.tensors, *probes], self.graph.inner)
+        """Add along which axes of each tensor samples differ, by probes of other lengths."""
+        probes = [probed.tensors, *(other.tensors for other in others)]
+        tensors, skipped = add_length_axes(probes, self.graph.inner)
         return replace(probed, tensors=tensors, skipped=[*probed.skipped, *skipped])
 
 
@@ -261,7 +262,12 @@ def open_network(file: str | Path) -> Network:
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")
-    inputs = tuple(_model_input(value) for value in graph.inputs)
+    inputs = tuple(
+        replace(
+            each, reserves_padding=each.dtype.kind == "i" and reserves_padding(graph, each.name)
+        )
+        for each in map(_model_input, graph.inputs)
+    )
     return Network(graph, find_layers(graph), inputs).take_branches()
 
 

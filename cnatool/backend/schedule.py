@@ -48,6 +48,8 @@ _LARGEST_RAGGED_BLOCK = 8192
 _RAGGED_HELD_BYTES = 64 << 20
 _RAGGED_BLOCK_BYTES = 4 << 30
 _RAGGED_PRODUCTS = 1 << 38
+# There is a block for each run at a time, unless these would have less than so many samples.
+_FEWEST_RAGGED = 64
 # Of all runs at one time.
 _RUNS_BYTES = 1 << 30
 _MOST_RUNS = 8
@@ -79,6 +81,11 @@ class Schedule:
     # time, by how many axes follow the length, and the most bytes of a run.
     lengths: tuple[int, ...] = ()
     run_bytes: int = 0
+
+    @property
+    def unit(self) -> int:
+        """Samples that run in the same batches wherever the first of them begins a block."""
+        return self.block if self.lengths else self.batch
 
     def fit(self, ratio: float) -> int:
         """Return the samples of one run that are so many times as long as typical ones."""
@@ -125,10 +132,10 @@ def schedule_runs(
     if lengths is None:
         most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
         return Schedule(batch * max(1, most // batch), batch, runs, threads, stateful)
-    most = _choose_ragged_block(network.graph, sample, held_bytes, runs, lengths)
+    most = _choose_ragged_block(network.graph, sample, held_bytes, lengths)
     parts = _live_parts(tensors, held_bytes)
     return Schedule(
-        batch * max(1, most // batch),
+        batch * _power_of_two(most // batch),
         batch,
         runs,
         threads,
@@ -138,10 +145,11 @@ def schedule_runs(
     )
 
 
-def _choose_ragged_block(
-    graph: Graph, sample: int, held_bytes: int, runs: int, lengths: LengthRange
-) -> int:
-    """Choose the samples of a block where they differ in length; ``sample`` are bytes of one."""
+def _choose_ragged_block(graph: Graph, sample: int, held_bytes: int, lengths: LengthRange) -> int:
+    """Choose the samples of a block where they differ in length; ``sample`` are bytes of one.
+
+    It does not depend on the machine, since batches depend on it.
+    """
     looked_up = {
         name
         for node in graph.nodes
@@ -160,8 +168,7 @@ def _choose_ragged_block(
         int(_RAGGED_HELD_BYTES // max(1.0, held_bytes * lengths.ratio)),
         _RAGGED_BLOCK_BYTES // sample,
         _RAGGED_PRODUCTS // products,
-        # Two blocks for each run at a time keep all busy to the end.
-        max(1, -(-lengths.rows // (2 * runs))),
+        max(_FEWEST_RAGGED, -(-lengths.rows // _MOST_RUNS)),
     )
 
 

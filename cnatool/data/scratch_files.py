@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Bytes that are read from an object by one request.
 _PIECE = 1 << 23
 # Formats that their libraries, or several passes, read from a local file only.
-_COPIED = (".csv", ".tsv", ".txt", ".h5", ".hdf5", ".hdf", ".zarr.zip")
+_COPIED = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".h5", ".hdf5", ".hdf", ".zarr.zip")
 
 _numbers = count()
 # By the object and its version.

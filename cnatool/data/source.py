@@ -300,7 +300,9 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
     """Refuse samples that are not plain numbers, are empty, or are too large."""
     if dtype.hasobject:
         raise DataError(
-            f"{where} holds Python objects, which are never unpickled: save it as a numeric array."
+            f"{where} holds Python objects, which are never unpickled: save it as a numeric array; "
+            "samples that differ in length as two, x/values and x/offsets, in an .npz file, or as "
+            "lists in Parquet."
         )
     if dtype.kind in "US":
         raise DataError(

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import Block, Source
     from cnatool.data.tokenizer import TextTokenizer
 
-_EMPTY = (
-    "has no tokens, as its tokenizer adds no special ones, and a model cannot run on none: leave "
-    "the text out."
-)
+_EMPTY = "has no tokens, not even special ones, and a model cannot run on none: leave the text out."
 
 
 @dataclass(slots=True)
@@ -184,7 +181,7 @@ class TokenCounts:
             else (f"{self.shortest:,} to {self.longest:,}")
         )
         text = (
-            f"texts of split {split}: {count_text(self.texts, 'text')} of {span} tokens, "
+            f"split {split}: {count_text(self.texts, 'text')} of {span} tokens, "
             f"{self.tokens:,} in all"
         )
         if self.truncated:

@@ -52,9 +52,15 @@ def _follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> ProbedNe
     network, bound, probed = choice
     lengths = feed.probe_lengths(source)
     count = len(probed.samples) if bound is None else max(bound, PROBE_SAMPLES)
+    others = []
+
+    def add_probe(length: Sequence[int]) -> None:
+        samples = feed.probe(source, count, length)
+        others.append(network.probe(samples, bound=bound, run=probed.run, shapes_only=True))
+
     for other in lengths.others:
         try:
-            probed = network.follow_lengths(probed, [feed.probe(source, count, other)], bound)
+            add_probe(other)
         except BackendError as error:
             raise ModelError(
                 f"{network.graph.path} runs with samples of length {_sizes_text(lengths.typical)} "
@@ -65,9 +71,8 @@ def _follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> ProbedNe
     for other in lengths.invented:
         # The data may have samples of one length because the model takes no other.
         with suppress(BackendError):
-            samples = feed.probe(source, count, other)
-            probed = network.follow_lengths(probed, [samples], bound)
-    return probed
+            add_probe(other)
+    return network.follow_lengths(probed, others) if others else probed
 
 
 def _sizes_text(lengths: Sequence[int]) -> str:

@@ -67,6 +67,7 @@ class Feed:
     lengths: tuple[LengthPlan | None, ...]  # how each follows the length of samples, if any does
     derived: tuple[DerivedInput, ...] = ()  # inputs that are filled in by rule
     advice: Mapping[str, str] = field(default_factory=dict)  # a constant for each input, as Python
+    masks: tuple[DerivedInput, ...] = ()  # what tells the model where samples are padded here
     mask: MaskRecord | None = None  # what says where samples are padded, if that does not count
 
     @classmethod
@@ -100,9 +101,9 @@ class Feed:
         # Whoever gives it, rule or data, a mask tells the model what is padding.
         required = [name for name in names if name not in selection.optional]
         rules = find_derived_inputs(network.inputs, required, constants)
-        masked = any(each.rule in MASK_RULES for each in rules)
+        masks = tuple(each for each in rules if each.rule in MASK_RULES)
         lengths = tuple(
-            plan_length(spec.for_model, target, masked=masked)
+            plan_length(spec.for_model, target, masked=bool(masks))
             for spec, target in zip(specs, inputs, strict=True)
         )
         planned = [
@@ -111,7 +112,9 @@ class Feed:
         ]
         steps, notes, ranges = zip(*planned, strict=True)
         feed = cls(steps, (), notes, ranges, places, lengths, derived, selection.constant_advice)
-        return replace(feed, constants=make_constants(network.inputs, constants, feed.shapes))
+        return replace(
+            feed, masks=masks, constants=make_constants(network.inputs, constants, feed.shapes)
+        )
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:

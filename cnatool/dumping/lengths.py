@@ -107,8 +107,11 @@ def choose_lengths(lengths: NDArray[np.int64]) -> ProbeLengths:
     typical = ordered[len(ordered) // 2]
     unlike = (ordered != typical).sum(axis=1)
     best = ordered[unlike == unlike.max()] if unlike.any() else ordered[:0]
-    # Both sides of the typical length, if there are any.
-    places = [int(share * (len(best) - 1)) for share in (_LONGER, _SHORTER) if len(best)]
+    # Both sides of the typical length, if there are any. Very short samples may lose axes.
+    longer = int(_LONGER * (len(best) - 1))
+    half = int(np.searchsorted(2 * best.sum(axis=1), typical.sum()))
+    shorter = min(max(int(_SHORTER * (len(best) - 1)), half), longer)
+    places = [longer, shorter] if len(best) else []
     others = list(dict.fromkeys(tuple(map(int, best[place])) for place in places))
     tried = np.array(others).reshape(-1, len(typical))
     invented: tuple[tuple[int, ...], ...] = ()

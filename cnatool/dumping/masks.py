@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -60,6 +60,8 @@ def mask_sources(sources: Mapping[str, Source], feed: Feed, asked: str | None) -
     plain = MaskedSources(dict(sources), None)
     first = next(iter(sources.values()))
     names = tuple(step.input for step in feed.preprocessing)
+    if any(plan is not None and plan.fixed is not None for plan in feed.lengths):
+        return plain if asked == NONE else _mask_padded_here(plain, feed)
     if any(not spec.fed or spec.ragged_axis is not None for spec in first.inputs):
         return plain  # samples are as long as they are
     if asked == NONE or (len(names) < 2 and asked is None):
@@ -71,17 +73,57 @@ def mask_sources(sources: Mapping[str, Source], feed: Feed, asked: str | None) -
     inputs = _read_first(sources, names)
     if inputs is None:
         return plain
-    if asked is not None:
-        mask: MaskRecord | None = _take_asked(asked, inputs)
-    else:
-        named, found = _find_candidates(inputs)
-        mask = _choose(found)
-        watched = {names.index(each.mask.input): each.mask.padding for each in named}
-        if mask is None:
-            return replace(_watch(plain, watched, names), note=_describe_holes(inputs))
-    assert mask is not None
+    mask, unpadded = find_mask(inputs, asked)
+    if mask is None:
+        watched = {names.index(each.input): each.padding for each in unpadded}
+        return replace(_watch(plain, watched, names), note=_describe_holes(inputs))
     masked = {name: leave_padding_out(each, mask, names) for name, each in sources.items()}
     return MaskedSources(masked, mask, _describe(mask, mask.find_real(inputs)))
+
+
+def find_mask(
+    inputs: Mapping[str, NDArray[Any]], asked: str | None = None
+) -> tuple[MaskRecord | None, list[MaskRecord]]:
+    """Find what says where samples, (n, …) by input, are padded; or take what is asked for.
+
+    Masks without padding in these samples come second.
+    """
+    if asked is not None:
+        return _take_asked(asked, inputs), []
+    unpadded, found = _find_candidates(inputs)
+    return _choose(found), [each.mask for each in unpadded]
+
+
+def _mask_padded_here(plain: MaskedSources, feed: Feed) -> MaskedSources:
+    """Take the mask that tells the model where samples are padded to the length that it takes."""
+    plans = {
+        step.input: plan
+        for step, plan in zip(feed.preprocessing, feed.lengths, strict=True)
+        if plan is not None and plan.fixed is not None
+    }
+    mask = next((each for each in feed.masks if each.source in plans), None)
+    if mask is None:
+        name, plan = next(iter(plans.items()))
+        return replace(
+            plain,
+            note=f"padding counts: samples are padded to {plan.fixed}, and the model takes no mask "
+            f"that says where, so that the sums of layers run over it. Export the model with a "
+            f"dynamic axis for the length of {name!r}",
+        )
+    length = plans[mask.source].fixed or 0
+    axes: dict[str, tuple[int, ...]] = {
+        name: (plan.axis,) for name, plan in plans.items() if plan.fixed == length
+    }
+    for each in (*feed.derived, *feed.masks):
+        along = tuple(axis - 1 for axis, size in enumerate(each.dims) if size == "length")
+        if each.source == mask.source and along and each.dims[0] == "samples":
+            axes[each.name] = along
+    others = [name for name in plans if name not in axes]
+    kind: Literal["mask", "lengths"] = "lengths" if mask.rule == "lengths" else "mask"
+    note = f"padding does not count: sums run over the positions of samples, as {mask.name!r} says"
+    if others:
+        note += f"; but that of {', '.join(map(repr, others))}, of another length, counts"
+    return replace(plain, mask=MaskRecord(mask.name, kind, 0, length, axes), note=note)
 
 
 def _watch(plain: MaskedSources, watched: dict[int, int], names: tuple[str, ...]) -> MaskedSources:

@@ -15,6 +15,7 @@ from cnatool.data.wrappers import RowRange
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
 from cnatool.records.parts import PartRecord, SplitSketch, describe_rows
+from cnatool.records.ragged import Ragged
 from cnatool.store.chunks import commit_rows
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan_part(
         )
     labels = any(source.labelled for source in sources.values())
     sizes = [array.row_bytes for array in split_arrays(record, labels=labels, inputs=own_inputs)]
-    unit = choose_unit(list(rows.values()), count, commit_rows(sizes), schedule.batch)
+    unit = choose_unit(list(rows.values()), count, commit_rows(sizes), schedule.unit)
     ranges = divide_rows(rows, number, count, unit)
     first = {name: start for name, (start, _) in ranges.items()}
     return PlannedPart(
@@ -132,15 +133,18 @@ def _add_samples(digest: _Hash, block: Block) -> None:
     """Add ids, raw inputs and labels to a digest."""
     digest.update("\n".join(("", *block.ids)).encode())
     for values in (*block.inputs, *([] if block.labels is None else [block.labels])):
-        digest.update(np.ascontiguousarray(values).data)
+        if isinstance(values, Ragged):
+            digest.update(np.ascontiguousarray(values.lengths).data)
+        array = values.values if isinstance(values, Ragged) else values
+        digest.update(np.ascontiguousarray(array).data)
 
 
 def choose_unit(rows: Sequence[int], count: int, commit: int, batch: int) -> int:
     """Choose the rows that are never divided between two of ``count`` parts.
 
-    A unit has whole batches, so that every row runs in the batch that it has in a whole dump. If
-    there are enough rows, it also has whole chunks of every array, since a chunk has a power of two
-    of rows up to ``commit``.
+    A unit has whole batches, or whole blocks where batches are formed in these, so that every row
+    runs in the batch that it has in a whole dump. If there are enough rows, it also has whole
+    chunks of every array, since a chunk has a power of two of rows up to ``commit``.
     """
     chunk = commit
     while chunk > 1 and _count_units(rows, math.lcm(chunk, batch)) < _UNITS * count:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from cnatool.backend.session import (
     numeric_options,
     provider_name,
 )
+from cnatool.backend.statistics.token_nodes import TARGETS
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch
 from cnatool.dumping.feed import Feed, list_fed
@@ -35,7 +36,13 @@ from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
-from cnatool.dumping.token_scores import describe_scores, list_scores, plan_scores
+from cnatool.dumping.token_scores import (
+    describe_scores,
+    find_ids,
+    list_scores,
+    make_targets,
+    plan_scores,
+)
 from cnatool.dumping.tokens import (
     advise_tokenizer,
     measure_texts,
@@ -140,6 +147,15 @@ class DumpPlan:
             return [fill_up(rows, batch) for rows in groups]
         return groups
 
+    def feeds(self, block: Block, rows: RunRows) -> dict[str, NDArray[Any]]:
+        """Preprocess the samples of a run; add the labels of tokens that are compared there."""
+        feeds, tokens = self.feed.feeds(block, rows), self.record.tokens
+        if tokens and tokens.targets == "labels":
+            ids = find_ids(block, self.feed, tokens.input)
+            length = feeds[tokens.input].shape[1]
+            feeds[TARGETS] = make_targets(block, rows, ids, length, tokens)
+        return feeds
+
     def _most(self, lengths: NDArray[np.int64]) -> int:
         """Return the most samples of one run, by their lengths."""
         if self.bound is not None or not len(lengths):
@@ -193,8 +209,8 @@ def plan_dump(
     token_output = find_token_output(
         network.graph, probed.tensors, probed.samples, feed.mask, probed.run
     )
-    scores = plan_scores(token_output)
-    measured = () if scores is None else list_scores(token_output, probed.tensors)
+    scores = plan_scores(token_output, feed, sources.values())
+    measured = list_scores(token_output, scores, probed.tensors)
     tensors = select_tensors(
         network,
         padded.tensors,
@@ -233,7 +249,9 @@ def plan_dump(
         initial,
         label_lists=any(source.labelled and source.label_lists for source in sources.values()),
     )
-    if scores is not None:
+    # Labels are compared with stored scores once these are scored.
+    kept = [tensor.name for tensor in outputs]
+    if scores is not None and not (scores.targets == "labels" and scores.output in kept):
         record = msgspec.structs.replace(record, tokens=scores)
     if token_output is not None:
         note(describe_scores(token_output, record))

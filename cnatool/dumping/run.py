@@ -104,7 +104,7 @@ def _run_block(
     start = time.perf_counter()
     plan.feed.check(source, block)
     groups = plan.group(block)
-    watch = _TimedBatches(plan.feed.feeds(block, rows) for rows in groups)
+    watch = _TimedBatches(plan.feeds(block, rows) for rows in groups)
     try:
         results = _run_groups(exposed, watch, groups, count)
     except BackendError as error:
@@ -113,7 +113,7 @@ def _run_block(
         if plan.bound is not None or plan.probed.mixed or min(map(len, groups)) == batch:
             raise _add_advice(error, plan) from error
         groups = plan.group(block, fill=True)
-        watch = _TimedBatches(plan.feed.feeds(block, rows) for rows in groups)
+        watch = _TimedBatches(plan.feeds(block, rows) for rows in groups)
         try:
             results = _run_groups(exposed, watch, groups, count)
         except BackendError:

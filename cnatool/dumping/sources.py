@@ -7,12 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import printable
-from cnatool.backend.derived_rules import (
-    DECODER_ADVICE,
-    MASK_RULES,
-    find_derived_inputs,
-    is_decoder_tokens,
-)
+from cnatool.backend.derived_rules import MASK_RULES, find_advice, find_derived_inputs
 from cnatool.backend.inputs import format_neutral_values
 from cnatool.data.file_names import SOUNDS
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
@@ -109,7 +104,7 @@ def select_arrays(
         dict(arrays),
         optional=frozenset(each.name for each in derived),
         constant_advice=format_neutral_values(network.inputs),
-        hints={name: DECODER_ADVICE for name in fed if is_decoder_tokens(name)},
+        hints={t.name: advice for t in network.inputs if (advice := find_advice(t)) is not None},
         text_shapes=texts,
         # Samples of any length are padded where a mask tells the model.
         any_length=frozenset(

@@ -88,6 +88,6 @@ def survey_dump(model: str, data: str | None, store: Path, options: Mapping[str,
             if options["verbose"]:
                 observer.note(str(prepared.compression))
     rows = dict(plan.rows)
-    batch, stateful = plan.schedule.batch, plan.schedule.stateful
+    batch, stateful = plan.schedule.unit, plan.schedule.stateful
     batches = sum(-(-count // batch) for count in rows.values())
     return Survey(preflight, tuple(observer.notes), rows, batches, stateful)

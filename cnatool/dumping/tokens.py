@@ -69,7 +69,9 @@ def plan_tokens(
             "model."
         )
     added = tokenizer.before + tokenizer.after
-    specials = f"{count_text(added, 'special token')} added to each" if added else "none added"
+    specials = (
+        f"{count_text(added, 'special token')} beside each text" if added else "no special ones"
+    )
     fewer = "" if table is None or size == table.rows else f", fewer than its {table.rows:,} rows"
     note(
         f"input {target.name!r} takes the tokens of texts, as {tokenizer.record.name} divides "
@@ -129,7 +131,7 @@ def measure_texts(
                 f"{source.name}: {counts.above:,} of {count_text(counts.texts, 'text')} "
                 f"{'has' if counts.above == 1 else 'have'} more tokens than the "
                 f"{limit.length:,} that the model takes ({limit.why}); the longest, "
-                f"{printable(counts.longest_id)}, has {counts.longest:,}. "
+                f"text {printable(counts.longest_id)}, has {counts.longest:,}. "
                 f"`max_length={limit.length}` truncates longer texts."
             )
         note(counts.describe(split, tokens.tokenizer.max_length))

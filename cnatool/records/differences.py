@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import SourceObject, StoreRecord
 
+# Fields from which others follow, besides models.
+_FIRST = ("preprocessing", "tokenizer")
 # Differences that a message lists.
 _LISTED = 3
 
@@ -56,10 +58,12 @@ def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any
 def _field_differences(
     where: str, first: msgspec.Struct, second: msgspec.Struct
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Find the fields of two records that differ: models first, from which others follow."""
-    for name in sorted(
-        first.__struct_fields__, key=lambda name: not isinstance(getattr(first, name), ModelRecord)
-    ):
+    """Find the fields of two records that differ: those first from which others follow."""
+
+    def follows(name: str) -> bool:
+        return name not in _FIRST and not isinstance(getattr(first, name), ModelRecord)
+
+    for name in sorted(first.__struct_fields__, key=follows):
         # The file of a model may have been renamed.
         if name != "name" or not isinstance(first, ModelRecord | FileRecord):
             word = f"{where} {name.replace('_', ' ')}"

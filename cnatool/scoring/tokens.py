@@ -103,10 +103,11 @@ def _compute(split: Split, task: TokenTask, number: int, kind: OutputKind) -> To
         targets = split.inputs(task.ids)
     assert targets is not None, "the split has labels"
     what = "labels" if task.targets == "labels" else "ids"
-    parts = [
-        _compare(rows, wanted, first, task, kind, what)
-        for first, rows, wanted in _read_together(outputs, targets)
-    ]
+    parts = []
+    for first, rows, wanted in _read_together(outputs, targets):
+        if task.targets == "labels":
+            wanted = _leave_out_padding(split, first, rows, wanted)
+        parts.append(_compare(rows, wanted, first, task, kind, what))
     if not parts:
         return TokenScores(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     return TokenScores.join(parts)
@@ -118,6 +119,24 @@ def _read_together(
     """Yield samples of both arrays, of which the scores fit into memory."""
     for start, stop in _divide(outputs):
         yield start, _as_ragged(outputs[start:stop]), _as_ragged(targets[start:stop])
+
+
+def _leave_out_padding(split: Split, first: int, scores: Ragged, labels: Ragged) -> Ragged:
+    """Leave out the labels of padding, if samples have these and stored scores have not."""
+    record = split.store.record
+    steps = [None if step is None else step.input for step in record.steps]
+    differ = (scores.lengths != labels.lengths).any()
+    if not differ or not record.mask or record.mask.input not in steps:
+        return labels
+    stored = split.inputs(steps.index(record.mask.input))
+    if isinstance(stored, RaggedArray):
+        return labels
+    real = record.mask.find_real({record.mask.input: stored[first : first + len(scores)]})
+    rows = [
+        row[positions] if len(row) == len(positions) != length else row
+        for row, positions, length in zip(labels, real, scores.lengths.tolist(), strict=True)
+    ]
+    return Ragged.join(rows)
 
 
 def _divide(outputs: StoredArray | RaggedArray) -> Iterator[tuple[int, int]]:

@@ -79,7 +79,7 @@ def test_what_is_cut_follows_its_text(tmp_path: Path) -> None:
     cut = [c for c in expected if c]
     lengths = [min(8, length) for length in whole]
     assert counts.describe("all", 8) == (
-        f"texts of split all: {len(TEXTS)} texts of {min(lengths)} to 8 tokens, {sum(lengths)} in "
+        f"split all: {len(TEXTS)} texts of {min(lengths)} to 8 tokens, {sum(lengths)} in "
         f"all; {len(cut)} truncated to 8 tokens, which cost {sum(cut):,} tokens"
     )
 

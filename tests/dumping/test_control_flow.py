@@ -227,3 +227,52 @@ def test_a_branch_that_samples_choose_in_some_iterations(tmp_path: Path) -> None
     store = cnatool.dump(*inputs, tmp_path / "s.zarr", observer=notes)
     assert "time/body/choose/else_branch/b" in [tensor.name for tensor in store.record.skipped]
     assert any("`batch_size=1` runs each sample alone" in text for text in notes.texts)
+
+
+def test_iterations_that_a_constant_counts_are_stored_whole(tmp_path: Path) -> None:
+    """A number of iterations set with `constants` is the same for every sample."""
+    text = """
+    g (float[n,4] x, int64 trips, int64 width) => (float[n,4] y, float[t,n,m] every) {
+      start = Constant<value = int64[1] {0}>()
+      one = Constant<value = int64[1] {1}>()
+      end = Reshape(width, one)
+      [repeat] y, every = Loop (trips, , x) <
+        body = step (int64 i, bool go, float[n,4] state)
+          => (bool go_on, float[n,4] after, float[n,m] shown) {
+          go_on = Identity(go)
+          h = Gemm<transB=1>(state, w)
+          after = Relu(h)
+          shown = Slice(h, start, end, one)
+        }
+      >
+    }"""
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(2, 4, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    model = saved(parse(text, w=w), tmp_path / "m.onnx")
+    notes = Notes()
+    store = cnatool.dump(
+        model,
+        tmp_path / "x.npy",
+        tmp_path / "s.zarr",
+        constants={"trips": 3, "width": 2},
+        batch_size=2,
+        observer=notes,
+    )
+    assert not any("of a batch" in text for text in notes.texts)
+    steps, state = [], x
+    for _ in range(3):
+        steps.append(state @ w.T)
+        state = np.maximum(steps[-1], 0)
+    expected = np.stack(steps, axis=1)
+    split = store.splits["all"]
+    for name, value in {
+        "repeat/body/h": expected,
+        "repeat/body/after": np.maximum(expected, 0),
+        "every": expected[:, :, :2],
+        "y": state,
+    }.items():
+        record = store.tensor(name)
+        assert not record.varies, name
+        assert record.kept == "full", name
+        np.testing.assert_allclose(split.activations(name)[:], value, rtol=1e-5, atol=1e-6)

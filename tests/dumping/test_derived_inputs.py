@@ -132,3 +132,18 @@ def test_inspect_needs_the_length_of_the_tokens_alone(tmp_path: Path) -> None:
     assert rules["use_cache_branch"] == "false"
     [hidden] = [tensor for tensor in result.tensors if tensor.name == "hidden"]
     assert hidden.shape == (8, 6)
+
+
+def test_positions_that_begin_behind_padding_are_asked_for(tmp_path: Path) -> None:
+    model = decoder()
+    [table] = [tensor for tensor in model.graph.initializer if tensor.name == "places"]
+    rows = onnx.numpy_helper.to_array(table).copy()
+    rows[1] = 0  # as PyTorch's Embedding keeps it for padding
+    table.CopyFrom(onnx.numpy_helper.from_array(rows, "places"))
+    paths = _save(tmp_path, model)
+    with pytest.raises(DataError, match=r"position_ids.*begin at 2, as in RoBERTa"):
+        cnatool.dump(*paths, tmp_path / "s.zarr")
+    positions = np.tile(np.arange(2, _LENGTH + 2), (_ROWS, 1))
+    paths = _save(tmp_path, model, input_ids=_ids(), position_ids=positions)
+    store = cnatool.dump(*paths, tmp_path / "s.zarr")
+    assert "position_ids" not in {each.input for each in store.record.derived or ()}

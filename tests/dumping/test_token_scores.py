@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import polars as pl
 import pytest
 from msgspec import UNSET
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from support.notes import Notes
 from support.token_models import TokenModel
 
 import cnatool
+from cnatool.errors import DataError
 
 SAMPLES = 12
 
@@ -199,4 +201,93 @@ def test_stores_keep_the_numbers(suffix: str, tmp_path: Path) -> None:
         cnatool.merge(parts, tmp_path / f"m{copy}.zarr", copy=copy)
     for store in (first, other, tmp_path / "mFalse.zarr", tmp_path / "mTrue.zarr"):
         check(store, model, ids)
+        assert not cnatool.verify(store).faults
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": 5, "masked": True},
+        {"causal": False, "masked": True},
+        {"masked": True},
+        {"vocabulary": 1200, "causal": False},
+    ],
+)
+def test_labels_of_tokens(options: dict[str, Any], kept: bool, tmp_path: Path) -> None:
+    network = TokenModel(**({"vocabulary": 20} | options))
+    model = network.save(tmp_path / "m.onnx")
+    rng = np.random.default_rng(5)
+    ids = rng.integers(0, network.vocabulary, (SAMPLES, 7))
+    mask = np.arange(7) < np.arange(SAMPLES)[:, None] % 7 + 1
+    if not network.masked:
+        mask[:] = True
+    # Whatever padding is labelled with, it does not count.
+    labels = rng.integers(0, network.classes, ids.shape)
+    labels[mask & (rng.random(ids.shape) < 0.4)] = -100
+    feeds = {"input_ids": ids}
+    if network.masked:
+        feeds["attention_mask"] = mask.astype(np.int64)
+    np.savez(tmp_path / "d.npz", label=labels, **feeds)
+    store = tmp_path / "s.zarr"
+    cnatool.dump(model, tmp_path / "d.npz", store, tensors=["all", "logits"] if kept else ["all"])
+    record = cnatool.open(store).record
+    in_graph = not kept and network.classes == network.vocabulary
+    assert bool(record.tokens) == in_graph
+    assert bool(record.outputs) != in_graph
+    chosen = mask & (labels != -100)
+    logits = run(model, **feeds)
+    loss, correct = literal(logits[chosen], labels[chosen].tolist())
+    split = cnatool.score(store).splits["all"]
+    assert split.tokens
+    assert (split.tokens.targets, split.tokens.count) == ("labels", chosen.sum())
+    assert split.loss == pytest.approx(loss / chosen.sum(), rel=1e-6)
+    assert split.accuracy == pytest.approx(correct / chosen.sum(), abs=1e-12)
+    assert not cnatool.verify(store).faults
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(lambda row: row[:-1], "has 4 labels and 5 tokens"), (lambda row: [20, *row[1:]], "label 20")],
+)
+def test_labels_that_do_not_fit_are_refused(change: Any, text: str, tmp_path: Path) -> None:
+    model = TokenModel(vocabulary=20, causal=False).save(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(0, 20, n).tolist() for n in (3, 4, 5, 6)]
+    labels = [list(row) for row in ids]
+    labels[2] = change(labels[2])
+    pl.DataFrame({"input_ids": ids, "label": labels}).write_parquet(tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=text):
+        cnatool.dump(model, tmp_path / "d.parquet", tmp_path / "s.zarr")
+
+
+def test_scores_of_a_vocabulary_are_not_stored_unasked(tmp_path: Path) -> None:
+    model = TokenModel(vocabulary=1200, causal=False).save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7, 1200))
+    notes = Notes()
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
+    record = cnatool.open(tmp_path / "s.zarr").record
+    assert not record.outputs
+    assert not any(t.stored for t in record.tensors if t.shape[-1] == 1200)
+    assert any("masked language model" in line for line in notes.texts)
+    reason = cnatool.score(tmp_path / "s.zarr").splits["all"].performance_reason
+    assert reason
+
+
+def test_samples_of_any_length(tmp_path: Path) -> None:
+    network = TokenModel()
+    model = network.save(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(0, 11, n) for n in (3, 1, 7, 7, 2, 9, 3)]
+    pl.DataFrame({"input_ids": [row.tolist() for row in ids]}).write_parquet(tmp_path / "d.parquet")
+    for name, tensors in (("a", ["all"]), ("b", ["all", "logits"])):
+        store = tmp_path / f"{name}.zarr"
+        cnatool.dump(model, tmp_path / "d.parquet", store, tensors=tensors)
+        [split] = cnatool.open(store).splits.values()
+        for row, sample in enumerate(ids):
+            logits = run(model, input_ids=sample[None])[0]
+            loss, correct = literal(logits[:-1], sample[1:].tolist())
+            assert split.token_scores("loss")[row] == pytest.approx(loss, rel=2e-6, abs=1e-5)
+            assert split.token_scores("correct")[row] == correct
+            assert split.token_scores("count")[row] == len(sample) - 1
         assert not cnatool.verify(store).faults

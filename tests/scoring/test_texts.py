@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -14,6 +15,9 @@ from support.texts import IDS, START, TEXTS, record_texts
 
 import cnatool
 from cnatool.errors import DataError, MetricError, UsageError
+from cnatool.metrics.convention import Convention
+from cnatool.records.run import Preprocessing
+from cnatool.scoring.alpha_notes import alpha_notes
 
 FAST = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 
@@ -199,3 +203,27 @@ def test_a_store_that_refers_to_texts(store: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(alphas(path), alphas(store))
     assert cnatool.open(path).splits["test"].texts() == TEXTS[40:]
     assert cnatool.score(path, overrides=FAST).splits["train"].length.unit == "bytes"
+
+
+@pytest.mark.parametrize(("dtype", "noted"), [(np.uint16, True), (np.int64, False)])
+def test_ids_that_are_counted_as_levels_are_noted(dtype: Any, noted: bool, tmp_path: Path) -> None:
+    """Of a store that says nothing of its inputs, but that the model receives whole numbers."""
+    path = tmp_path / "s.zarr"
+    h = np.random.default_rng(0).normal(size=(9, 3))
+    with cnatool.create_store(path, tensors=["a", "b", "y"], outputs=["y"]) as store:
+        ids = np.arange(45, dtype=dtype).reshape(9, 5)
+        store.append("test", inputs=ids, outputs=h, activations={"a": h, "b": h})
+    record = cnatool.open(path).record
+    step = Preprocessing(
+        input="input",
+        source_dtype=np.dtype(dtype).name,
+        source_shape=(5,),
+        dtype="int64",
+        shape=(5,),
+        layout="as is",
+    )
+    record = msgspec.structs.replace(record, preprocessing=(step,))
+    fields = Convention.named("paper").fields
+    notes = list(alpha_notes(record, fields, [], {}, {}))
+    assert bool(notes) == noted
+    assert not noted or "dump them as int64, so that each has a bin of its own" in notes[0]

@@ -67,6 +67,24 @@ def make_text_model(path: str) -> None:
     onnx.save(model, path)
 
 
+def make_tokenizer(folder: str, *texts: str) -> None:
+    """Save a tokenizer of the words of some texts, as a hub has it."""
+    import tokenizers
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({w for t in texts for w in t.split()})]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")
+    made = tokenizers.Tokenizer(model)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens(["[PAD]", "[CLS]", "[SEP]"])
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    Path(folder).mkdir(exist_ok=True)
+    made.save(f"{folder}/tokenizer.json")
+    settings = json.dumps({"model_max_length": 12})
+    Path(folder, "tokenizer_config.json").write_text(settings)
+
+
 def make_sound_model(path: str) -> None:
     """Write a network over amplitudes of any length, and the settings of its hub."""
     b = Builder()

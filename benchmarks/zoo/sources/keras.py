@@ -67,7 +67,13 @@ _STACKS: dict[str, tuple[tuple[int, ...], _Layers]] = {
     "mlp": ((7,), lambda k: [k.Dense(9, activation="selu"), k.Dense(3, activation="softmax")]),
     "pooling": (
         _IMAGE,
-        lambda k: [k.Conv2D(5, 3), k.MaxPooling2D(), k.AveragePooling2D(), k.Flatten(), k.Dense(3)],
+        lambda k: [
+            k.Conv2D(5, 3),
+            k.MaxPooling2D(),
+            k.AveragePooling2D(2),
+            k.Flatten(),
+            k.Dense(3),
+        ],
     ),
     "prelu": (_IMAGE, lambda k: [k.Conv2D(5, 3), k.PReLU(shared_axes=[1, 2]), k.Dense(4)]),
     "rms_normalization": (_SERIES, lambda k: [k.Dense(8), k.RMSNormalization(), k.ReLU()]),

@@ -24,7 +24,7 @@ from cnatool.backend.graph.nodes import (
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Graph:
     model: onnx.ModelProto  # the model, external weights and `weights` not in it
     # What a caller must feed: graph inputs without an initializer
     inputs: tuple[onnx.ValueInfoProto, ...]
+    same: frozenset[str] = frozenset()  # inputs that have the same values in every run
     # Large initializers of the file, by name
     weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     # In execution order, with those of subgraphs, as `flatten` makes them
@@ -202,8 +203,12 @@ def analyse_graph(
     files: tuple[ModelFile, ...],
     model: onnx.ModelProto,
     weights: Mapping[str, NDArray[Any]],
+    same: Collection[str] = (),
 ) -> Graph:
-    """Analyse the main graph of a model that is already in memory."""
+    """Analyse the main graph of a model that is already in memory.
+
+    ``same`` are inputs that have the same values in every run.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
     inputs = tuple(value for value in model.graph.input if value.name not in initializers)
@@ -217,12 +222,13 @@ def analyse_graph(
         producer.update(dict.fromkeys(filter(None, node.output), node))
         if node.op_type == "Constant" and (value := constant_value(node)) is not None:
             constants.setdefault(node.output[0], value)
-    dependence = InputDependence(flat, (value.name for value in inputs))
+    dependence = InputDependence(flat, (value.name for value in inputs), same)
     return Graph(
         path=path,
         files=files,
         model=model,
         inputs=inputs,
+        same=frozenset(same),
         weights=weights,
         nodes=flat.nodes,
         inner=flat.inner,
@@ -238,3 +244,11 @@ def analyse_graph(
         unstackable=frozenset(dependence.find_unstackable()),
         conditional=frozenset(dependence.find_conditional()),
     )
+
+
+def set_same(graph: Graph, inputs: Iterable[str]) -> Graph:
+    """Mark inputs that have the same values in every run, which matters to branches and loops."""
+    same = graph.same.union(inputs)
+    if same == graph.same or not graph.results:
+        return graph
+    return analyse_graph(graph.path, graph.files, graph.model, graph.weights, same)

@@ -8,7 +8,7 @@ from cnatool.backend.graph.flat_nodes import SUBGRAPH_INPUT
 from cnatool.backend.graph.nodes import first_output, operator_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import onnx
 
@@ -51,9 +51,14 @@ _SHAPE_INPUT = {
 class InputDependence:
     """How the tensors of a graph depend on its inputs."""
 
-    def __init__(self, flat: FlatNodes, inputs: Iterable[str]) -> None:
+    def __init__(self, flat: FlatNodes, inputs: Iterable[str], same: Collection[str] = ()) -> None:
+        """Follow the inputs of a graph, of which ``same`` have the same values in every run."""
         self._flat = flat
         self.dynamic = set(inputs)  # tensors whose values depend on the values of an input
+        # Of these, tensors whose values may differ from run to run
+        self._changing = self.dynamic - set(same)
+        # Tensors that depend on an input that may differ, be it on its shape alone
+        self._open = set(self._changing)
         # Tensors whose shape may depend on the values of an input
         self.data_shaped: set[str] = set()
         # Tensors in and behind branches and loops about which the values of an input decide, and
@@ -128,7 +133,7 @@ class InputDependence:
         What the iteration decides is the same for all of them.
         """
         return body.operator == "If" and any(
-            name in self.dynamic or (name in self._dependent and name not in self._iterated)
+            name in self._changing or (name in self._open and name not in self._iterated)
             for name in body.controls
         )
 
@@ -149,16 +154,23 @@ class InputDependence:
         return name in self._given if inner is None else inner.loops > 0
 
     def _size(self) -> int:
-        sets = (self.dynamic, self.data_shaped, self._dependent, self._iterated, self._counts)
-        return len(self.decided) + len(self._reshaped) + sum(map(len, sets))
+        sets = (
+            *(self.dynamic, self.data_shaped, self.decided, self._changing, self._open),
+            *(self._dependent, self._iterated, self._counts, self._reshaped),
+        )
+        return sum(map(len, sets))
 
     def _add(self, node: onnx.NodeProto) -> None:
         reads = [name for name in node.input if name]
         writes = [name for name in node.output if name]
         # It takes only the type of its second input.
         values = reads[:1] if node.op_type == "CastLike" else reads
-        if any(name in self.dynamic for name in values) and node.op_type not in _SHAPE_OPERATORS:
-            self.dynamic.update(writes)
+        if node.op_type not in _SHAPE_OPERATORS:
+            for depending in (self.dynamic, self._changing):
+                if not depending.isdisjoint(values):
+                    depending.update(writes)
+        if not self._open.isdisjoint(values):
+            self._open.update(writes)
         if any(name in self.dynamic or name in self._dependent for name in values):
             self._dependent.update(writes)
         iterated = any(name in self._iterated for name in values)
@@ -205,7 +217,7 @@ class InputDependence:
     def _list_lengths(self, node: onnx.NodeProto) -> list[str]:
         """List the inputs of a node whose varying values decide about the shape of its result."""
         if node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED:
-            return [name for name in node.input if name in self.dynamic]
+            return [name for name in node.input if name in self._changing]
         place = _SHAPE_INPUT.get(node.op_type)
         return [] if place is None else [*filter(self._varies, node.input[place:])]
 
@@ -219,7 +231,7 @@ class InputDependence:
 
     def _varies(self, name: str) -> bool:
         """Whether a length or a condition depends on the values of an input."""
-        return name in self.dynamic or name in self._counts
+        return name in self._changing or name in self._counts
 
     def _reads_count(self, node: onnx.NodeProto, reads: Sequence[str]) -> bool:
         if node.op_type in _SHAPE_OPERATORS:

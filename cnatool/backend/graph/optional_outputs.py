@@ -123,7 +123,7 @@ def ask_outputs(graph: Graph) -> AskedGraph:
         for number, copy in reversed(copies):
             inside.node.insert(number + 1, copy)
     if is_changed:
-        graph = analyse_graph(graph.path, graph.files, model, graph.weights)
+        graph = analyse_graph(graph.path, graph.files, model, graph.weights, graph.same)
     return AskedGraph(graph, frozenset(names))
 
 

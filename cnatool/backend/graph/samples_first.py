@@ -42,4 +42,4 @@ def put_samples_first(graph: Graph, axes: Mapping[str, int]) -> Graph:
         back = [order.index(axis) for axis in range(len(order))]
         node = helper.make_node("Transpose", [value.name], [renamed[value.name]], perm=back)
         model.graph.node.insert(0, node)
-    return analyse_graph(graph.path, graph.files, model, graph.weights)
+    return analyse_graph(graph.path, graph.files, model, graph.weights, graph.same)

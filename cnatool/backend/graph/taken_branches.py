@@ -75,7 +75,7 @@ def take_branches(
     if not inliner.branches:
         return InlinedGraph(graph, ())
     weights = {**graph.weights, **inliner.weights}
-    inlined = analyse_graph(graph.path, graph.files, model, weights)
+    inlined = analyse_graph(graph.path, graph.files, model, weights, graph.same)
     return InlinedGraph(inlined, tuple(inliner.branches))
 
 

@@ -40,7 +40,7 @@ def free_batch(
         return None  # equal samples look the same however they are mixed
     axes = samples.sample_axes
     model = _free_model(graph.model, axes, bound)
-    freed = analyse_graph(graph.path, graph.files, model, graph.weights)
+    freed = analyse_graph(graph.path, graph.files, model, graph.weights, graph.same)
     try:
         result = probe(freed, samples, bound=None, run=run)
         read = [tensor.name for tensor in result.tensors]

@@ -53,14 +53,15 @@ def find_length_axes(probes: Sequence[Sequence[TensorRecord]]) -> dict[str, froz
     Returns
     -------
     dict of str to frozenset of int
-        Axes of the shape of one sample; none for a tensor of fixed shape. Tensors without the same
-        sample axis in all probes are left out.
+        Axes of the shape of one sample; none for a tensor of fixed shape. Tensors that have the
+        same sample axis in no other probe are left out; in one of very short samples, axes of
+        length 1 may hide it.
     """
     first, *others = ({tensor.name: tensor for tensor in probe} for probe in probes)
     found = {}
     for name, tensor in first.items():
         same = [other[name] for other in others if name in other and _is_alike(tensor, other[name])]
-        if len(same) == len(others):
+        if same or not others:
             found[name] = frozenset(
                 axis
                 for axis, size in enumerate(tensor.shape)

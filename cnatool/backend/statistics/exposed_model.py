@@ -379,7 +379,7 @@ class ExposedModel:
         for tensor, rows in (*of_outputs, *zip(self._fetched[count:], whole[count:], strict=True)):
             if isinstance(rows, Ragged):
                 counts[:, tensor.number] = rows.counts
-            elif tensor.varies:
+            elif _is_open(tensor):
                 counts[:, tensor.number] = math.prod(rows.shape[1:])
         return counts
 

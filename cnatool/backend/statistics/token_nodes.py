@@ -107,5 +107,8 @@ class TokenMeasure:
             ids = feeds[tokens.input]
             mask = None if tokens.mask is None else feeds[tokens.mask]
             return next_tokens(ids, real if real.shape == ids.shape else mask)
-        labels = feeds[TARGETS]
-        return labels, labels != IGNORED
+        labels = feeds.get(TARGETS)
+        if labels is None:  # samples of a probe
+            labels = np.full(feeds[tokens.input].shape, IGNORED)
+        counted = labels != IGNORED
+        return labels, counted & real if real.shape == counted.shape else counted

@@ -108,11 +108,13 @@ def _print_origin(store: Store, *, every: bool) -> None:
             print_line(f"input {step.input}: stored as counts of its 256 levels")
         if step.geometry is not None:
             print_line(f"input {step.input}: {step.geometry}")
+        any_length = step.ragged_axis is not msgspec.UNSET
         if step.sound is not msgspec.UNSET:
             print_line(f"input {step.input}: {step.sound}")
         print_line(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
-            f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
+            f"{_shape_text(step.shape)} {step.dtype}{' (any length)' * any_length}, {step.layout}, "
+            f"scale {step.scale:g}"
             + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
             + (f", std {', '.join(map(str, step.std))}" if step.std else "")
         )

@@ -10,15 +10,17 @@ import h5py
 import numpy as np
 
 from cnatool._util.text import list_names, printable
+from cnatool.data.formats.ragged_rows import PAIR, SequenceRows
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
     SlicedRows,
     check_chunked_array,
+    check_sample_axis,
     make_sliced_source,
 )
 from cnatool.data.read_errors import read_error
 from cnatool.data.scratch_files import local_copy
-from cnatool.data.source import COPY_ADVICE
+from cnatool.data.source import COPY_ADVICE, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 # What h5py raises over a damaged file.
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _MAX_MEMBERS = 10_000
+# Samples of any length that are looked at.
+_FIRST = 64
 # Of Fletcher-32, behind each chunk.
 _CHECKSUM_BYTES = 4
 # Of these, only the compressors gzip and LZF are ever left out, and change the size.
@@ -58,6 +62,7 @@ def open_hdf5(location: Location, selection: ArraySelection) -> RowSource:
             if len(group) > _MAX_MEMBERS:
                 raise DataError(f"{location} holds {len(group)} objects: name the array with ::.")
             datasets = {name: _open_dataset(group, name) for name in group}
+            datasets |= _open_pairs(group)
             return make_sliced_source(
                 location.path.name,
                 str(location),
@@ -95,12 +100,46 @@ def _open_dataset(group: Any, name: str) -> Any:
     return member if isinstance(member, h5py.Dataset) else None
 
 
-def _open_rows(path: Path, copy: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
+def _open_pairs(group: Any) -> dict[str, Any]:
+    """Open values and offsets in groups of a group."""
+    pairs: dict[str, Any] = {}
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            inside = group[name]
+            if isinstance(inside, h5py.Group) and set(PAIR) <= set(inside):
+                pairs |= {f"{name}/{part}": _open_dataset(inside, part) for part in PAIR}
+    return pairs
+
+
+def _open_sequences(where: str, path: Path, inside: str, dataset: Any, base: Any) -> SequenceRows:
+    """Open samples of any length, each stored by itself."""
+    check_sample_axis(where, dataset.shape)
+    if len(dataset.shape) != 1:
+        raise DataError(
+            f"{where} has lists of any length along {len(dataset.shape)} axes: samples have one."
+        )
+    rows = len(dataset)
+
+    def fetch(start: int, stop: int) -> list[NDArray[Any]]:
+        return list(_fetch(path, inside, where, start, stop))
+
+    lengths = [len(sample) for sample in fetch(0, min(rows, _FIRST))]
+    typical = max(1, int(np.median(lengths)))
+    check_sample(where, base, (typical,))
+    return SequenceRows(where, base, rows, (typical,), fetch)
+
+
+def _open_rows(
+    path: Path, copy: Path, prefix: str, name: str, dataset: Any
+) -> SlicedRows | SequenceRows:
     where = f"{path}, array {printable(name)!r},"
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} keeps its values in other files: copy them into this one.")
     if dataset.shape is None:
         raise DataError(f"{where} is empty.")
+    base = h5py.check_vlen_dtype(dataset.dtype)
+    if base is not None and base is not str and np.dtype(base).kind in "biuf":
+        return _open_sequences(where, copy, f"{prefix}/{name}", dataset, np.dtype(base))
     check_chunked_array(where, dataset.dtype, dataset.shape, dataset.chunks)
     if dataset.chunks is not None:
         _check_chunks(where, dataset, copy.stat().st_size)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cnatool._util.text import list_names, printable
+from cnatool.data.formats.ragged_rows import list_arrays, open_array
 from cnatool.data.formats.row_source import make_row_source
 from cnatool.data.formats.streamed_rows import READ_ERRORS, StreamedRows
 from cnatool.data.read_errors import read_error
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zipfile import ZipInfo
 
-    from cnatool.data.formats.row_source import RowSource
+    from cnatool.data.formats.row_source import RowReader, RowSource
     from cnatool.data.formats.streamed_rows import Opener
     from cnatool.data.selection import ArraySelection
 
@@ -51,11 +52,16 @@ def open_npz(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
     except (*READ_ERRORS, NotImplementedError, ValueError, struct.error) as error:
         problem = "cannot be read as an .npz archive"
         raise read_error(path, error, "Save it again with numpy.savez.", problem=problem) from error
-    available = [member.filename.removesuffix(".npy") for member in members]
+    arrays = list_arrays(member.filename.removesuffix(".npy") for member in members)
+    available = list(arrays)
     selection = selection.among(str(path), available)
     selection.check_available(str(path), available)
-    samples: dict[str, StreamedRows] = {}
+    samples: dict[str, RowReader] = {}
     for names in selection.input_names():
+        pair = next((name for name in names if len(arrays.get(name, ())) > 1), None)
+        if pair is not None and sum(name in arrays for name in names) == 1:
+            samples[pair] = open_array(arrays[pair], partial(_open_named, path, members))
+            continue
         member = _find_member(path, members, names)
         if member is None:
             raise _missing_array(path, names, available)
@@ -67,6 +73,13 @@ def open_npz(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
             f"{list_names(available)}."
         )
     return make_row_source(path.name, samples, None if labels is None else labels[1])
+
+
+def _open_named(path: Path, members: list[ZipInfo], name: str) -> StreamedRows:
+    """Open a member that is there."""
+    member = _find_member(path, members, (name,))
+    assert member is not None
+    return member[1]
 
 
 def open_npy(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:

@@ -36,7 +36,7 @@ from cnatool.data.formats.table_columns import (
     RowLocator,
     find_image,
 )
-from cnatool.data.formats.table_sequences import SequenceColumn, describe_sequences
+from cnatool.data.formats.table_sequences import LabelListColumn, SequenceColumn, describe_sequences
 from cnatool.data.images.batch import FIRST_READABLE, describe_image, read_first_image
 from cnatool.data.labels import LABELS_ADVICE
 from cnatool.data.read_errors import read_error
@@ -250,14 +250,19 @@ def _make_features(path: Path, title: str, first: Sequence[pl.Series]) -> Featur
     return FeatureColumns(InputSpec(title, dtype, (len(first),)), names)
 
 
-def make_labels(parts: Sequence[_ParquetFile], name: str, kind: pl.DataType) -> LabelColumn:
+def make_labels(
+    parts: Sequence[_ParquetFile], name: str, kind: pl.DataType
+) -> LabelColumn | LabelListColumn:
     """Read what the values of a column of labels mean."""
     if kind.is_integer():
         return LabelColumn(name, _read_common_classes(parts, name))
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+    if isinstance(inner, pl.DataType) and inner.is_integer():
+        return LabelListColumn(name, _read_common_classes(parts, name))
     if kind.is_nested() or kind == pl.Binary or kind.is_temporal():
         raise DataError(
-            f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers or names of "
-            f"classes: {LABELS_ADVICE}"
+            f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers, lists of "
+            f"them, or names of classes: {LABELS_ADVICE}"
         )
     try:
         return read_labels(parts, name)
@@ -293,9 +298,10 @@ def _read_classes(part: _ParquetFile, column: str) -> tuple[str, ...] | None:
     try:
         file = part.metadata if isinstance(part, BucketParquet) else part.path
         metadata: Any = json.loads(pl.read_parquet_metadata(file).get("huggingface", "null"))
-        names = metadata["info"]["features"][column]["names"]
+        feature = metadata["info"]["features"][column]
+        names = feature.get("feature", feature)["names"]
     # It describes the file and is not needed to read it, so whatever is odd in it is ignored.
-    except (*TABLE_ERRORS, ValueError, TypeError, KeyError, RecursionError):
+    except (*TABLE_ERRORS, AttributeError, ValueError, TypeError, KeyError, RecursionError):
         return None
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return tuple(names)

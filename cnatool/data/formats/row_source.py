@@ -49,13 +49,14 @@ class RowReader(Protocol):
     def outline(self) -> str:
         """A checksum that comes with the file; empty if there is none."""
 
-    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[Any]]:
+    def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[Any]:
         """Read consecutive row ranges.
 
         Yields
         ------
         ndarray
-            A new C-contiguous array (stop - start, *shape) in native byte order.
+            A new C-contiguous array (stop - start, *shape) in native byte order; samples that
+            differ in length as `Ragged`.
         """
 
 
@@ -132,7 +133,12 @@ def make_row_source(
             labels, first, [array.shape for array in samples.values() if array.dtype.kind in "iu"]
         )
     specs = tuple(
-        InputSpec(name, array.dtype.newbyteorder("="), array.shape)
+        InputSpec(
+            name,
+            array.dtype.newbyteorder("="),
+            array.shape,
+            ragged_axis=getattr(array, "ragged_axis", None),
+        )
         for name, array in samples.items()
     )
     return RowSource(name, specs, tuple(samples.values()), labels)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import one_line, printable
+from cnatool.data.formats.ragged_rows import list_arrays, open_array
 from cnatool.data.formats.row_source import make_row_source
 from cnatool.data.formats.sliced_rows import check_sample_axis
 from cnatool.data.formats.streamed_rows import StreamedRows
@@ -54,8 +55,13 @@ class _Tensor:
 def open_safetensors(path: Path, selection: ArraySelection = SINGLE_INPUT) -> RowSource:
     """Open named arrays."""
     tensors = _read_header(path)
-    names, label = selection.select(str(path), tensors)
-    samples = {name: _open_rows(path, name, tensors[name]) for name in names}
+    arrays = list_arrays(tensors)
+    names, label = selection.select(str(path), arrays)
+
+    def open_rows(name: str) -> StreamedRows:
+        return _open_rows(path, name, tensors[name])
+
+    samples = {name: open_array(arrays[name], open_rows) for name in names}
     labels = None if label is None else _open_rows(path, label, tensors[label])
     return make_row_source(path.name, samples, labels)
 

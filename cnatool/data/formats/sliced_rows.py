@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cnatool._util.text import list_names
+from cnatool.data.formats.ragged_rows import list_arrays, open_array
 from cnatool.data.formats.row_source import make_row_source
 from cnatool.data.source import check_sample
 from cnatool.errors import DataError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.formats.row_source import RowSource
+    from cnatool.data.formats.row_source import RowReader, RowSource
     from cnatool.data.selection import ArraySelection
 
 _A = TypeVar("_A")
@@ -65,9 +66,10 @@ def make_sliced_source(
     arrays: Mapping[str, _A],
     selection: ArraySelection,
     array: str | None,
-    open_array: Callable[[str, _A], SlicedRows],
+    open_rows: Callable[[str, _A], RowReader],
 ) -> RowSource:
     """Make a source of arrays in a group, or of one ``array`` and the labels beside it."""
+    parts = list_arrays(arrays)
     if array is not None:
         names = [array]
         labels = [n for n in selection.label_names(names) if n in arrays]
@@ -82,12 +84,17 @@ def make_sliced_source(
                 "one with `labels=NAME`."
             )
         label = labels[0] if labels else None
+        parts[array] = (array,)
     else:
-        names, label = selection.select(where, arrays)
+        names, label = selection.select(where, parts)
+
+    def open_named(name: str) -> RowReader:
+        return open_rows(name, arrays[name])
+
     return make_row_source(
         name,
-        {chosen: open_array(chosen, arrays[chosen]) for chosen in names},
-        None if label is None else open_array(label, arrays[label]),
+        {chosen: open_array(parts[chosen], open_named) for chosen in names},
+        None if label is None else open_named(label),
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.formats.table_sequences import LabelListColumn
     from cnatool.data.selection import ArraySelection
 
 # What polars raises over a damaged file. A panic is no Exception there.
@@ -99,7 +100,7 @@ class TableSource(SourceDefaults):
 
     parts: tuple[TableFile, ...]
     columns: tuple[Column, ...]
-    labels: LabelColumn | None
+    labels: LabelColumn | LabelListColumn | None
     split_column: str | None = None
     skip: bool = False
     # Whether rows are found only by reading all before them.
@@ -149,6 +150,11 @@ class TableSource(SourceDefaults):
     def labelled(self) -> bool:
         """Whether blocks carry labels."""
         return self.labels is not None
+
+    @property
+    def label_lists(self) -> bool:
+        """Whether a row has a list of labels."""
+        return self.labels is not None and self.labels.lists
 
     @property
     def classes(self) -> tuple[str, ...] | None:

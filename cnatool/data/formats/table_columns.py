@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnatool.data.images.batch import Each
     from cnatool.data.images.decode import Opener
     from cnatool.data.selection import ImageOptions
+    from cnatool.records.ragged import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _find_misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
                 misfits.setdefault(
                     at // inner,
                     f"{text} where the first row has {size}: pad all lists to one length, "
-                    "with a mask if the model takes one.",
+                    "with a mask if the model takes one, or export it for any length.",
                 )
             if misfits:
                 return misfits
@@ -256,9 +257,12 @@ class LabelColumn:
     classes: tuple[str, ...] | None = None
     numbers: dict[str, int] | None = None
 
-    def decode(
-        self, frame: pl.DataFrame, locator: RowLocator
-    ) -> tuple[NDArray[np.int64], dict[int, str]]:
+    @property
+    def lists(self) -> bool:
+        """False: a row has one label."""
+        return False
+
+    def decode(self, frame: pl.DataFrame, locator: RowLocator) -> tuple[Rows, dict[int, str]]:
         """Decode the labels of a frame; describe those that are none, by row."""
         column = frame[self.name]
         if self.numbers is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cnatool.data.formats.table_columns import RowLocator
     from cnatool.data.images.batch import Each
+    from cnatool.records.ragged import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,52 @@ class SequenceColumn:
         array = np.ascontiguousarray(values.to_numpy()).astype(self.spec.dtype, copy=False)
         rows = Ragged.from_lengths(array.reshape(-1, *self.spec.shape[1:]), lengths)
         return DecodedBatch(rows, rows, faults)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelListColumn:
+    """A column with a list of labels in each row, such as one for each token.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str or None
+        Names of the class numbers.
+    """
+
+    name: str
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def numbers(self) -> None:
+        """None: the lists hold class numbers."""
+        return
+
+    @property
+    def lists(self) -> bool:
+        """True."""
+        return True
+
+    def decode(self, frame: pl.DataFrame, locator: RowLocator) -> tuple[Rows, dict[int, str]]:
+        """Decode the labels of a frame; describe those that are none, by row."""
+        column = frame[self.name]
+        lengths = list_lengths(column)
+        faults = {
+            row: f"{locator.where(row, self.name)} has no list of labels: correct the row, or "
+            "leave it out."
+            for row in np.flatnonzero(lengths < 0).tolist()
+        }
+        given = _explode(column.filter(pl.Series(lengths > 0)))
+        places = np.repeat(np.arange(len(lengths)), np.maximum(lengths, 0))
+        numbers = given.cast(pl.Int64, strict=False)
+        for at in numbers.is_null().arg_true().to_list():
+            faults.setdefault(
+                int(places[at]),
+                f"{locator.where(int(places[at]), self.name)} has the label {given[at]!r} in its "
+                "list. Labels are whole numbers of 64 bits: correct the row, or leave it out.",
+            )
+        values = np.ascontiguousarray(numbers.fill_null(0).to_numpy())
+        return Ragged.from_lengths(values, np.maximum(lengths, 0)), faults
 
 
 def describe_sequences(where: str, name: str, first: pl.Series) -> InputSpec:

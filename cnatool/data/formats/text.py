@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cnatool.data.labels import LabelEncoding
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import InputSpec, Source
+    from cnatool.records.ragged import Rows
 
 
 class TextRows(NamedTuple):
@@ -36,13 +37,14 @@ class TextRows(NamedTuple):
     ----------
     texts : list of list of bytes
         For each input, its texts as they are; empty for those that cannot be read.
-    labels : ndarray of int64 or None
+    labels : ndarray of int64, Ragged or None
+        One for each row, or a list for each.
     faults : dict of int to str
         Why rows cannot be read.
     """
 
     texts: list[list[bytes]]
-    labels: NDArray[np.int64] | None
+    labels: Rows | None
     faults: dict[int, str]
 
 
@@ -81,6 +83,7 @@ class TextSource(SourceDefaults):
     outline: str = ""
     notes: tuple[str, ...] = ()
     empty_classes: tuple[str, ...] = ()
+    label_lists: bool = False
 
     @property
     def rows(self) -> int:

@@ -23,6 +23,7 @@ from cnatool.data.formats.text_lines import FileLines, LineFile, index_files
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
 from cnatool.data.text_batch import describe_encoding
 from cnatool.errors import DataError
+from cnatool.records.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cnatool.data.labels import LabelEncoding
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Source
+    from cnatool.records.ragged import Rows
 
 # Rows of labels that are read at a time.
 _PASS = 1 << 14
@@ -85,6 +87,7 @@ class _JsonReader:
     columns: tuple[str, ...]
     label: str | None
     encoding: LabelEncoding | None
+    lists: bool = False  # whether a label is a list of whole numbers
 
     @property
     def rows(self) -> int:
@@ -108,6 +111,7 @@ class _JsonReader:
             faults: dict[int, str] = {}
             texts: list[list[bytes]] = [[] for _ in self.columns]
             labels = np.zeros(stop - start, np.int64)
+            lists: list[list[int]] = [[] for _ in range(stop - start)]
             for row in range(stop - start):
                 values = self.fields.decode(next(lines))
                 if isinstance(values, str):
@@ -118,6 +122,14 @@ class _JsonReader:
                     texts_of.append(text)
                     if fault is not None:
                         faults.setdefault(row, f"{self.where(start + row)} {fault}")
+                if self.lists and row not in faults:
+                    if _is_label_list(values[-1]):
+                        lists[row] = values[-1]
+                    else:
+                        faults[row] = (
+                            f"{self.where(start + row)} has no list of whole numbers in its field "
+                            f"{self.label!r}: correct it, or leave it out."
+                        )
                 if self.encoding is not None and row not in faults:
                     number = self._number(values[-1])
                     labels[row] = number or 0
@@ -126,7 +138,10 @@ class _JsonReader:
                             f"{self.where(start + row)} has no label in its field {self.label!r}: "
                             "correct it, or leave it out."
                         )
-            yield TextRows(texts, None if self.encoding is None else labels, faults)
+            found: Rows | None = None if self.encoding is None else labels
+            if self.lists:
+                found = Ragged.join([np.array(each, np.int64) for each in lists])
+            yield TextRows(texts, found, faults)
 
     def _number(self, value: Any) -> int | None:
         if self.encoding is None or value is None or value is msgspec.UNSET:
@@ -151,6 +166,14 @@ def _to_text(name: str, value: Any) -> tuple[bytes, str | None]:
     return b"", f"has in its field {name!r} {kind[:_SHOWN]} and no text."
 
 
+def _is_label_list(value: Any) -> bool:
+    """Whether a value is a list of whole numbers of 64 bits."""
+    return isinstance(value, list) and all(
+        isinstance(each, int) and not isinstance(each, bool) and abs(each) < 1 << 63
+        for each in value
+    )
+
+
 def _label_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -171,17 +194,20 @@ def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
     others = list_feature_columns(names, {label, split})
     texts = [name for name in others if isinstance(values[name], str)]
     columns = select_columns(str(path), selection, names, texts)
-    encoding = None
+    encoding, lists = None, False
     if label is not None and not selection.ignore_labels:
-        encoding = _read_labels(lines, path, label)
-    fields = _Fields((*columns, *([label] if encoding is not None and label else [])))
-    reader = _JsonReader(lines, fields, tuple(columns), label, encoding)
+        lists = _is_label_list(values[label])
+        encoding = None if lists else _read_labels(lines, path, label)
+    labelled = lists or encoding is not None
+    fields = _Fields((*columns, *([label] if labelled and label else [])))
+    reader = _JsonReader(lines, fields, tuple(columns), label, encoding, lists)
     return make_text_source(
         describe_files(paths),
         reader,
         selection,
         columns,
-        labelled=encoding is not None,
+        labelled=labelled,
+        label_lists=lists,
         classes=None if encoding is None else encoding.classes,
         numbered_by_name=encoding is not None,
         outline=lines.outline,
@@ -217,8 +243,8 @@ def _read_labels(lines: FileLines, path: Path, label: str) -> LabelEncoding:
                 continue
             if isinstance(values[0], list | dict):
                 raise DataError(
-                    f"{where} holds {_KINDS[type(values[0])]}: labels are whole numbers or names "
-                    f"of classes; {LABELS_ADVICE}"
+                    f"{where} holds {_KINDS[type(values[0])]}: labels are whole numbers, lists of "
+                    f"them in every line, or names of classes; {LABELS_ADVICE}"
                 )
             found.add(_label_text(values[0]))
         check_class_count(where, found)

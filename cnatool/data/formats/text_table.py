@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cnatool.data.formats.bucket_parquet import BucketParquet
     from cnatool.data.formats.table_columns import LabelColumn, RowLocator
+    from cnatool.data.formats.table_sequences import LabelListColumn
     from cnatool.data.images.batch import Each
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import InputSpec
@@ -103,7 +104,7 @@ def _make_source(
     names: Sequence[str],
     texts: Sequence[str],
     label: str | None,
-    labels: LabelColumn | None,
+    labels: LabelColumn | LabelListColumn | None,
     selection: ArraySelection,
     *,
     in_order: bool,

@@ -14,6 +14,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from cnatool._util.text import printable
+from cnatool.data.formats.ragged_rows import PAIR
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
     SlicedRows,
@@ -60,18 +61,7 @@ def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
     if ".." in words:
         raise DataError(f"{location}: '..' leads out of the path in front of ::.")
     try:
-        node = zarr.open(_open_store(copy, location), path="/".join(words), mode="r")
-        arrays: dict[str, Any] = {}
-        chosen = None
-        if isinstance(node, zarr.Group):
-            arrays = _open_arrays(node, location)
-        else:
-            chosen = words[-1] if words else location.path.stem
-            if words:
-                store = _open_store(copy, location)
-                group = zarr.open_group(store, path="/".join(words[:-1]), mode="r")
-                arrays = _open_arrays(group, location)
-            arrays[chosen] = node
+        arrays, chosen = _find_arrays(_open_store(copy, location), copy, location, words)
         name = location.path.name
         return make_sliced_source(
             name, str(location), arrays, selection, chosen, partial(_open_rows, location)
@@ -82,6 +72,34 @@ def open_zarr(location: Location, selection: ArraySelection) -> RowSource:
     except Exception as error:
         advice = "Name a group or an array that exists, and get a whole copy of the data."
         raise read_error(location, error, advice, problem="cannot be read as Zarr") from error
+
+
+def _find_arrays(
+    store: Any, copy: Path, location: Location, words: list[str]
+) -> tuple[dict[str, Any], str | None]:
+    """Open the arrays of a group by name, and name the one that is meant, if it is one."""
+    path = "/".join(words)
+    if words and _is_pair(copy, path):
+        # In a store, no metadata say that these two are in a group.
+        return {
+            part: zarr.open_array(store, path=f"{path}/{part}", mode="r") for part in PAIR
+        }, None
+    node = zarr.open(store, path=path, mode="r")
+    if isinstance(node, zarr.Group):
+        return _open_arrays(node, location), None
+    arrays: dict[str, Any] = {}
+    if words:
+        group = zarr.open_group(store, path="/".join(words[:-1]), mode="r")
+        arrays = _open_arrays(group, location)
+    chosen = words[-1] if words else location.path.stem
+    return arrays | {chosen: node}, chosen
+
+
+def _is_pair(path: Path, inside: str) -> bool:
+    """Whether a folder holds samples of any length, as values and offsets."""
+    if path.is_dir() and not (path / inside).is_dir():
+        return False
+    return set(PAIR) <= {*_list_nodes(path, inside)}
 
 
 def _open_store(path: Path, location: Location) -> Any:
@@ -107,8 +125,11 @@ def _open_arrays(group: zarr.Group, location: Location) -> dict[str, Any]:
     )
     if len(names) > _MAX_MEMBERS:
         raise DataError(f"{location} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
-    nodes = ((name, group[name]) for name in names if "/" not in name)
-    return {name: node for name, node in nodes if isinstance(node, zarr.Array)}
+    nodes = {name: group[name] for name in names if "/" not in name}
+    for name, node in list(nodes.items()):
+        if isinstance(node, zarr.Group) and _is_pair(location.path, node.path):
+            nodes |= {f"{name}/{part}": node[part] for part in PAIR}
+    return {name: node for name, node in nodes.items() if isinstance(node, zarr.Array)}
 
 
 def _list_nodes(path: Path, inside: str) -> list[str]:

@@ -45,7 +45,7 @@ def transform_source(source: Source, options: ImageOptions) -> Source:
         if (axis := _find_channel_axis(source, spec, options)) is not None
     }
     if not channels:
-        shapes = ", ".join(f"{spec.shape} {spec.dtype}" for spec in source.inputs)
+        shapes = ", ".join(f"{spec.form_text} {spec.dtype}" for spec in source.inputs)
         raise UsageError(
             f"{source.name} holds {shapes} per sample, which are no images: `resize`, `crop`, "
             "`colour` and `keep_inputs=levels` are for arrays (height, width), (height, width, "

@@ -87,7 +87,12 @@ def plan_preprocessing(
         for word, values in (("minus", options.mean), ("over", options.std))
         if values
     ]
-    planned = replace(target, dims=(None, *shape))
+    length = None if spec.ragged_axis is None else spec.shape[spec.ragged_axis]
+    sizes: list[int | None] = [*shape]
+    if length in sizes and len(target.shape) == len(shape):
+        axis = sizes.index(length)
+        sizes[axis] = target.shape[axis]
+    planned = replace(target, dims=(None, *sizes))
     return plan, f"{_describe(spec, planned)}: {', '.join(steps) or 'as it is'}"
 
 
@@ -350,7 +355,7 @@ def _describe_layout(source: tuple[int, ...], shape: tuple[int, ...], layout: st
 
 def _describe(spec: InputSpec, target: ModelInput) -> str:
     return (
-        f"{spec.name} {spec.shape} {spec.dtype.name} -> input '{target.name}' "
+        f"{spec.name} {spec.form_text} {spec.dtype.name} -> input '{target.name}' "
         f"{_shape(target.shape)} {target.dtype.name}"
     )
 

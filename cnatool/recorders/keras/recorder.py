@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.checkpoints import Unit
     from cnatool.recorders.select import Modules
-    from cnatool.records.choices import Codec
+    from cnatool.records.choices import Codec, InputKind
 
 
 class Recorder(BaseRecorder):
@@ -48,7 +48,7 @@ class Recorder(BaseRecorder):
         A BatchNormalization after a layer is folded into them.
     initial_state : mapping of str to ndarray, optional
         The model's variables before training by path, to measure distances from them.
-    keep, statistics, tags, classes, codec, overwrite
+    keep, statistics, tags, classes, kinds, special, codec, overwrite
         As in `cnatool.recorders.torch.Recorder`.
 
     Attributes
@@ -78,6 +78,8 @@ class Recorder(BaseRecorder):
         initial_state: Mapping[str, NDArray[Any]] | None = None,
         tags: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
+        kinds: Mapping[str, InputKind] | None = None,
+        special: Sequence[int] = (),
         codec: Codec | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -91,6 +93,8 @@ class Recorder(BaseRecorder):
             initial_state=initial_state,
             tags=tags,
             classes=classes,
+            kinds=kinds,
+            special=special,
             codec=codec,
             overwrite=overwrite,
         )

@@ -30,13 +30,16 @@ def check_network(network: Any) -> None:
         )
 
 
-def arrays(batch: Any) -> dict[str, NDArray[Any]]:
-    """Convert arrays or tensors to NumPy arrays by name."""
+def arrays(batch: Any) -> dict[str, Any]:
+    """Convert arrays or tensors to NumPy arrays by name; lists of texts stay."""
     named = batch if isinstance(batch, Mapping) else {"input": batch}
-    return {
-        name: array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
-        for name, value in named.items()
-    }
+    return {name: _convert(value) for name, value in named.items()}
+
+
+def _convert(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(isinstance(x, str) for x in value):
+        return list(value)
+    return array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:

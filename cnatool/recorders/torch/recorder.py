@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.select import Modules, Selection
     from cnatool.recorders.torch.hooks import Taps
-    from cnatool.records.choices import Codec
+    from cnatool.records.choices import Codec, InputKind
 
 
 class Recorder(BaseRecorder):
@@ -55,7 +55,7 @@ class Recorder(BaseRecorder):
         a BatchNorm after a layer is folded into its weights.
     initial_state : mapping of str to Tensor, optional
         The network's ``state_dict`` before training, to measure distances from it.
-    tags, classes, codec, overwrite
+    tags, classes, kinds, special, codec, overwrite
         As in `cnatool.create_store`.
 
     Attributes
@@ -85,6 +85,8 @@ class Recorder(BaseRecorder):
         initial_state: Mapping[str, torch.Tensor] | None = None,
         tags: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
+        kinds: Mapping[str, InputKind] | None = None,
+        special: Sequence[int] = (),
         codec: Codec | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -100,6 +102,8 @@ class Recorder(BaseRecorder):
             initial_state=initial_state,
             tags=tags,
             classes=classes,
+            kinds=kinds,
+            special=special,
             codec=codec,
             overwrite=overwrite,
         )
@@ -129,7 +133,7 @@ class Recorder(BaseRecorder):
             The split of the samples.
         inputs : array_like or Tensor, or mapping of str to these, optional
             The raw samples before any preprocessing, (n, …), from which α is computed; by default
-            the arguments of the network.
+            the arguments of the network. Texts (``kinds``) are a list of strings.
         labels, ids
             As in `cnatool.Recording.append`.
 

@@ -104,6 +104,10 @@ def test_tensors_without_one_sample_axis_for_all_lengths(tmp_path: Path) -> None
     tensors, skipped = add_length_axes([first, other])
     assert [tensor.name for tensor in skipped] == ["half"]
     assert [tensor.number for tensor in tensors] == list(range(len(first) - 1))
+    # Where samples are as short as that it does not show, others show it.
+    tensors, skipped = add_length_axes([first, other, second])
+    assert not skipped
+    assert next(t for t in tensors if t.name == "half").ragged_axis == 1
 
 
 def test_resized_samples() -> None:

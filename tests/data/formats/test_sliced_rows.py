@@ -157,9 +157,13 @@ def test_hdf5_that_leads_out_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_hdf5_text_and_objects_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["x"] = ["a", "b"]
-        file.create_dataset("v", (3,), h5py.vlen_dtype(np.int32))
+        file.create_dataset("v", (3, 2), h5py.vlen_dtype(np.int32))
         file["empty"] = h5py.Empty("f4")
-    for name, text in (("x", "Python objects"), ("v", "Python objects"), ("empty", "is empty")):
+    for name, text in (
+        ("x", "Python objects"),
+        ("v", "any length along 2 axes"),
+        ("empty", "is empty"),
+    ):
         with pytest.raises(DataError, match=text):
             opened(tmp_path / "d.h5", name)
 
