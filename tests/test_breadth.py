@@ -229,3 +229,24 @@ def test_failures_are_on_the_page() -> None:
     assert "word word …" in page
     for text in ("| b (e) | conv: 3 of 4", "| c (e) | no axis", "| d | e | 2 | 3 |", "no operator"):
         assert text in page
+
+
+def test_results_of_an_unsorted_top_k_may_have_any_order() -> None:
+    node = helper.make_node("TopK", ["x", "k"], ["y", "i"], sorted=0)
+    value = helper.make_tensor_value_info
+    results = [value("y", TensorProto.FLOAT, None), value("i", TensorProto.INT64, None)]
+    model = helper.make_model(
+        helper.make_graph([node], "g", [value("x", TensorProto.FLOAT, [1, 4])], results)
+    )
+    given = {"x": np.array([[1, 5, 3, 5]], np.float32), "k": np.array([2])}
+
+    def differ(values: list[float], places: list[int]) -> bool:
+        stored = {"y": np.array([values], np.float32), "i": np.array([places])}
+        found = {each.name: each.value for each in recompute(model, given, stored)}
+        return any(not np.array_equal(found[name], stored[name]) for name in stored)
+
+    assert not differ([5, 5], [3, 1])
+    assert not differ([5, 5], [1, 3])
+    assert differ([5, 5], [1, 1])
+    assert differ([5, 5], [1, 2])
+    assert differ([5, 3], [1, 2])

@@ -308,3 +308,17 @@ def test_samples_are_padded_to_a_fixed_length(tmp_path: Path) -> None:
     store = cnatool.open(tmp_path / "s.zarr")
     assert not any(tensor.padding for tensor in store.tensors)
     compare(store, replace(network, length="t").model(), data, 1e-5)
+
+
+def test_an_interrupted_dump_is_resumed(tmp_path: Path) -> None:
+    path = saved(Attention().model(), tmp_path / "m.onnx")
+    source = save_texts(make_texts(10, count=300), tmp_path / "d.npz")
+    options: Any = {"keep": "statistics", "batch_size": 8}
+    whole = cnatool.dump(path, source, tmp_path / "s.zarr", **options)
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(path, source, tmp_path / "t.zarr", observer=Notes("all", at=100), **options)
+    resumed = cnatool.dump(path, source, tmp_path / "t.zarr", resume=True, **options)
+    assert resumed.splits["all"].fingerprint == whole.splits["all"].fingerprint
+    np.testing.assert_array_equal(
+        resumed.splits["all"].statistics()[:], whole.splits["all"].statistics()[:]
+    )

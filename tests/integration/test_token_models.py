@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -152,14 +151,11 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
             alone = torch.tensor([text])
             logits = network(alone, torch.ones_like(alone)).numpy()[0]
             np.testing.assert_allclose(split.outputs()[row], logits, rtol=1e-5, atol=2e-6)
-    # The same texts padded, as docs/data.md has it.
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    [padding] = re.findall(r"```python\n(length = .*?)```", text, re.DOTALL)
-    names = {"frame": pl.read_parquet(tmp_path / "d.parquet"), "pl": pl}
-    exec(padding, names)
-    names["frame"].write_parquet(tmp_path / "d.parquet")
+    # The same texts padded.
+    width = max(map(len, bare))
+    padded = {name: [row + [0] * (width - len(row)) for row in columns[name]] for name in columns}
+    pl.DataFrame(padded | {"label": labels}).write_parquet(tmp_path / "d.parquet")
     run("dump", path, "d.parquet", "-o", "s.zarr", cwd=tmp_path)
     found = arrays(tmp_path / "s.zarr")
-    width = max(map(len, bare))
     np.testing.assert_array_equal(found["ids"], ids[:, :width])
     np.testing.assert_array_equal(found["mask"], mask[:, :width])

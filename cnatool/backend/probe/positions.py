@@ -82,7 +82,11 @@ def find_positions(
 ) -> Positions:
     """Find where padding lies in each tensor, and what depends on it, from samples with padding."""
     runs = _Runs(graph, tensors, samples, mask, bound or 1, run)
-    return _compare_alone(runs) if runs.runs_alone() else _compare_paddings(runs)
+    alone = [row for row in runs.rows if runs.runs_alone(row)]
+    if not alone:
+        return _compare_paddings(runs)
+    runs.take(alone)
+    return _compare_alone(runs)
 
 
 class _Runs:
@@ -162,14 +166,23 @@ class _Runs:
         feeds = sample.feeds(np.zeros(self._copies, np.intp))
         return dict(zip(names, self._session.run(outputs, feeds), strict=True))
 
-    def runs_alone(self) -> bool:
-        """Whether the model runs on samples without padding."""
+    def runs_alone(self, row: int) -> bool:
+        """Whether the model runs on a sample without padding."""
         try:
-            for row in self.rows:
-                self.run(self.alone(row), self.tensors[-1:])
+            self.run(self.alone(row), self.tensors[-1:])
         except BackendError:
             return False
         return True
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Leave all samples but some out: others are shorter than the model takes."""
+        samples = self._samples
+        self._samples = replace(
+            samples,
+            values={name: value[rows] for name, value in samples.values.items()},
+            lengths={name: lengths[rows] for name, lengths in samples.lengths.items()},
+        )
+        self.real, self.rows = self.real[rows], range(len(rows))
 
     def read(self, tensor: TensorRecord, value: NDArray[Any]) -> NDArray[Any] | None:
         """Return the values of the sample, of whatever length; None where they are not found."""

@@ -178,6 +178,10 @@ def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None
             text = f"input {record.input!r} takes samples of any length, which are not drawn."
             refusals.append(DataError(text))
             continue
+        if record.sound and record.sound.spectrogram is None:
+            text = f"input {record.input!r} takes amplitudes of sound, which are not drawn."
+            refusals.append(DataError(text))
+            continue
         try:
             encoding = describe_encoding(
                 record, colour, parse_crop(size) if size else None, order.value if order else None
