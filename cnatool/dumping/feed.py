@@ -144,11 +144,11 @@ class Feed:
         longest = self.lengths_of(self._first_block(source, 1)).max(axis=0)
         return LengthRange(int(typical.sum()), float((longest / typical).max()), rows)
 
-    def describe_lengths(self, source: Source) -> str | None:
-        """Describe in a line how long the first samples are, where these differ."""
+    def describe_lengths(self, source: Source, rows: int) -> str | None:
+        """Describe in a line how long the first of ``rows`` samples are, where these differ."""
         if not self.is_ragged:
             return None
-        lengths = self.lengths_of(self._first_block(source, 1))
+        lengths = self.lengths_of(self._first_block(source, 1))[:rows]
         ranges = [
             f"{low:,} to {high:,}, on average {mean:,.0f}"
             for low, high, mean in zip(

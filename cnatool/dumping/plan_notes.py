@@ -32,8 +32,8 @@ def describe_inputs(
     """Describe the preprocessing of each input, and the samples of each split."""
     yield from feed.notes
     filled = describe_rules({each.name: each.rule for each in feed.derived})
-    first = next(iter(sources.values()))
-    yield from filter(None, (filled, feed.describe_lengths(first), feed.padding(first)))
+    name, first = next(iter(sources.items()))
+    yield from filter(None, (filled, feed.describe_lengths(first, rows[name]), feed.padding(first)))
     for name, source in sources.items():
         yield _describe_split(name, source, rows[name])
 

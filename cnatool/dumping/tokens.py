@@ -72,11 +72,15 @@ def plan_tokens(
     specials = (
         f"{count_text(added, 'special token')} beside each text" if added else "no special ones"
     )
-    fewer = "" if table is None or size == table.rows else f", fewer than its {table.rows:,} rows"
     note(
         f"input {target.name!r} takes the tokens of texts, as {tokenizer.record.name} divides "
-        f"them: {size:,} ids{fewer}; {specials}"
+        f"them: {size:,} ids; {specials}"
     )
+    if table is not None and size < table.rows:
+        note(
+            f"{tokenizer.record.name} has {size:,} ids, and the model {table.rows:,} rows for them: "
+            "the rest may be reserved, or it may be the tokenizer of another model"
+        )
     limit = _find_limit(network, target, tokenizer.model_length)
     limit.enforced = True
     most = tokenizer.max_length
