@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _PASS = 1 << 14
 # Characters of a value that a message shows.
 _SHOWN = 40
+# What a name has only as an escape.
+_ESCAPED = re.compile(r'[\\"\x00-\x1f]')
 _KINDS = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}
 
 
@@ -48,17 +51,26 @@ class _Fields:
     names: tuple[str, ...]
 
     @cached_property
+    def _places(self) -> dict[str, str]:
+        """Attribute of a decoded row, by name of a field."""
+        return {name: f"field{number}" for number, name in enumerate(dict.fromkeys(self.names))}
+
+    @cached_property
     def _decoder(self) -> Any:
-        # Fields that are not asked for are skipped undecoded.
-        places = {f"field{number}": name for number, name in enumerate(self.names)}
-        fields = [(place, msgspec.Raw, msgspec.UNSET) for place in places]
-        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=places)))
+        """Decoder that skips the other fields; None if a name is one that msgspec does not take."""
+        if any(_ESCAPED.search(name) for name in self.names):
+            return None
+        names = {place: name for name, place in self._places.items()}
+        fields = [(place, msgspec.Raw, msgspec.UNSET) for place in names]
+        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=names)))
 
     def decode(self, line: bytes) -> list[Any] | str:
         """Decode the fields of a line, UNSET where it lacks one; or describe why there are none."""
+        if self._decoder is None:
+            return self._decode_slowly(line)
         try:
             row = self._decoder.decode(line)
-            values = [getattr(row, f"field{number}") for number in range(len(self.names))]
+            values = [getattr(row, self._places[name]) for name in self.names]
             return [v if v is msgspec.UNSET else msgspec.json.decode(v) for v in values]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._decode_slowly(line)
