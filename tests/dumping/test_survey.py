@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ def test_paths_do_not_depend_on_the_folder_of_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    named = {"tokenizer": "tok", "preprocess": "p.json", "inputs_from": "i.zarr"}
+    named: dict[str, Any] = {"tokenizer": "tok", "preprocess": "p.json", "inputs_from": "i.zarr"}
     job = ClusterJob.from_options(
         "m.onnx", "texts.txt", tmp_path / "s.zarr", DumpOptions(**named, max_length=8)
     )
