@@ -17,6 +17,7 @@ from support.fixtures import (
     FOLDER,
     arithmetic,
     file_difference,
+    find_counterpart,
     record_store,
     store_difference,
     unpack,
@@ -75,7 +76,7 @@ def test_commands_say_what_they_said(
     new = out / stdout.name
     new.write_text(result.stdout)
     for path in sorted(p for p in kept.rglob("*") if p.is_file()):
-        found = file_difference(path, out / path.relative_to(kept), exact=EXACT)
+        found = file_difference(path, find_counterpart(path, kept, out), exact=EXACT)
         assert found is None, f"{name}: {found}"
 
 

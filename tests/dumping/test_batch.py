@@ -357,10 +357,17 @@ def recurrent(steps: int | str, batch: int | str, *, last: bool, named: bool) ->
 def test_time_first(steps: int, last: bool, tmp_path: Path) -> None:
     model = recurrent(steps, "n", last=last, named=last)
     path = saved(model, tmp_path / "net.onnx")
-    _, data = pictures(tmp_path, steps, 3)
+    x, data = pictures(tmp_path, steps, 3)
     notes = Notes()
-    with pytest.raises(ModelError, match=r"'x' float32 .*batch first, or with a Transpose"):
-        cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
+    if last:  # the output says which axis is that of the samples
+        store = cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
+        runs = ReferenceEvaluator(model)
+        for row, sample in enumerate(x):
+            (truth,) = runs.run(None, {"x": sample[:, None]})
+            np.testing.assert_allclose(store.splits["all"].outputs()[row], truth[0], rtol=1e-4)
+    else:
+        with pytest.raises(ModelError, match=r"'x' float32 .*batch first, or with a Transpose"):
+            cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
     assert not any("gave the same" in text for text in notes.texts)
 
 

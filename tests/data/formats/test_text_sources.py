@@ -334,6 +334,9 @@ def test_labels_of_json_lines(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [2]}\n')
     with pytest.raises(DataError, match="holds an array"):
         opened(path)
+    path.write_text('{"text": "a", "label": [1]}\n{"text": "b", "label": [2, 3]}\n')
+    (block,) = opened(path)["all"].blocks(10)
+    assert [row.tolist() for row in block.labels] == [[1], [2, 3]]
     assert labels_of(opened(path, labels="none")["all"]) is None
     with pytest.raises(DataError, match="`labels` stars: .* has no such column"):
         opened(path, labels="stars")

@@ -195,8 +195,10 @@ def test_the_files_of_the_documentation(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.{form}"
         path.write_text(content, "utf-8")
         made.append(read_recipe(path))
-    first, second, third, boxed, resnet = made
+    first, second, third, boxed, *sounds, resnet = made
     assert first == second == third
+    assert sounds
+    assert all(recipe.geometry() is None for recipe in sounds)
     assert boxed.geometry() == Geometry(
         resize=(640, 640), fit="contain", crop=(640, 640), fill=(114, 114, 114)
     )
