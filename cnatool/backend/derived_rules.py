@@ -70,6 +70,9 @@ _POSITION_ADVICE = (
     "The table of positions keeps a row for padding, so they seem to begin at 2, as in RoBERTa: "
     "give them as an array, np.arange(2, T + 2) for a sample of T tokens."
 )
+_FLAG_ADVICE = (
+    "If it is true, the model continues from a given past; if it is false, it ignores that."
+)
 
 
 def find_advice(target: ModelInput) -> str | None:
@@ -78,6 +81,8 @@ def find_advice(target: ModelInput) -> str | None:
         return _DECODER_ADVICE
     if _word(target) in _POSITIONS and target.reserves_padding:
         return _POSITION_ADVICE
+    if _word(target) in _FLAGS:
+        return _FLAG_ADVICE
     return None
 
 
@@ -114,19 +119,29 @@ def find_derived_inputs(
         return ()
     derived = {t.name: rule for t in inputs if t.name not in fixed and (rule := rules.find(t))}
     past = [target for target in inputs if _PAST.search(_word(target))]
+    derived = _continue_past(derived, past, constants)
     if not any(each.rule == "false" for each in derived.values()):
         # Without the branch that ignores it, what was kept of the encoder counts.
         derived = {name: each for name, each in derived.items() if not _is_cross(name, each)}
-    if not all(target.name in derived or _is_empty(target, constants) for target in past):
-        # Positions and masks continue those of a past that is not empty.
-        derived = {name: each for name, each in derived.items() if each.rule in _UNAFFECTED}
+        derived = _continue_past(derived, past, constants)
     masks = [t.name for t in inputs if t.name in given and _word(t) in _MASKS]
     if len(masks) == 1:
         derived = {name: replace(each, mask=masks[0]) for name, each in derived.items()}
     return tuple(derived[target.name] for target in inputs if target.name in derived)
 
 
-_UNAFFECTED: tuple[Rule, ...] = ("zeros", "empty", "false", "all positions", "lengths")
+def _continue_past(
+    derived: dict[str, DerivedInput],
+    past: Sequence[ModelInput],
+    constants: Mapping[str, ArrayLike],
+) -> dict[str, DerivedInput]:
+    """Leave out what a past that is not empty decides: masks, positions and whether it counts."""
+    if all(target.name in derived or _is_empty(target, constants) for target in past):
+        return derived
+    return {name: each for name, each in derived.items() if each.rule in _UNAFFECTED}
+
+
+_UNAFFECTED: tuple[Rule, ...] = ("zeros", "empty", "all positions", "lengths")
 
 
 def _is_cross(name: str, derived: DerivedInput) -> bool:

@@ -55,10 +55,13 @@ class Table:
     name : str
     rows : int
         Number of rows; of positions, as many as tokens can have.
+    width : int, optional
+        Length of a row, of a table of tokens.
     """
 
     name: str
     rows: int
+    width: int | None = None
 
 
 def find_token_table(graph: Graph, ids: str) -> Table | None:
@@ -68,7 +71,7 @@ def find_token_table(graph: Graph, ids: str) -> Table | None:
         name = node.input[place]
         shape = _constant_shape(graph, name)
         if shape:
-            tables.append(Table(name, shape[0]))
+            tables.append(Table(name, shape[0], shape[-1]))
     return min(tables, key=lambda table: table.rows, default=None)
 
 

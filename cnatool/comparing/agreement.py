@@ -35,11 +35,12 @@ class AgreementSums:
         for start in range(0, left.size, _AT_ONCE):
             x = left[start : start + _AT_ONCE].astype(np.float64)
             y = right[start : start + _AT_ONCE].astype(np.float64)
-            self._signal += float(x @ x)
-            self._signal2 += float(y @ y)
-            self._product += float(x @ y)
-            y -= x
-            self._noise += float(y @ y)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._signal += float(x @ x)
+                self._signal2 += float(y @ y)
+                self._product += float(x @ y)
+                y -= x
+                self._noise += float(y @ y)
 
     def agreement(self) -> Agreement:
         """Compute SQNR, cosine similarity and the share of noise."""

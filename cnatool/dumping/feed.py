@@ -335,12 +335,13 @@ def _check_rules(
     if unfilled:
         given = [name for name in fed if name in selection.optional]
         one = len(unfilled) == 1
+        hints = [selection.hints[t.name] for t in unfilled if t.name in selection.hints]
         raise DataError(
             f"{source.name} gives {', '.join(given)}, and {network.graph.path} takes "
             f"{' and '.join(map(str, unfilled))} as well, which follow{'s' * one} from no rule "
             f"beside {'that' if len(given) == 1 else 'these'}. Give an array for "
             f"{'it' if one else 'each'}, or set "
-            + selection.constants_text(target.name for target in unfilled)
+            + " ".join((f"{selection.constants_text(t.name for t in unfilled)}.", *hints))
         )
 
 

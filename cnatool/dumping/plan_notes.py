@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from cnatool._util.text import classes_text, count_text
 from cnatool.backend.derived_inputs import describe_rules
+from cnatool.backend.graph.nodes import attributes, operator_set
 from cnatool.dumping.skipped_summary import describe_missing_outputs, summarise_skipped
 from cnatool.records.skipped import is_counted_empty
 from cnatool.scoring.output import explain_missing_output
@@ -142,6 +143,25 @@ def _describe_left_out(
         )
 
 
+_RECURRENT = operator_set("GRU LSTM RNN")
+
+
+def _describe_steps(probed: ProbedNetwork, graph: Graph) -> Iterator[str]:
+    """Say that a recurrent layer goes from one sample to the next, as if they were its steps."""
+    for tensor in probed.tensors:
+        node = graph.producer.get(tensor.name)
+        if node is None or node.op_type not in _RECURRENT or tensor.batch_axis != 0:
+            continue
+        if node.output[0] == tensor.name and not attributes(node).get("layout", 0):
+            yield (
+                f"{tensor.name!r} ({node.op_type}) goes from one sample to the next, as if they "
+                "were the steps of a sequence: if the model takes steps before samples, as "
+                "PyTorch's do without `batch_first`, all numbers are wrong; export it with the "
+                "samples first, or with a Transpose behind its input"
+            )
+            return
+
+
 def _describe_decisions(graph: Graph) -> Iterator[str]:
     """Describe in a line the Ifs and loops that values of a whole batch decide about."""
     bodies = [
@@ -202,6 +222,7 @@ def describe_stored(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
             "`inspect(layers=True)` lists them"
         )
+    lines += _describe_steps(probed, graph)
     # A run of one sample has no others.
     mixed = [tensor.name for tensor in record.tensors if tensor.name in probed.mixed]
     if mixed and schedule.batch > 1:

@@ -147,6 +147,8 @@ def describe_scores(output: TokenOutput, record: StoreRecord) -> str:
         )
         if output.mask is not None:
             text += f", without padding by {output.mask!r}"
+        elif record.mask:
+            text += f" (padding of {output.ids!r}, if there is any, counts)"
         return text if stored else f"{text}, and not {take}"
     if output.direction == "both":
         text = (

@@ -145,6 +145,9 @@ def test_a_past_that_is_given_leaves_masks_and_positions_to_the_data() -> None:
     assert len(find_derived_inputs(inputs, (), {past: full})) == 1
     assert len(find_derived_inputs(inputs, (), {past: empty})) == 3
     assert find_derived_inputs(inputs, (), {"input_ids": 1}) == ()
+    # A flag that is false would let the model ignore the past.
+    flagged = [*inputs, *_inputs(use_cache_branch=("b", (1,)))]
+    assert [each.name for each in find_derived_inputs(flagged, [past])] == ["token_type_ids"]
 
 
 def test_what_a_decoder_keeps_of_the_encoder_is_empty_only_where_it_is_ignored() -> None:

@@ -97,6 +97,13 @@ def test_added_noise_follows_every_path(data: st.DataObject) -> None:
     assert find_added_noise(tensors, noise) == expected
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e300])
+def test_sums_that_are_not_finite_are_a_reason_and_no_warning(value: float) -> None:
+    found = agreement(np.array([value, 1.0]), np.array([value, 2.0]))
+    assert (found.sqnr, found.reason) == (None, "sums of squares are not finite")
+
+
 def perturbed(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -112,6 +112,10 @@ def test_a_past_in_the_data_leaves_the_mask_to_them(tmp_path: Path) -> None:
     paths = _save(tmp_path, decoder(), input_ids=_ids(), **arrays)
     with pytest.raises(DataError, match="'position_ids'.*, which follow from no rule beside these"):
         cnatool.dump(*paths, tmp_path / "s.zarr")
+    given = {"attention_mask": np.ones((_ROWS, _LENGTH), np.int64), "position_ids": _ids()}
+    paths = _save(tmp_path, decoder(merged=True), input_ids=_ids(), **arrays, **given)
+    with pytest.raises(DataError, match="'use_cache_branch'.*if it is false, it ignores that"):
+        cnatool.dump(*paths, tmp_path / "s.zarr")
 
 
 def test_a_dump_is_resumed_only_with_the_same_rules(tmp_path: Path) -> None:

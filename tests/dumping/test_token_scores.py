@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import polars as pl
 import pytest
 from msgspec import UNSET
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from support.notes import Notes
 from support.token_models import TokenModel
 
@@ -317,3 +319,69 @@ def test_samples_of_any_length(tmp_path: Path) -> None:
             assert split.token_scores("correct")[row] == correct
             assert split.token_scores("count")[row] == len(sample) - 1
         assert not cnatool.verify(store).faults
+
+
+def test_the_mask_of_an_encoder_is_none_of_the_decoder(tmp_path: Path) -> None:
+    rng, length = np.random.default_rng(0), 6
+    weights = {
+        "table": rng.normal(size=(11, 8)).astype(np.float32),
+        "words": rng.normal(size=(11, 8)).astype(np.float32),
+        "head": rng.normal(size=(8, 11)).astype(np.float32),
+        "one": np.array([1]),
+        "two": np.array([2]),
+        "axis": np.array(1),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["read"]),
+        helper.make_node("Cast", ["attention_mask"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["real", "two"], ["column"]),
+        helper.make_node("Mul", ["read", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "one"], ["context"], keepdims=1),
+        helper.make_node("Gather", ["words", "decoder_input_ids"], ["written"]),
+        helper.make_node("CumSum", ["written", "axis"], ["so far"]),
+        helper.make_node("Add", ["so far", "context"], ["stream"]),
+        helper.make_node("MatMul", ["stream", "head"], ["logits"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", size])
+        for name, size in (("input_ids", "s"), ("attention_mask", "s"), ("decoder_input_ids", "t"))
+    ]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "t", 11])
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "both", inputs, [logits], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    real = (np.arange(length) < rng.integers(2, length + 1, SAMPLES)[:, None]).astype(np.int64)
+    ids = {
+        "input_ids": rng.integers(1, 11, (SAMPLES, length)) * real,
+        "decoder_input_ids": rng.integers(1, 11, (SAMPLES, length)),
+    }
+    np.savez(tmp_path / "d.npz", attention_mask=real, **ids)
+    notes = Notes()
+    store = cnatool.dump(
+        tmp_path / "m.onnx", tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes
+    )
+    assert store.record.mask
+    assert store.record.tokens
+    assert (store.record.tokens.input, store.record.tokens.mask) == ("decoder_input_ids", None)
+    counts = store.splits["all"].token_scores("count")[:]
+    assert counts.tolist() == [length - 1] * SAMPLES
+    assert any(
+        "padding of 'decoder_input_ids', if there is any, counts" in line for line in notes.texts
+    )
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_a_hidden_state_as_wide_as_the_vocabulary_is_no_score(
+    headless: bool, tmp_path: Path
+) -> None:
+    path = TokenModel(vocabulary=8, width=8).save(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    stream = helper.make_tensor_value_info("stream", TensorProto.FLOAT, ["batch", "length", 8])
+    model.graph.output.insert(0, stream)
+    if headless:
+        del model.graph.output[1]
+    onnx.save(model, path)
+    np.savez(tmp_path / "d.npz", input_ids=draw(6, 8))
+    record = cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr").record
+    assert (record.tokens.output if record.tokens else None) == (None if headless else "logits")

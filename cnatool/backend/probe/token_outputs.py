@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cnatool.backend.graph.linear_operators import linear_operator
 from cnatool.backend.graph.outputs import make_readable
+from cnatool.backend.graph.preactivation_walk import NORMALIZATIONS
 from cnatool.backend.session import Session
 from cnatool.backend.statistics.token_nodes import LEAST_OPSET
 from cnatool.backend.token_tables import find_token_table
@@ -116,8 +118,24 @@ def _pair_candidates(
         table = find_token_table(graph, name)
         for tensor in outputs:
             length, classes = tensor.shape
-            if length == values.shape[1] and _fits(table, classes, values):
+            if length != values.shape[1] or not _fits(table, classes, values):
+                continue
+            # The hidden state may be as wide as the vocabulary is large.
+            if table is None or table.width != classes or _are_scores(graph, tensor.name):
                 yield name, tensor
+
+
+def _are_scores(graph: Graph, name: str) -> bool:
+    """Whether a tensor is the result of a linear operator, but for what has no other operand."""
+    node = graph.producer.get(name)
+    while node is not None and node.op_type not in NORMALIZATIONS:
+        if linear_operator(graph, node) is not None:
+            return True
+        moving = [operand for operand in node.input if operand in graph.dynamic]
+        if len(moving) != 1:
+            return False
+        node = graph.producer.get(moving[0])
+    return False
 
 
 def _fits(table: Table | None, classes: int, ids: NDArray[Any]) -> bool:
@@ -161,7 +179,7 @@ def _examine(
     feeds = samples.feeds()
     shape = feeds[ids].shape
     mask: str | None
-    if padding is not None and padding.length == shape[1]:
+    if padding is not None and ids in padding.axes:
         mask, real = padding.input, padding.find_real(feeds)
     else:
         mask = find_mask(samples, ids)
@@ -172,7 +190,7 @@ def _examine(
         changed, last = _change_last(feeds[ids], real, step, tensor.shape[1])
         with suppress(BackendError):
             (after,) = session.run(exposed.outputs, {**feeds, ids: changed})
-            direction = _compare(graph, before, after, last)
+            direction = _compare(graph, before, after, last, real)
         if direction != "unknown":
             break
     operator = graph.operator(tensor.name)
@@ -207,16 +225,23 @@ def _change_last(
 
 
 def _compare(
-    graph: Graph, before: NDArray[Any], after: NDArray[Any], last: NDArray[np.int64]
+    graph: Graph,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    last: NDArray[np.int64],
+    real: NDArray[np.bool_],
 ) -> Direction:
-    """Find out whether scores before the last token depend on it."""
+    """Find out whether scores of real tokens before the last one depend on it.
+
+    Padding in front has no token that it may attend to, and so attends to all.
+    """
     finite = np.isfinite(before) & np.isfinite(after)
     first, second = (np.where(finite, x, 0).astype(np.float64) for x in (before, after))
     same = finite | (before == after) | (np.isnan(before) & np.isnan(after))
     differences = np.where(same, np.abs(first - second), np.inf).max(axis=2)
     rows, places = np.arange(len(last)), np.arange(before.shape[1])
     own = differences[rows, last]
-    earlier = np.where(places < last[:, None], differences, 0.0).max(axis=1)
+    earlier = np.where(real & (places < last[:, None]), differences, 0.0).max(axis=1)
     told = (last > 0) & (own > 0)
     if not told.any():
         return "unknown"

@@ -202,7 +202,7 @@ class ExposedModel:
         self._token_measure = None
         if tokens is not None:
             kind = element_type(types[tokens.output])
-            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset)
+            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset, mask)
             self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.performance import OutputKind
     from cnatool.metrics.tokens import TokenScores
+    from cnatool.records.masks import MaskRecord
     from cnatool.records.store import TokensRecord
 
 TARGETS = f"{PREFIX}targets"
@@ -75,9 +76,16 @@ class TokenMeasure:
     """Comparison of the scores of tokens with targets, in a model that returns `TOKEN_OUTPUTS`."""
 
     def __init__(
-        self, model: onnx.ModelProto, tokens: TokensRecord, dtype: str, opset: int
+        self,
+        model: onnx.ModelProto,
+        tokens: TokensRecord,
+        dtype: str,
+        opset: int,
+        mask: MaskRecord | None = None,
     ) -> None:
         self._tokens = tokens
+        # A mask may be that of another sequence, which is as long by chance.
+        self._is_padded = mask is not None and tokens.input in mask.axes
         append_token_scores(model, tokens.output, dtype, tokens.kind, opset)
 
     def run(
@@ -88,8 +96,8 @@ class TokenMeasure:
     ) -> tuple[list[NDArray[Any]], TokenScores]:
         """Run a batch with targets; return its other results and the sums over tokens.
 
-        ``real`` says which positions are no padding, (N, T) if anything does. The loss of a target
-        beyond the classes is not a number.
+        ``real`` says which positions are no padding, (N, T), if the mask is that of the ids. The
+        loss of a target beyond the classes is not a number.
         """
         targets, counted = self._find_targets(feeds, real)
         known = targets.clip(0, self._tokens.classes - 1)
@@ -106,9 +114,9 @@ class TokenMeasure:
         if tokens.targets == "next":
             ids = feeds[tokens.input]
             mask = None if tokens.mask is None else feeds[tokens.mask]
-            return next_tokens(ids, real if real.shape == ids.shape else mask)
+            return next_tokens(ids, real if self._is_padded else mask)
         labels = feeds.get(TARGETS)
         if labels is None:  # samples of a probe
             labels = np.full(feeds[tokens.input].shape, IGNORED)
         counted = labels != IGNORED
-        return labels, counted & real if real.shape == counted.shape else counted
+        return labels, counted & real if self._is_padded else counted
