@@ -152,8 +152,11 @@ class DumpPlan:
         feeds, tokens = self.feed.feeds(block, rows), self.record.tokens
         if tokens and tokens.targets == "labels":
             ids = find_ids(block, self.feed, tokens.input)
-            length = feeds[tokens.input].shape[1]
-            feeds[TARGETS] = make_targets(block, rows, ids, length, tokens)
+            real = np.ones(feeds[tokens.input].shape, bool)
+            if self.feed.mask is not None:
+                said = self.feed.mask.find_real(feeds)
+                real = said if said.shape == real.shape else real
+            feeds[TARGETS] = make_targets(block, rows, ids, real, tokens)
         return feeds
 
     def _most(self, lengths: NDArray[np.int64]) -> int:

@@ -148,6 +148,7 @@ def open_sources(
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     _check_sound(sources, reading.sound)
+    _check_rates(sources)
     (first, reference), *others = sources.items()
     for name, source in others:
         if _forms(source) != _forms(reference):
@@ -184,6 +185,21 @@ def _check_sound(sources: Mapping[str, Source], options: SoundOptions) -> None:
                 "file of `preprocess` with any of these, are: leave them out. Sound is read from "
                 f"files ({' '.join(sorted(SOUNDS.extensions))})."
             )
+
+
+def _check_rates(sources: Mapping[str, Source]) -> None:
+    """Refuse sound of other rates in other splits, where it is not resampled."""
+    for (first, reference), (name, source) in pairwise(sources.items()):
+        for mine, theirs in zip(reference.inputs, source.inputs, strict=False):
+            if mine.sound is None or theirs.sound is None:
+                continue
+            rates = mine.sound.sample_rate, theirs.sound.sample_rate
+            if rates[0] != rates[1]:
+                raise DataError(
+                    f"splits {first!r} and {name!r} hold sound of {rates[0]:,} and {rates[1]:,} "
+                    "samples a second: resample all of it to the rate that the model was trained "
+                    "with by `sample_rate=HZ`."
+                )
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:

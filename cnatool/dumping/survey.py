@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What follows :: is the name of an array inside a file.
 _INSIDE = "::"
+# Options that each name a file or a folder.
+_PATHS = ("preprocess", "inputs_from", "initial_model", "tokenizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class ClusterJob:
             if option.name not in ("client", "parts", "observer", "overwrite", "resume", "verbose")
             and getattr(options, option.name) is not option.default
         }
-        for name in ("preprocess", "inputs_from", "initial_model"):
+        for name in _PATHS:
             if name in kept:
                 kept[name] = _absolute(kept[name])
         if "splits" in kept:
@@ -54,8 +56,7 @@ class ClusterJob:
     @property
     def places(self) -> list[Path]:
         """The files, folders and URLs that it reads."""
-        names = ("preprocess", "inputs_from", "initial_model")
-        texts = [self.model, self.data, *(self.options.get(name) for name in names)]
+        texts = [self.model, self.data, *(self.options.get(name) for name in _PATHS)]
         texts += [*self.options.get("splits", {}).values(), *self.options.get("custom_ops", ())]
         files = [str(text).partition(_INSIDE)[0] for text in texts if text is not None]
         return [*map(parse_path, files)]

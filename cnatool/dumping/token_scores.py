@@ -73,29 +73,35 @@ def count_tokens(ids: Rows) -> NDArray[np.int64]:
 
 
 def make_targets(
-    block: Block, rows: RunRows, ids: Rows, length: int, tokens: TokensRecord
+    block: Block, rows: RunRows, ids: Rows, real: NDArray[np.bool_], tokens: TokensRecord
 ) -> NDArray[np.int64]:
-    """Return the labels of the tokens of a run, (N, length), as targets of their scores.
+    """Return the labels of the tokens of a run, (N, T), as targets of their scores.
+
+    ``real`` says which positions are no padding, (N, T). A sample has a label for each position,
+    or for each of those that are real.
 
     Raises
     ------
     DataError
         If a sample has more or fewer labels than tokens, or one that is no class.
     """
-    targets = np.full((len(rows), length), IGNORED, np.int64)
+    targets = np.full(real.shape, IGNORED, np.int64)
     if not isinstance(block.labels, Ragged):
         return targets
     counts = count_tokens(ids)
     for place, row in enumerate(np.asarray(rows).tolist()):
         labels = block.labels[row]
         # Padding may have labels, which do not count.
-        if len(labels) not in (counts[row], length):
+        if len(labels) not in (counts[row], real.shape[1]):
             raise DataError(
                 f"sample {printable(block.ids[row])} has {count_text(len(labels), 'label')} and "
                 f"{count_text(int(counts[row]), 'token')}: give each token a label, {IGNORED} for "
                 "none."
             )
-        targets[place, : len(labels)] = labels
+        if len(labels) == int(real[place].sum()):
+            targets[place, real[place]] = labels
+        else:
+            targets[place, : len(labels)] = labels
     outside = (targets != IGNORED) & ((targets < 0) | (targets >= tokens.classes))
     if outside.any():
         place = int(outside.any(axis=1).argmax())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+import numpy as np
 
 from cnatool._util.text import count_text, printable
 from cnatool._util.threads import prefetch
@@ -67,6 +68,14 @@ def plan_tokens(
             f"{path} has {size:,} ids of tokens, and {network.graph.path} has {table.rows:,} rows "
             f"for them ({table.name!r}): it is the tokenizer of another model. Give that of this "
             "model."
+        )
+    most_id = int(np.iinfo(target.dtype).max)
+    if size - 1 > most_id:
+        raise DataError(
+            f"{path} has {size:,} ids of tokens, and input {target.name!r} of "
+            f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it is "
+            "the tokenizer of another model. Give that of this model, or export the model with "
+            "an input of int64."
         )
     added = tokenizer.before + tokenizer.after
     specials = (

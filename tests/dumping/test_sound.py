@@ -139,6 +139,17 @@ def test_the_settings_of_a_hub(tmp_path: Path) -> None:
         assert row.std() == pytest.approx(1, abs=1e-3)
 
 
+def test_rates_that_differ_between_splits(tmp_path: Path) -> None:
+    model = network(tmp_path / "net.onnx", "t")
+    fill(tmp_path / "data" / "train", (100, 200))
+    fill(tmp_path / "data" / "test", (100, 200), 8000)
+    message = "splits 'train' and 'test' hold sound of 16,000 and 8,000 samples a second"
+    with pytest.raises(DataError, match=message):
+        cnatool.dump(model, tmp_path / "data", tmp_path / "a.zarr")
+    store = cnatool.dump(model, tmp_path / "data", tmp_path / "a.zarr", sample_rate=8000)
+    assert store.record.inputs[0].sound.sample_rate is None
+
+
 def test_options_that_do_not_fit(tmp_path: Path) -> None:
     model = network(tmp_path / "net.onnx", "t")
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 100), np.float32))

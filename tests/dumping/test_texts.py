@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from onnx import TensorProto
 from support.dumps import commit_often, same_arrays
 from support.language import Decoder, Encoder, export, run_alone, torch
 from support.networks import Builder, saved
@@ -256,6 +257,20 @@ def test_texts_need_a_tokenizer(tmp_path: Path, networks: dict[str, tuple[Any, P
             cnatool.dump(path, tmp_path / data, tmp_path / "s.zarr")
     with pytest.raises(UsageError, match="pass the model's `tokenizer` too"):
         cnatool.dump(path, tmp_path / "d.txt", tmp_path / "s.zarr", max_length=9)
+
+
+def test_ids_that_an_input_does_not_hold(tmp_path: Path) -> None:
+    b = Builder(0)
+    whole = b.node("Cast", ["ids"], "whole", to=TensorProto.INT64)
+    rows = b.node("Gather", [b.weight("table", 400, 4), whole], "rows")
+    b.node("ReduceMean", [rows], "mean", axes=[1], keepdims=0)
+    model = b.model({"ids": ("n", "t")}, {"mean": ("n", 4)})
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    path = saved(model, tmp_path / "m.onnx")
+    tokenizer = save_tokenizer(tmp_path / "tok")
+    message = "400 ids of tokens, and input 'ids' of .* is uint8, takes none above 255"
+    with pytest.raises(DataError, match=message):
+        cnatool.dump(path, written(tmp_path), tmp_path / "s.zarr", tokenizer=tokenizer)
 
 
 def test_a_tokenizer_needs_ids(tmp_path: Path) -> None:

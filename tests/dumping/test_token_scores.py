@@ -248,6 +248,32 @@ def test_labels_of_tokens(options: dict[str, Any], kept: bool, tmp_path: Path) -
     assert not cnatool.verify(store).faults
 
 
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+def test_labels_belong_to_real_tokens(left: bool, padding: bool, tmp_path: Path) -> None:
+    model = TokenModel(masked=True).save(tmp_path / "m.onnx")
+    ids, labels = draw(7), draw(7, seed=2)
+    mask = np.arange(7) < np.arange(SAMPLES)[:, None] % 7 + 1
+    mask = mask[:, ::-1] if left else mask
+    feeds = {"input_ids": ids * mask, "attention_mask": mask.astype(np.int64)}
+    given = [
+        row.tolist() if padding else row[real].tolist()
+        for row, real in zip(labels, mask, strict=True)
+    ]
+    columns = {
+        name: pl.Series(value.tolist(), dtype=pl.Array(pl.Int64, 7))
+        for name, value in feeds.items()
+    }
+    pl.DataFrame({**columns, "label": given}).write_parquet(tmp_path / "d.parquet")
+    store = cnatool.dump(model, tmp_path / "d.parquet", tmp_path / "s.zarr", keep="statistics")
+    split, logits = store.splits["all"], run(model, **feeds)
+    for row, real in enumerate(mask):
+        loss, correct = literal(logits[row, real], labels[row, real].tolist())
+        assert split.token_scores("loss")[row] == pytest.approx(loss, rel=2e-6, abs=1e-5)
+        assert split.token_scores("correct")[row] == correct
+        assert split.token_scores("count")[row] == real.sum()
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [(lambda row: row[:-1], "has 4 labels and 5 tokens"), (lambda row: [20, *row[1:]], "label 20")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +22,7 @@ from cnatool.data.formats.table import (
 from cnatool.data.formats.text import TextRows, make_text_source, select_columns
 from cnatool.data.formats.text_lines import FileLines, LineFile, index_files
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
-from cnatool.data.text_batch import describe_encoding
+from cnatool.data.text_batch import TYPICAL, describe_encoding
 from cnatool.errors import DataError
 from cnatool.records.ragged import Ragged
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _PASS = 1 << 14
 # Characters of a value that a message shows.
 _SHOWN = 40
+# What a name has only as an escape.
+_ESCAPED = re.compile(r'[\\"\x00-\x1f]')
 _KINDS = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}
 
 
@@ -48,17 +51,26 @@ class _Fields:
     names: tuple[str, ...]
 
     @cached_property
+    def _places(self) -> dict[str, str]:
+        """Attribute of a decoded row, by name of a field."""
+        return {name: f"field{number}" for number, name in enumerate(dict.fromkeys(self.names))}
+
+    @cached_property
     def _decoder(self) -> Any:
-        # Fields that are not asked for are skipped undecoded.
-        places = {f"field{number}": name for number, name in enumerate(self.names)}
-        fields = [(place, msgspec.Raw, msgspec.UNSET) for place in places]
-        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=places)))
+        """Decoder that skips the other fields; None if a name is one that msgspec does not take."""
+        if any(_ESCAPED.search(name) for name in self.names):
+            return None
+        names = {place: name for name, place in self._places.items()}
+        fields = [(place, msgspec.Raw, msgspec.UNSET) for place in names]
+        return msgspec.json.Decoder(cast("Any", msgspec.defstruct("Row", fields, rename=names)))
 
     def decode(self, line: bytes) -> list[Any] | str:
         """Decode the fields of a line, UNSET where it lacks one; or describe why there are none."""
+        if self._decoder is None:
+            return self._decode_slowly(line)
         try:
             row = self._decoder.decode(line)
-            values = [getattr(row, f"field{number}") for number in range(len(self.names))]
+            values = [getattr(row, self._places[name]) for name in self.names]
             return [v if v is msgspec.UNSET else msgspec.json.decode(v) for v in values]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._decode_slowly(line)
@@ -181,7 +193,8 @@ def _label_text(value: Any) -> str:
 def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
     """Open JSON lines, in one file or several; the fields are those of the first object."""
     lines = index_files(paths, trim=True)
-    first = [(file.path, _read_names(file)) for file in lines.files if file.lines]
+    skip = selection.images.skip_unreadable
+    first = [(file.path, _read_first(file, skip=skip)) for file in lines.files if file.lines]
     if not first:
         raise DataError(f"{paths[0]} holds no texts.")
     check_same_columns([(path, sorted(values)) for path, values in first])
@@ -214,22 +227,26 @@ def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
     )
 
 
-def _read_names(file: LineFile) -> dict[str, Any]:
-    """Read the first object of a file."""
-    line = next(file.read(0, 1))
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{file.path}, line 1, is no JSON ({printable(one_line(error))}): JSON lines have an "
-            "object in each line."
-        ) from error
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{file.path}, line 1, is no JSON object: JSON lines have an object in each line, as "
-            'in {"text": "…", "label": 1}.'
+def _read_first(file: LineFile, *, skip: bool) -> dict[str, Any]:
+    """Read the first object of a file, after lines that hold none if these are skipped."""
+    fault = ""
+    for number, line in enumerate(file.read(0, min(file.lines, TYPICAL if skip else 1)), 1):
+        where = f"{file.path}, line {number},"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            fault = fault or (
+                f"{where} is no JSON ({printable(one_line(error))}): JSON lines have an object in "
+                "each line."
+            )
+            continue
+        if isinstance(row, dict):
+            return row
+        fault = fault or (
+            f"{where} is no JSON object: JSON lines have an object in each line, as in "
+            '{"text": "…", "label": 1}.'
         )
-    return row
+    raise DataError(fault)
 
 
 def _read_labels(lines: FileLines, path: Path, label: str) -> LabelEncoding:

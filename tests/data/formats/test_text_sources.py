@@ -307,6 +307,23 @@ def test_fields_that_only_python_reads(tmp_path: Path) -> None:
     assert texts_of(opened(tmp_path / "d.jsonl")["all"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ['a "text"', "C:\\texts", "line\nbreak", "übung"])
+def test_any_name_of_a_json_field(tmp_path: Path, name: str) -> None:
+    rows = [{name: "a", "label": 1}, {name: "b", "label": 0}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = opened(tmp_path / "d.jsonl")["all"]
+    assert (texts_of(source), labels_of(source)) == (["a", "b"], ["1", "0"])
+
+
+def test_first_lines_that_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": \n[1]\n{"text": "a", "label": 2}\n')
+    with pytest.raises(DataError, match="line 1, is no JSON"):
+        opened(path)
+    source = opened(path, skip=True)["all"]
+    assert (texts_of(source), labels_of(source)) == (["a"], ["2"])
+
+
 def test_labels_of_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text('{"text": "a", "label": true}\n{"text": "b", "label": false}\n')
@@ -314,6 +331,9 @@ def test_labels_of_json_lines(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "label": 2}\n{"text": "b"}\n')
     with pytest.raises(DataError, match="line 2, has no label in its field 'label'"):
         labels_of(opened(path)["all"])
+    path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [2]}\n')
+    with pytest.raises(DataError, match="holds an array"):
+        opened(path)
     path.write_text('{"text": "a", "label": [1]}\n{"text": "b", "label": [2, 3]}\n')
     (block,) = opened(path)["all"].blocks(10)
     assert [row.tolist() for row in block.labels] == [[1], [2, 3]]
