@@ -22,7 +22,6 @@ import tokenizers
 import torch
 from numpy.typing import NDArray
 from timing import alternate, find_fastest
-from transformers import BertConfig, BertModel
 
 import cnatool
 
@@ -60,8 +59,10 @@ def train_tokenizer(texts: Sequence[str], path: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def build_network() -> BertModel:
+def build_network() -> torch.nn.Module:
     """Build a small BERT with random weights."""
+    from transformers import BertConfig, BertModel
+
     torch.manual_seed(0)
     configuration = BertConfig(
         vocab_size=_VOCABULARY,
@@ -72,10 +73,11 @@ def build_network() -> BertModel:
         max_position_embeddings=512,
         attn_implementation="eager",
     )
-    return BertModel(configuration, add_pooling_layer=False).eval()
+    network: torch.nn.Module = BertModel(configuration, add_pooling_layer=False).eval()
+    return network
 
 
-def export(network: BertModel, path: Path) -> None:
+def export(network: torch.nn.Module, path: Path) -> None:
     """Export the network with free axes for samples and tokens."""
 
     class Wrapped(torch.nn.Module):
@@ -131,7 +133,7 @@ def run_padded(
         session.run(None, {"input_ids": ids, "attention_mask": mask})
 
 
-def run_hooks(network: BertModel, tokenizer: Path, texts: Sequence[str], size: int) -> None:
+def run_hooks(network: torch.nn.Module, tokenizer: Path, texts: Sequence[str], size: int) -> None:
     """Run the network in transformers, with sums over real positions by hooks."""
     sums: list[torch.Tensor] = []
     current: list[torch.Tensor] = []
@@ -164,7 +166,7 @@ def measure_disk(path: Path) -> int:
 
 
 def list_calls(
-    folder: Path, texts: Sequence[str], network: BertModel
+    folder: Path, texts: Sequence[str], network: torch.nn.Module
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """List what is timed, each peer with its own fastest batch."""
     model, tokenizer = folder / "bert.onnx", folder / "tokenizer.json"

@@ -87,8 +87,8 @@ def plan_tokens(
     )
     if table is not None and size < table.rows:
         note(
-            f"{tokenizer.record.name} has {size:,} ids, and the model {table.rows:,} rows for them: "
-            "the rest may be reserved, or it may be the tokenizer of another model"
+            f"{tokenizer.record.name} has {size:,} ids, and the model {table.rows:,} rows for "
+            "them: the rest may be reserved, or it may be the tokenizer of another model"
         )
     limit = _find_limit(network, target, tokenizer.model_length)
     limit.enforced = True

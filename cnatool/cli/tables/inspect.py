@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -224,15 +223,12 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
             return f"{shown[name]} (not stored)"
         return name_with_operator(shown[name], tensor.operator)
 
-    # Each block is named once, at its first layer.
-    names = [layer.block or "" for layer in layers]
-    heads = [name if name != before else "" for before, name in pairwise(["", *names])]
-    first: list[Column] = [("block", "left")] if any(names) else []
+    blocks: list[Column] = [("block", "left")] if any(layer.block for layer in layers) else []
     print_line("")
     print_table(
         [
-            *first,
             ("layer", "right"),
+            *blocks,
             ("operator", "left"),
             ("linear", "left"),
             ("pre-activation", "left"),
@@ -241,8 +237,8 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
         ],
         [
             [
-                *([head] if first else []),
                 str(layer.number),
+                *([layer.block or ""] if blocks else []),
                 layer.operator,
                 text(layer.linear),
                 "the same" if layer.preactivation == layer.linear else text(layer.preactivation),
@@ -253,7 +249,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
                     if holds
                 ),
             ]
-            for head, layer in zip(heads, layers, strict=True)
+            for layer in layers
         ],
     )
     print_cut(shown)
