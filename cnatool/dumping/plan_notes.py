@@ -147,7 +147,7 @@ _RECURRENT = operator_set("GRU LSTM RNN")
 
 
 def _describe_steps(probed: ProbedNetwork, graph: Graph) -> Iterator[str]:
-    """Say that a recurrent layer goes from one sample to the next, as if they were its steps."""
+    """Describe a recurrent layer that goes from one sample to the next, as if from step to step."""
     for tensor in probed.tensors:
         node = graph.producer.get(tensor.name)
         if node is None or node.op_type not in _RECURRENT or tensor.batch_axis != 0:

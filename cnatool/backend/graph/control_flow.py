@@ -79,15 +79,6 @@ class InnerTensor:
         return frozenset(name for body in self.bodies for name in body.controls)
 
 
-def find_body(model: onnx.ModelProto, bodies: Sequence[Body]) -> onnx.GraphProto:
-    """Find a subgraph of a model, where nodes may be added to it."""
-    graph = model.graph
-    for body in bodies:
-        node = next(node for node in graph.node if first_output(node) == body.node)
-        graph = next(a.g for a in node.attribute if a.name == body.attribute)
-    return graph
-
-
 def hand_out(model: onnx.ModelProto, tensors: Iterable[InnerTensor]) -> None:
     """Make tensors inside subgraphs tensors of a model's main graph, under their names.
 

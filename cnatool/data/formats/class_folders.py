@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names, printable
 from cnatool.data.file_names import UNSAFE_CHARACTERS, is_ignored
+from cnatool.data.formats.sample_files import SampleFiles
 from cnatool.data.labels import encode_labels
 from cnatool.data.read_errors import read_error
 from cnatool.errors import DataError
@@ -27,37 +27,7 @@ _LISTED = 5
 _FOLDERS_ADVICE = "name the folders after classes, or by whole numbers."
 
 
-@dataclass(frozen=True, slots=True)
-class ClassFolders:
-    """The files of a folder, by class if they are in sub-folders.
-
-    Attributes
-    ----------
-    files : tuple of (str, int or None)
-        Paths relative to the folder, in order, and their labels: all have one, or none.
-    classes : tuple of str or None
-        Names of the classes; None if the folders are numbers, or there are no classes.
-    firsts : tuple of str
-        The first file of each class.
-    notes : tuple of str
-        What the user should know, such as files that are ignored.
-    empty : tuple of str
-        Sub-folders without a file, which are no classes.
-    """
-
-    files: tuple[tuple[str, int | None], ...]
-    classes: tuple[str, ...] | None
-    firsts: tuple[str, ...]
-    notes: tuple[str, ...]
-    empty: tuple[str, ...]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the files have labels."""
-        return self.files[0][1] is not None
-
-
-def list_classes(folder: Path, kind: FileKind, *, links: bool) -> ClassFolders:
+def list_classes(folder: Path, kind: FileKind, *, links: bool) -> SampleFiles:
     """List the files of one kind in a folder whose sub-folders are classes, or without classes.
 
     Sub-folders whose names are all whole numbers are the classes of these numbers; others are
@@ -88,7 +58,7 @@ def list_classes(folder: Path, kind: FileKind, *, links: bool) -> ClassFolders:
     notes = _describe_ignored(folder, kind, ignored, empty)
     if "" in by_class:
         files = tuple((file, None) for file in by_class[""])
-        return ClassFolders(files, None, (), tuple(notes), tuple(empty))
+        return SampleFiles(files, None, notes=tuple(notes), empty=tuple(empty))
     encoding = encode_labels(
         by_class, f"{folder}, the names of its class folders,", _FOLDERS_ADVICE, mixed=True
     )
@@ -99,7 +69,7 @@ def list_classes(folder: Path, kind: FileKind, *, links: bool) -> ClassFolders:
             f"class folders of {folder} are named by whole numbers, which are the labels: folder "
             f"{last} is class {encoding.numbers[last]}, whatever its place in the alphabet"
         )
-    return ClassFolders(
+    return SampleFiles(
         tuple(
             (f"{name}/{file}", encoding.numbers[name])
             for name, files in by_class.items()

@@ -10,6 +10,7 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.text import list_names
 from cnatool.data.file_names import IMAGES, LABEL_TABLES, SOUNDS, UNSAFE_CHARACTERS
 from cnatool.data.formats.csv_text import scan_table, table_error
+from cnatool.data.formats.sample_files import SampleFiles
 from cnatool.data.formats.table import TABLE_ERRORS, missing_column_error
 from cnatool.data.labels import encode_labels
 from cnatool.data.selection import SINGLE_INPUT
@@ -53,18 +54,21 @@ def open_file_table(
         column = selection.labels or _find_column(frame, table, _LABEL_COLUMNS, "labels")
         labels, classes = _read_labels(frame, table, column)
     _check_names(folder, table, names, selection.images)
-    files = list(zip(names, labels, strict=True))
     kind = SOUNDS if SOUNDS.matches(names[0]) else IMAGES
-    notes = _describe_unlisted(table, names, kind)
+    found = SampleFiles(
+        tuple(zip(names, labels, strict=True)),
+        classes,
+        notes=tuple(_describe_unlisted(table, names, kind)),
+    )
     if kind is SOUNDS:
         # Imported on use: each of the two should not wait for the libraries of the other.
         from cnatool.data.formats.audio_folder import make_audio_source
 
-        return make_audio_source(folder, files, classes, selection, notes, numbered_by_name=True)
+        return make_audio_source(folder, found, selection)
 
     from cnatool.data.formats.image_folder import make_image_source
 
-    return make_image_source(folder, files, classes, selection.images, notes, numbered_by_name=True)
+    return make_image_source(folder, found, selection.images)
 
 
 def _check_names(folder: Path, table: Path, names: Sequence[str], options: ImageOptions) -> None:

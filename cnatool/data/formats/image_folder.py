@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cnatool.data.file_names import IMAGES
 from cnatool.data.formats.class_folders import list_classes
+from cnatool.data.formats.sample_files import FileSource, find_file
 from cnatool.data.images.batch import (
     collect_model_arrays,
     decode_batch,
@@ -19,12 +18,13 @@ from cnatool.data.images.batch import (
 )
 from cnatool.data.images.decode import file_opener
 from cnatool.data.selection import SINGLE_INPUT
-from cnatool.data.source import Block, SampleError, SourceDefaults, row_ranges
+from cnatool.data.source import Block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from cnatool.data.formats.sample_files import SampleFiles
     from cnatool.data.images.decode import Opener
     from cnatool.data.selection import ArraySelection, ImageOptions
     from cnatool.data.source import InputSpec
@@ -34,54 +34,20 @@ _COMPARED = 32
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFolder(SourceDefaults):
-    """Images in a fixed order; ids are paths relative to the folder.
+class ImageFolder(FileSource):
+    """Images in a fixed order; ``first`` is the first that can be read, for messages."""
 
-    ``files`` are paths and labels; ``first`` is the first image, for messages.
-    """
-
-    folder: Path
-    files: tuple[tuple[str, int | None], ...]
     inputs: tuple[InputSpec]
-    classes: tuple[str, ...] | None
     options: ImageOptions
     first: str
-    notes: tuple[str, ...] = ()
-    numbered_by_name: bool = False
-    empty_classes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the images have labels; all have, or none."""
-        return self.files[0][1] is not None
-
-    @property
-    def rows(self) -> int:
-        """Number of images."""
-        return len(self.files)
-
-    @property
-    def id_bytes(self) -> int:
-        """Length of the longest path."""
-        return max(len(name.encode()) for name, _ in self.files)
 
     def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield blocks of ``rows`` images from ``start`` on, ``limit`` in all."""
         [spec] = self.inputs
         with decode_threads(skip=self.options.skip_unreadable) as each:
-            for first, stop in row_ranges(self.rows, rows, limit, start):
-                part = self.files[first:stop]
-                names = [name for name, _ in part]
-                labels = None
-                if self.labelled:
-                    labels = np.array([label for _, label in part], np.int64)
+            for names, labels in self.parts(rows, limit, start):
                 find = partial(_find_image, self.folder, names)
-                batch = decode_batch(spec, self.options, len(part), find, each, self.first)
+                batch = decode_batch(spec, self.options, len(names), find, each, self.first)
                 arrays = collect_model_arrays([batch])
                 yield Block(names, (batch.stored,), labels, arrays, batch.faults)
 
@@ -94,36 +60,16 @@ def open_image_folder(folder: Path, selection: ArraySelection = SINGLE_INPUT) ->
     and files that are no images by their extension are ignored. The first image of each class is
     decoded here, the others as they are read.
     """
-    options = selection.images
-    found = list_classes(folder, IMAGES, links=options.follow_links)
-    return make_image_source(
-        folder,
-        found.files,
-        found.classes,
-        options,
-        found.notes,
-        firsts=found.firsts,
-        numbered_by_name=found.labelled,
-        empty_classes=found.empty,
-    )
+    found = list_classes(folder, IMAGES, links=selection.images.follow_links)
+    return make_image_source(folder, found, selection.images)
 
 
-def make_image_source(
-    folder: Path,
-    files: Sequence[tuple[str, int | None]],
-    classes: tuple[str, ...] | None,
-    options: ImageOptions,
-    notes: Sequence[str],
-    *,
-    firsts: Sequence[str] = (),
-    numbered_by_name: bool = False,
-    empty_classes: Sequence[str] = (),
-) -> ImageFolder:
+def make_image_source(folder: Path, found: SampleFiles, options: ImageOptions) -> ImageFolder:
     """Make a source, described by the first image that can be read.
 
-    The images ``firsts`` are compared with it at once.
+    The first image of each class is compared with it at once.
     """
-    names = [name for name, _ in files]
+    names, firsts = found.names(), found.firsts
     first, pixels = read_first_image(partial(_find_image, folder, names), len(names), options)
     # The name of the input is part of stores.
     spec = describe_image("pictures", first, pixels, options)
@@ -135,24 +81,11 @@ def make_image_source(
         for start in range(0, len(firsts), _COMPARED):
             part = firsts[start : start + _COMPARED]
             decode_batch(spec, options, len(part), partial(_find_image, folder, part), each, first)
-    return ImageFolder(
-        folder,
-        tuple(files),
-        (spec,),
-        classes,
-        options,
-        first,
-        tuple(notes),
-        numbered_by_name,
-        tuple(empty_classes),
-    )
+    return ImageFolder(folder, found, (spec,), options, first)
 
 
 def _find_image(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
-    path = folder / names[row]
-    # Opening a pipe would block forever.
-    if not path.is_file():
-        raise SampleError(f"{path} is no file.")
+    path = find_file(folder, names, row)
     # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
     # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
     return str(path), file_opener(path)

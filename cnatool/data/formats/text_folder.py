@@ -6,8 +6,6 @@ import codecs
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cnatool._util.text import bytes_text
 from cnatool.data.file_names import TEXTS
 from cnatool.data.formats.class_folders import list_classes
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from cnatool.data.formats.sample_files import SampleFiles
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Source
 
@@ -30,28 +29,27 @@ class _FileReader:
     """Texts that are files."""
 
     folder: Path
-    files: tuple[tuple[str, int | None], ...]
+    found: SampleFiles
 
     @property
     def rows(self) -> int:
-        return len(self.files)
+        return self.found.rows
 
     @property
     def longest_id(self) -> str:
-        return max((name for name, _ in self.files), key=lambda name: len(name.encode()))
+        return self.found.longest_id
 
     def ids(self, start: int, stop: int) -> list[str]:
-        return [name for name, _ in self.files[start:stop]]
+        return self.found.names(start, stop)
 
     def where(self, row: int) -> str:
-        return str(self.folder / self.files[row][0])
+        return str(self.folder / self.found.files[row][0])
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
         for start, stop in ranges:
-            part = self.files[start:stop]
             faults: dict[int, str] = {}
             texts = []
-            for row, (name, _) in enumerate(part):
+            for row, name in enumerate(self.found.names(start, stop)):
                 try:
                     texts.append(_read_text(self.folder / name))
                 except (DataError, OSError) as error:
@@ -61,8 +59,7 @@ class _FileReader:
                         if isinstance(error, DataError)
                         else f"{self.where(start + row)} cannot be read ({describe_error(error)})."
                     )
-            labels = [label for _, label in part if label is not None]
-            yield TextRows([texts], np.array(labels, np.int64) if labels else None, faults)
+            yield TextRows([texts], self.found.labels(start, stop), faults)
 
 
 def _read_text(path: Path) -> bytes:
@@ -93,7 +90,7 @@ def open_text_folder(folder: Path, selection: ArraySelection) -> Source:
     labelled = found.labelled and not selection.ignore_labels
     return make_text_source(
         folder.name,
-        _FileReader(folder, found.files),
+        _FileReader(folder, found),
         selection,
         selection.inputs,
         labelled=found.labelled,

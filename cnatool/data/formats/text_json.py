@@ -20,7 +20,7 @@ from cnatool.data.formats.table import (
     missing_column_error,
 )
 from cnatool.data.formats.text import TextRows, make_text_source, select_columns
-from cnatool.data.formats.text_lines import FileLines, LineFile, index_files
+from cnatool.data.formats.text_lines import LineFile, LineRows, index_files
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
 from cnatool.data.text_batch import TYPICAL, describe_encoding
 from cnatool.errors import DataError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from cnatool.data.formats.text_lines import FileLines
     from cnatool.data.labels import LabelEncoding
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Source
@@ -91,29 +92,14 @@ class _Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class _JsonReader:
+class _JsonReader(LineRows):
     """Fields of JSON lines."""
 
-    lines: FileLines
     fields: _Fields
     columns: tuple[str, ...]
     label: str | None
     encoding: LabelEncoding | None
     lists: bool = False  # whether a label is a list of whole numbers
-
-    @property
-    def rows(self) -> int:
-        return self.lines.rows
-
-    @property
-    def longest_id(self) -> str:
-        return self.lines.longest_id
-
-    def ids(self, start: int, stop: int) -> list[str]:
-        return [self.lines.id(row) for row in range(start, stop)]
-
-    def where(self, row: int) -> str:
-        return self.lines.where(row)
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
         if not ranges:

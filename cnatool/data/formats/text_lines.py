@@ -162,24 +162,34 @@ class FileLines:
 
 
 @dataclass(frozen=True, slots=True)
-class _LineReader:
-    """Texts that are lines."""
+class LineRows:
+    """What readers of texts have in common whose rows are lines of files."""
 
     lines: FileLines
 
     @property
     def rows(self) -> int:
+        """Number of lines."""
         return self.lines.rows
 
     @property
     def longest_id(self) -> str:
+        """The longest id."""
         return self.lines.longest_id
 
     def ids(self, start: int, stop: int) -> list[str]:
+        """List the ids of some rows."""
         return [self.lines.id(row) for row in range(start, stop)]
 
     def where(self, row: int) -> str:
+        """Name a row for messages, by its line."""
         return self.lines.where(row)
+
+
+class _LineReader(LineRows):
+    """Texts that are lines."""
+
+    __slots__ = ()
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Iterator[TextRows]:
         if not ranges:
