@@ -40,54 +40,6 @@ def choose_batch(
     statistics: Sequence[Statistic],
     note: Callable[[str], None],
 ) -> BatchChoice:
-    """Find out how many samples a run can take, and what follows the length of samples."""
-    choice = _choose_batch(network, feed, source, asked, run, statistics, note)
-    if not feed.is_ragged:
-        return choice
-    return choice._replace(probed=_follow_lengths(choice, feed, source))
-
-
-def _follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> ProbedNetwork:
-    """Probe a network with samples of other lengths."""
-    network, bound, probed = choice
-    lengths = feed.probe_lengths(source)
-    count = len(probed.samples) if bound is None else max(bound, PROBE_SAMPLES)
-    others = []
-
-    def add_probe(length: Sequence[int]) -> None:
-        samples = feed.probe(source, count, length)
-        others.append(network.probe(samples, bound=bound, run=probed.run, shapes_only=True))
-
-    for other in lengths.others:
-        try:
-            add_probe(other)
-        except BackendError as error:
-            raise ModelError(
-                f"{network.graph.path} runs with samples of length {_sizes_text(lengths.typical)} "
-                f"and fails with others, as of {_sizes_text(other)}, though it declares any "
-                "length. Export it with a dynamic axis for the length, or cut or pad all samples "
-                f"to {_sizes_text(lengths.typical)}. ({error})"
-            ) from error
-    for other in lengths.invented:
-        # The data may have samples of one length because the model takes no other.
-        with suppress(BackendError):
-            add_probe(other)
-    return network.follow_lengths(probed, others) if others else probed
-
-
-def _sizes_text(lengths: Sequence[int]) -> str:
-    return " and ".join(map(str, lengths))
-
-
-def _choose_batch(
-    network: Network,
-    feed: Feed,
-    source: Source,
-    asked: int | None,
-    run: RunOptions,
-    statistics: Sequence[Statistic],
-    note: Callable[[str], None],
-) -> BatchChoice:
     """Find out how many samples of typical lengths a run can take."""
     declared = network.fixed_batch(tuple(step.input for step in feed.preprocessing))
 
@@ -129,6 +81,40 @@ def _choose_batch(
     else:
         note(_describe(bound, declared=declared is not None, freed=freed))
     return freed or choice
+
+
+def follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> BatchChoice:
+    """Find what follows the length of samples, by probes of other lengths where these differ."""
+    if not feed.is_ragged:
+        return choice
+    network, bound, probed = choice
+    lengths = feed.probe_lengths(source)
+    count = len(probed.samples) if bound is None else max(bound, PROBE_SAMPLES)
+    others = []
+
+    def add_probe(length: Sequence[int]) -> None:
+        samples = feed.probe(source, count, length)
+        others.append(network.probe(samples, bound=bound, run=probed.run, shapes_only=True))
+
+    for other in lengths.others:
+        try:
+            add_probe(other)
+        except BackendError as error:
+            raise ModelError(
+                f"{network.graph.path} runs with samples of length {_sizes_text(lengths.typical)} "
+                f"and fails with others, as of {_sizes_text(other)}, though it declares any "
+                "length. Export it with a dynamic axis for the length, or cut or pad all samples "
+                f"to {_sizes_text(lengths.typical)}. ({error})"
+            ) from error
+    for other in lengths.invented:
+        # The data may have samples of one length because the model takes no other.
+        with suppress(BackendError):
+            add_probe(other)
+    return choice._replace(probed=network.follow_lengths(probed, others)) if others else choice
+
+
+def _sizes_text(lengths: Sequence[int]) -> str:
+    return " and ".join(map(str, lengths))
 
 
 def _find_constant(network: Network, feed: Feed, bound: int) -> ConstantInput | None:

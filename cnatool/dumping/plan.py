@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,28 +13,21 @@ import numpy as np
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
-from cnatool._version import __version__
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.probe.token_outputs import find_token_output
 from cnatool.backend.schedule import schedule_runs
-from cnatool.backend.select import INNER, list_unselected, select_outputs, select_tensors
-from cnatool.backend.session import (
-    RUNTIME_VERSION,
-    RunOptions,
-    numeric_options,
-    provider_name,
-)
+from cnatool.backend.select import INNER, select_outputs, select_tensors
+from cnatool.backend.session import RunOptions, provider_name
 from cnatool.backend.statistics.token_nodes import TARGETS
 from cnatool.backend.weights.weights import check_initial
-from cnatool.dumping.batch import choose_batch
-from cnatool.dumping.feed import Feed, list_fed
+from cnatool.dumping.batch import choose_batch, follow_lengths
+from cnatool.dumping.inputs import open_inputs
 from cnatool.dumping.lengths import fill_up, group_rows
-from cnatool.dumping.masks import mask_sources
 from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.resume import check_same_dump, open_resumable
-from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
+from cnatool.dumping.store_record import describe_store
 from cnatool.dumping.token_scores import (
     describe_scores,
     find_ids,
@@ -43,37 +35,27 @@ from cnatool.dumping.token_scores import (
     make_targets,
     plan_scores,
 )
-from cnatool.dumping.tokens import (
-    advise_tokenizer,
-    measure_texts,
-    plan_tokens,
-    record_tokenizer,
-    select_tokens,
-)
-from cnatool.errors import DataError, UsageError
-from cnatool.records.run import ConstantRecord, DerivedRecord, RuntimeRecord
-from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
-from cnatool.records.weights import FlatnessRecord
+from cnatool.dumping.tokens import measure_texts
+from cnatool.errors import UsageError
+from cnatool.records.store import SplitRecord, StoreRecord
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.derived_inputs import DerivedInput
-    from cnatool.backend.inputs import ConstantInput
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
-    from cnatool.data.source import Block, InputSpec, Source
-    from cnatool.data.tokenize import TokenInput
+    from cnatool.data.source import Block, Source
+    from cnatool.dumping.feed import Feed
     from cnatool.dumping.lengths import RunRows
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
-    from cnatool.records.store import LayerRecord, TensorRecord
+    from cnatool.records.store import TensorRecord
     from cnatool.store.store import Split, Store
 
 
@@ -167,15 +149,6 @@ class DumpPlan:
         return self.schedule.fit(float((lengths / typical).max()))
 
 
-class DumpInputs(NamedTuple):
-    """The data of each split, and how they feed the model."""
-
-    network: Network  # without the Ifs that take the same branch for every sample
-    sources: dict[str, Source]
-    feed: Feed
-    tokens: TokenInput | None  # the input that takes the tokens of texts
-
-
 def plan_dump(
     model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
 ) -> DumpPlan:
@@ -200,9 +173,8 @@ def plan_dump(
     batch = options.batch_size or (before.batch_size if before else None)
     libraries = tuple(map(Path, options.custom_ops))
     run = RunOptions(provider, options.threads, libraries, network.optimization)
-    network, bound, probed = choose_batch(
-        network, feed, first, batch, run, options.computed_statistics, note
-    )
+    choice = choose_batch(network, feed, first, batch, run, options.computed_statistics, note)
+    network, bound, probed = follow_lengths(choice, feed, first)
     if probed.run.optimization != network.optimization:
         note(
             "with optimisation, the model returns other values each time it runs on the same "
@@ -240,7 +212,7 @@ def plan_dump(
     if before is not None and not options.threads:
         schedule = replace(schedule, threads=before.threads)
     initial = _open_initial_model(options.initial_model, network, feed)
-    record = _describe_store(
+    record = describe_store(
         options,
         first,
         feed,
@@ -305,40 +277,6 @@ def plan_dump(
     return plan
 
 
-def open_inputs(
-    network: Network, data: str | Path | None, options: DumpOptions, note: Callable[[str], None]
-) -> DumpInputs:
-    """Open the data of a model, and plan how they feed it; the first split decides that."""
-    recipe, constants = read_preprocessing(options), options.constants or {}
-    selection = select_arrays(network, options.inputs or {}, constants)
-    tokens = plan_tokens(network, options, note)
-    if tokens is not None:
-        selection = select_tokens(selection, tokens)
-    try:
-        sources = open_sources(data, options, selection, recipe, note, tokens)
-    except DataError as error:
-        advice = None if tokens else advise_tokenizer(network, data, options, selection)
-        if advice is None:
-            raise
-        raise DataError(advice) from error
-    first = next(iter(sources.values()))
-    fed = [target.name for target in list_fed(network, first, selection)]
-    network = network.put_samples_first(fed)
-    for name, axis in network.moved.items():
-        note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
-    feed = Feed.plan(network, first, selection, recipe, constants)
-    inlined = network.take_branches(feed.known, feed.shapes)
-    if inlined is not network:
-        # What a model does to its input first may have been in a branch.
-        feed = Feed.plan(inlined, first, selection, recipe, constants)
-    if tokens is not None:
-        feed = record_tokenizer(feed, tokens)
-    masked = mask_sources(sources, feed, options.mask)
-    if masked.note is not None:
-        note(masked.note)
-    return DumpInputs(inlined, masked.sources, replace(feed, mask=masked.mask), tokens)
-
-
 def _open_target(path: Path, options: DumpOptions) -> Store | None:
     """Open the store that is resumed, or make sure that a new one can be written."""
     past = open_resumable(path, options.inputs_from) if options.resume else None
@@ -355,70 +293,6 @@ def _check_resumed(plan: DumpPlan, past: Store) -> None:
     if not plan.is_complete:
         committed = sum(map(len, past.splits.values()))
         plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
-
-
-def _describe_layers(network: Network, probed: ProbedNetwork) -> tuple[LayerRecord, ...]:
-    """Describe the layers of a network, and which have a row for each sample."""
-    inside = {tensor.name for tensor in probed.skipped if network.graph.lies_inside(tensor.name)}
-    apart = inside | probed.counted
-    return tuple(
-        msgspec.structs.replace(
-            layer,
-            per_sample=layer.per_sample and apart.isdisjoint((layer.linear, layer.preactivation)),
-        )
-        for layer in network.layers.layers
-    )
-
-
-def _describe_store(
-    options: DumpOptions,
-    source: Source,
-    feed: Feed,
-    network: Network,
-    probed: ProbedNetwork,
-    tensors: tuple[TensorRecord, ...],
-    outputs: Sequence[TensorRecord],
-    schedule: Schedule,
-    initial: Network | None,
-    *,
-    label_lists: bool,
-) -> StoreRecord:
-    """Describe the store, but for its splits and for what is measured of the model."""
-    flatness = options.flatness_settings
-    counted = ["count"] if any(tensor.varies for tensor in tensors) else []
-    return StoreRecord(
-        schema="cnatool.store/1",
-        created_by=f"cnatool {__version__}",
-        inputs=tuple(map(_input_record, source.inputs)),
-        outputs=tuple(
-            ArrayRecord(t.name, t.dtype, t.shape, ragged_axis=t.ragged_axis) for t in outputs
-        ),
-        tensors=tensors,
-        layers=_describe_layers(network, probed),
-        statistics=(*options.computed_statistics, *counted),
-        splits={},
-        skipped=tuple(probed.skipped),
-        unselected=list_unselected(probed.tensors, tensors),
-        model=network.record,
-        initial=None if initial is None else initial.record,
-        runtime=RuntimeRecord(
-            name="onnxruntime",
-            version=RUNTIME_VERSION,
-            provider=probed.run.provider,
-            optimization=probed.run.optimization,
-            batch_size=schedule.batch,
-            threads=schedule.threads,
-            provider_options=numeric_options(probed.run.provider),
-            branches=network.branch_record,
-        ),
-        preprocessing=feed.preprocessing,
-        constants=tuple(map(_constant_record, feed.constants)),
-        derived=tuple(map(_derived_record, feed.derived)) or msgspec.UNSET,
-        tags=dict(options.tags or {}),
-        flatness=None if flatness is None else FlatnessRecord(flatness),
-        label_lists=label_lists or msgspec.UNSET,
-        mask=msgspec.UNSET if feed.mask is None else feed.mask,
-    )
 
 
 def _add_splits(plan: DumpPlan) -> StoreRecord:
@@ -483,32 +357,3 @@ def _held_bytes(
     for step in feed.preprocessing:
         arrays += [(step.shape, step.dtype), (step.source_shape, step.source_dtype)]
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
-
-
-def _input_record(spec: InputSpec) -> ArrayRecord:
-    return ArrayRecord(
-        spec.name,
-        spec.dtype.name,
-        spec.shape,
-        "uint8" if spec.levels else None,
-        ragged_axis=msgspec.UNSET if spec.ragged_axis is None else spec.ragged_axis,
-        kind=spec.kind or msgspec.UNSET,
-        special=spec.special or msgspec.UNSET,
-        sound=msgspec.UNSET if spec.sound is None else spec.sound,
-    )
-
-
-def _constant_record(constant: ConstantInput) -> ConstantRecord:
-    value = np.ascontiguousarray(constant.value)
-    little = value.astype(value.dtype.newbyteorder("<"))
-    return ConstantRecord(
-        input=constant.name,
-        dtype=value.dtype.name,
-        shape=constant.value.shape,
-        value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
-        sha256=hashlib.sha256(little.tobytes()).hexdigest(),
-    )
-
-
-def _derived_record(derived: DerivedInput) -> DerivedRecord:
-    return DerivedRecord(derived.name, derived.rule, derived.dtype.name, derived.dims)

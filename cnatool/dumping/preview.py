@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.text import list_names, printable
 from cnatool.backend.network import open_network
 from cnatool.data.wrappers import read_first_block
-from cnatool.dumping.plan import open_inputs
+from cnatool.dumping.inputs import open_inputs
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from support.networks import Builder, mlp, residual_convnet, saved
 from support.notes import Notes
 
 import cnatool
-from cnatool.dumping import plan as planning
+from cnatool.dumping import store_record
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
 from cnatool.store import lock
 from cnatool.store.hdf5 import journal
@@ -292,11 +292,11 @@ def _other_model(here: Here, patch: pytest.MonkeyPatch) -> None:
 
 
 def _other_version(here: Here, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "__version__", "9.9")
+    patch.setattr(store_record, "__version__", "9.9")
 
 
 def _other_runtime(here: Here, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "RUNTIME_VERSION", "9.9")
+    patch.setattr(store_record, "RUNTIME_VERSION", "9.9")
 
 
 def _other_split(here: Here, patch: pytest.MonkeyPatch) -> None:
