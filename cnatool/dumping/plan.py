@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
     from cnatool.records.store import TensorRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 
 class DumpedData(NamedTuple):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from cnatool.records.run import ModelRecord, Preprocessing
     from cnatool.records.store import StoreRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 
 class Fact(msgspec.Struct, frozen=True):

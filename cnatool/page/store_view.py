@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 
 class Titles(msgspec.Struct, frozen=True):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.compact import Integers
     from cnatool.scoring.output import ScoredOutput
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 # Share of samples on which scores and labels may disagree because two scores are nearly equal.
 _TRACE = 1e-3

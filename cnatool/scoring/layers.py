@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.score import StoreScores
     from cnatool.scoring.split_selection import SelectedSplits
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 _NO_SAMPLES = "no samples"
 _TOO_LARGE = "z is too large for float64"

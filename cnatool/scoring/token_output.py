@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.performance import OutputKind
     from cnatool.records.store import StoreRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 # Operators that may pass probabilities on.
 _PASSING = frozenset({"Cast", "Concat", "Identity", "Reshape", "Transpose"})

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import TensorRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 ID = "id"
 LABEL = "label"

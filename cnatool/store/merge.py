@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from cnatool.records.parts import PartRecord
     from cnatool.records.references import InputsReference
     from cnatool.records.store import StoreRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

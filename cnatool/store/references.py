@@ -20,7 +20,8 @@ from cnatool.store.missing_rows import explain_missing_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 _ADVICE = "If it was moved, name it with `inputs=STORE`."
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from cnatool.records.references import InputsReference
     from cnatool.records.store import SourceObject
     from cnatool.records.weights import WeightsRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 ChunkedRows: TypeAlias = ChunkedArray | ChunkedRagged
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnatool.dumping.masks import find_mask
+from cnatool.dumping.mask_search import find_mask
 from cnatool.errors import UsageError
 
 RNG = np.random.default_rng(0)

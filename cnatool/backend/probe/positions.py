@@ -17,13 +17,14 @@ import numpy as np
 from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.inputs import ConstantInput
 from cnatool.backend.probe.axis_rules import CountedRules
-from cnatool.backend.probe.closeness import same_values
+from cnatool.backend.probe.closeness import agree_closely
+from cnatool.backend.probe.followed_positions import KnownRules, follow_positions
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
 # Values of tensors that are held at a time, of a run.
 _HELD_BYTES = 64 << 20
-# By how much values at real positions may differ between runs, as a share of the sum of absolute
-# values: their sum, and the sum of all differences, of which rounding makes more. Half precision
-# rounds each value by a thousandth.
-_SUM, _DIFFERENCES = 1e-5, 1e-4
-_HALF = 100.0
-# A number of samples that is no length, so that axes of a reshaped tensor are told apart.
-_SAMPLES = 7919
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +191,18 @@ class _Runs:
         sample = place.samples_first(value)[0]
         return sample if sample.ndim == len(tensor.shape) else None
 
+    def read_both(
+        self, tensors: Sequence[TensorRecord], other: Callable[[int], Samples]
+    ) -> Iterator[tuple[TensorRecord, list[tuple[NDArray[Any] | None, NDArray[Any] | None]]]]:
+        """Yield the values of each tensor for each padded sample, and for another form of it."""
+        runs = [(self.run(self.padded(i), tensors), self.run(other(i), tensors)) for i in self.rows]
+        for tensor in tensors:
+            name = tensor.name
+            yield (
+                tensor,
+                [(self.read(tensor, a[name]), self.read(tensor, b[name])) for a, b in runs],
+            )
+
     def keep_real(self, value: NDArray[Any], axes: Sequence[int], row: int) -> NDArray[Any]:
         """Take the real positions of a sample along axes."""
         kept = np.flatnonzero(self.real[row])
@@ -210,14 +216,7 @@ def _compare_alone(runs: _Runs) -> Positions:
     length, lengths = runs.mask.length, runs.real.sum(axis=1)
     found = _Found(runs)
     for part in runs.parts():
-        values = [
-            (runs.run(runs.padded(i), part), runs.run(runs.alone(i), part)) for i in runs.rows
-        ]
-        for tensor in part:
-            pairs = [
-                (runs.read(tensor, padded[tensor.name]), runs.read(tensor, alone[tensor.name]))
-                for padded, alone in values
-            ]
+        for tensor, pairs in runs.read_both(part, runs.alone):
             shapes = [(p.shape, a.shape) for p, a in pairs if p is not None and a is not None]
             if len(shapes) < len(pairs):
                 found.counted.append(tensor.name)
@@ -241,7 +240,7 @@ def _compare_alone(runs: _Runs) -> Positions:
                 if padded is not None and alone is not None
             ]
             found.add(tensor, axes, [_sum_magnitudes(value) for value, _ in kept])
-            if not all(_agree(*pair) for pair in kept):
+            if not all(agree_closely(*pair) for pair in kept):
                 found.mixed.append(tensor.name)
     return found.result(free=True)
 
@@ -249,17 +248,13 @@ def _compare_alone(runs: _Runs) -> Positions:
 def _compare_paddings(runs: _Runs) -> Positions:
     """Follow positions through the operators, and compare samples with other padding."""
     found = _Found(runs)
-    followed, surely = _follow_positions(runs, CountedRules), _follow_positions(runs, _KnownRules)
+    followed, surely = (
+        follow_positions(runs.graph, runs.tensors, runs.padded(0), runs.mask, by)
+        for by in (CountedRules, KnownRules)
+    )
     read: dict[str, _Read] = {}
     for part in runs.parts():
-        values = [
-            (runs.run(runs.padded(i), part), runs.run(runs.repadded(i), part)) for i in runs.rows
-        ]
-        for tensor in part:
-            pairs = [
-                (runs.read(tensor, first[tensor.name]), runs.read(tensor, second[tensor.name]))
-                for first, second in values
-            ]
+        for tensor, pairs in runs.read_both(part, runs.repadded):
             kept = [(p, q) for p, q in pairs if p is not None and q is not None]
             if len(kept) == len(pairs) and all(p.shape == q.shape for p, q in kept):
                 name = tensor.name
@@ -311,7 +306,7 @@ class _Read:
                     [runs.keep_real(value, chosen, row) for value in pair]
                     for row, pair in enumerate(pairs)
                 ]
-                agrees[chosen] = all(_agree(*pair) for pair in kept)
+                agrees[chosen] = all(agree_closely(*pair) for pair in kept)
                 sums[chosen] = [_sum_magnitudes(pair[0]) for pair in kept]
         changes = not agrees[()]
         other = changes and bool(sure) and len(sure) < len(axes) and agrees[sure]
@@ -325,13 +320,6 @@ class _Read:
         fitting = [chosen for chosen, agrees in self.agrees.items() if agrees]
         fewest = [chosen for chosen in fitting if len(chosen) == min(map(len, fitting))]
         return fewest[0] if len(fewest) == 1 else axes
-
-
-class _KnownRules(CountedRules):
-    """Passes on positions where every length is known: none is computed from another."""
-
-    def _value_counts(self, name: str) -> frozenset[int]:
-        return frozenset()
 
 
 class _Found:
@@ -361,64 +349,9 @@ class _Found:
         return Positions(self.axes, tuple(self.mixed), tuple(self.counted), reference, free)
 
 
-def _follow_positions(runs: _Runs, by: type[CountedRules]) -> dict[str, frozenset[int]]:
-    """Follow positions from the inputs through the operators; by tensor, axes of one sample."""
-    sample = runs.padded(0)
-    fed = sample.feeds(np.zeros(1, np.intp))
-    shapes = {name: (_SAMPLES, *fed[name].shape[1:]) for name in sample.sample_axes}
-    for tensor in runs.tensors:
-        shape = list(tensor.shape)
-        if tensor.batch_axis is not None and tensor.merged is not None:
-            shape[tensor.batch_axis] *= _SAMPLES
-        elif tensor.batch_axis is not None:
-            shape.insert(tensor.batch_axis, _SAMPLES)
-        shapes[tensor.name] = tuple(shape[runs.graph.loops(tensor.name) :])
-    rules = by(runs.graph, shapes)
-    for name, along in runs.mask.axes.items():
-        rules.axes[name] = frozenset(axis + 1 for axis in along)
-    for node in runs.graph.nodes:
-        rules.add(node)
-    followed = {}
-    for tensor in runs.tensors:
-        axis = tensor.batch_axis
-        axes = frozenset(rules.axes.get(tensor.name, ()))
-        if axis is not None and tensor.merged is None:
-            axes = frozenset(k - (k > axis) for k in axes if k != axis)
-        followed[tensor.name] = frozenset(k for k in axes if k < len(tensor.shape))
-    return followed
-
-
 def _sum_magnitudes(values: NDArray[Any]) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.abs(values.astype(np.float64)).sum())
-
-
-def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Whether values at real positions are the same up to rounding."""
-    if first.shape != second.shape:
-        return False
-    if np.array_equal(first, second):
-        return True
-    if first.dtype.kind != "f":
-        return same_values(first, second)
-    wide, other = first.astype(np.float64), second.astype(np.float64)
-    finite = np.isfinite(wide)
-    if not np.array_equal(finite, np.isfinite(other)):
-        return False
-    if not np.array_equal(wide[~finite], other[~finite], equal_nan=True):
-        return False
-    wide, other = wide[finite], other[finite]
-    # A number such as -1e9 at a causal mask would hide all others.
-    clipped = [np.clip(value, -1e4, 1e4) if first.dtype.itemsize >= 4 else value
-               for value in (wide, other)]  # fmt: skip
-    share = _HALF if first.dtype.itemsize < 4 else 1.0
-    ordinary = np.abs(clipped[0]) < 1e4
-    scale = float(np.abs(clipped[0][ordinary]).sum())
-    difference = clipped[0] - clipped[1]
-    return bool(
-        np.abs(difference).sum() <= share * _DIFFERENCES * scale
-        and abs(difference.sum()) <= share * _SUM * scale
-    )
 
 
 def _shorten(constant: ConstantInput, length: int, kept: int) -> ConstantInput:

@@ -39,10 +39,12 @@ class SampleAxis:
         """Return the shape of one sample in an array of some shape."""
         return self.samples_first(np.broadcast_to(np.False_, shape)).shape[1:]
 
-    def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
+    def samples_first(self, value: NDArray[Any], samples: int | None = None) -> NDArray[Any]:
         """Move the sample axis to the front, split from the one that it is merged with.
 
-        A ValueError is raised if the axis is not a multiple of ``factor``.
+        How many samples there are has to be given where they may have no elements: then nothing
+        in a merged axis says it. A ValueError is raised if the axis does not hold that many, or
+        is not a multiple of ``factor``.
         """
         if self.axis is None:
             return value[None]
@@ -50,13 +52,13 @@ class SampleAxis:
             return value
         if self.merged is None:
             return np.moveaxis(value, self.axis, 0)
+        size = value.shape[self.axis]
+        if samples is None:
+            samples = size // self.factor if self.factor else 0
+        if samples * self.factor != size:
+            raise ValueError(f"axis {self.axis} of {value.shape} is not a multiple of {self.factor}")
         before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
         # NumPy infers no length of an array without elements.
-        samples, rest = divmod(value.shape[self.axis], self.factor)
-        if rest:
-            raise ValueError(
-                f"axis {self.axis} of {value.shape} is not a multiple of {self.factor}"
-            )
         if self.merged == "NT":
             parts = value.reshape(*before, samples, self.factor, *after)
             return np.moveaxis(parts, self.axis, 0)

@@ -152,7 +152,7 @@ def _same_vocabulary(rows: int, classes: int) -> bool:
     return low >= _LARGE and any(-(-low // size) * size == high for size in _ROUNDED)
 
 
-def find_mask(samples: Samples, ids: str) -> str | None:
+def _find_named_mask(samples: Samples, ids: str) -> str | None:
     """Find the input that is 0 for padding: a number for each id, and called a mask."""
     shape = samples.values[ids].shape
     names = [
@@ -182,7 +182,7 @@ def _examine(
     if padding is not None and ids in padding.axes:
         mask, real = padding.input, padding.find_real(feeds)
     else:
-        mask = find_mask(samples, ids)
+        mask = _find_named_mask(samples, ids)
         real = np.ones(shape, np.bool_) if mask is None else feeds[mask] != 0
     (before,) = session.run(exposed.outputs, feeds)
     direction: Direction = "unknown"

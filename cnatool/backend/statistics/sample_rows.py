@@ -77,7 +77,7 @@ def _samples_first(tensor: TensorRecord, value: NDArray[Any], samples: int) -> R
             f"{tensor.shape} a sample in the first batch. Leave it out with "
             f"{exclusion(tensor.name)}, or choose another `batch_size`."
         )
-    value = axis.samples_first(value)
+    value = axis.samples_first(value, samples)
     if along is not None and value.ndim == 1:
         value = value[:, None]
     if along is not None and value.ndim == len(tensor.shape) + 1:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from cnatool.cli.tables.table import Column
     from cnatool.dumping.inspect import ModelInspection
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
-    from cnatool.store.store import Split, Store
+    from cnatool.store.split import Split
+    from cnatool.store.store import Store
 
 # Skipped samples, and reasons why tensors are not stored, that are listed by default.
 _LISTED = 5
