@@ -56,7 +56,9 @@ class SampleAxis:
         if samples is None:
             samples = size // self.factor if self.factor else 0
         if samples * self.factor != size:
-            raise ValueError(f"axis {self.axis} of {value.shape} is not a multiple of {self.factor}")
+            raise ValueError(
+                f"axis {self.axis} of {value.shape} is not a multiple of {self.factor}"
+            )
         before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
         # NumPy infers no length of an array without elements.
         if self.merged == "NT":
