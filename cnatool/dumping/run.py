@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockUnits:
+    """The values of units of a block, as far as they are measured."""
+
+    values: Mapping[int, Rows]  # by number of the tensor, in the type that the store would hold
+    labels: Rows | None
+    first: int = 0  # row of the first sample in its split
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessedBlock:
     """A block of samples that went through the model."""
 
@@ -49,6 +58,8 @@ class ProcessedBlock:
     # several is left out: it also allocates memory.
     reading: float
     running: float
+    # Of the whole block; None if units are not measured.
+    units: BlockUnits | None = None
 
     def after(self, count: int) -> ProcessedBlock:
         """Leave out the first ``count`` samples, and what was skipped before the others."""
@@ -61,13 +72,14 @@ def run_blocks(
 ) -> Generator[ProcessedBlock]:
     """Run the samples of a split through the model, a block at a time.
 
-    Committed rows are compared with the data and not run again, but for two cases: values may
+    Committed rows are compared with the data and not run again, but for three cases: values may
     depend on the batch that a sample is in, so runs begin at the same samples as in an
-    uninterrupted dump; and a stateful model runs from its first sample. Closing the generator ends
-    its threads.
+    uninterrupted dump; a stateful model runs from its first sample; and statistics of units may
+    cover fewer rows. Closing the generator ends its threads.
     """
     schedule = plan.schedule
     rows, committed = plan.rows[split], 0 if past is None else past.rows
+    measured = committed if past is None else past.measured
     if past is not None and past.samples == rows:
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
@@ -76,7 +88,7 @@ def run_blocks(
     first = 0
     with closing(prefetch(_time_blocks(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
-            while first < committed and min(first + schedule.block, rows) <= committed:
+            while first < measured and min(first + schedule.block, rows) <= measured:
                 block, _ = next(blocks, (None, 0))
                 if block is None:
                     return
@@ -86,12 +98,14 @@ def run_blocks(
         with closing(map_ordered(run, blocks, schedule.runs)) as processed:
             for block, result in processed:
                 kept = min(committed - first, len(block.ids))
+                if result.units is not None:
+                    result = replace(result, units=replace(result.units, first=first))
                 first += len(block.ids)
                 if past is None or kept <= 0:
                     yield result
                     continue
                 past.compare(replace(take_rows(block, slice(kept)), skipped=block.skipped))
-                if kept < len(block.ids):
+                if kept < len(block.ids) or first > measured:
                     yield result.after(kept)
 
 
@@ -119,12 +133,23 @@ def _run_block(
         except BackendError:
             raise _add_advice(error, plan) from error
     stored = {tensor.number: tensor for tensor in plan.record.tensors}
+    activations = {
+        n: _narrow(stored[n], values)
+        for n, values in results.activations.items()
+        if stored[n].stored is not None
+    }
+    units = None
+    if plan.record.units:
+        every = {**results.activations, **activations}
+        outputs = {t.number: results.outputs[t.output] for t in stored.values() if t.output is not None}
+        numbers = [tensor.number for tensor in plan.record.units.tensors]
+        units = BlockUnits({n: (outputs if n in outputs else every)[n] for n in numbers}, block.labels)
     rows = StoreRows(
         ids=block.ids,
         inputs=block.inputs,
         labels=block.labels,
         outputs=results.outputs,
-        activations={n: _narrow(stored[n], values) for n, values in results.activations.items()},
+        activations=activations,
         statistics=results.statistics,
         tokens={} if results.tokens is None else results.tokens.numbers,
     )
@@ -135,6 +160,7 @@ def _run_block(
         examine_samples(block.inputs, count, 1 if plan.part else len(plan.rows)),
         reading / count,
         watch.seconds(groups),
+        units,
     )
 
 

@@ -1,0 +1,241 @@
+"""Statistics of units in a store: accumulators to arrays and back, parts merged.
+
+The units of all tensors lie behind one another along one axis of each array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import google_crc32c
+import numpy as np
+
+from cnatool.errors import StoreDamagedError
+from cnatool.metrics.histogram import Histogram
+from cnatool.metrics.selectivity import ClassMeans
+from cnatool.metrics.unit_extremes import UnitExtremes
+from cnatool.metrics.unit_moments import UnitMoments
+from cnatool.records.units import units_folder
+from cnatool.store.integrity import row_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.units import UnitsArray, UnitsRecord
+    from cnatool.store.split import Split
+
+# Columns of ``counts`` and ``moments``, fields of `UnitMoments`.
+COUNTS = ("count", "zeros", "positives", "nan", "below", "above")
+MOMENTS = ("mean", "m2", "m3", "minimum", "maximum")
+# How often statistics are read that a writer replaces meanwhile.
+_ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class TensorUnits:
+    """What is known of the units of a tensor."""
+
+    moments: UnitMoments
+    histogram: Histogram
+    extremes: UnitExtremes
+    classes: ClassMeans | None  # by the labels of a `UnitState`; None without labels
+
+
+@dataclass(slots=True)
+class UnitState:
+    """Statistics of the units of several tensors over the first rows of a split.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that they cover.
+    labels : ndarray of int64, (classes,)
+        Labels of the classes, ascending; empty without labels.
+    tensors : dict of int to TensorUnits
+        Statistics by number of the tensor.
+    """
+
+    rows: int
+    labels: NDArray[np.int64]
+    tensors: dict[int, TensorUnits] = field(default_factory=dict)
+
+    def merge(self, other: Self) -> None:
+        """Add the statistics of the rows that follow; extremes are numbered from the same row."""
+        labels = np.union1d(self.labels, other.labels)
+        for number, units in self.tensors.items():
+            added = other.tensors[number]
+            units.moments.merge(added.moments)
+            units.histogram = units.histogram.merge(added.histogram)
+            units.extremes.merge(added.extremes)
+            if units.classes is not None and added.classes is not None:
+                units.classes = spread_classes(units.classes, self.labels, labels)
+                units.classes.merge(spread_classes(added.classes, other.labels, labels))
+        self.labels = labels
+        self.rows += other.rows
+
+    def state(self) -> Self:
+        """Return the statistics, as `UnitsWriter` asks for them."""
+        return self
+
+    def pack(self) -> dict[str, NDArray[Any]]:
+        """Return the statistics as arrays, those of `cnatool.records.units.ARRAYS`."""
+        parts = list(self.tensors.values())
+        moments = UnitMoments.join([part.moments for part in parts])
+        histogram = Histogram.join([part.histogram for part in parts])
+        extremes = UnitExtremes.join([part.extremes for part in parts])
+        arrays: dict[str, NDArray[Any]] = {
+            "counts": np.stack([getattr(moments, name) for name in COUNTS], axis=1),
+            "moments": np.stack([getattr(moments, name) for name in MOMENTS], axis=1),
+            "top_values": extremes.values,
+            "top_rows": extremes.rows,
+            "top_positions": extremes.positions,
+        }
+        if len(histogram.bins):
+            counts = histogram.counts
+            narrow = counts.max() <= np.iinfo(np.uint32).max
+            arrays["histogram_bins"] = histogram.bins
+            arrays["histogram_counts"] = counts.astype(np.uint32) if narrow else counts
+        if len(self.labels):
+            classes = ClassMeans.join([part.classes for part in parts if part.classes is not None])
+            arrays["class_labels"] = self.labels
+            arrays["class_sums"] = classes.sums
+            arrays["class_counts"] = classes.counts
+        return arrays
+
+
+def unpack(record: UnitsRecord, rows: int, arrays: Mapping[str, NDArray[Any]]) -> UnitState:
+    """Return the statistics that arrays hold."""
+    counts, moments = arrays["counts"], arrays["moments"]
+    columns = dict(zip(COUNTS, counts.T, strict=True)) | dict(zip(MOMENTS, moments.T, strict=True))
+    every = UnitMoments(**{name: column.copy() for name, column in columns.items()})
+    beyond = [columns[name].copy() for name in ("nan", "below", "above")]
+    if "histogram_bins" in arrays:
+        counted = arrays["histogram_counts"].astype(np.int64)
+        histogram = Histogram(arrays["histogram_bins"], counted, *beyond)
+    else:
+        none = np.empty((record.units, 0), np.int64)
+        histogram = Histogram(np.empty(0, np.int32), none, *beyond)
+    tops = arrays["top_values"], arrays["top_rows"], arrays["top_positions"]
+    labels = arrays.get("class_labels", np.empty(0, np.int64))
+    state, first = UnitState(rows, labels), 0
+    for tensor in record.tensors:
+        units = slice(first, first + tensor.units)
+        first += tensor.units
+        own = histogram.take(units)
+        occurs = own.counts.any(axis=0)
+        state.tensors[tensor.number] = TensorUnits(
+            every.take(units),
+            Histogram(own.bins[occurs], own.counts[:, occurs], own.nan, own.below, own.above),
+            UnitExtremes(*(array[units].copy() for array in tops)),
+            ClassMeans(
+                arrays["class_sums"][:, units].copy(), arrays["class_counts"][:, units].copy()
+            )
+            if len(labels)
+            else None,
+        )
+    return state
+
+
+def spread_classes(
+    classes: ClassMeans, labels: NDArray[np.int64], among: NDArray[np.int64]
+) -> ClassMeans:
+    """Return sums of classes with those of further labels, all of which are ascending."""
+    if len(labels) == len(among):
+        return classes
+    spread = ClassMeans.empty(len(among), classes.sums.shape[1])
+    places = np.searchsorted(among, labels)
+    spread.sums[places], spread.counts[places] = classes.sums, classes.counts
+    return spread
+
+
+def checksum(array: NDArray[Any]) -> str:
+    """Compute the CRC-32C of an array's bytes, as eight hexadecimal digits."""
+    return f"{google_crc32c.value(row_bytes(array)):08x}"
+
+
+def read_unit_state(split: Split) -> UnitState | None:
+    """Read the statistics of units that were gathered while the model ran.
+
+    Rows of extremes are counted from the first row of the whole split. Returns None if there are
+    none, such as before the first commit. Raises StoreDamagedError if they are damaged.
+    """
+    if not split.store.record.units:
+        return None
+    if split.store.parts is not None:
+        states = [read_unit_state(part) for part in open_parts(split)]
+        return merge_states([state for state in states if state is not None])
+    state = read_own_state(split)
+    for units in () if state is None else state.tensors.values():
+        units.extremes.rows[units.extremes.rows >= 0] += split.first_row
+    return state
+
+
+def read_own_state(split: Split) -> UnitState | None:
+    """Read the statistics of units of a split that has them itself, rows counted from its first."""
+    record = split.store.record.units
+    for attempt in range(_ATTEMPTS):
+        state = split.record.units
+        if not state or not record:
+            return None
+        try:
+            arrays = {
+                name: read_unit_array(split, name, array) for name, array in state.arrays.items()
+            }
+            return unpack(record, state.rows, arrays)
+        except StoreDamagedError:
+            # A writer may have replaced them.
+            if split.record.complete or attempt + 1 == _ATTEMPTS:
+                raise
+            split = split.store.reopen().splits[split.name]
+    return None
+
+
+def open_parts(split: Split) -> Iterator[Split]:
+    """Open a split with rows in each part of a merged store."""
+    from cnatool.store.reader import open_store
+
+    parts = split.store.parts
+    for number in range(0 if parts is None else len(parts)):
+        assert parts is not None
+        part = open_store(parts.open(number).path).splits[split.name]
+        if len(part):
+            yield part
+
+
+def merge_states(states: Sequence[UnitState]) -> UnitState | None:
+    """Merge the statistics of all parts, in order; None without any."""
+    merged = None
+    for state in states:
+        if merged is None:
+            merged = state
+        else:
+            merged.merge(state)
+    return merged
+
+
+def read_unit_array(split: Split, name: str, array: UnitsArray) -> NDArray[Any]:
+    """Read one array of the statistics of units; raise StoreDamagedError if it is damaged."""
+    state = split.record.units
+    assert state
+    key = f"{units_folder(split.name, state.rows)}/{name}"
+    stored = split.store._tree.array(key)
+    for what, actual, expected in (
+        ("shape", stored.shape, array.shape),
+        ("type", stored.dtype.name, array.dtype),
+    ):
+        if actual != expected:
+            raise StoreDamagedError(
+                f"{split.path}: array {key} has {what} {actual} instead of {expected}, as in the "
+                "store's attribute. Dump again, or restore the store from a copy."
+            )
+    values = stored.read(0, array.shape[0])
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if checksum(values) != array.crc32c:
+        raise StoreDamagedError(
+            f"{split.path}: array {key} does not match its checksum. Dump again, or restore the "
+            "store from a copy."
+        )
+    return values
