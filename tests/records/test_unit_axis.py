@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cnatool.records.store import TensorRecord
-from cnatool.units.unit_axis import count_units, find_unit_axis
+from cnatool.records.unit_axis import count_units, find_unit_axis
 
 
 def _tensor(shape: tuple[int, ...], **more: Any) -> TensorRecord:
