@@ -141,9 +141,13 @@ def _run_block(
     units = None
     if plan.record.units:
         every = {**results.activations, **activations}
-        outputs = {t.number: results.outputs[t.output] for t in stored.values() if t.output is not None}
+        outputs = {
+            t.number: results.outputs[t.output] for t in stored.values() if t.output is not None
+        }
         numbers = [tensor.number for tensor in plan.record.units.tensors]
-        units = BlockUnits({n: (outputs if n in outputs else every)[n] for n in numbers}, block.labels)
+        units = BlockUnits(
+            {n: (outputs if n in outputs else every)[n] for n in numbers}, block.labels
+        )
     rows = StoreRows(
         ids=block.ids,
         inputs=block.inputs,

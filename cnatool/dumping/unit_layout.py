@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
-    from cnatool.units.unit_axis import UnitAxis
+    from cnatool.records.unit_axis import UnitAxis
 
 # Places of a sample, (h, w) of a map or the token of a text, are numbered in C order.
 
@@ -40,21 +40,19 @@ class UnitPart:
     first: int
     stop: int
 
-    def sample_sums(self) -> tuple[NDArray[np.float64], NDArray[np.int64] | int]:
-        """Return sums of the finite values of each sample, (n, units), and their numbers."""
-        values, finite = self.values, None
-        sums = _sum_positions(values)
-        per_row: NDArray[np.int64] | int = values.shape[2]
-        if not np.isfinite(sums).all():
-            finite = np.isfinite(values)
-            sums = _sum_positions(np.where(finite, values, values.dtype.type(0)))
-            per_row = finite.sum(axis=2)
+    def add_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Add numbers of rows, (m, units), to those of samples, (n, units)."""
         n = self.stop - self.first
-        if len(values) == n and (self.samples == np.arange(self.first, self.stop)).all():
-            return sums, per_row
+        if len(rows) == n and (self.samples == np.arange(self.first, self.stop)).all():
+            return rows
         lengths = np.bincount(self.samples - self.first, minlength=n)
-        counts = np.broadcast_to(per_row, sums.shape)
-        return _add_rows(sums, lengths), _add_rows(counts, lengths)
+        total = np.zeros((n, rows.shape[1]), rows.dtype)
+        # Some may have no rows.
+        some = lengths > 0
+        starts = np.cumsum(lengths) - lengths
+        if some.any():
+            total[some] = np.add.reduceat(rows, starts[some], axis=0)
+        return total
 
 
 def arrange_units(values: Rows, axis: UnitAxis) -> Iterator[UnitPart]:
@@ -101,21 +99,3 @@ def _arrange_ragged(values: Ragged, axis: UnitAxis) -> Iterator[UnitPart]:
     samples = np.repeat(np.arange(n), lengths)
     positions = (np.arange(len(rows)) - np.repeat(values.offsets[:-1], lengths)) * rows.shape[2]
     yield UnitPart(rows, samples, positions, 0, n)
-
-
-def _sum_positions(values: NDArray[Any]) -> NDArray[np.float64]:
-    if values.shape[2] == 1:
-        return values[:, :, 0].astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums: NDArray[np.float64] = values.sum(axis=2, dtype=np.float64)
-    return sums
-
-
-def _add_rows(rows: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
-    """Add consecutive rows, so many each, that may be none."""
-    total = np.zeros((len(lengths), rows.shape[1]), rows.dtype)
-    some = lengths > 0
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
-    if some.any():
-        total[some] = np.add.reduceat(rows, starts[some], axis=0)
-    return total

@@ -12,8 +12,8 @@ from cnatool._util.names import complete_name, find_named, match_names
 from cnatool._util.text import bytes_text, count_text
 from cnatool.backend.select import RESIDUAL, can_be_whole
 from cnatool.errors import UsageError
+from cnatool.records.unit_axis import count_units, find_unit_axis
 from cnatool.records.units import UnitsRecord, UnitsTensor
-from cnatool.units.unit_axis import count_units, find_unit_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

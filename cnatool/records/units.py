@@ -20,7 +20,7 @@ ARRAYS = {
     "counts": ("int64", 2),
     "moments": ("float64", 2),
     "histogram_bins": ("int32", 1),
-    "histogram_counts": ("int64", 2),
+    "histogram_counts": ("int64", 1),
     "top_values": ("float64", 2),
     "top_rows": ("int64", 2),
     "top_positions": ("int64", 2),
@@ -28,8 +28,8 @@ ARRAYS = {
     "class_sums": ("float64", 2),
     "class_counts": ("int64", 2),
 }
-# Counts that fit are stored in half the bytes.
-_NARROW = {"histogram_counts": "uint32"}
+# Counts that fit are stored in fewer bytes.
+_NARROW = {"histogram_counts": ("uint16", "uint32")}
 _CHECKSUM = re.compile(r"[0-9a-f]{8}")
 
 
@@ -98,11 +98,17 @@ class UnitsState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows : int
         The first rows of the split, which the statistics cover: committed ones, and all once the
         split is complete. It is the name of the group that has the arrays.
+    bins : tuple of int
+        For each tensor, in order, the number of bins of the histograms of its units.
     arrays : dict of str to UnitsArray
-        The arrays by name.
+        The arrays by name: ``counts`` and ``moments`` with a row for each unit, ``histogram_bins``
+        with the numbers of the bins of all tensors, ``histogram_counts`` with the counts of all,
+        those of each tensor by unit and bin, ``top_values``, ``top_rows`` and ``top_positions``,
+        and where samples have labels ``class_labels``, ``class_sums`` and ``class_counts``.
     """
 
     rows: int
+    bins: tuple[int, ...]
     arrays: dict[str, UnitsArray]
 
 
@@ -163,11 +169,25 @@ def check_state(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[
             yield f"array units/{key} of split {name!r} is {array.shape} of {array.dtype}"
         elif not _CHECKSUM.fullmatch(array.crc32c):
             yield f"the checksum of array units/{key} of split {name!r} is malformed"
+    yield from _check_bins(name, state, record.units)
     missing = set(ARRAYS).difference(state.arrays)
     optional = {key for key in ARRAYS if key.startswith(("histogram_", "class_"))}
-    groups = [{key for key in optional if key.startswith(word)} for word in ("histogram_", "class_")]
+    groups = [
+        {key for key in optional if key.startswith(word)} for word in ("histogram_", "class_")
+    ]
     if missing - optional or any(group & missing and group - missing for group in groups):
         yield f"arrays of units of split {name!r} are missing: {', '.join(sorted(missing))}"
+
+
+def _check_bins(name: str, state: UnitsState, record: UnitsRecord) -> Iterator[str]:
+    """Compare the numbers of bins with the sizes of the arrays that have their counts."""
+    if len(state.bins) != len(record.tensors) or min(state.bins, default=0) < 0:
+        yield f"the histograms of split {name!r} are not those of {len(record.tensors)} tensors"
+        return
+    counts = sum(n * tensor.units for n, tensor in zip(state.bins, record.tensors, strict=True))
+    for key, size in (("histogram_bins", sum(state.bins)), ("histogram_counts", counts)):
+        if size != (math.prod(state.arrays[key].shape) if key in state.arrays else 0):
+            yield f"array units/{key} of split {name!r} should have {size} elements"
 
 
 def _find_problem(key: str, array: UnitsArray, record: UnitsRecord) -> bool:
@@ -175,7 +195,7 @@ def _find_problem(key: str, array: UnitsArray, record: UnitsRecord) -> bool:
     if key not in ARRAYS:
         return True
     dtype, axes = ARRAYS[key]
-    if array.dtype not in (dtype, _NARROW.get(key)) or len(array.shape) != axes:
+    if array.dtype not in (dtype, *_NARROW.get(key, ())) or len(array.shape) != axes:
         return True
     if not all(0 < size <= LARGEST for size in array.shape) or math.prod(array.shape) > LARGEST:
         return True
@@ -183,5 +203,5 @@ def _find_problem(key: str, array: UnitsArray, record: UnitsRecord) -> bool:
         return array.shape[1] != record.units
     if axes == 1:
         return False
-    sizes = {"counts": 6, "moments": 5, "histogram_counts": array.shape[1]}
+    sizes = {"counts": 6, "moments": 5}
     return array.shape != (record.units, sizes.get(key, record.top))

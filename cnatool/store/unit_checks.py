@@ -33,7 +33,7 @@ def find_unit_faults(split: Split) -> Iterator[tuple[str, str | StoreDamagedErro
     if arrays.keys() != state.arrays.keys():
         return
     folder = f"units/{state.rows}"
-    for number, units in unpack(record, state.rows, arrays).tensors.items():
+    for number, units in unpack(record, state, arrays).tensors.items():
         tensor = split.store.record.tensors[number]
         moments = units.moments
         counted = moments.count + moments.nan + moments.below + moments.above

@@ -6,7 +6,7 @@ The units of all tensors lie behind one another along one axis of each array.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import google_crc32c
 import numpy as np
@@ -20,11 +20,11 @@ from cnatool.records.units import units_folder
 from cnatool.store.integrity import row_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.records.units import UnitsArray, UnitsRecord
+    from cnatool.records.units import UnitsArray, UnitsRecord, UnitsState
     from cnatool.store.split import Split
 
 # Columns of ``counts`` and ``moments``, fields of `UnitMoments`.
@@ -32,6 +32,25 @@ COUNTS = ("count", "zeros", "positives", "nan", "below", "above")
 MOMENTS = ("mean", "m2", "m3", "minimum", "maximum")
 # How often statistics are read that a writer replaces meanwhile.
 _ATTEMPTS = 5
+
+
+# Types of counts, the smallest first.
+_NARROW = (np.uint16, np.uint32, np.int64)
+
+
+class PackedUnits(NamedTuple):
+    """Statistics of units as arrays.
+
+    Attributes
+    ----------
+    bins : tuple of int
+        Bins of each tensor's histograms.
+    arrays : dict of str to ndarray
+        The arrays by name, those of `cnatool.records.units.ARRAYS`.
+    """
+
+    bins: tuple[int, ...]
+    arrays: dict[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -76,15 +95,15 @@ class UnitState:
         self.labels = labels
         self.rows += other.rows
 
-    def state(self) -> Self:
-        """Return the statistics, as `UnitsWriter` asks for them."""
-        return self
-
-    def pack(self) -> dict[str, NDArray[Any]]:
-        """Return the statistics as arrays, those of `cnatool.records.units.ARRAYS`."""
+    def pack(self, take: Callable[[int], Histogram] | None = None) -> PackedUnits:
+        """Return the statistics as arrays; ``take`` returns the histogram of a tensor."""
         parts = list(self.tensors.values())
         moments = UnitMoments.join([part.moments for part in parts])
-        histogram = Histogram.join([part.histogram for part in parts])
+        bins, counts = [], []
+        for number, part in self.tensors.items():
+            histogram = part.histogram if take is None else take(number)
+            bins.append(histogram.bins)
+            counts.append(_narrow(histogram.counts))
         extremes = UnitExtremes.join([part.extremes for part in parts])
         arrays: dict[str, NDArray[Any]] = {
             "counts": np.stack([getattr(moments, name) for name in COUNTS], axis=1),
@@ -93,42 +112,48 @@ class UnitState:
             "top_rows": extremes.rows,
             "top_positions": extremes.positions,
         }
-        if len(histogram.bins):
-            counts = histogram.counts
-            narrow = counts.max() <= np.iinfo(np.uint32).max
-            arrays["histogram_bins"] = histogram.bins
-            arrays["histogram_counts"] = counts.astype(np.uint32) if narrow else counts
+        sizes = tuple(map(len, bins))
+        if any(sizes):
+            arrays["histogram_bins"] = np.concatenate(bins)
+            arrays["histogram_counts"] = np.concatenate([each.reshape(-1) for each in counts])
         if len(self.labels):
             classes = ClassMeans.join([part.classes for part in parts if part.classes is not None])
             arrays["class_labels"] = self.labels
             arrays["class_sums"] = classes.sums
             arrays["class_counts"] = classes.counts
-        return arrays
+        return PackedUnits(sizes, arrays)
 
 
-def unpack(record: UnitsRecord, rows: int, arrays: Mapping[str, NDArray[Any]]) -> UnitState:
+def _narrow(counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return counts in the smallest type that holds them."""
+    most = counts.max(initial=0)
+    return counts.astype(next(kind for kind in _NARROW if most <= np.iinfo(kind).max))
+
+
+def unpack(record: UnitsRecord, state: UnitsState, arrays: Mapping[str, NDArray[Any]]) -> UnitState:
     """Return the statistics that arrays hold."""
     counts, moments = arrays["counts"], arrays["moments"]
     columns = dict(zip(COUNTS, counts.T, strict=True)) | dict(zip(MOMENTS, moments.T, strict=True))
     every = UnitMoments(**{name: column.copy() for name, column in columns.items()})
-    beyond = [columns[name].copy() for name in ("nan", "below", "above")]
-    if "histogram_bins" in arrays:
-        counted = arrays["histogram_counts"].astype(np.int64)
-        histogram = Histogram(arrays["histogram_bins"], counted, *beyond)
-    else:
-        none = np.empty((record.units, 0), np.int64)
-        histogram = Histogram(np.empty(0, np.int32), none, *beyond)
+    bins = arrays.get("histogram_bins", np.empty(0, np.int32))
+    histograms = arrays.get("histogram_counts", np.empty(0, np.uint16))
     tops = arrays["top_values"], arrays["top_rows"], arrays["top_positions"]
     labels = arrays.get("class_labels", np.empty(0, np.int64))
-    state, first = UnitState(rows, labels), 0
-    for tensor in record.tensors:
+    unpacked, first, bin_, count = UnitState(state.rows, labels), 0, 0, 0
+    for tensor, size in zip(record.tensors, state.bins, strict=True):
         units = slice(first, first + tensor.units)
         first += tensor.units
-        own = histogram.take(units)
-        occurs = own.counts.any(axis=0)
-        state.tensors[tensor.number] = TensorUnits(
-            every.take(units),
-            Histogram(own.bins[occurs], own.counts[:, occurs], own.nan, own.below, own.above),
+        moments = every.take(units)
+        counted = histograms[count : count + tensor.units * size].astype(np.int64)
+        histogram = Histogram(
+            bins[bin_ : bin_ + size].copy(),
+            counted.reshape(tensor.units, size),
+            *(getattr(moments, name).copy() for name in ("nan", "below", "above")),
+        )
+        bin_, count = bin_ + size, count + tensor.units * size
+        unpacked.tensors[tensor.number] = TensorUnits(
+            moments,
+            histogram,
             UnitExtremes(*(array[units].copy() for array in tops)),
             ClassMeans(
                 arrays["class_sums"][:, units].copy(), arrays["class_counts"][:, units].copy()
@@ -136,7 +161,7 @@ def unpack(record: UnitsRecord, rows: int, arrays: Mapping[str, NDArray[Any]]) -
             if len(labels)
             else None,
         )
-    return state
+    return unpacked
 
 
 def spread_classes(
@@ -184,7 +209,7 @@ def read_own_state(split: Split) -> UnitState | None:
             arrays = {
                 name: read_unit_array(split, name, array) for name, array in state.arrays.items()
             }
-            return unpack(record, state.rows, arrays)
+            return unpack(record, state, arrays)
         except StoreDamagedError:
             # A writer may have replaced them.
             if split.record.complete or attempt + 1 == _ATTEMPTS:

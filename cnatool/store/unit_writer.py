@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.store import SplitRecord
     from cnatool.store.format import Tree
-    from cnatool.store.unit_state import UnitState
+    from cnatool.store.unit_state import PackedUnits
 
 _CHUNK_BYTES = 1 << 20
 # Most of these counts are 0, so that they are compressed also where rows are not.
@@ -30,7 +30,7 @@ _AXES = {
     "counts": ("unit", "count"),
     "moments": ("unit", "moment"),
     "histogram_bins": ("bin",),
-    "histogram_counts": ("unit", "bin"),
+    "histogram_counts": ("count",),
     "top_values": ("unit", "place"),
     "top_rows": ("unit", "place"),
     "top_positions": ("unit", "place"),
@@ -50,8 +50,8 @@ class UnitSource(Protocol):
     def rows(self) -> int:
         """Rows that they cover."""
 
-    def state(self) -> UnitState:
-        """Return the statistics of these rows."""
+    def pack(self) -> PackedUnits:
+        """Return the statistics of these rows as arrays."""
 
 
 class UnitsWriter:
@@ -78,12 +78,13 @@ class UnitsWriter:
         if known is not None:
             self._tree.discard(units_folder(self._split, known.rows))
         folder = units_folder(self._split, rows)
+        bins, packed = self._source.pack()
         arrays = {
             name: self._write_array(f"{folder}/{name}", name, array)
-            for name, array in self._source.state().pack().items()
+            for name, array in packed.items()
         }
         self._next = time.monotonic() + _PAUSE * (time.monotonic() - start)
-        state = UnitsState(rows, arrays)
+        state = UnitsState(rows, bins, arrays)
         return msgspec.structs.replace(record, units=state)
 
     def _write_array(self, key: str, name: str, values: NDArray[Any]) -> UnitsArray:

@@ -345,15 +345,15 @@ def _decode_object(content: bytes) -> dict[str, Any]:
 
 
 def _attribute_splits(root: dict[str, Any]) -> dict[str, str | None] | None:
-    """Return the splits in the attribute, and the name of the group of each one's statistics of
-    units; None if it lists no splits.
-    """
+    """Return the group of each split's statistics of units, by the attribute; None without one."""
     attributes = root.get("attributes")
     about = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     splits = about.get("splits") if isinstance(about, dict) else None
     if not isinstance(splits, dict):
         return None
-    states = {n: each.get("units") if isinstance(each, dict) else None for n, each in splits.items()}
+    states = {
+        n: each.get("units") if isinstance(each, dict) else None for n, each in splits.items()
+    }
     return {
         name: str(state.get("rows")) if isinstance(state, dict) else None
         for name, state in states.items()
