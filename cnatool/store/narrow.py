@@ -25,7 +25,7 @@ def to_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return rows
     if dtype == bfloat16.BFLOAT16:
         return bfloat16.narrow(rows)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return rows.astype(dtype, copy=False)
 
 
