@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.names import exclusion
 from cnatool._util.text import count_text, list_names
-from cnatool.records.narrowing import narrowed_tensors
+from cnatool.records.narrowed import narrowed_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

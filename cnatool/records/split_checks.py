@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.records.layout import split_arrays, values_key
 from cnatool.records.limits import LARGEST, SHA256
-from cnatool.records.narrowing import check_narrowing
+from cnatool.records.narrowed import check_narrowing
 from cnatool.records.references import is_relative_path
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool._util import bfloat16
 from cnatool.records.layout import TOKEN_NUMBERS
-from cnatool.records.narrowing import is_narrowed
+from cnatool.records.narrowed import is_narrowed
 from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 

@@ -12,7 +12,8 @@ import msgspec
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.records.layout import LABELS, input_key, split_arrays
-from cnatool.records.narrowing import NarrowingRecord, merge_narrowing, narrowed_tensors
+from cnatool.records.narrowed import narrowed_tensors
+from cnatool.records.narrowing import NarrowingRecord, merge_narrowing
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
 from cnatool.store.format_table import format_by_name
