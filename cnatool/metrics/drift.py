@@ -6,7 +6,7 @@ values are missing (NaN).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Correction: TypeAlias = Literal["benjamini-hochberg", "benjamini-yekutieli", "bonferroni"]
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 # Fewest samples on each side of a test.
 LEAST_SAMPLES = 10
 # Numbers that are sorted at once.
