@@ -28,7 +28,7 @@ from cnatool.comparing.drift.unit_drift import UnitDifferences, compare_units
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.drift import CORRECTIONS, adjust_p_values
-from cnatool.units.unit_axis import count_units, find_unit_axis
+from cnatool.records.unit_axis import count_units, find_unit_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

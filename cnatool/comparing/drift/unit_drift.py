@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.ragged import Rows
+    from cnatool.records.unit_axis import UnitAxis
     from cnatool.store.ragged import RaggedArray
     from cnatool.store.stored_array import StoredArray
-    from cnatool.units.unit_axis import UnitAxis
 
 # Units that are counted in one pass over a tensor; others take further passes.
 UNITS_AT_ONCE = 2048
