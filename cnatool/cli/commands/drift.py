@@ -87,7 +87,7 @@ def drift(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare the distributions of activations in two splits, or in two sets of data.
+    """Compare distributions of activations in two splits or sets of data.
 
     Distances say how large a drift is, p-values whether it can be by chance. Samples need not
     correspond; where they do, `cnatool compare` compares them one by one.
