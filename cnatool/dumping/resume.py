@@ -83,6 +83,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             skipped=(),
             checksums=None,
             units=msgspec.UNSET,
+            narrowed=msgspec.UNSET,
         )
         for name, split in store.record.splits.items()
     }

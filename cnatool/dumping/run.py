@@ -9,16 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cnatool._util.names import exclusion
+from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
-from cnatool.errors import BackendError, DataError
+from cnatool.errors import BackendError
 from cnatool.records.layout import StoreRows
-from cnatool.records.ragged import Ragged
+from cnatool.store.narrow import round_rows
 from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
     from cnatool.records.ragged import Rows
-    from cnatool.records.store import TensorRecord
+    from cnatool.records.store import StoreRecord
     from cnatool.store.shared_inputs import SharedInputs
 
 
@@ -51,7 +49,7 @@ class BlockUnits:
 class ProcessedBlock:
     """A block of samples that went through the model."""
 
-    rows: StoreRows  # activations in the type that the store holds
+    rows: StoreRows
     skipped: tuple[SkippedRow, ...]
     facts: SampleFacts
     # Seconds per sample of a stage that has a thread to itself. The first run of a block with
@@ -132,28 +130,16 @@ def _run_block(
             results = _run_groups(exposed, watch, groups, count)
         except BackendError:
             raise _add_advice(error, plan) from error
-    stored = {tensor.number: tensor for tensor in plan.record.tensors}
-    activations = {
-        n: _narrow(stored[n], values)
-        for n, values in results.activations.items()
-        if stored[n].stored is not None
-    }
+    stored = {t.number for t in plan.record.tensors if t.stored is not None}
     units = None
     if plan.record.units:
-        every = {**results.activations, **activations}
-        outputs = {
-            t.number: results.outputs[t.output] for t in stored.values() if t.output is not None
-        }
-        numbers = [tensor.number for tensor in plan.record.units.tensors]
-        units = BlockUnits(
-            {n: (outputs if n in outputs else every)[n] for n in numbers}, block.labels
-        )
+        units = BlockUnits(_take_units(plan.record, results), block.labels)
     rows = StoreRows(
         ids=block.ids,
         inputs=block.inputs,
         labels=block.labels,
         outputs=results.outputs,
-        activations=activations,
+        activations={n: rows for n, rows in results.activations.items() if n in stored},
         statistics=results.statistics,
         tokens={} if results.tokens is None else results.tokens.numbers,
     )
@@ -166,6 +152,22 @@ def _run_block(
         watch.seconds(groups),
         units,
     )
+
+
+def _take_units(record: StoreRecord, results: Results) -> dict[int, Rows]:
+    """Return the values of the tensors whose units are measured, as a store would return them."""
+    assert record.units
+    values: dict[int, Rows] = {}
+    for number in (tensor.number for tensor in record.units.tensors):
+        tensor = record.tensors[number]
+        if tensor.output is not None:
+            values[number] = results.outputs[tensor.output]
+            continue
+        rows = results.activations[number]
+        if tensor.stored not in (None, tensor.dtype):
+            rows = round_rows(rows, storage_dtype(tensor.stored))
+        values[number] = rows
+    return values
 
 
 def _run_groups(
@@ -233,23 +235,3 @@ def _time_blocks(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Blo
         stages.add("reading", seconds)
         yield block, seconds
         start = time.perf_counter()
-
-
-def _narrow(tensor: TensorRecord, values: Rows) -> Rows:
-    if isinstance(values, Ragged):
-        return Ragged(_narrow_values(tensor, values.values), values.offsets, values.axis)
-    return _narrow_values(tensor, values)
-
-
-def _narrow_values(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
-    if tensor.stored == values.dtype.name:
-        return values
-    with np.errstate(over="raise"):
-        try:
-            return values.astype(tensor.stored)
-        except FloatingPointError:
-            largest = np.abs(values).max()
-            raise DataError(
-                f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use `dtype='float32'`, or leave the tensor out with {exclusion(tensor.name)}."
-            ) from None
