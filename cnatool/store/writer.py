@@ -273,6 +273,7 @@ class SplitWriter:
         self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
         self._digests = digests or start_digests(store.record, labels=record.labels)
         self._units: UnitsWriter | None = None
+        self._narrowed = _begin_narrowing(store.record, record)
 
     def measure_units(self, source: UnitSource) -> None:
         """Commit statistics of units with the rows, as they are then.
@@ -281,7 +282,6 @@ class SplitWriter:
         """
         store = self._store
         self._units = UnitsWriter(store._tree, self._name, store._codec, source)
-        self._narrowed = _begin_narrowing(store.record, record)
 
     @property
     def name(self) -> str:
