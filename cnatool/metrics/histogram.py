@@ -6,8 +6,6 @@ power of two are 64 equal parts of it. Exact 0 has bin 0, which also takes magni
 
 from __future__ import annotations
 
-import mmap
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,9 +40,6 @@ _MOST = 1 << 31
 # Units of which a table has a column for each bin there is; 128 KiB a unit.
 _DENSE_UNITS = 1024
 _GROWTH = 256
-# Columns of 16 powers of two, those of magnitudes around 1 first.
-_PAGE = 16 * PARTS
-_PAGES = sorted(range(0, _COLUMNS, _PAGE), key=lambda start: abs(start % _SIGN - 7 * _PAGE))
 _ONE = np.uint32(1)
 
 
@@ -107,15 +102,6 @@ class Histogram:
         """Add the counts of two histograms of the same units."""
         if other.units != self.units:
             raise ValueError(f"histograms have {self.units} and {other.units} units")
-        if not len(self.bins) or not len(other.bins):
-            counted = self if len(self.bins) else other
-            return Histogram(
-                counted.bins,
-                counted.counts,
-                self.nan + other.nan,
-                self.below + other.below,
-                self.above + other.above,
-            )
         bins: NDArray[np.int32] = np.union1d(self.bins, other.bins)
         counts = np.zeros((self.units, len(bins)), np.int64)
         counts[:, np.searchsorted(bins, self.bins)] = self.counts
@@ -216,8 +202,8 @@ class HistogramCounter:
         # Column of each key; the first one is that of keys without a column yet.
         self._columns = None if dense else np.zeros(_COLUMNS, np.intp)
         self._keys = np.arange(_COLUMNS) if dense else np.zeros(1, np.intp)
-        self._table = _make_table(units) if dense else np.zeros((units, _GROWTH), np.uint32)
-        self._since = self._counted = 0
+        self._table = np.zeros((units, _COLUMNS if dense else _GROWTH), np.uint32)
+        self._since = 0
         self._wide = False
         self._scratch = Scratch()
         self._done = Histogram.empty(units)
@@ -230,13 +216,13 @@ class HistogramCounter:
         for rows, units in tiles(array.shape):
             self._count(array[rows, units], start + units.start)
         self._since += n * positions
-        self._counted += array.size
         if self._since >= _MOST:
             self._flush()
 
     def histogram(self) -> Histogram:
         """Return the histogram of all values so far."""
-        return self._done.merge(self._read_table()) if self._since else self._done
+        self._flush()
+        return self._done
 
     def _count(self, tile: NDArray[np.floating[Any]], start: int) -> None:
         n, units, positions = tile.shape
@@ -267,38 +253,20 @@ class HistogramCounter:
 
     def _flush(self) -> None:
         """Add the table to the histogram, and empty it."""
-        self._done = self.histogram()
-        self._table[...] = 0
-        self._since = self._counted = 0
-
-    def _find_used(self) -> NDArray[np.intp]:
-        """Find the columns that hold a count; of many columns, none is read without need."""
-        found: list[NDArray[np.intp]] = []
-        left = self._counted
-        for start in range(0, self._table.shape[1], _PAGE) if self._columns is not None else _PAGES:
-            if not left:
-                break
-            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=np.int64)
-            found.append(start + np.flatnonzero(counts))
-            left -= int(counts.sum())
-        return np.sort(np.concatenate([np.empty(0, np.intp), *found]))
-
-    def _read_table(self) -> Histogram:
-        """Return the histogram of the values in the table."""
-        used = self._find_used()
+        if not self._since:
+            return
+        used = np.flatnonzero(self._table.any(axis=0))
         keys = self._keys[used]
         bins, nonfinite = _bins(keys, wide=self._wide)
         order = np.argsort(bins[~nonfinite], kind="stable")
         columns = used[~nonfinite][order]
         sorted_bins = bins[~nonfinite][order]
-        # 0, −0 and what is as close to it are one bin.
-        first = np.ones(len(columns), bool)
-        first[1:] = sorted_bins[1:] != sorted_bins[:-1]
-        counts = np.take(self._table, columns[first], axis=1).astype(np.int64)
-        places = np.cumsum(first) - 1
-        for column in np.flatnonzero(~first):
-            counts[:, places[column]] += self._table[:, columns[column]]
-        sorted_bins = sorted_bins[first]
+        counts = self._table[:, columns].astype(np.int64)
+        if len(sorted_bins):
+            # 0 and −0 are one bin.
+            starts = np.flatnonzero(np.diff(sorted_bins, prepend=sorted_bins[0] - 1))
+            counts = np.add.reduceat(counts, starts, axis=1)
+            sorted_bins = sorted_bins[starts]
         other = [
             self._table[:, used[where]].sum(axis=1, dtype=np.int64)
             for where in (
@@ -307,22 +275,10 @@ class HistogramCounter:
                 nonfinite & (keys == _INFINITE),
             )
         ]
-        return Histogram(sorted_bins.astype(np.int32), counts, *other)
-
-
-def _make_table(units: int) -> NDArray[np.uint32]:
-    """Return an empty table with a column for each key.
-
-    Most columns stay empty. Memory in small pages is taken only for those that do not.
-    """
-    size = 4 * units * _COLUMNS
-    if not size or not hasattr(mmap, "MADV_NOHUGEPAGE"):
-        return np.zeros((units, _COLUMNS), np.uint32)
-    memory = mmap.mmap(-1, size)
-    # A system without large pages refuses.
-    with suppress(OSError):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.uint32).reshape(units, _COLUMNS)
+        counted = Histogram(sorted_bins.astype(np.int32), counts, *other)
+        self._done = self._done.merge(counted)
+        self._table[...] = 0
+        self._since = 0
 
 
 def _find_keys(tile: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:

@@ -97,7 +97,7 @@ class UnitExtremes:
             )
         unit, column = np.nonzero(other.rows >= 0)
         chosen = unit, other.values[unit, column], other.rows[unit, column]
-        self.insert(*chosen, other.positions[unit, column])
+        self._insert(*chosen, other.positions[unit, column])
         np.maximum(self._last, other._last, out=self._last)
         self._place[:] = np.iinfo(np.int64).max
 
@@ -139,7 +139,7 @@ class UnitExtremes:
             row, unit, position = _row_maxima(tile, rows)
         values = tile[row, unit, position].astype(np.float64)
         finite = np.isfinite(values)
-        self.insert(
+        self._insert(
             start + unit[finite],
             values[finite],
             rows[row[finite]],
@@ -159,14 +159,14 @@ class UnitExtremes:
         place[:] = np.iinfo(np.int64).max
         return False
 
-    def insert(
+    def _insert(
         self,
         unit: NDArray[np.intp],
         values: NDArray[np.float64],
         rows: NDArray[np.int64],
         positions: NDArray[np.int64],
     ) -> None:
-        """Add candidates, finite values of units by number; all arrays are (candidates,)."""
+        """Insert candidates into those that there are."""
         if not len(unit):
             return
         changed = np.unique(unit)
