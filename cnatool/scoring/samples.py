@@ -87,10 +87,15 @@ def _column_part(
 
 
 def write_frames(
-    frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
+    frames: Iterable[polars.DataFrame],
+    schema: Mapping[str, Any],
+    path: Path,
+    *,
+    convention: str | None = None,
+    of: str = "samples",
 ) -> None:
-    """Write blocks of a table of samples to a Parquet or CSV file, by its suffix."""
-    check_frame_path(path)
+    """Write blocks of a table, as of samples, to a Parquet or CSV file, by its suffix."""
+    check_frame_path(path, of)
     source = _Source(frames, schema)
     try:
         with replace_atomically(path) as partial:
@@ -121,15 +126,16 @@ class _Source:
             raise
 
 
-def _write_parquet(source: _Source, path: Path, convention: str) -> None:
+def _write_parquet(source: _Source, path: Path, convention: str | None) -> None:
     """Write blocks as they come, in row groups of the size that polars chooses."""
     from polars.io.plugins import register_io_source
 
     lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
-    lazy.sink_parquet(path, metadata={"cnatool.convention": convention})
+    metadata = None if convention is None else {"cnatool.convention": convention}
+    lazy.sink_parquet(path, metadata=metadata)
 
 
-def _write_csv(source: _Source, path: Path, convention: str) -> None:
+def _write_csv(source: _Source, path: Path, convention: str | None) -> None:
     """Write the header, and blocks as they come."""
     import polars as pl
 
@@ -137,14 +143,15 @@ def _write_csv(source: _Source, path: Path, convention: str) -> None:
     first = next(blocks, pl.DataFrame(schema=source.schema))
     with path.open("wb") as file:
         for number, frame in enumerate(chain([first], blocks)):
-            named = frame.with_columns(pl.lit(convention).alias("convention"))
-            write_csv(named, file, header=number == 0)
+            if convention is not None:
+                frame = frame.with_columns(pl.lit(convention).alias("convention"))
+            write_csv(frame, file, header=number == 0)
 
 
-def check_frame_path(path: Path) -> None:
+def check_frame_path(path: Path, of: str = "samples") -> None:
     """Raise an error if `write_frames` cannot write to a path."""
     if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"{path}: the name of a table of samples must end in .parquet or .csv.")
+        raise UsageError(f"{path}: the name of a table of {of} must end in .parquet or .csv.")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: no such folder.")
     try:
