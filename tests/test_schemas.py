@@ -42,6 +42,6 @@ def test_no_such_schema() -> None:
     with pytest.raises(
         UsageError,
         match=r"there is no schema 'x'; there are compare, dump, inspect, landscape, layers, "
-        r"preflight, preprocess, progress, score, store, study, trajectory, verify\.",
+        r"preflight, preprocess, progress, score, store, study, trajectory, units, verify\.",
     ):
         schema_text("x")

@@ -119,6 +119,8 @@ class UnitsResult(Document, frozen=True):
 
     Attributes
     ----------
+    schema : str
+        Name and version of this document.
     store : str
         The store.
     dead_means, constant_means : str

@@ -43,9 +43,12 @@ _GROUPS = {
         "score_samples",
         "score_layers",
         "compare",
+        "units",
         "ScoreResult",
         "LayerScores",
         "Comparison",
+        "Units",
+        "UnitsResult",
     ),
     "Many networks": (
         "study",

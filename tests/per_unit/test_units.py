@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
+from support.command import run
 
 import cnatool
 from cnatool.errors import MetricError, MissingSplitError, UsageError
 from cnatool.per_unit import gather
 from cnatool.schemas import schema_text
-from support.command import run
 
 ROWS, QS = 60, (0.0, 0.05, 0.5, 0.99)
 
@@ -195,9 +195,7 @@ def test_several_passes_over_blocks_of_units_are_one(
     assert again.equals(counted.frame())
 
 
-def test_elements_and_other_axes_are_units_on_request(
-    store: Path, tensors: dict[str, Any]
-) -> None:
+def test_elements_and_other_axes_are_units_on_request(store: Path, tensors: dict[str, Any]) -> None:
     axes = {"conv": "element", "tokens": 0}
     frame = cnatool.units(store, tensors=["conv", "tokens"], axes=axes, splits="train").frame()
     elements = frame.filter(pl.col("tensor") == "conv")
@@ -245,8 +243,9 @@ def test_errors_say_what_to_do(
 def test_tensors_of_which_only_statistics_are_stored_are_named(tmp_path: Path) -> None:
     path = tmp_path / "statistics.zarr"
     values = {"conv": np.zeros((ROWS, 2), np.float32)}
-    with cnatool.create_store(path, tensors=["conv"], keep="statistics",
-                              shapes={"conv": (2,)}) as store:
+    with cnatool.create_store(
+        path, tensors=["conv"], keep="statistics", shapes={"conv": (2,)}
+    ) as store:
         store.append(
             "test",
             inputs=values["conv"],
