@@ -29,6 +29,7 @@ _PANELS = {
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
         "units": "Show what single units do: dead units, quantiles, classes, samples.",
         "compare": "Check that two stores hold the same network, as after an export.",
+        "drift": "Compare distributions of activations in two splits or sets of data.",
     },
     "Many networks": {
         "study": "Correlate measures of many networks with test accuracy and gap.",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.files import check_replaceable, replace_atomically
+from cnatool._util.files import replace_atomically
+from cnatool._util.frame_files import check_frame_path, frame_write_error
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
-from cnatool.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -87,15 +87,10 @@ def _column_part(
 
 
 def write_frames(
-    frames: Iterable[polars.DataFrame],
-    schema: Mapping[str, Any],
-    path: Path,
-    *,
-    convention: str | None = None,
-    of: str = "samples",
+    frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
 ) -> None:
-    """Write blocks of a table, as of samples, to a Parquet or CSV file, by its suffix."""
-    check_frame_path(path, of)
+    """Write blocks of a table of samples to a Parquet or CSV file, by its suffix."""
+    check_frame_path(path)
     source = _Source(frames, schema)
     try:
         with replace_atomically(path) as partial:
@@ -107,7 +102,7 @@ def write_frames(
         if source.error is not None:
             raise source.error from None
         why = error.strerror if isinstance(error, OSError) else None
-        raise _write_error(path, why or one_line(error)) from error
+        raise frame_write_error(path, why or one_line(error)) from error
 
 
 class _Source:
@@ -126,16 +121,15 @@ class _Source:
             raise
 
 
-def _write_parquet(source: _Source, path: Path, convention: str | None) -> None:
+def _write_parquet(source: _Source, path: Path, convention: str) -> None:
     """Write blocks as they come, in row groups of the size that polars chooses."""
     from polars.io.plugins import register_io_source
 
     lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
-    metadata = None if convention is None else {"cnatool.convention": convention}
-    lazy.sink_parquet(path, metadata=metadata)
+    lazy.sink_parquet(path, metadata={"cnatool.convention": convention})
 
 
-def _write_csv(source: _Source, path: Path, convention: str | None) -> None:
+def _write_csv(source: _Source, path: Path, convention: str) -> None:
     """Write the header, and blocks as they come."""
     import polars as pl
 
@@ -143,22 +137,5 @@ def _write_csv(source: _Source, path: Path, convention: str | None) -> None:
     first = next(blocks, pl.DataFrame(schema=source.schema))
     with path.open("wb") as file:
         for number, frame in enumerate(chain([first], blocks)):
-            if convention is not None:
-                frame = frame.with_columns(pl.lit(convention).alias("convention"))
-            write_csv(frame, file, header=number == 0)
-
-
-def check_frame_path(path: Path, of: str = "samples") -> None:
-    """Raise an error if `write_frames` cannot write to a path."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"{path}: the name of a table of {of} must end in .parquet or .csv.")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: no such folder.")
-    try:
-        check_replaceable(path)
-    except OSError as error:
-        raise _write_error(path, error.strerror or str(error)) from error
-
-
-def _write_error(path: Path, why: str) -> StoreWriteError:
-    return StoreWriteError(f"{path} cannot be written: {why}. Choose another path.")
+            named = frame.with_columns(pl.lit(convention).alias("convention"))
+            write_csv(named, file, header=number == 0)

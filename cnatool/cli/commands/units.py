@@ -79,13 +79,13 @@ def units(
     A unit is a channel of a map, a feature of tokens, or an element of a vector. It is dead if no
     value of it is above 0 in any sample, at any position.
     """
+    from cnatool._util.frame_files import check_frame_path, write_frame
     from cnatool.cli.tables.units import print_units
     from cnatool.per_unit.frame import flatten_lists
     from cnatool.per_unit.units import units as count_units
-    from cnatool.scoring.samples import check_frame_path, write_frames
 
     if output is not None:
-        check_frame_path(output, "units")
+        check_frame_path(output)
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
         counted = count_units(
             store,
@@ -97,10 +97,8 @@ def units(
             observer=observer,
         )
     if output is not None:
-        frames, schema = counted.frames(), counted.schema()
-        if output.suffix == ".csv":
-            frames = map(flatten_lists, frames)
-        write_frames(frames, schema, output, of="units")
+        frame = counted.frame()
+        write_frame(flatten_lists(frame) if output.suffix == ".csv" else frame, output)
         note(f"wrote {output}")
     print_result(counted.result, print_units, json=json)
 
