@@ -142,7 +142,7 @@ class UnitMoments:
             their number.
         """
         low, high = fold(np.minimum, tile), fold(np.maximum, tile)
-        if not np.isfinite(low - high).all():
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return self._add_nonfinite(tile, units, row_sums=row_sums)
         n, width, positions = tile.shape
         count = n * positions
