@@ -200,7 +200,7 @@ def plan_dump(
     )
     outputs = select_outputs(network, padded.tensors, options.patterns, measured)
     probed = padded.probed
-    units = plan_units(options, network, tensors, padded.tensors, measured, note)
+    units = plan_units(path, options, network, tensors, padded.tensors, measured, note)
     exposed = expose_units(tensors, units, padded.tensors)
     held_bytes = _held_bytes(exposed, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))

@@ -12,11 +12,13 @@ from cnatool._util.names import complete_name, find_named, match_names
 from cnatool._util.text import bytes_text, count_text
 from cnatool.backend.select import RESIDUAL, can_be_whole
 from cnatool.errors import UsageError
-from cnatool.records.unit_axis import count_units, find_unit_axis
+from cnatool.per_unit.select import find_axes
+from cnatool.records.unit_axis import count_units
 from cnatool.records.units import UnitsRecord, UnitsTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
 
     from cnatool.backend.network import Network
     from cnatool.dumping.options import DumpOptions
@@ -27,6 +29,7 @@ _UNIT_BYTES = 24 << 10
 
 
 def plan_units(
+    path: Path,
     options: DumpOptions,
     network: Network,
     tensors: Sequence[TensorRecord],
@@ -63,11 +66,16 @@ def plan_units(
             f"units of {count_text(len(left), 'tensor')}, first {left[0]!r}, are not measured: "
             "samples differ in more than one axis, or there are no numbers"
         )
-    axes = [find_unit_axis(form) for form in taken]
+    axes = find_axes(path, taken, options.units_axis or {}, "units_axis")
     units = UnitsRecord(
         tuple(
-            UnitsTensor(form.number, axis, count_units(form, axis))
-            for form, axis in zip(taken, axes, strict=True)
+            UnitsTensor(
+                form.number,
+                axes[form.name],
+                count_units(form, axes[form.name]),
+                msgspec.UNSET if form.ragged_axis is msgspec.UNSET else form.ragged_axis,
+            )
+            for form in taken
         ),
         options.units_top,
     )

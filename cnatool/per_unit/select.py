@@ -14,6 +14,7 @@ from cnatool.records.unit_axis import find_unit_axis, list_unit_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from cnatool.records.unit_axis import UnitAxis
     from cnatool.store.store import Store
@@ -70,7 +71,7 @@ def select_tensors(
             raise MetricError(f"{store.path}: no tensors are stored.")
         more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
         raise MetricError(f"{store.path}: of {first.tensor!r}{more}, {first.reason}.")
-    found = _find_axes(store, usable, axes)
+    found = find_axes(store.path, usable, axes)
     return [SelectedTensor(tensor, found[tensor.name]) for tensor in usable], left_out
 
 
@@ -107,25 +108,31 @@ def _find_reason(tensor: TensorRecord) -> str | None:
     return None
 
 
-def _find_axes(
-    store: Store, tensors: Sequence[TensorRecord], axes: Mapping[str, int | str | None]
+def find_axes(
+    path: Path,
+    tensors: Sequence[TensorRecord],
+    axes: Mapping[str, int | str | None],
+    parameter: str = "axes",
 ) -> dict[str, UnitAxis]:
-    """Return the axis of each tensor; the last pattern that matches it counts."""
+    """Return the axis of each tensor; the last pattern that matches it counts.
+
+    ``path`` is that of the store, and ``parameter`` that of ``axes``, for messages.
+    """
     found: dict[str, UnitAxis] = {tensor.name: find_unit_axis(tensor) for tensor in tensors}
     by_name = {tensor.name: tensor for tensor in tensors}
     for pattern, axis in axes.items():
         matches, unmatched = match_names(list(by_name), [complete_name(list(by_name), pattern)])
         if unmatched:
             raise UsageError(
-                f"`axes={{{pattern!r}: {axis!r}}}` matches none of the tensors that are counted: "
+                f"`{parameter}={{{pattern!r}: {axis!r}}}` matches none of the tensors that are counted: "
                 f"{list_names(by_name)}."
             )
         for name in matches:
-            found[name] = _check_axis(store, by_name[name], axis)
+            found[name] = _check_axis(path, by_name[name], axis)
     return found
 
 
-def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> UnitAxis:
+def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> UnitAxis:
     """Return an axis that can have the units of a tensor; UsageError otherwise."""
     possible = list_unit_axes(tensor)
     shape = tuple(
@@ -135,7 +142,7 @@ def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> U
         if len(possible) == len(tensor.shape):
             return "element"
         raise UsageError(
-            f"{store.path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
+            f"{path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
             f"that differ in length, so that its elements are no units. Axes of units: "
             f"{list_names(possible) or 'none'}."
         )
@@ -148,7 +155,7 @@ def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> U
         if number in possible:
             return number
     raise UsageError(
-        f"{store.path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
+        f"{path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
         f"cannot have its units. Use one of {list_names([*possible, 'element'])}."
     )
 

@@ -45,11 +45,14 @@ class UnitsTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if the whole tensor is.
     units : int
         Number of units.
+    ragged_axis : int
+        The axis of ``shape`` along which samples differ in length; absent if all have one shape.
     """
 
     number: int
     axis: int | Literal["element"] | None
     units: int
+    ragged_axis: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class UnitsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,8 +133,9 @@ def check_units(record: StoreRecord, units: UnitsRecord) -> Iterator[str]:
             yield f"units of tensor {each.number} are measured, which does not exist"
             continue
         tensor = record.tensors[each.number]
-        ragged = None if tensor.ragged_axis is msgspec.UNSET else tensor.ragged_axis
+        ragged = None if each.ragged_axis is msgspec.UNSET else each.ragged_axis
         shape = tensor.shape
+        count: int | None
         if each.axis is None:
             count = 1
         elif each.axis == "element":

@@ -16,6 +16,7 @@ from cnatool.metrics.histogram import Histogram
 from cnatool.metrics.selectivity import ClassMeans
 from cnatool.metrics.unit_extremes import UnitExtremes
 from cnatool.metrics.unit_moments import UnitMoments
+from cnatool.metrics.unit_statistics import UnitStatistics, spread_classes
 from cnatool.records.units import units_folder
 from cnatool.store.integrity import row_bytes
 
@@ -54,16 +55,6 @@ class PackedUnits(NamedTuple):
 
 
 @dataclass(slots=True)
-class TensorUnits:
-    """What is known of the units of a tensor."""
-
-    moments: UnitMoments
-    histogram: Histogram
-    extremes: UnitExtremes
-    classes: ClassMeans | None  # by the labels of a `UnitState`; None without labels
-
-
-@dataclass(slots=True)
 class UnitState:
     """Statistics of the units of several tensors over the first rows of a split.
 
@@ -73,35 +64,34 @@ class UnitState:
         Rows that they cover.
     labels : ndarray of int64, (classes,)
         Labels of the classes, ascending; empty without labels.
-    tensors : dict of int to TensorUnits
+    tensors : dict of int to UnitStatistics
         Statistics by number of the tensor.
     """
 
     rows: int
     labels: NDArray[np.int64]
-    tensors: dict[int, TensorUnits] = field(default_factory=dict)
+    tensors: dict[int, UnitStatistics] = field(default_factory=dict)
 
     def merge(self, other: Self) -> None:
         """Add the statistics of the rows that follow; extremes are numbered from the same row."""
         labels = np.union1d(self.labels, other.labels)
         for number, units in self.tensors.items():
-            added = other.tensors[number]
-            units.moments.merge(added.moments)
-            units.histogram = units.histogram.merge(added.histogram)
-            units.extremes.merge(added.extremes)
-            if units.classes is not None and added.classes is not None:
-                units.classes = spread_classes(units.classes, self.labels, labels)
-                units.classes.merge(spread_classes(added.classes, other.labels, labels))
+            for state, each in ((self, units), (other, other.tensors[number])):
+                if len(labels):
+                    places = np.searchsorted(labels, state.labels)
+                    each.classes = spread_classes(each.classes, places, len(labels), each.units)
+            units.merge(other.tensors[number])
         self.labels = labels
         self.rows += other.rows
 
-    def pack(self, take: Callable[[int], Histogram] | None = None) -> PackedUnits:
-        """Return the statistics as arrays; ``take`` returns the histogram of a tensor."""
+    def pack(self, take: Callable[[int], Histogram | None] | None = None) -> PackedUnits:
+        """Return the statistics as arrays; ``take`` returns the histogram of a tensor instead."""
         parts = list(self.tensors.values())
         moments = UnitMoments.join([part.moments for part in parts])
         bins, counts = [], []
         for number, part in self.tensors.items():
             histogram = part.histogram if take is None else take(number)
+            assert histogram is not None
             bins.append(histogram.bins)
             counts.append(_narrow(histogram.counts))
         extremes = UnitExtremes.join([part.extremes for part in parts])
@@ -151,7 +141,7 @@ def unpack(record: UnitsRecord, state: UnitsState, arrays: Mapping[str, NDArray[
             *(getattr(moments, name).copy() for name in ("nan", "below", "above")),
         )
         bin_, count = bin_ + size, count + tensor.units * size
-        unpacked.tensors[tensor.number] = TensorUnits(
+        unpacked.tensors[tensor.number] = UnitStatistics(
             moments,
             histogram,
             UnitExtremes(*(array[units].copy() for array in tops)),
@@ -162,18 +152,6 @@ def unpack(record: UnitsRecord, state: UnitsState, arrays: Mapping[str, NDArray[
             else None,
         )
     return unpacked
-
-
-def spread_classes(
-    classes: ClassMeans, labels: NDArray[np.int64], among: NDArray[np.int64]
-) -> ClassMeans:
-    """Return sums of classes with those of further labels, all of which are ascending."""
-    if len(labels) == len(among):
-        return classes
-    spread = ClassMeans.empty(len(among), classes.sums.shape[1])
-    places = np.searchsorted(among, labels)
-    spread.sums[places], spread.counts[places] = classes.sums, classes.counts
-    return spread
 
 
 def checksum(array: NDArray[Any]) -> str:

@@ -167,7 +167,9 @@ def test_parts_and_copies(suffix: str, here: Here) -> None:
                 scale = 1e-9 * np.abs(expected.arrays[key]).max(initial=0)
                 exact = key not in ("moments", "class_sums")
                 truth = expected.arrays[key]
-                np.testing.assert_allclose(values, truth, 0 if exact else 1e-6, 0 if exact else scale)
+                np.testing.assert_allclose(
+                    values, truth, 0 if exact else 1e-6, 0 if exact else scale
+                )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -227,7 +229,9 @@ def test_ragged_tokens_and_labels(tmp_path: Path) -> None:
         largest = np.stack([sample.max(axis=0) for sample in samples])
         order = np.argsort(-largest, axis=0, kind="stable")[:10].T
         np.testing.assert_array_equal(units.extremes.rows, order)
-        where = [[samples[row][:, unit].argmax() for row in rows] for unit, rows in enumerate(order)]
+        where = [
+            [samples[row][:, unit].argmax() for row in rows] for unit, rows in enumerate(order)
+        ]
         np.testing.assert_array_equal(units.extremes.positions, where)
 
 
