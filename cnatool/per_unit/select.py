@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
@@ -31,6 +33,7 @@ class SelectedTensor:
 
     tensor: TensorRecord
     axis: UnitAxis
+    measured: bool = False  # while it was dumped, since its values are not stored
 
 
 def select_tensors(
@@ -56,11 +59,12 @@ def select_tensors(
                 f"`cnatool inspect {store.path}` lists them."
             )
     else:
-        layers = [n for n in names if tensors[n].role == "layer" and _is_whole(tensors[n])]
-        chosen = layers or [name for name in names if _is_whole(tensors[name])] or names
+        known = [name for name in names if _has_units(tensors[name], store)]
+        layers = [name for name in known if tensors[name].role == "layer"]
+        chosen = layers or known or names
     usable, left_out = [], []
     for name in chosen:
-        reason = _find_reason(tensors[name])
+        reason = _find_reason(tensors[name], store)
         if reason is None:
             usable.append(tensors[name])
         else:
@@ -72,7 +76,24 @@ def select_tensors(
         more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
         raise MetricError(f"{store.path}: of {first.tensor!r}{more}, {first.reason}.")
     found = find_axes(store.path, usable, axes)
-    return [SelectedTensor(tensor, found[tensor.name]) for tensor in usable], left_out
+    measured = (
+        {unit.number: unit for unit in store.record.units.tensors} if store.record.units else {}
+    )
+    selected = []
+    for tensor in usable:
+        unit = None if _is_whole(tensor) else measured[tensor.number]
+        if unit is None:
+            selected.append(SelectedTensor(tensor, found[tensor.name]))
+            continue
+        asked = any(tensor.name in _match(usable, pattern) for pattern in axes)
+        if asked and found[tensor.name] != unit.axis:
+            raise UsageError(
+                f"{store.path}: units of {tensor.name!r} were measured along axis {unit.axis} when "
+                "it was dumped, and its values are not stored. Leave `axes` out for it."
+            )
+        form = msgspec.structs.replace(tensor, ragged_axis=unit.ragged_axis)
+        selected.append(SelectedTensor(form, unit.axis, measured=True))
+    return selected, left_out
 
 
 def _list_tensors(store: Store) -> Iterable[TensorRecord]:
@@ -99,9 +120,21 @@ def _is_whole(tensor: TensorRecord) -> bool:
     return tensor.stored is not None or tensor.output is not None
 
 
-def _find_reason(tensor: TensorRecord) -> str | None:
+def _has_units(tensor: TensorRecord, store: Store) -> bool:
+    """Whether a tensor is stored whole, or its units were measured while it was dumped."""
+    units = store.record.units
+    measured = {unit.number for unit in units.tensors} if units else set()
+    return _is_whole(tensor) or tensor.number in measured
+
+
+def _match(tensors: Sequence[TensorRecord], pattern: str) -> list[str]:
+    names = [tensor.name for tensor in tensors]
+    return match_names(names, [complete_name(names, pattern)])[0]
+
+
+def _find_reason(tensor: TensorRecord, store: Store) -> str | None:
     """Return why the units of a tensor cannot be counted; None if they can."""
-    if not _is_whole(tensor):
+    if not _has_units(tensor, store):
         return _ONLY_STATISTICS
     if tensor.dtype.startswith("complex") or tensor.dtype in ("object", "str"):
         return f"its values of type {tensor.dtype} have no order"
@@ -124,8 +157,8 @@ def find_axes(
         matches, unmatched = match_names(list(by_name), [complete_name(list(by_name), pattern)])
         if unmatched:
             raise UsageError(
-                f"`{parameter}={{{pattern!r}: {axis!r}}}` matches none of the tensors that are counted: "
-                f"{list_names(by_name)}."
+                f"`{parameter}={{{pattern!r}: {axis!r}}}` matches none of the tensors that are "
+                f"counted: {list_names(by_name)}."
             )
         for name in matches:
             found[name] = _check_axis(path, by_name[name], axis)

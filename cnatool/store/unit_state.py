@@ -72,6 +72,15 @@ class UnitState:
     labels: NDArray[np.int64]
     tensors: dict[int, UnitStatistics] = field(default_factory=dict)
 
+    def take(self, number: int, top: int) -> UnitStatistics:
+        """Return the statistics of a tensor, with fewer of the samples that excite a unit most."""
+        units = self.tensors[number]
+        extremes = units.extremes
+        fewer = UnitExtremes(
+            extremes.values[:, :top], extremes.rows[:, :top], extremes.positions[:, :top]
+        )
+        return UnitStatistics(units.moments, units.histogram, fewer, units.classes)
+
     def merge(self, other: Self) -> None:
         """Add the statistics of the rows that follow; extremes are numbered from the same row."""
         labels = np.union1d(self.labels, other.labels)
