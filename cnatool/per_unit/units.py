@@ -19,7 +19,7 @@ from cnatool.per_unit.select import describe_padding, select_tensors
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
-from cnatool.store.unit_state import UnitState, read_unit_state
+from cnatool.store.unit_state import UnitState, read_own_state, read_unit_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -212,7 +212,8 @@ def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) ->
             f"`top={top}`: the dump of {split.path} kept {units.top} samples of each unit "
             "(`units_top`), and values that could tell of others are not stored."
         )
-    state = read_unit_state(split)
+    # Of a part of a dump, rows are counted from its first, as ids are.
+    state = read_own_state(split) if split.store.parts is None else read_unit_state(split)
     if state is None:
         raise MetricError(
             f"{split.path}: nothing of the units of split {split.name!r} is committed yet. "

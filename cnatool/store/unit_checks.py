@@ -46,12 +46,13 @@ def find_unit_faults(split: Split) -> Iterator[tuple[str, str | StoreDamagedErro
                 f"unit {wrong} of tensor {tensor.name!r} has {counted[wrong]} values, and should "
                 f"have {elements if fixed else counted[0]}",
             )
-        if (units.histogram.total != moments.count).any():
-            wrong = int(np.flatnonzero(units.histogram.total != moments.count)[0])
+        total = moments.count if units.histogram is None else units.histogram.total
+        if (total != moments.count).any():
+            wrong = int(np.flatnonzero(total != moments.count)[0])
             yield (
                 f"{folder}/histogram_counts",
                 f"of unit {wrong} of tensor {tensor.name!r} add up to "
-                f"{units.histogram.total[wrong]}, but it has {moments.count[wrong]} finite values",
+                f"{total[wrong]}, but it has {moments.count[wrong]} finite values",
             )
         rows = units.extremes.rows
         if (rows >= state.rows).any() or (rows < -1).any():

@@ -131,8 +131,8 @@ def _narrow(counts: NDArray[np.int64]) -> NDArray[Any]:
 
 def unpack(record: UnitsRecord, state: UnitsState, arrays: Mapping[str, NDArray[Any]]) -> UnitState:
     """Return the statistics that arrays hold."""
-    counts, moments = arrays["counts"], arrays["moments"]
-    columns = dict(zip(COUNTS, counts.T, strict=True)) | dict(zip(MOMENTS, moments.T, strict=True))
+    columns = dict(zip(COUNTS, arrays["counts"].T, strict=True))
+    columns |= dict(zip(MOMENTS, arrays["moments"].T, strict=True))
     every = UnitMoments(**{name: column.copy() for name, column in columns.items()})
     bins = arrays.get("histogram_bins", np.empty(0, np.int32))
     histograms = arrays.get("histogram_counts", np.empty(0, np.uint16))

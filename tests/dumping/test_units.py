@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
+from polars.testing import assert_frame_equal
 from support.dumps import commit_often, make_data, same_arrays
 from support.networks import Builder, residual_convnet, saved
 from support.notes import Notes
@@ -114,6 +115,12 @@ def test_statistics_are_those_of_stored_values(name: str, here: Here) -> None:
         compare(split, whole.splits[split.name])
     found = cnatool.verify(store.path)
     assert not found.faults
+    shown, expected = cnatool.units(store, top=7), cnatool.units(whole, top=7)
+    tensors = shown.result.splits["test"].tensors
+    assert {each.source for each in tensors} == {"statistics"}
+    same = pl.col("tensor").is_in([each.tensor for each in tensors])
+    frames = [each.frame().filter(same) for each in (shown, expected)]
+    assert_frame_equal(*frames, rel_tol=1e-5, abs_tol=1e-6)
     kept = here.dump(f"kept-{name}", keep="full", dtype="float16", units_top=7)
     for split in kept.splits.values():
         # Of the values that are stored.
