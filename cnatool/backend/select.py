@@ -80,7 +80,7 @@ def select_tensors(
     for number, tensor in enumerate(tensors):
         output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
         whole = whole and tensor.name not in unkept
-        stored = _stored_dtype(tensor.dtype, dtype) if whole and output is None else None
+        stored = narrow_dtype(tensor.dtype, dtype) if whole and output is None else None
         axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
         selected.append(
             msgspec.structs.replace(
@@ -214,7 +214,8 @@ def _attention_text(network: Network, probed: Sequence[TensorRecord]) -> str:
     )
 
 
-def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:
+def narrow_dtype(dtype: str, narrowing: Narrowing | None) -> str:
+    """Return the element type that a tensor is stored in."""
     if narrowing is None or not dtype.startswith("float"):
         return dtype
     return min(dtype, narrowing, key=lambda name: np.dtype(name).itemsize)

@@ -63,6 +63,13 @@ def row_bytes(rows: NDArray[Any]) -> bytes | NDArray[np.uint8]:
     return contiguous.reshape(-1).view(np.uint8)
 
 
+def digest_components(mean: NDArray[Any], components: NDArray[Any]) -> str:
+    """Compute the SHA-256 of the mean and the principal components of a reduced tensor."""
+    digest = hashlib.sha256(row_bytes(mean))
+    digest.update(row_bytes(components))
+    return digest.hexdigest()
+
+
 class RowsDigest:
     """SHA-256 of the rows of an array, as they are added.
 

@@ -1,0 +1,71 @@
+"""The mean and the components of tensors that were reduced to principal components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import MetricError, StoreDamagedError
+from cnatool.records.layout import reduction_key
+from cnatool.store.integrity import digest_components
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import TensorRecord
+    from cnatool.store.store import Store
+
+
+def read_components(store: Store, tensor: TensorRecord) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the mean, (D,), and the components, (K, D), of a tensor of a store."""
+    record = tensor.reduction and tensor.reduction.components
+    if not record:
+        raise MetricError(
+            f"{store.path}: tensor {tensor.name!r} was not reduced to principal components. "
+            "`dump(reduce={'GLOB': 'pca:K'})` does so."
+        )
+    arrays = {}
+    for name in ("mean", "components"):
+        key = reduction_key(tensor.number, name)
+        array = store.common_array(key)
+        if len(array.shape) != (1 if name == "mean" else 2):
+            raise StoreDamagedError(_damage(store, key, f"has shape {array.shape}"))
+        arrays[name] = np.asarray(array.read(0, array.shape[0]))
+    mean, components = arrays["mean"], arrays["components"]
+    if components.shape != (*tensor.shape, len(mean)):
+        key = reduction_key(tensor.number, "components")
+        raise StoreDamagedError(_damage(store, key, f"has shape {components.shape}"))
+    if digest_components(mean, components) != record.sha256.lower():
+        key = reduction_key(tensor.number, "")
+        raise StoreDamagedError(_damage(store, key.rstrip("/"), "is not what was stored"))
+    return mean, components
+
+
+def _damage(store: Store, key: str, problem: str) -> str:
+    return f"{store.path}: array {key} {problem}. Dump again, or restore the store from a copy."
+
+
+def read_all_components(store: Store) -> dict[str, NDArray[Any]]:
+    """Return the means and components of all tensors, by their keys in the store."""
+    arrays = {}
+    for tensor in _projected(store):
+        mean, components = read_components(store, tensor)
+        arrays[reduction_key(tensor.number, "mean")] = mean
+        arrays[reduction_key(tensor.number, "components")] = components
+    return arrays
+
+
+def find_component_faults(store: Store) -> Iterator[tuple[str, str]]:
+    """Find components that cannot be read or are others: the group that has them, and why."""
+    for tensor in _projected(store):
+        try:
+            read_components(store, tensor)
+        except StoreDamagedError as error:
+            yield reduction_key(tensor.number, "").rstrip("/"), str(error)
+
+
+def _projected(store: Store) -> Iterator[TensorRecord]:
+    return (t for t in store.tensors if t.reduction and t.reduction.components)
