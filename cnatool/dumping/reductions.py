@@ -19,16 +19,18 @@ from cnatool.metrics.projection import (
     LARGEST_DENSE,
     LARGEST_SPARSE,
     DenseProjection,
+    SparseProjection,
     make_projection,
     spread_positions,
 )
+from cnatool.records.axes import CHANNELS_FIRST, ELEMENTWISE
 from cnatool.records.layout import ragged_axis
 from cnatool.records.reductions import Reduction, ReductionRecord
 from cnatool.records.store import TensorRecord
-from cnatool.dumping.unit_axes import find_unit_axis
+from cnatool.units.unit_axis import find_unit_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cnatool.backend.network import Network
     from cnatool.dumping.options import DumpOptions
@@ -42,6 +44,29 @@ _LARGEST_COMPONENTS: Final = 1 << 24
 _MATRIX_BYTES: Final = 512 << 20
 # The operator of reduced tensors.
 _OPERATOR: Final = "Reduction"
+
+
+class _Source(NamedTuple):
+    """A tensor that is to be reduced, and the axis of its units; None if it has none."""
+
+    tensor: TensorRecord
+    units: int | None
+
+    @property
+    def position_axes(self) -> tuple[int, ...]:
+        """The axes of a sample along which positions lie."""
+        return tuple(axis for axis in range(len(self.tensor.shape)) if axis != self.units)
+
+    @property
+    def size(self) -> int:
+        """How many units it has."""
+        return 1 if self.units is None else self.tensor.shape[self.units]
+
+    def count_elements(self, form: Reduction) -> int:
+        """Count the numbers of a sample that are projected."""
+        if form.positions is None:
+            return math.prod(self.tensor.shape)
+        return self.size * (form.place if form.positions == "sample" else 1)
 
 
 class Asked(NamedTuple):
@@ -67,17 +92,18 @@ def plan_reductions(
     ``probed`` are all tensors of the network that could be stored, ``selected`` those that are.
     """
     planned: dict[str, ReducedTensor] = {}
-    taken = {tensor.name for tensor in (*probed, *selected)}
+    by_name = {tensor.name: tensor for tensor in probed}
     for asked in map(Asked._make, options.reductions):
         refused: dict[str, str] = {}
         sources = _match_sources(asked, network, probed, skipped)
-        for source in sources:
-            name = asked.form.name(source.name)
-            obstacle = _find_obstacle(source, asked.form, network)
-            if obstacle is None and name in taken:
+        for tensor in sources:
+            name = asked.form.name(tensor.name)
+            source = _Source(tensor, _find_units(tensor, network, by_name))
+            obstacle = next(_find_obstacles(source, asked.form, network), None)
+            if obstacle is None and name in by_name:
                 obstacle = f"the network has a tensor {name!r} of its own"
             if obstacle is not None:
-                refused[source.name] = obstacle
+                refused[tensor.name] = obstacle
             elif name not in planned:
                 number = len(selected) + len(planned)
                 planned[name] = _plan(source, asked.form, number, network, selected, options)
@@ -124,93 +150,93 @@ def _match_sources(
     return [tensor for tensor in probed if tensor.name in chosen]
 
 
-def _find_obstacle(source: TensorRecord, form: Reduction, network: Network) -> str | None:
-    """Describe why a tensor cannot be reduced to a form; None if it can."""
-    return next(_obstacles(source, form, network), None)
+def _find_units(
+    tensor: TensorRecord, network: Network, by_name: Mapping[str, TensorRecord]
+) -> int | None:
+    """Find the axis of a tensor's units: of (C, T) behind a convolution the first one."""
+    usual = find_unit_axis(tensor)
+    if len(tensor.shape) != 2 or tensor.batch_axis != 0 or tensor.merged or tensor.positions:
+        return usual
+    name = tensor.name
+    while True:
+        node = network.graph.producer.get(name)
+        if node is None or node.op_type in CHANNELS_FIRST:
+            return 0 if node is not None else usual
+        if node.op_type not in ELEMENTWISE:
+            return usual
+        alike = (n for n in node.input if n in by_name and by_name[n].shape == tensor.shape)
+        name = next(alike, "")
 
 
-def _obstacles(source: TensorRecord, form: Reduction, network: Network) -> Iterator[str]:
-    if source.index:
+def _find_obstacles(source: _Source, form: Reduction, network: Network) -> Iterator[str]:
+    """Find reasons why a tensor cannot be reduced to a form."""
+    tensor = source.tensor
+    if tensor.index:
         yield "its rows are found in the data, such as detections"
-    if source.name in network.graph.inner or source.conditional:
+    if tensor.name in network.graph.inner or tensor.conditional:
         yield "it lies in a loop or a branch"
-    if 0 in source.shape:
+    if 0 in tensor.shape:
         yield "it has no elements"
-    open_ = source.varies and not source.positions
-    if open_ and source.merged and (source.merged, source.batch_axis) != ("NT", 0):
+    open_ = tensor.varies and not tensor.positions
+    if open_ and tensor.merged and (tensor.merged, tensor.batch_axis) != ("NT", 0):
         yield "its samples are merged with positions of which each has another number"
-    if form.positions is None and source.varies:
+    if form.positions is None and tensor.varies:
         yield (
             "samples have other shapes, and one projection does not fit all: reduce positions "
             f"first, as in mean+{form}"
         )
-    if source.varies and ragged_axis(source) is None and not source.positions:
+    if open_ and ragged_axis(tensor) is None:
         yield "its shape depends on the data, along more than one axis"
     if form.positions is not None:
-        yield from _position_obstacles(source, form, network)
+        yield from _find_position_obstacles(source, form, network)
     if form.projected is not None:
-        yield from _projection_obstacles(source, form)
+        yield from _find_projection_obstacles(source, form)
 
 
-def _position_obstacles(
-    source: TensorRecord, form: Reduction, network: Network
-) -> Iterator[str]:
-    units = find_unit_axis(source)
-    axes = [axis for axis in range(len(source.shape)) if axis != units]
-    if len(source.shape) < 2:
+def _find_position_obstacles(source: _Source, form: Reduction, network: Network) -> Iterator[str]:
+    tensor, axes = source.tensor, source.position_axes
+    if not axes:
         yield "it has no positions: a sample is a vector of units, and so reduced already"
-        return
-    if form.positions == "max" and source.dtype == "uint64":
+    if source.units is None:
+        yield "a sample has one number at each position, and no units"
+    if form.positions == "max" and tensor.dtype == "uint64":
         yield "no operator takes the maximum of uint64"
     if form.positions in ("mean", "max"):
         return
-    differ = source.varies
-    if differ and network.graph.opset < _FIRST_OPSET:
+    if tensor.varies and network.graph.opset < _FIRST_OPSET:
         yield (
-            f"samples differ in length, and their positions can be told in models of opset "
+            "samples differ in length, and their positions can be told in models of opset "
             f"{_FIRST_OPSET} and later; this is one of {network.graph.opset}"
         )
-    if len(axes) > 1 and (differ or form.positions != "sample"):
-        sizes = "×".join(str(source.shape[axis]) for axis in axes)
-        yield (
-            f"its positions lie along {len(axes)} axes ({sizes}): take mean or max"
-            + ("" if differ else ", or sample:K")
-        )
-    count = math.prod(source.shape[axis] for axis in axes)
-    if form.positions == "index" and differ and form.place > 0:
+    if len(axes) > 1 and (tensor.varies or form.positions != "sample"):
+        sizes = "×".join(str(tensor.shape[axis]) for axis in axes)
+        also = "" if tensor.varies else ", or sample:K"
+        yield f"its positions lie along {len(axes)} axes ({sizes}): take mean or max{also}"
+    if tensor.varies and form.positions == "index" and form.place > 0:
         yield (
             f"samples differ in length, and not each has a position {form.place}: take cls, last "
             "or sample:K"
         )
-    if form.positions == "index" and not differ and form.place >= count:
+    count = math.prod(tensor.shape[axis] for axis in axes)
+    if not tensor.varies and form.positions == "index" and form.place >= count:
         yield f"it has the positions 0 to {count - 1}"
-    if form.positions == "sample" and not differ and form.place >= count:
+    if not tensor.varies and form.positions == "sample" and form.place >= count:
         yield f"it has {count_text(count, 'position')}: take fewer"
 
 
-def _projection_obstacles(source: TensorRecord, form: Reduction) -> Iterator[str]:
-    elements = _count_elements(source, form)
+def _find_projection_obstacles(source: _Source, form: Reduction) -> Iterator[str]:
+    elements = source.count_elements(form)
     if elements <= form.size:
         yield f"it has {count_text(elements, 'number')} a sample: take fewer than that"
     first = "" if form.positions else f". Reduce positions first, as in mean+{form}"
     sparse = form.projected == "project" and elements <= LARGEST_SPARSE
     most = LARGEST_DENSE if form.projected == "project" else _LARGEST_COMPONENTS
     if elements * form.size > most and not sparse:
-        yield (
-            f"{elements:,} numbers a sample are too many for a matrix to {form.size}{first}"
-        )
-
-
-def _count_elements(source: TensorRecord, form: Reduction) -> int:
-    """Count the numbers of a sample that are projected."""
-    if form.positions is None:
-        return math.prod(source.shape)
-    units = source.shape[find_unit_axis(source)] if source.shape else 1
-    return units * (form.place if form.positions == "sample" else 1)
+        yield f"{elements:,} numbers a sample are too many for a matrix to {form.size}{first}"
 
 
 def _plan(
-    source: TensorRecord,
+    source: _Source,
     form: Reduction,
     number: int,
     network: Network,
@@ -218,25 +244,23 @@ def _plan(
     options: DumpOptions,
 ) -> ReducedTensor:
     """Plan a tensor that can be reduced, number ``number`` of the store."""
-    units = None if form.positions is None else find_unit_axis(source)
+    tensor = source.tensor
+    units = None if form.positions is None else source.units
     kept: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
-    shape: tuple[int, ...] = (math.prod(source.shape),)
-    axis = ragged_axis(source) if source.varies else None
-    if units is not None:
-        shape = (source.shape[units],)
-    if units is not None and form.positions == "sample":
-        count = math.prod(source.shape) // max(1, source.shape[units])
+    shape = (math.prod(tensor.shape),) if units is None else (source.size,)
+    ragged = form.positions == "sample" and tensor.varies
+    if form.positions == "sample":
+        count = math.prod(tensor.shape[axis] for axis in source.position_axes)
         places = spread_positions(count, form.place, options.seed)
-        shape = (len(places), source.shape[units])
-        kept = tuple(map(int, places)) if axis is None else msgspec.UNSET
-    ragged = form.positions == "sample" and axis is not None
+        shape = (len(places), source.size)
+        kept = msgspec.UNSET if ragged else tuple(map(int, places))
     matrix = None
     if form.projected == "project":
-        matrix = make_projection(_count_elements(source, form), form.size, options.seed)
-    dtype = _result_dtype(source.dtype, form)
+        matrix = make_projection(source.count_elements(form), form.size, options.seed)
+    dtype = _result_dtype(tensor.dtype, form)
     record = TensorRecord(
         number=number,
-        name=form.name(source.name),
+        name=form.name(tensor.name),
         operator=_OPERATOR,
         role="other",
         dtype=dtype,
@@ -246,12 +270,12 @@ def _plan(
         stored=narrow_dtype(dtype, options.dtype),
         varies=ragged,
         ragged_axis=0 if ragged else msgspec.UNSET,
-        sources=_find_stored_sources(source, network, selected),
-        padding=source.padding,
+        sources=_find_stored_sources(tensor, network, selected),
+        padding=tensor.padding,
         reduction=ReductionRecord(
-            source=source.name,
+            source=tensor.name,
             form=str(form),
-            shape=source.shape,
+            shape=tensor.shape,
             unit_axis=msgspec.UNSET if units is None else units,
             seed=options.seed if form.draws else msgspec.UNSET,
             kept_positions=kept,
@@ -261,7 +285,7 @@ def _plan(
             sha256=msgspec.UNSET if matrix is None else matrix.sha256,
         ),
     )
-    return ReducedTensor(record, source, form, units, options.seed, matrix)
+    return ReducedTensor(record, tensor, form, units, options.seed, matrix)
 
 
 def _find_stored_sources(
@@ -291,16 +315,13 @@ def _check_bytes(planned: Sequence[ReducedTensor]) -> None:
     total = 0
     shared: set[str] = set()
     for each in planned:
-        form, digest = each.reduction, each.tensor.reduction and each.tensor.reduction.sha256
-        item = np.dtype(each.tensor.dtype).itemsize
-        elements = _count_elements(each.source, form)
+        form = each.reduction
         if form.projected == "pca":
-            total += elements * form.size * item
-        elif isinstance(each.matrix, DenseProjection) and digest not in shared:
-            total += elements * form.size * item
-        elif each.matrix is not None and digest not in shared:
-            total += sum(len(places) for places in each.matrix.places) * (8 + item)  # type: ignore[union-attr]
-        shared.add(str(digest))
+            item = np.dtype(each.tensor.dtype).itemsize
+            total += _Source(each.source, each.unit_axis).count_elements(form) * form.size * item
+        elif isinstance(each.matrix, DenseProjection | SparseProjection):
+            total += 0 if each.matrix.sha256 in shared else each.matrix.nbytes
+            shared.add(each.matrix.sha256)
         if total > _MATRIX_BYTES:
             raise UsageError(
                 f"`reduce`: the matrices of {count_text(len(planned), 'tensor')} take more than "
@@ -312,10 +333,10 @@ def _check_bytes(planned: Sequence[ReducedTensor]) -> None:
 def without_matrix(reduced: ReducedTensor) -> ReducedTensor:
     """Return what a reduced tensor is projected from, flattened: its positions reduced alone."""
     form = reduced.reduction
-    units = reduced.source.shape[reduced.unit_axis or 0]
-    shape: tuple[int, ...] = (_count_elements(reduced.source, form),)
+    source = _Source(reduced.source, reduced.unit_axis)
+    shape: tuple[int, ...] = (source.count_elements(form),)
     if form.positions == "sample":
-        shape = (form.place, units)
+        shape = (form.place, source.size)
     tensor = msgspec.structs.replace(
         reduced.tensor,
         name=f"{reduced.tensor.name} unprojected",

@@ -13,7 +13,9 @@ makes the same matrix in every version.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -38,6 +40,11 @@ class DenseProjection:
     matrix: NDArray[np.float32]  # (D, K)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.matrix.nbytes
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of its numbers, little-endian."""
         return _digest(self.matrix)
@@ -60,6 +67,11 @@ class SparseProjection:
     widths: tuple[int, ...]  # sums of each group
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of places and signs."""
+        return sum(each.nbytes for each in self.places) + sum(each.nbytes for each in self.signs)
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of places and signs, little-endian."""
         return _digest(*self.places, *self.signs)
@@ -67,7 +79,7 @@ class SparseProjection:
     @property
     def scale(self) -> float:
         """Factor of all sums."""
-        return len(self.widths) ** -0.5
+        return 1 / math.sqrt(len(self.widths))
 
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
         """Project rows, (n, D), to (n, K)."""
@@ -80,6 +92,7 @@ class SparseProjection:
         return np.asarray(np.concatenate(sums, axis=1) * values.dtype.type(self.scale))
 
 
+@lru_cache(maxsize=8)
 def make_projection(elements: int, size: int, seed: int) -> DenseProjection | SparseProjection:
     """Make the projection of so many elements to ``size`` numbers; it depends on nothing else.
 

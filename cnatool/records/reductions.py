@@ -6,6 +6,7 @@ kept of the positions of a tensor, then K numbers that its remaining elements ar
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, Literal
 
@@ -205,6 +206,14 @@ class ReductionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def reduction(self) -> Reduction:
         """The form, parsed."""
         return parse_form(self.source, self.form)
+
+    @property
+    def elements(self) -> int:
+        """How many numbers of a sample are projected."""
+        if self.unit_axis is msgspec.UNSET:
+            return math.prod(self.shape)
+        units, form = self.shape[self.unit_axis] if self.shape else 1, self.reduction
+        return units * (form.place if form.positions == "sample" else 1)
 
     @property
     def plan(self) -> ReductionRecord:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cnatool.store.store import Store
 
 
+# Largest difference of components that are the same but for rounding, relative to the largest.
+_CLOSE = 1e-5
+
+
 def read_components(store: Store, tensor: TensorRecord) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the mean, (D,), and the components, (K, D), of a tensor of a store."""
     record = tensor.reduction and tensor.reduction.components
@@ -27,21 +31,23 @@ def read_components(store: Store, tensor: TensorRecord) -> tuple[NDArray[Any], N
             f"{store.path}: tensor {tensor.name!r} was not reduced to principal components. "
             "`dump(reduce={'GLOB': 'pca:K'})` does so."
         )
-    arrays = {}
-    for name in ("mean", "components"):
-        key = reduction_key(tensor.number, name)
-        array = store.common_array(key)
-        if len(array.shape) != (1 if name == "mean" else 2):
-            raise StoreDamagedError(_damage(store, key, f"has shape {array.shape}"))
-        arrays[name] = np.asarray(array.read(0, array.shape[0]))
-    mean, components = arrays["mean"], arrays["components"]
-    if components.shape != (*tensor.shape, len(mean)):
-        key = reduction_key(tensor.number, "components")
-        raise StoreDamagedError(_damage(store, key, f"has shape {components.shape}"))
+    assert tensor.reduction
+    elements = tensor.reduction.elements
+    mean = _read(store, reduction_key(tensor.number, "mean"), (elements,), tensor.dtype)
+    shape = (*tensor.shape, elements)
+    components = _read(store, reduction_key(tensor.number, "components"), shape, tensor.dtype)
     if digest_components(mean, components) != record.sha256.lower():
         key = reduction_key(tensor.number, "")
         raise StoreDamagedError(_damage(store, key.rstrip("/"), "is not what was stored"))
     return mean, components
+
+
+def _read(store: Store, key: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    array = store.common_array(key)
+    if (array.shape, array.dtype.name) != (shape, dtype):
+        problem = f"is {array.shape} of {array.dtype} instead of {shape} of {dtype}"
+        raise StoreDamagedError(_damage(store, key, problem))
+    return np.asarray(array.read(0, shape[0]))
 
 
 def _damage(store: Store, key: str, problem: str) -> str:
@@ -56,6 +62,19 @@ def read_all_components(store: Store) -> dict[str, NDArray[Any]]:
         arrays[reduction_key(tensor.number, "mean")] = mean
         arrays[reduction_key(tensor.number, "components")] = components
     return arrays
+
+
+def find_other_components(store: Store, other: Store) -> str | None:
+    """Return the first tensor whose components differ by more than rounding between stores."""
+    for tensor in _projected(store):
+        pairs = zip(
+            read_components(store, tensor),
+            read_components(other, other.tensor(tensor.name)),
+            strict=True,
+        )
+        if not all(np.allclose(a, b, _CLOSE, _CLOSE * np.abs(a).max()) for a, b in pairs):
+            return tensor.name
+    return None
 
 
 def find_component_faults(store: Store) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,6 @@ from cnatool.backend.statistics.reductions import MeasuredTensor, ReductionNodes
 from cnatool.errors import DataError
 from cnatool.metrics.projection import (
     DenseProjection,
-    SparseProjection,
     draw_offsets,
     spread_positions,
 )
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.metrics.projection import SparseProjection
     from cnatool.records.ragged import Rows
     from cnatool.records.reductions import Reduction
     from cnatool.records.store import TensorRecord
@@ -51,14 +51,10 @@ _SINGLE: Final = frozenset({"cls", "last", "index", "sample"})
 
 @dataclass(frozen=True, slots=True)
 class ProjectedAxes:
-    """Principal components that rows are projected to, in the type that the graph computes in."""
+    """The axes of principal components: (x − mean) · componentsᵀ, in the type of the graph."""
 
     mean: NDArray[Any]  # (D,)
     components: NDArray[Any]  # (K, D)
-
-    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Project rows, (n, D), to (n, K)."""
-        return np.asarray((values - self.mean) @ self.components.T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,14 +298,16 @@ class _Nodes:
             else:
                 places = self._open_places(name, form)
                 name = nodes.add("Gather", [name, places], axis=1)
-            return name if form.positions == "sample" else nodes.columns(name, source.shape[units - 1])
+            return (
+                name if form.positions == "sample" else nodes.columns(name, source.shape[units - 1])
+            )
         count = math.prod(source.shape[k - 1] for k in axes)
         size = source.shape[units - 1]
         if form.positions == "sample":
             chosen = spread_positions(count, form.place, self._reduced.seed)
         else:
-            places = {"cls": 0, "last": count - 1}
-            chosen = np.array([places.get(form.positions or "", form.place)])
+            known = {"cls": 0, "last": count - 1}
+            chosen = np.array([known.get(form.positions or "", form.place)])
         indices = nodes.integers([int(place) for place in chosen])
         if units == 1:
             # Channels first: only what is kept is transposed.

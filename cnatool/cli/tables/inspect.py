@@ -16,6 +16,7 @@ from cnatool.backend.derived_inputs import describe_rules
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
+from cnatool.cli.tables.reductions import describe_reductions
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.plan_notes import describe_branches
 from cnatool.dumping.skipped_summary import describe_missing_outputs, is_lost, summarise_skipped
@@ -39,6 +40,7 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
     """Print how a store was made and what it holds; layers and reasons if asked for."""
     _print_origin(store, every=skipped)
     _print_tensors(store.tensors, store.layers, stored=True)
+    print_lines(describe_reductions(store.tensors, every=skipped))
     if layers:
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:
