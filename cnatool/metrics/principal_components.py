@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def fit_components(rows: NDArray[Any], size: int) -> FittedComponents:
     if values[0] <= 0 or values[size - 1] <= values[0] * max(rows.shape) * np.finfo(float).eps:
         directions = int((values > max(0.0, values[0]) * max(rows.shape) * 2e-16).sum())
         raise DataError(
-            f"{count:,} samples vary along {directions} directions only, fewer than {size}."
+            f"{count:,} samples vary along {count_text(directions, 'direction')} only, fewer than "
+            f"{size}."
         )
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
     largest = np.abs(chosen).argmax(axis=1)

@@ -64,6 +64,15 @@ def read_all_components(store: Store) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def component_keys(store: Store) -> list[str]:
+    """List the keys of the arrays of means and components in a store."""
+    return [
+        reduction_key(tensor.number, name)
+        for tensor in _projected(store)
+        for name in ("mean", "components")
+    ]
+
+
 def find_other_components(store: Store, other: Store) -> str | None:
     """Return the first tensor whose components differ by more than rounding between stores."""
     for tensor in _projected(store):

@@ -14,6 +14,7 @@ from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.records.layout import LABELS, common_axes, input_key, split_arrays
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
+from cnatool.store.components import component_keys
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import (
     RowsDigest,
@@ -94,6 +95,10 @@ class StoreWriter:
         writer._codec = codec or format_by_name(store.path).codecs[0]
         with report_write_errors(store.path, 0):
             writer._tree = format_by_name(store.path).reopen(store.path, store.splits)
+            for key in component_keys(store):
+                # The last commit lists the metadata of all arrays.
+                array = store.common_array(key)
+                writer._tree.reopen_array(key, array.shape[0])
         return writer
 
     def close(self) -> None:
