@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,18 +12,35 @@ from cnatool.store.integrity import digest_components
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from cnatool.records.store import TensorRecord
-    from cnatool.store.store import Store
+    from cnatool.store.format import ReadableArray
+
+
+class ReadableStore(Protocol):
+    """What is read here of an open store."""
+
+    path: Path
+
+    @property
+    def tensors(self) -> tuple[TensorRecord, ...]:
+        """The stored tensors."""
+
+    def tensor(self, name: str) -> TensorRecord:
+        """Return the record of a tensor."""
+
+    def common_array(self, key: str) -> ReadableArray:
+        """Open an array that belongs to all splits."""
 
 
 # Largest difference of components that are the same but for rounding, relative to the largest.
 _CLOSE = 1e-5
 
 
-def read_components(store: Store, tensor: TensorRecord) -> tuple[NDArray[Any], NDArray[Any]]:
+def read_components(store: ReadableStore, tensor: TensorRecord) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the mean, (D,), and the components, (K, D), of a tensor of a store."""
     record = tensor.reduction and tensor.reduction.components
     if not record:
@@ -42,7 +59,7 @@ def read_components(store: Store, tensor: TensorRecord) -> tuple[NDArray[Any], N
     return mean, components
 
 
-def _read(store: Store, key: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def _read(store: ReadableStore, key: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     array = store.common_array(key)
     if (array.shape, array.dtype.name) != (shape, dtype):
         problem = f"is {array.shape} of {array.dtype} instead of {shape} of {dtype}"
@@ -50,11 +67,11 @@ def _read(store: Store, key: str, shape: tuple[int, ...], dtype: str) -> NDArray
     return np.asarray(array.read(0, shape[0]))
 
 
-def _damage(store: Store, key: str, problem: str) -> str:
+def _damage(store: ReadableStore, key: str, problem: str) -> str:
     return f"{store.path}: array {key} {problem}. Dump again, or restore the store from a copy."
 
 
-def read_all_components(store: Store) -> dict[str, NDArray[Any]]:
+def read_all_components(store: ReadableStore) -> dict[str, NDArray[Any]]:
     """Return the means and components of all tensors, by their keys in the store."""
     arrays = {}
     for tensor in _projected(store):
@@ -64,7 +81,7 @@ def read_all_components(store: Store) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def component_keys(store: Store) -> list[str]:
+def component_keys(store: ReadableStore) -> list[str]:
     """List the keys of the arrays of means and components in a store."""
     return [
         reduction_key(tensor.number, name)
@@ -73,7 +90,7 @@ def component_keys(store: Store) -> list[str]:
     ]
 
 
-def find_other_components(store: Store, other: Store) -> str | None:
+def find_other_components(store: ReadableStore, other: ReadableStore) -> str | None:
     """Return the first tensor whose components differ by more than rounding between stores."""
     for tensor in _projected(store):
         pairs = zip(
@@ -86,7 +103,7 @@ def find_other_components(store: Store, other: Store) -> str | None:
     return None
 
 
-def find_component_faults(store: Store) -> Iterator[tuple[str, str]]:
+def find_component_faults(store: ReadableStore) -> Iterator[tuple[str, str]]:
     """Find components that cannot be read or are others: the group that has them, and why."""
     for tensor in _projected(store):
         try:
@@ -95,5 +112,5 @@ def find_component_faults(store: Store) -> Iterator[tuple[str, str]]:
             yield reduction_key(tensor.number, "").rstrip("/"), str(error)
 
 
-def _projected(store: Store) -> Iterator[TensorRecord]:
+def _projected(store: ReadableStore) -> Iterator[TensorRecord]:
     return (t for t in store.tensors if t.reduction and t.reduction.components)

@@ -1,1 +1,0 @@
-"""What single units of a network do: moments, quantiles, dead units, classes, samples."""
