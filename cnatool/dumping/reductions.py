@@ -27,7 +27,7 @@ from cnatool.records.axes import CHANNELS_FIRST, ELEMENTWISE
 from cnatool.records.layout import ragged_axis
 from cnatool.records.reductions import Reduction, ReductionRecord
 from cnatool.records.store import TensorRecord
-from cnatool.units.unit_axis import find_unit_axis
+from cnatool.records.unit_axis import find_unit_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -247,7 +247,7 @@ def _plan(
     tensor = source.tensor
     units = None if form.positions is None else source.units
     kept: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
-    shape = (math.prod(tensor.shape),) if units is None else (source.size,)
+    shape: tuple[int, ...] = (math.prod(tensor.shape),) if units is None else (source.size,)
     ragged = form.positions == "sample" and tensor.varies
     if form.positions == "sample":
         count = math.prod(tensor.shape[axis] for axis in source.position_axes)

@@ -40,7 +40,9 @@ class ReadableStore(Protocol):
 _CLOSE = 1e-5
 
 
-def read_components(store: ReadableStore, tensor: TensorRecord) -> tuple[NDArray[Any], NDArray[Any]]:
+def read_components(
+    store: ReadableStore, tensor: TensorRecord
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the mean, (D,), and the components, (K, D), of a tensor of a store."""
     record = tensor.reduction and tensor.reduction.components
     if not record:
