@@ -251,7 +251,7 @@ def _collect(
         reduced=numbered,
     )
     whole = {
-        tensor.name: np.empty((sample.source.rows, int(np.prod(tensor.shape))), tensor.stored)
+        tensor.name: np.empty((sample.source.rows, int(np.prod(tensor.shape))), tensor.dtype)
         for tensor in tensors
     }
     done = 0

@@ -12,7 +12,7 @@ import numpy as np
 from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import count_text
 from cnatool.backend.graph.tensor_sources import find_sources
-from cnatool.backend.select import INNER, RESIDUAL, narrow_dtype
+from cnatool.backend.select import INNER, RESIDUAL, stored_dtype
 from cnatool.backend.statistics.reduced_tensors import ReducedTensor
 from cnatool.errors import UsageError
 from cnatool.metrics.projection import (
@@ -264,10 +264,10 @@ def _plan(
         operator=_OPERATOR,
         role="other",
         dtype=dtype,
+        onnx_type=tensor.onnx_type if _keeps_type(form) else None,
         shape=shape if form.projected is None else (form.size,),
         batch_axis=0,
         kept="full",
-        stored=narrow_dtype(dtype, options.dtype),
         varies=ragged,
         ragged_axis=0 if ragged else msgspec.UNSET,
         sources=_find_stored_sources(tensor, network, selected),
@@ -285,6 +285,7 @@ def _plan(
             sha256=msgspec.UNSET if matrix is None else matrix.sha256,
         ),
     )
+    record = msgspec.structs.replace(record, stored=stored_dtype(record, options.dtype))
     return ReducedTensor(record, tensor, form, units, options.seed, matrix)
 
 
@@ -303,11 +304,16 @@ def _find_stored_sources(
 def _result_dtype(dtype: str, form: Reduction) -> str:
     """Return the element type of a reduced tensor."""
     integer = np.dtype(dtype).kind in "iub"
-    if form.projected is None and form.positions != "mean":
+    if _keeps_type(form):
         return dtype
     if dtype == "float64" or (integer and form.projected is None):
         return "float64"
     return "float32"
+
+
+def _keeps_type(form: Reduction) -> bool:
+    """Whether values of a form are values of the tensor."""
+    return form.projected is None and form.positions != "mean"
 
 
 def _check_bytes(planned: Sequence[ReducedTensor]) -> None:
