@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
-from cnatool.records.layout import split_arrays
+from cnatool.records.layout import SPLITS, split_arrays
 from cnatool.store.chunks import chunk_rows, values_chunk_rows
 from cnatool.store.integrity import attribute_digest
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cnatool.records.layout import ArraySpec
     from cnatool.records.parts import PartReference
     from cnatool.records.store import StoreRecord
-    from cnatool.store.format import ReadableTree
+    from cnatool.store.format import ReadableArray, ReadableTree
     from cnatool.store.stored_array import StoredArray
 
 # Parts that stay open: each may hold a file, and its attribute in memory.
@@ -40,6 +41,8 @@ class OpenedPart(NamedTuple):
     path: Path
     attribute: bytes
     array: Callable[[str, str], StoredArray]
+    # Those that belong to all splits, by their keys in the store
+    common: Callable[[str], ReadableArray]
 
 
 class MergedParts:
@@ -113,7 +116,9 @@ class PartedArray:
     ) -> None:
         self.key = f"splits/{split}/{spec.key}"
         self.shape = (ends[-1], *spec.shape)
+        # That of the stored arrays; bfloat16 is read as float32 from each part.
         self.dtype = spec.dtype if isinstance(spec.dtype, np.dtype) else np.dtype(object)
+        self._read_dtype = memory_dtype(self.dtype)
         self.chunk_rows = chunk
         self._parts = parts
         self._split = split
@@ -141,7 +146,9 @@ class PartedArray:
             number += 1
         if len(pieces) == 1:
             return np.asarray(pieces[0])
-        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+        if not pieces:
+            return np.empty((0, *self.shape[1:]), self._read_dtype)
+        return np.concatenate(pieces)
 
     def _length(self, number: int) -> int:
         return self._ends[number] - (self._ends[number - 1] if number else 0)
@@ -157,10 +164,11 @@ class PartedArray:
             part = self._parts.open(number)
             array = part.array(self._split, self._spec.key)
             expected = (self._rows(number), *self.shape[1:])
-            if (array.shape, array.dtype) != (expected, self.dtype):
+            if (array.shape, array.dtype) != (expected, self._read_dtype):
                 raise StoreDamagedError(
                     f"{part.path}: array {self.key} is {array.shape} of {array.dtype} instead of "
-                    f"{expected} of {self.dtype}. Restore it from a copy, or merge the parts again."
+                    f"{expected} of {self._read_dtype}. Restore it from a copy, or merge the "
+                    "parts again."
                 )
             self._last = last = number, array
         return last[1]
@@ -218,8 +226,13 @@ class PartedTree:
         """Return its checksum."""
         return self._tree.checksum()
 
-    def array(self, key: str) -> PartedArray:
-        """Return an array; its parts are opened when their rows are read."""
+    def array(self, key: str) -> ReadableArray:
+        """Return an array; its parts are opened when their rows are read.
+
+        What belongs to all splits is the same in all parts, and read in the first.
+        """
+        if not key.startswith(f"{SPLITS}/"):
+            return self.parts.open(0).common(key)
         _, name, key = key.split("/", 2)
         split = self._record.splits[name]
         own_inputs = split.inputs_from is None
