@@ -51,7 +51,7 @@ def plan_units(
     for tensor in tensors:
         if tensor.name not in chosen:
             continue
-        form = _as_taken(tensor, whole[tensor.name])
+        form = _as_taken(tensor, whole.get(tensor.name))
         if form is not None and np.dtype(form.dtype).kind in "fiub" and 0 not in form.shape:
             taken.append(form)
         else:
@@ -100,16 +100,19 @@ def expose_units(
     whole = {tensor.name: tensor for tensor in probed}
     exposed = []
     for tensor in tensors:
-        form = _as_taken(tensor, whole[tensor.name]) if tensor.number in numbers else None
+        form = _as_taken(tensor, whole.get(tensor.name)) if tensor.number in numbers else None
         exposed.append(tensor if form is None else form)
     return tuple(exposed)
 
 
-def _as_taken(tensor: TensorRecord, probed: TensorRecord) -> TensorRecord | None:
-    """Return a tensor of the store as it is taken whole; None where that is not possible."""
+def _as_taken(tensor: TensorRecord, probed: TensorRecord | None) -> TensorRecord | None:
+    """Return a tensor of the store as it is taken whole; None where that is not possible.
+
+    Only reductions are not ``probed``, and these are stored whole.
+    """
     if tensor.stored is not None or tensor.output is not None:
         return tensor
-    if not can_be_whole(probed):
+    if probed is None or not can_be_whole(probed):
         return None
     ragged = probed.ragged_axis
     return msgspec.structs.replace(
