@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnatool.store.stored_array import StoredArray
 
 # Bytes of both windows.
-BUFFER_BYTES = 256 << 20
+BUFFER_BYTES = 128 << 20
 # Pieces of a window that are read at the same time.
 _THREADS = min(4, os.cpu_count() or 1)
 # Chunks of values that a block of samples that differ in length is at least: it begins and ends
@@ -150,7 +150,8 @@ class Batches:
         steps = rows // worker[1] // size if drop_last else -(-share // size)
         if start > steps:
             raise UsageError(
-                f"`start={start}` is behind the last of {steps} batches. Go on with the next epoch."
+                f"`start={start}` is behind the end of the epoch, step {steps}. Go on with the "
+                "next epoch."
             )
         self._order, self._steps = order, steps
         self._end = min(share, steps * size)
@@ -240,11 +241,11 @@ class _Windows:
         array, buffer, (start, stop), end = task
         if self._ended.is_set():
             raise _EndedError
-        rows: Rows = array[start:stop]
-        if buffer is None:
+        if buffer is None or isinstance(array, RaggedArray):
+            rows: Rows = array[start:stop]
             return rows
         target = buffer[end - (stop - start) : end]
-        target[:] = rows
+        array.read_into(start, target)
         return target
 
 
