@@ -203,7 +203,10 @@ def describe_stored(
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
-        lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
+        # Of scores of tokens, another note says what is stored.
+        scores = record.tokens.output if record.tokens else None
+        named = [name for name in record.model.outputs if name != scores]
+        lines += describe_missing_outputs(named, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs and not record.tokens:
