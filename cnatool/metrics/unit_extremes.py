@@ -1,0 +1,217 @@
+"""The samples that excite each unit most, batch by batch.
+
+A sample excites a unit by the largest of the unit's values in it. Of equal values the one of the
+lowest row comes first, and in a sample the lowest position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from cnatool.metrics.unit_values import as_unit_values, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(slots=True)
+class UnitExtremes:
+    """The k samples that excite each unit most, the greatest value first.
+
+    Values that are not finite are left out.
+
+    Attributes
+    ----------
+    values : ndarray of float64, (units, k)
+        Each sample's largest value; −∞ where there are fewer samples.
+    rows, positions : ndarray of int64, (units, k)
+        Number of the sample, and position of the value; −1 where there are fewer.
+    """
+
+    values: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    # The last row that each unit has seen, and the last position in it.
+    _last: NDArray[np.int64] = field(init=False, repr=False)
+    _place: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._last = self.rows.max(axis=1, initial=-1)
+        self._place = np.full(self.units, np.iinfo(np.int64).max)
+
+    @classmethod
+    def empty(cls, units: int, k: int) -> Self:
+        """Return the extremes of no samples."""
+        if k < 1:
+            raise ValueError(f"k is {k}, not 1 or more")
+        shape = units, k
+        return cls(np.full(shape, -np.inf), np.full(shape, -1), np.full(shape, -1))
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return len(self.values)
+
+    @property
+    def k(self) -> int:
+        """Samples that are kept of each unit."""
+        return int(self.values.shape[1])
+
+    def update(
+        self,
+        values: ArrayLike,
+        rows: ArrayLike,
+        positions: ArrayLike | None = None,
+        start: int = 0,
+    ) -> None:
+        """Add values.
+
+        Parameters
+        ----------
+        values : array_like, (n, units) or (n, units, positions)
+            Values of the units from ``start`` on.
+        rows : array_like of int, (n,)
+            Number of the sample that each row is of, such as one for all tokens of a text.
+        positions : array_like of int, (n,), optional
+            The position of the first value of each row; 0 by default.
+        start : int
+            The first of the units.
+        """
+        array = as_unit_values(values)
+        samples = np.asarray(rows, np.int64)
+        places = np.zeros(len(samples), np.int64) if positions is None else np.asarray(positions)
+        for part, units in tiles(array.shape):
+            tile = array[part, units]
+            self._add(tile, samples[part], places[part], start + units.start)
+
+    def merge(self, other: UnitExtremes) -> None:
+        """Add the extremes of further samples of the same units."""
+        if (other.units, other.k) != (self.units, self.k):
+            raise ValueError(
+                f"extremes are of {self.units} and {other.units} units, {self.k} and {other.k} each"
+            )
+        unit, column = np.nonzero(other.rows >= 0)
+        chosen = unit, other.values[unit, column], other.rows[unit, column]
+        self._insert(*chosen, other.positions[unit, column])
+        np.maximum(self._last, other._last, out=self._last)
+        self._place[:] = np.iinfo(np.int64).max
+
+    def take(self, units: slice | NDArray[Any]) -> Self:
+        """Return the extremes of some units."""
+        return type(self)(self.values[units], self.rows[units], self.positions[units])
+
+    @classmethod
+    def join(cls, parts: Sequence[UnitExtremes]) -> Self:
+        """Put the units of several behind one another."""
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+        )
+
+    def _add(
+        self,
+        tile: NDArray[np.floating[Any]],
+        rows: NDArray[np.int64],
+        places: NDArray[np.int64],
+        start: int,
+    ) -> None:
+        units = slice(start, start + tile.shape[1])
+        least = self.values[units, -1]
+        ascending = self._follow(rows, places, units)
+        row = unit = position = None
+        if np.isfinite(least).all():
+            # In order, an equal value does not displace one of an earlier row.
+            bound = _as_bound(least, tile.dtype)
+            flat = tile.reshape(len(tile), -1)
+            bounds = np.repeat(bound, tile.shape[2])
+            better = (np.greater if ascending else np.greater_equal)(flat, bounds)
+            places_of = np.flatnonzero(better)
+            if len(places_of) <= max(64, tile.size // 16):
+                row, rest = np.divmod(places_of, tile.shape[1] * tile.shape[2])
+                unit, position = np.divmod(rest, tile.shape[2])
+        if row is None or unit is None or position is None:
+            row, unit, position = _row_maxima(tile, rows)
+        values = tile[row, unit, position].astype(np.float64)
+        finite = np.isfinite(values)
+        self._insert(
+            start + unit[finite],
+            values[finite],
+            rows[row[finite]],
+            places[row[finite]] + position[finite],
+        )
+
+    def _follow(self, rows: NDArray[np.int64], places: NDArray[np.int64], units: slice) -> bool:
+        """Whether all rows and positions lie behind those that the units have seen."""
+        last, place = self._last[units], self._place[units]
+        behind = (rows[0] > last) | ((rows[0] == last) & (places[0] > place))
+        steps = np.diff(rows)
+        rising = (steps > 0) | ((steps == 0) & (np.diff(places) > 0))
+        if behind.all() and rising.all():
+            last[:], place[:] = rows[-1], places[-1]
+            return True
+        np.maximum(last, rows.max(), out=last)
+        place[:] = np.iinfo(np.int64).max
+        return False
+
+    def _insert(
+        self,
+        unit: NDArray[np.intp],
+        values: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        positions: NDArray[np.int64],
+    ) -> None:
+        """Insert candidates into those that there are."""
+        if not len(unit):
+            return
+        changed = np.unique(unit)
+        old, column = np.nonzero(self.rows[changed] >= 0)
+        unit = np.concatenate([unit, changed[old]])
+        values = np.concatenate([values, self.values[changed[old], column]])
+        rows = np.concatenate([rows, self.rows[changed[old], column]])
+        positions = np.concatenate([positions, self.positions[changed[old], column]])
+        # The largest value of each sample, in its lowest position.
+        order = np.lexsort((positions, -values, rows, unit))
+        first = np.ones(len(order), bool)
+        first[1:] = (np.diff(unit[order]) != 0) | (np.diff(rows[order]) != 0)
+        order = order[first]
+        order = order[np.lexsort((rows[order], -values[order], unit[order]))]
+        starts = np.searchsorted(unit[order], changed)
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+        order, rank = order[rank < self.k], rank[rank < self.k]
+        self.values[unit[order], rank] = values[order]
+        self.rows[unit[order], rank] = rows[order]
+        self.positions[unit[order], rank] = positions[order]
+
+
+def _as_bound(
+    values: NDArray[np.float64], dtype: np.dtype[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """Return values in the type of what they are compared with; they were of that type."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def _row_maxima(
+    tile: NDArray[np.floating[Any]], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return row, unit and position of the largest finite value of each sample and unit."""
+    finite = np.isfinite(tile)
+    if not finite.all():
+        tile = np.where(finite, tile, -np.inf)
+    position = tile.argmax(axis=2)
+    largest = np.take_along_axis(tile, position[:, :, None], axis=2)[:, :, 0]
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
+    if len(starts) == len(rows):
+        chosen = np.ones(largest.shape, bool)
+    else:
+        best = np.maximum.reduceat(largest, starts, axis=0)
+        lengths = np.diff(np.append(starts, len(rows)))
+        chosen = largest == np.repeat(best, lengths, axis=0)
+    row, unit = np.nonzero(chosen)
+    return row, unit, position[row, unit]

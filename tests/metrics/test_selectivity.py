@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cnatool.metrics.selectivity import ClassMeans, compute_ccmas
+
+VALUES = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 20), st.integers(1, 3), st.integers(1, 3)),
+    elements=st.floats(0, 100, width=32),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(VALUES, st.data())
+def test_any_partition_gives_the_means_of_classes(values: np.ndarray, data: st.DataObject) -> None:
+    n, units, positions = values.shape
+    classes = np.array(data.draw(st.lists(st.integers(-1, 3), min_size=n, max_size=n)))
+    cut = data.draw(st.integers(0, n))
+    found, other = ClassMeans.empty(5, units), ClassMeans.empty(5, units)
+    sums = values.sum(axis=2, dtype=np.float64)
+    found.update(sums[:cut], positions, classes[:cut])
+    other.update(sums[cut:, :1], np.full((n - cut, 1), positions), classes[cut:])
+    other.update(sums[cut:, 1:], positions, classes[cut:], start=1)
+    found.merge(other)
+    for unit in range(units):
+        means = {}
+        for label in range(4):
+            chosen = values[classes == label, unit]
+            if chosen.size:
+                means[label] = chosen.mean(dtype=np.float64)
+                assert found.means[label, unit] == pytest.approx(means[label], rel=1e-12)
+            else:
+                assert np.isnan(found.means[label, unit])
+        if not means:
+            assert found.best[unit] == -1
+            continue
+        best = int(found.best[unit])
+        assert means[best] == pytest.approx(max(means.values()), rel=1e-12)
+        rest = [mean for label, mean in means.items() if label != best]
+        if rest and means[best] > 0:
+            expected = (means[best] - np.mean(rest)) / (means[best] + np.mean(rest))
+            assert found.ccmas[unit] == pytest.approx(expected, abs=1e-9)
+        else:
+            assert np.isnan(found.ccmas[unit])
+
+
+def test_selectivity_is_one_for_a_single_class_and_undefined_below_zero() -> None:
+    means = np.array([[3.0, 2.0, -1.0, 0.0, np.nan], [0.0, 2.0, 5.0, 0.0, 1.0]])
+    found = compute_ccmas(means)
+    assert found[:2].tolist() == [1, 0]
+    assert np.isnan(found[2:]).all()
+    joined = ClassMeans.join([ClassMeans.empty(2, 1), ClassMeans.empty(2, 3)])
+    assert joined.sums.shape == (2, 4)
+    assert np.isnan(compute_ccmas(np.empty((0, 2)))).all()
+    with pytest.raises(ValueError, match="shapes"):
+        joined.merge(ClassMeans.empty(3, 4))
