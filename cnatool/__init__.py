@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer as Observer
     from cnatool._version import __version__ as __version__
     from cnatool.comparing.compare import compare as compare
+    from cnatool.comparing.drift.drift import Drift as Drift
+    from cnatool.comparing.drift.drift import drift as drift
+    from cnatool.comparing.drift.results import DriftResult as DriftResult
     from cnatool.comparing.results import Comparison as Comparison
     from cnatool.dumping.dump import dump as dump
     from cnatool.dumping.dump import preflight as preflight
@@ -74,6 +77,8 @@ _MODULES = {
     "CnatoolError": "errors",
     "Comparison": "comparing.results",
     "DataError": "errors",
+    "Drift": "comparing.drift.drift",
+    "DriftResult": "comparing.drift.results",
     "Flatness": "records.weights",
     "Landscape": "studying.landscape",
     "LandscapeResult": "studying.results",
@@ -108,6 +113,7 @@ _MODULES = {
     "compare": "comparing.compare",
     "convert": "store.convert",
     "create_store": "recording.recording",
+    "drift": "comparing.drift.drift",
     "dump": "dumping.dump",
     "landscape": "studying.landscape",
     "merge": "store.merge",

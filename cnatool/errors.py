@@ -104,4 +104,7 @@ class BackendError(CnatoolError, RuntimeError):
 
 
 class StoreWarning(UserWarning):
-    """A readable store whose last commit may be missing, or with an older store beside it."""
+    """A readable store in which something may be missing.
+
+    Its last commit is, or there is an older store beside it, or narrowing made values infinite.
+    """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # The title of each schema, and the module and name of its record, which is imported on use.
 SCHEMAS: Mapping[str, tuple[str, str, str]] = {
     "compare": ("What `cnatool compare` prints as JSON", "comparing.results", "Comparison"),
+    "drift": ("What `cnatool drift` prints as JSON", "comparing.drift.results", "DriftResult"),
     "dump": ("What `cnatool dump` prints as JSON", "dumping.results", "DumpResult"),
     "inspect": ("What `cnatool inspect` prints as JSON", "dumping.results", "InspectionResult"),
     "landscape": ("What `cnatool landscape` prints as JSON", "studying.results", "LandscapeResult"),

@@ -41,7 +41,7 @@ def test_the_help_lists_them() -> None:
 def test_no_such_schema() -> None:
     with pytest.raises(
         UsageError,
-        match=r"there is no schema 'x'; there are compare, dump, inspect, landscape, layers, "
-        r"preflight, preprocess, progress, score, store, study, trajectory, verify\.",
+        match=r"there is no schema 'x'; there are compare, drift, dump, inspect, landscape, "
+        r"layers, preflight, preprocess, progress, score, store, study, trajectory, verify\.",
     ):
         schema_text("x")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
+from cnatool._util import bfloat16
+from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.names import (
     complete_name,
     find_excluded,
@@ -80,7 +81,7 @@ def select_tensors(
     for number, tensor in enumerate(tensors):
         output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
         whole = whole and tensor.name not in unkept
-        stored = _stored_dtype(tensor.dtype, dtype) if whole and output is None else None
+        stored = _stored_dtype(tensor, dtype) if whole and output is None else None
         axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
         selected.append(
             msgspec.structs.replace(
@@ -214,7 +215,9 @@ def _attention_text(network: Network, probed: Sequence[TensorRecord]) -> str:
     )
 
 
-def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:
-    if narrowing is None or not dtype.startswith("float"):
-        return dtype
-    return min(dtype, narrowing, key=lambda name: np.dtype(name).itemsize)
+def _stored_dtype(tensor: TensorRecord, narrowing: Narrowing | None) -> str:
+    """Return the type that a tensor is stored in: its own, or a narrower one."""
+    own = bfloat16.NAME if tensor.onnx_type == bfloat16.NAME else tensor.dtype
+    if narrowing is None or not tensor.dtype.startswith("float"):
+        return own
+    return min(own, narrowing, key=lambda name: storage_dtype(name).itemsize)

@@ -28,6 +28,7 @@ _PANELS = {
         "score": "Compute α, β, CNA, CNA-A and CNA-M of a store.",
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
         "compare": "Check that two stores hold the same network, as after an export.",
+        "drift": "Compare distributions of activations in two splits or sets of data.",
     },
     "Many networks": {
         "study": "Correlate measures of many networks with test accuracy and gap.",

@@ -22,7 +22,7 @@ _LOCAL = ("--constant", "--custom-ops", "--preprocess")
 _STORES = (".zarr", ".zarr/", ".zarr.zip", ".h5", ".hdf5")
 # Commands that search a folder for stores, or list those in it.
 _SEARCHING = (
-    *("compare", "inspect", "landscape", "layers", "plot", "report", "score", "study"),
+    *("compare", "drift", "inspect", "landscape", "layers", "plot", "report", "score", "study"),
     *("trajectory", "verify"),
 )
 _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+://)")

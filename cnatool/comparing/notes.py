@@ -42,7 +42,7 @@ def note_other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
             ids = f"{split.ids or 0:.2%} of ids are the same"
             yield (
                 f"inputs or labels of {name} are not the same, row by row ({ids}): compare stores "
-                "of the same samples in the same order"
+                "of the same samples in the same order; `drift` compares distributions of others"
             )
 
 

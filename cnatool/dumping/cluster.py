@@ -31,7 +31,7 @@ from cnatool.dumping.process import dump_here
 from cnatool.dumping.results import ClusterEstimate
 from cnatool.dumping.shared_folder import SharedFolder
 from cnatool.dumping.survey import ClusterJob, Survey, survey_dump
-from cnatool.dumping.write import describe_safe_rows
+from cnatool.dumping.write import describe_safe_rows, note_narrowing
 from cnatool.errors import StoreInUseError, UsageError
 from cnatool.store.format_table import format_by_name
 from cnatool.store.lock import lock_store
@@ -351,6 +351,7 @@ def _merge(store: Path, folder: PartsFolder, observer: Observer) -> Store:
         )
         for line in describe_shared_samples(merged):
             observer.note(line)
+    note_narrowing(merged.record, store, observer)
     remove_parts(old)
     folder.finish(keep=not copy)
     return merged

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import numpy as np
 
 from cnatool._util.text import count_text
 from cnatool.records.layout import split_arrays
 from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.codec_choice import choose_codec, codecs_of, encoded_bytes
 from cnatool.store.format_table import format_by_name
+from cnatool.store.narrow import rows_to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +82,7 @@ def plan_compression(plan: DumpPlan, block: ProcessedBlock | None) -> Compressio
     tried = {array.key: default for array in arrays}
     for codecs in started.values():
         tried |= {key: codec for key, codec in codecs.items() if codec != "none"}
-    trials = {} if block is None else _try_codecs(block, tried)
+    trials = {} if block is None else _try_codecs(block, arrays, tried)
     sizes = [array.row_bytes for array in arrays]
     chosen: dict[str, dict[str, Codec]] = {}
     for name, count in plan.whole.rows.items():
@@ -126,11 +128,16 @@ def _metadata_bytes(plan: DumpPlan, sizes: Sequence[int]) -> int:
     return form.metadata_bytes(attribute, commits, chunks, grows=plan.skips)
 
 
-def _try_codecs(block: ProcessedBlock, codecs: Mapping[str, Codec]) -> dict[str, _Trial]:
+def _try_codecs(
+    block: ProcessedBlock, arrays: Sequence[ArraySpec], codecs: Mapping[str, Codec]
+) -> dict[str, _Trial]:
+    types = {array.key: array.dtype for array in arrays}
     trials = {}
-    for key, rows in block.rows.arrays().items():
-        if len(rows) and key in codecs:
+    for key, given in block.rows.arrays().items():
+        if len(given) and key in codecs:
+            dtype = types[key]
             start = time.perf_counter()
+            rows = rows_to_stored(given, dtype) if isinstance(dtype, np.dtype) else given
             encoded = encoded_bytes(rows, codecs[key])
             trials[key] = _Trial(rows, encoded, time.perf_counter() - start)
     return trials

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
+from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.memory import available_memory, peak_memory, resident_memory
 from cnatool._util.text import all_text, bytes_text, count_text, time_text
 from cnatool._util.threads import AHEAD
@@ -300,8 +300,8 @@ def _find_ways(plan: DumpPlan, compression: Compression, free: int) -> Iterator[
     rest = sum(stored.values()) - sum(sizes.values())
     layers = {n for r in plan.record.layers for n in (r.linear, r.preactivation)}
     narrow = {
-        t.name: sizes[t.name] * min(1.0, 2 / np.dtype(t.stored).itemsize)
-        if str(t.stored).startswith("float")
+        t.name: sizes[t.name] * min(1.0, 2 / storage_dtype(t.stored).itemsize)
+        if t.stored is not None and t.stored.startswith("float")
         else sizes[t.name]
         for t in whole
     }

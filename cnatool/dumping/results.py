@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.dumping.narrowing_notes import split_errors
 from cnatool.dumping.skipped_summary import is_lost, needs_no_storing
+from cnatool.records.narrowing import NarrowingRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.run import (
     BranchName,
@@ -47,6 +49,8 @@ class DumpedSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Whether there are labels.
     classes : tuple of str or None
         Names of the label values, where the source has them.
+    narrowed : dict of str to NarrowingRecord
+        Errors of the tensors that were narrowed, by their names; absent without such tensors.
     """
 
     source: str
@@ -54,6 +58,7 @@ class DumpedSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skipped: int
     labels: bool
     classes: tuple[str, ...] | None
+    narrowed: dict[str, NarrowingRecord] | msgspec.UnsetType = msgspec.UNSET
 
 
 class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
@@ -214,6 +219,7 @@ def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
                 len(split.record.skipped),
                 split.record.labels,
                 split.record.classes,
+                split_errors(record, name) or msgspec.UNSET,
             )
             for name, split in store.splits.items()
         },

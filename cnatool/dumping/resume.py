@@ -82,6 +82,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             fingerprint=None,
             skipped=(),
             checksums=None,
+            narrowed=msgspec.UNSET,
         )
         for name, split in store.record.splits.items()
     }

@@ -9,16 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cnatool._util.names import exclusion
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
-from cnatool.errors import BackendError, DataError
+from cnatool.errors import BackendError
 from cnatool.records.layout import StoreRows
-from cnatool.records.ragged import Ragged
 from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
@@ -33,8 +29,6 @@ if TYPE_CHECKING:
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
-    from cnatool.records.ragged import Rows
-    from cnatool.records.store import TensorRecord
     from cnatool.store.shared_inputs import SharedInputs
 
 
@@ -42,7 +36,7 @@ if TYPE_CHECKING:
 class ProcessedBlock:
     """A block of samples that went through the model."""
 
-    rows: StoreRows  # activations in the type that the store holds
+    rows: StoreRows
     skipped: tuple[SkippedRow, ...]
     facts: SampleFacts
     # Seconds per sample of a stage that has a thread to itself. The first run of a block with
@@ -118,13 +112,12 @@ def _run_block(
             results = _run_groups(exposed, watch, groups, count)
         except BackendError:
             raise _add_advice(error, plan) from error
-    stored = {tensor.number: tensor for tensor in plan.record.tensors}
     rows = StoreRows(
         ids=block.ids,
         inputs=block.inputs,
         labels=block.labels,
         outputs=results.outputs,
-        activations={n: _narrow(stored[n], values) for n, values in results.activations.items()},
+        activations=results.activations,
         statistics=results.statistics,
         tokens={} if results.tokens is None else results.tokens.numbers,
     )
@@ -203,23 +196,3 @@ def _time_blocks(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Blo
         stages.add("reading", seconds)
         yield block, seconds
         start = time.perf_counter()
-
-
-def _narrow(tensor: TensorRecord, values: Rows) -> Rows:
-    if isinstance(values, Ragged):
-        return Ragged(_narrow_values(tensor, values.values), values.offsets, values.axis)
-    return _narrow_values(tensor, values)
-
-
-def _narrow_values(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
-    if tensor.stored == values.dtype.name:
-        return values
-    with np.errstate(over="raise"):
-        try:
-            return values.astype(tensor.stored)
-        except FloatingPointError:
-            largest = np.abs(values).max()
-            raise DataError(
-                f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use `dtype='float32'`, or leave the tensor out with {exclusion(tensor.name)}."
-            ) from None

@@ -62,7 +62,14 @@ def describe_store(
         created_by=f"cnatool {__version__}",
         inputs=tuple(map(_input_record, source.inputs)),
         outputs=tuple(
-            ArrayRecord(t.name, t.dtype, t.shape, ragged_axis=t.ragged_axis) for t in outputs
+            ArrayRecord(
+                t.name,
+                t.dtype,
+                t.shape,
+                ragged_axis=t.ragged_axis,
+                stored="bfloat16" if t.onnx_type == "bfloat16" else msgspec.UNSET,
+            )
+            for t in outputs
         ),
         tensors=tensors,
         layers=_describe_layers(network, probed),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from cnatool._util.observer import Silent
 from cnatool._util.text import count_text, printable
 from cnatool.dumping.label_range import LabelRange
-from cnatool.errors import CnatoolError, StoreInUseError
+from cnatool.dumping.narrowing_notes import describe_narrowing, describe_overflows
+from cnatool.errors import CnatoolError, StoreInUseError, StoreWarning
 from cnatool.records.differences import describe_differences
 from cnatool.records.store import SkippedSample
 from cnatool.store.reader import open_silently
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from cnatool._util.observer import Observer
     from cnatool.dumping.model_record import MeasuredWeights
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.prepare import PreparedDump
@@ -67,6 +71,17 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
     classes = next((source.classes for source in plan.sources.values() if source.classes), None)
     for line in (*labels.notes(classes), *prepared.checks.notes()):
         observer.note(line)
+    note_narrowing(writer.record, plan.path, observer)
+
+
+def note_narrowing(record: StoreRecord, path: Path, observer: Observer) -> None:
+    """Note what narrowing cost; warn of values that are lost, also where nobody reads notes."""
+    for line in describe_narrowing(record):
+        observer.note(line)
+    for line in describe_overflows(record):
+        observer.note(line)
+        if isinstance(observer, Silent):
+            warnings.warn(f"{path}: {line}.", StoreWarning, stacklevel=2)
 
 
 def _note_other_model(plan: DumpPlan) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import numpy as np
 
+from cnatool._util.bfloat16 import BFLOAT16, NAME, dtype_name, is_bfloat16, narrow, widen
 from cnatool._util.text import count_text
 from cnatool._version import __version__
 from cnatool.errors import DataError
@@ -50,6 +51,8 @@ class Batch:
     statistics: dict[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
     labels: Rows | None
     ids: list[str] | None
+    # What was given as bfloat16, such as "input 'x'": in memory it is float32.
+    bfloat16: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -59,11 +62,12 @@ class Batch:
     def forms(self) -> dict[str, Form]:
         """Return type and shape of one sample of each array, by kind and name."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
-        forms = {
-            f"{kind} {name!r}": (value.dtype, _form_shape(value))
-            for kind, arrays in kinds
-            for name, value in arrays.items()
-        }
+        forms: dict[str, Form] = {}
+        for kind, arrays in kinds:
+            for name, value in arrays.items():
+                what = f"{kind} {name!r}"
+                dtype = BFLOAT16 if what in self.bfloat16 else value.dtype
+                forms[what] = (dtype, _form_shape(value))
         if self.labels is not None:
             forms["labels"] = (self.labels.dtype, _form_shape(self.labels))
         return forms
@@ -97,6 +101,8 @@ class Description:
             axis = self.ragged.get(name)
             output = self.outputs.index(name) if name in self.outputs else None
             dtype = "float32" if value is None else value.dtype.name
+            what = f"tensor {name!r}" if output is None else f"output {name!r}"
+            stored = NAME if what in batch.bfloat16 else dtype
             is_last = name in last or output is not None
             tensors.append(
                 TensorRecord(
@@ -109,7 +115,8 @@ class Description:
                     batch_axis=0,
                     kept=self.keep,
                     output=output,
-                    stored=dtype if self.keep == "full" and output is None else None,
+                    stored=stored if self.keep == "full" and output is None else None,
+                    onnx_type=stored if stored == NAME else None,
                     varies=axis is not None,
                     ragged_axis=_kept_axis(axis, whole=self.keep == "full" or output is not None),
                 )
@@ -117,8 +124,9 @@ class Description:
         return StoreRecord(
             schema="cnatool.store/1",
             created_by=f"cnatool {__version__}",
-            inputs=self.held_inputs or tuple(map(self._say_kind, _array_records(batch.inputs))),
-            outputs=_array_records(batch.outputs),
+            inputs=self.held_inputs
+            or tuple(map(self._say_kind, _array_records("input", batch.inputs, batch.bfloat16))),
+            outputs=_array_records("output", batch.outputs, batch.bfloat16),
             tensors=tuple(tensors),
             layers=self.layers,
             statistics=tuple(batch.statistics),
@@ -174,10 +182,13 @@ def arrange_batch(
 ) -> Batch:
     """Check the arrays of a batch and put them into the store's order."""
     ragged = described.ragged
-    named_inputs = _arrays_by_name("inputs", inputs, described.inputs, ragged, described.kinds)
-    named_outputs = _arrays_by_name("outputs", outputs, described.outputs, ragged)
+    found: set[str] = set()
+    named_inputs = _arrays_by_name(
+        "inputs", inputs, described.inputs, ragged, found, described.kinds
+    )
+    named_outputs = _arrays_by_name("outputs", outputs, described.outputs, ragged, found)
     tensors = {
-        name: _native_rows(f"tensor {name!r}", value, ragged.get(name))
+        name: _memory_rows(f"tensor {name!r}", value, ragged.get(name), found)
         for name, value in activations.items()
     }
     unknown = [name for name in tensors if name not in described.operators]
@@ -198,6 +209,7 @@ def arrange_batch(
         statistics=_statistics(described, tensors, statistics, rows),
         labels=None if labels is None else _convert_labels(labels, rows),
         ids=None if ids is None else [_check_id(name) for name in ids],
+        bfloat16=frozenset(found),
     )
 
 
@@ -279,13 +291,37 @@ def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> No
         was = first.get(what, (dtype, shape))
         if (dtype, shape) != was:
             raise DataError(
-                f"{what}: {dtype} {_shape_text(shape)} per sample, but {was[0]} "
+                f"{what}: {dtype_name(dtype)} {_shape_text(shape)} per sample, but "
+                f"{dtype_name(was[0])} "
                 f"{_shape_text(was[1])} in the first batch."
             )
 
 
 def _shape_text(shape: tuple[int | None, ...]) -> str:
     return str(shape).replace("None", "…")
+
+
+def _memory_rows(what: str, value: GivenRows, axis: int | None, found: set[str]) -> Rows:
+    """Convert rows to arrays as `_native_rows` does; bfloat16 becomes float32, and is ``found``."""
+    rows = _native_rows(what, value, axis)
+    if not is_bfloat16(rows.dtype):
+        return rows
+    found.add(what)
+    if isinstance(rows, Ragged):
+        return Ragged(widen(rows.values), rows.offsets, rows.axis)
+    return widen(rows)
+
+
+def _to_array(value: Any) -> NDArray[Any]:
+    """Convert an array of any framework; PyTorch has no NumPy array of its bfloat16."""
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        return narrow(value.detach().float().cpu().numpy())
+    return np.asarray(value)
+
+
+def _to_native(array: NDArray[Any]) -> NDArray[Any]:
+    native = is_bfloat16(array.dtype)
+    return array if native else array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
@@ -302,22 +338,22 @@ def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
             ) from None
         if rows.axis != axis:
             raise DataError(f"{what}: samples differ along axis {rows.axis} instead of {axis}.")
-        return rows.astype(rows.dtype.newbyteorder("="))
+        return Ragged(_to_native(rows.values), rows.offsets, rows.axis)
     if isinstance(value, Ragged):
         raise DataError(f"{what}: samples differ in length: name it in `ragged`.")
     try:
-        array = np.asarray(value)
+        array = _to_array(value)
     except ValueError as error:
         raise DataError(
             f"{what}: its samples make no array ({error}). If they differ in length, name it in "
             "`ragged`."
         ) from None
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return _to_native(array)
 
 
 def _join(what: str, samples: Sequence[ArrayLike], axis: int) -> Ragged:
     """Join samples that differ in length; DataError if they are texts, or differ otherwise."""
-    arrays = [np.asarray(sample) for sample in samples]
+    arrays = [_to_array(sample) for sample in samples]
     for place, array in enumerate(arrays):
         if array.dtype.kind in "USO":
             raise DataError(
@@ -338,6 +374,7 @@ def _arrays_by_name(
     given: GivenRows | Mapping[str, GivenRows],
     names: Sequence[str],
     ragged: Mapping[str, int],
+    found: set[str],
     kinds: Mapping[str, InputKind] = _NO_KINDS,
 ) -> dict[str, Rows]:
     """Return arrays by name, in the store's order."""
@@ -351,7 +388,7 @@ def _arrays_by_name(
     for name in names:
         what_named, kind = f"{what[:-1]} {name!r}", kinds.get(name)
         rows = _encode_texts(what_named, given[name]) if kind == "text" else given[name]
-        arrays[name] = _native_rows(what_named, rows, ragged.get(name))
+        arrays[name] = _memory_rows(what_named, rows, ragged.get(name), found)
         if kind is not None and arrays[name].dtype.kind not in _KIND_TYPES[kind]:
             raise DataError(f"{what_named}: {arrays[name].dtype} is no type of {kind}.")
     return arrays
@@ -403,13 +440,16 @@ def _check_array(what: str, array: Rows, rows: int) -> None:
         )
 
 
-def _array_records(arrays: Mapping[str, Rows]) -> tuple[ArrayRecord, ...]:
+def _array_records(
+    kind: str, arrays: Mapping[str, Rows], bfloat16: frozenset[str]
+) -> tuple[ArrayRecord, ...]:
     return tuple(
         ArrayRecord(
             name,
             rows.dtype.name,
             _mean_shape(rows),
             ragged_axis=rows.axis if isinstance(rows, Ragged) else msgspec.UNSET,
+            stored="bfloat16" if f"{kind} {name!r}" in bfloat16 else msgspec.UNSET,
         )
         for name, rows in arrays.items()
     )

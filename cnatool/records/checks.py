@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 import numpy as np
 
+from cnatool._util import bfloat16
 from cnatool.records.choices import Statistic
 from cnatool.records.layout import ragged_axis
 from cnatool.records.limits import LARGEST, SHA256
@@ -100,6 +101,8 @@ def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:
     yield from _check_shape(array.name, array.shape)
     yield from _check_ragged_axis(array.name, array)
     yield from _check_kind(array, output=output)
+    if array.stored and array.dtype != "float32":
+        yield f"{array.name!r} is stored as {array.stored}, which is read as float32"
     if array.levels is None:
         return
     if output:
@@ -145,10 +148,13 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
     yield from _check_ragged_axis(tensor.name, tensor)
     if tensor.ragged_axis is not msgspec.UNSET and not tensor.varies:
         yield f"the samples of {name} differ in length, but its shape does not vary"
-    for dtype in {tensor.dtype, tensor.stored or tensor.dtype}:
+    for dtype in {tensor.dtype, tensor.stored or tensor.dtype} - {bfloat16.NAME}:
         if dtype not in _DTYPES:
             yield f"{name} has the unknown type {dtype!r}"
             return
+    if tensor.dtype == bfloat16.NAME:
+        yield f"{name} has the type bfloat16, which is read as float32"
+        return
     axis = tensor.batch_axis
     if axis is not None and not 0 <= axis <= len(tensor.shape):
         yield f"{name} has {len(tensor.shape)} axes, but its samples are along axis {axis}"
@@ -163,7 +169,8 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
             yield f"the shape of {name} varies, but it is stored whole"
         if tensor.kept != "full":
             yield f"only statistics of {name} are kept, but it is stored whole"
-        floating = np.dtype(tensor.stored).kind == np.dtype(tensor.dtype).kind == "f"
+        stored = bfloat16.memory_dtype(bfloat16.storage_dtype(tensor.stored))
+        floating = stored.kind == np.dtype(tensor.dtype).kind == "f"
         if tensor.stored != tensor.dtype and not floating:
             yield f"{name} is stored as {tensor.stored}, but {tensor.dtype} cannot be narrowed"
 

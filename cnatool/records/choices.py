@@ -6,7 +6,7 @@ from typing import Literal
 Kept = Literal["full", "statistics"]
 Statistic = Literal["sum", "abs_sum", "square_sum", "positive_sum", "nonzero_count", "min", "max"]
 # Types that floating activations can be narrowed to.
-Narrowing = Literal["float32", "float16"]
+Narrowing = Literal["float32", "float16", "bfloat16"]
 # What is stored of a picture as raw input.
 KeptInputs = Literal["values", "levels"]
 # What a raw input is, where α depends on it: bytes of UTF-8, ids of tokens, amplitudes.

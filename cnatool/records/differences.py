@@ -45,7 +45,7 @@ def _differences(where: str, first: Any, second: Any) -> Iterator[tuple[str, Any
             yield where, first, second
         else:
             yield from fields
-    elif isinstance(first, dict) and list(first) == list(second):
+    elif isinstance(first, dict) and isinstance(second, dict) and list(first) == list(second):
         for key, value in first.items():
             yield from _differences(f"{where} {key!r}", value, second[key])
     elif isinstance(first, tuple) and isinstance(second, tuple) and _list_same(first, second):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from cnatool._util.bfloat16 import storage_dtype
 from cnatool.records.axes import (
     SAMPLE,
     TENSOR,
@@ -84,7 +85,7 @@ class ArraySpec:
 
     key: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] | type[str]
+    dtype: np.dtype[Any] | type[str]  # of the stored array, `BFLOAT16` among them
     axes: tuple[str, ...]  # names of the row's axes, without sizes
     name: str | None = None  # of the tensor, input or output in the network
     ragged_axis: int | None = None  # of the shape, if rows differ in length along it
@@ -152,16 +153,16 @@ def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> l
         specs.append(ArraySpec(LABELS, (), np.dtype(np.int64), ()))
     named = tensor_axes(record)
     for i, axes in enumerate(input_axes(record) if inputs else ()):
-        array, dtype = record.inputs[i], np.dtype(record.inputs[i].dtype)
+        array, dtype = record.inputs[i], _array_dtype(record.inputs[i])
         axis = ragged_axis(array)
         specs.append(ArraySpec(input_key(i), array.shape, dtype, axes, array.name, axis))
     for i, axes in enumerate(output_axes(record, named)):
-        array, dtype = record.outputs[i], np.dtype(record.outputs[i].dtype)
+        array, dtype = record.outputs[i], _array_dtype(record.outputs[i])
         axis = ragged_axis(array)
         specs.append(ArraySpec(output_key(i), array.shape, dtype, axes, array.name, axis))
     for tensor in record.tensors:
         if tensor.stored is not None:
-            key, dtype = activation_key(tensor.number), np.dtype(tensor.stored)
+            key, dtype = activation_key(tensor.number), storage_dtype(tensor.stored)
             axes, axis = named[tensor.number], ragged_axis(tensor)
             specs.append(ArraySpec(key, tensor.shape, dtype, axes, tensor.name, axis))
     shape = (len(record.tensors),)
@@ -172,6 +173,10 @@ def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> l
         for name, kind in TOKEN_NUMBERS.items():
             specs.append(ArraySpec(token_key(name), (), np.dtype(kind), ()))
     return specs
+
+
+def _array_dtype(array: ArrayRecord) -> np.dtype[Any]:
+    return storage_dtype(array.stored or array.dtype)
 
 
 @dataclass(frozen=True, slots=True)

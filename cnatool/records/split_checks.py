@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.records.layout import split_arrays, values_key
 from cnatool.records.limits import LARGEST, SHA256
+from cnatool.records.narrowed import check_narrowing
 from cnatool.records.references import is_relative_path
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def check_split(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[
             yield f"the inputs of split {name!r} are in {where!r}, which is not a relative path"
         if not SHA256.fullmatch(split.inputs_from.fingerprint):
             yield f"{split.inputs_from.fingerprint!r} is not a fingerprint (split {name!r})"
+    if split.narrowed:
+        yield from check_narrowing(name, split.narrowed, record)
     yield from _check_checksums(name, split, record)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from cnatool.records.choices import InputKind, Kept
 from cnatool.records.masks import MaskRecord
+from cnatool.records.narrowing import NarrowingRecord
 from cnatool.records.parts import PartRecord, PartReference
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
@@ -38,7 +39,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name : str
         Name in the data or in the model.
     dtype : str
-        Element type of the stored array.
+        Element type of the array as it is read.
     shape : tuple of int
         Shape for one sample; at ``ragged_axis``, a length typical of the first samples.
     levels : str or None
@@ -56,6 +57,9 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the end of a text), ascending. Absent for other inputs.
     sound : SoundRecord
         Of sound, its rate and what decoded it. Absent for other inputs.
+    stored : {"bfloat16"}
+        What its values take in the store, 16 bits each, which hold them exactly. Absent where the
+        stored array is of ``dtype``.
     """
 
     name: str
@@ -67,6 +71,7 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: InputKind | msgspec.UnsetType = msgspec.UNSET
     special: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     sound: SoundRecord | msgspec.UnsetType = msgspec.UNSET
+    stored: Literal["bfloat16"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,8 +101,8 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Number of the model output that the tensor is, if any: its values are in ``outputs/<i>`` and
         not stored twice.
     stored : str or None
-        Element type of the array ``activations/<number>``, possibly narrowed; null without an
-        array.
+        Element type of the array ``activations/<number>``, possibly narrowed, or ``bfloat16``,
+        which is read as float32; null without an array.
     onnx_type : str or None
         Element type in the graph by its ONNX name (``float``, ``bfloat16``, ``int4``), which
         differs from ``dtype`` if NumPy lacks the type and the values were cast.
@@ -345,6 +350,9 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ``activations/3/values``; null, or without an array, if they were not computed.
     objects : tuple of SourceObject
         The objects that the samples are read from; absent if these are not in a bucket.
+    narrowed : dict of str to NarrowingRecord
+        Of each tensor whose values were narrowed on write, the errors over the committed rows, by
+        the key of its array; absent without such tensors.
     """
 
     rows: int
@@ -361,6 +369,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksums: dict[str, ChunkChecksums] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     objects: tuple[SourceObject, ...] | msgspec.UnsetType = msgspec.UNSET
+    narrowed: dict[str, NarrowingRecord] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def taken(self) -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.files import check_replaceable, replace_atomically
+from cnatool._util.files import replace_atomically
+from cnatool._util.frame_files import check_frame_path, frame_write_error
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
-from cnatool.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -102,7 +102,7 @@ def write_frames(
         if source.error is not None:
             raise source.error from None
         why = error.strerror if isinstance(error, OSError) else None
-        raise _write_error(path, why or one_line(error)) from error
+        raise frame_write_error(path, why or one_line(error)) from error
 
 
 class _Source:
@@ -139,19 +139,3 @@ def _write_csv(source: _Source, path: Path, convention: str) -> None:
         for number, frame in enumerate(chain([first], blocks)):
             named = frame.with_columns(pl.lit(convention).alias("convention"))
             write_csv(named, file, header=number == 0)
-
-
-def check_frame_path(path: Path) -> None:
-    """Raise an error if `write_frames` cannot write to a path."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"{path}: the name of a table of samples must end in .parquet or .csv.")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: no such folder.")
-    try:
-        check_replaceable(path)
-    except OSError as error:
-        raise _write_error(path, error.strerror or str(error)) from error
-
-
-def _write_error(path: Path, why: str) -> StoreWriteError:
-    return StoreWriteError(f"{path} cannot be written: {why}. Choose another path.")

@@ -8,6 +8,7 @@ import numpy as np
 
 from cnatool.records.store import ChunkChecksums
 from cnatool.store.chunk import Chunk
+from cnatool.store.narrow import to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +151,7 @@ class ChunkedArray:
         Others are kept for the next chunk, without a copy if they are many and stored uncompressed;
         ``borrowed`` rows, which the caller may change afterwards, are always copied.
         """
-        rows = rows.astype(self.dtype, copy=False)
+        rows = to_stored(rows, self.dtype)
         size = self.chunk_rows
         first = min(size - self._collected, len(rows)) if self._collected else 0
         end = len(rows) - (len(rows) - first) % size

@@ -21,7 +21,7 @@ _FEW_BYTES = 4096
 
 
 def encoded_bytes(rows: Rows, codec: Codec) -> int:
-    """Return the size in bytes of rows of one array as the store encodes them."""
+    """Return the size in bytes of stored rows of one array as the store encodes them."""
     if isinstance(rows, Ragged):
         rows = rows.values
     content = row_bytes(rows)

@@ -32,7 +32,7 @@ class ReadableArray(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Element type; object for text."""
+        """Element type; object for text, `cnatool._util.bfloat16.BFLOAT16` for bfloat16."""
 
     @property
     def chunk_rows(self) -> int:
@@ -43,7 +43,7 @@ class ReadableArray(Protocol):
         """Compression of chunks; None if it is not one of the store's codecs."""
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` to ``stop``, the end excluded.
+        """Read rows ``start`` to ``stop``, the end excluded; bfloat16 as `BFLOAT16` or float32.
 
         Raises StoreDamagedError, which names array and rows, if a chunk is missing, cut short or
         does not match its checksum.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util import svg
+from cnatool._util.bfloat16 import dtype_name
 from cnatool._util.html import Markup, card, details, prose, table
 from cnatool._util.text import bytes_text, classes_text, count_text
 from cnatool.records.layout import IDS, LABELS, split_arrays
@@ -80,7 +81,7 @@ def split_html(split: Split) -> str:
         [
             _expression(split, spec),
             " × ".join(map(str, (len(split), *spec.shape))),
-            "str" if spec.dtype is str else np.dtype(spec.dtype).name,
+            "str" if spec.dtype is str else dtype_name(np.dtype(spec.dtype)),
             bytes_text(spec.row_bytes * len(split)),
         ]
         for spec in specs

@@ -17,6 +17,7 @@ from cnatool._util.text import count_text
 from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.differences import describe_differences, find_replaced_object
+from cnatool.records.narrowing import merge_narrowing
 from cnatool.records.parts import PartReference, find_other_data
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cnatool.records.choices import Codec
+    from cnatool.records.narrowing import NarrowingRecord
     from cnatool.records.parts import PartRecord
     from cnatool.records.references import InputsReference
     from cnatool.records.store import StoreRecord
@@ -49,6 +51,7 @@ class _Part:
     rows: Mapping[str, int]  # by split
     sha256: str  # of its attribute
     inputs: Mapping[str, InputsReference]  # by split
+    narrowed: Mapping[str, Mapping[str, NarrowingRecord] | msgspec.UnsetType]  # by split
 
     def __str__(self) -> str:
         return f"{self.path} ({self.record})"
@@ -175,6 +178,7 @@ def _describe_part(store: Store) -> _Part:
             for name, split in store.splits.items()
             if split.record.inputs_from is not None
         },
+        {name: split.record.narrowed for name, split in store.splits.items()},
     )
 
 
@@ -189,6 +193,7 @@ def _comparable(record: StoreRecord) -> StoreRecord:
             fingerprint=None,
             checksums=None,
             inputs_from=None,
+            narrowed=msgspec.UNSET,
         )
         for name, split in record.splits.items()
     }
@@ -299,6 +304,7 @@ def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> 
                 checksums=None,
                 inputs_from=_move_reference(parts, name, path),
                 objects=split.objects,
+                narrowed=merge_narrowing(part.narrowed[name] for part in parts),
             )
             for name, split in record.splits.items()
         },

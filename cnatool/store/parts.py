@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
@@ -113,7 +114,9 @@ class PartedArray:
     ) -> None:
         self.key = f"splits/{split}/{spec.key}"
         self.shape = (ends[-1], *spec.shape)
+        # That of the stored arrays; bfloat16 is read as float32 from each part.
         self.dtype = spec.dtype if isinstance(spec.dtype, np.dtype) else np.dtype(object)
+        self._read_dtype = memory_dtype(self.dtype)
         self.chunk_rows = chunk
         self._parts = parts
         self._split = split
@@ -141,7 +144,9 @@ class PartedArray:
             number += 1
         if len(pieces) == 1:
             return np.asarray(pieces[0])
-        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+        if not pieces:
+            return np.empty((0, *self.shape[1:]), self._read_dtype)
+        return np.concatenate(pieces)
 
     def _length(self, number: int) -> int:
         return self._ends[number] - (self._ends[number - 1] if number else 0)
@@ -157,10 +162,11 @@ class PartedArray:
             part = self._parts.open(number)
             array = part.array(self._split, self._spec.key)
             expected = (self._rows(number), *self.shape[1:])
-            if (array.shape, array.dtype) != (expected, self.dtype):
+            if (array.shape, array.dtype) != (expected, self._read_dtype):
                 raise StoreDamagedError(
                     f"{part.path}: array {self.key} is {array.shape} of {array.dtype} instead of "
-                    f"{expected} of {self.dtype}. Restore it from a copy, or merge the parts again."
+                    f"{expected} of {self._read_dtype}. Restore it from a copy, or merge the "
+                    "parts again."
                 )
             self._last = last = number, array
         return last[1]

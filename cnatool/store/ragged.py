@@ -222,6 +222,11 @@ class ChunkedRagged:
         self.written = written
         self._end = end
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the values in the store."""
+        return self._values.dtype
+
     def append(self, rows: Ragged, *, borrowed: bool = False) -> None:
         """Add rows and write the chunks that they fill."""
         self._append_offsets(rows.offsets[1:])

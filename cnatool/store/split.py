@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from cnatool._util.bfloat16 import dtype_name
 from cnatool._util.html import shown_by
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
@@ -366,12 +367,12 @@ class Split:
         """
         key = spec.key
         array = self._store._tree.array(f"splits/{self.name}/{key}")
-        dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
+        dtype = "object" if spec.dtype is str else dtype_name(np.dtype(spec.dtype))
         if not self.record.complete:
             rows = max(least, array.shape[0] if array.shape else 0)
         for what, actual, expected in (
             ("shape", array.shape, (rows, *spec.shape)),
-            ("type", array.dtype.name, dtype),
+            ("type", dtype_name(array.dtype), dtype),
         ):
             if actual != expected:
                 raise StoreDamagedError(

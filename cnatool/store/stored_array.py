@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.threads import prefetch
 from cnatool.errors import StoreDamagedError
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import rows_checksum
+from cnatool.store.narrow import from_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +90,7 @@ class StoredArray:
         self._chunk: tuple[int, NDArray[Any]] | None = None
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
-        self.dtype: np.dtype[Any] = array.dtype
+        self.dtype: np.dtype[Any] = memory_dtype(array.dtype)
 
     @property
     def key(self) -> str:
@@ -185,10 +187,10 @@ class StoredArray:
     def _read_chunks(self, start: int, stop: int) -> NDArray[Any]:
         """Read all chunks that contain some rows, verify their checksums, and return these rows."""
         if self._checksums is None:
-            return self._array.read(start, stop)
+            return from_stored(self._array.read(start, stop))
         size = self._checksums.rows
         if (chunk := self._chunk) and chunk[0] <= start and stop <= chunk[0] + len(chunk[1]):
-            return chunk[1][start - chunk[0] : stop - chunk[0]].copy()
+            return from_stored(chunk[1][start - chunk[0] : stop - chunk[0]], copy=True)
         first, last = start // size * size, min(-(-stop // size) * size, self._end)
         rows = self._array.read(first, last)
         for low in range(first, last, size):
@@ -201,9 +203,9 @@ class StoredArray:
                     "split and `cnatool_crc32c`."
                 )
         if stop - start == last - first:
-            return rows
+            return from_stored(rows)
         if last - first <= size:
             # So that reading rows one by one does not read and verify their chunk each time.
             self._chunk = first, rows
         # A copy, so that a few rows do not keep their chunks in memory.
-        return rows[start - first : stop - first].copy()
+        return from_stored(rows[start - first : stop - first], copy=True)

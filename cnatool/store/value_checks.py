@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util import bfloat16
 from cnatool.records.layout import TOKEN_NUMBERS
+from cnatool.records.narrowed import is_narrowed
 from cnatool.records.ragged import Ragged
 from cnatool.store.statistics import row_statistics
 
@@ -34,7 +36,7 @@ def find_mismatches(
 
     Yields the statistic, the range of rows that are wrong, and what is.
     """
-    narrowed = _narrow_type(tensor)
+    narrowed = _find_rounding(tensor)
     expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
     elements = values.counts if isinstance(values, Ragged) else math.prod(values.shape[1:])
     for name, rows in stored.items():
@@ -48,6 +50,9 @@ def find_mismatches(
         if name in ("min", "max"):
             # A runtime may or may not ignore NaN.
             right |= np.isnan(truth)
+        if narrowed is not None:
+            # Values that became infinite say nothing of the statistic.
+            right |= np.isinf(expected["abs_sum"])
         wrong = np.flatnonzero(~right)
         if len(wrong):
             row = int(wrong[0])
@@ -84,23 +89,32 @@ def find_token_faults(
             yield name, (row, row + 1), f"in row {row} is {value:.9g}: it {problem}"
 
 
-def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:
-    """Return the floating type that stored values were rounded to after taking statistics."""
-    if tensor.stored is None or tensor.stored == tensor.dtype:
+class _Rounding(NamedTuple):
+    """What rounding to a floating type changes."""
+
+    share: float  # of a normal number: the distance from 1 to the next number
+    least: float  # of a smaller one, however small it is
+
+
+def _find_rounding(tensor: TensorRecord) -> _Rounding | None:
+    """Return the rounding of stored values after statistics were taken; None without."""
+    if not is_narrowed(tensor):
         return None
-    return np.finfo(tensor.stored)
+    if tensor.stored == bfloat16.NAME:
+        return _Rounding(bfloat16.EPS, bfloat16.SMALLEST)
+    kind = np.finfo(tensor.stored or tensor.dtype)
+    return _Rounding(float(kind.eps), float(kind.smallest_subnormal))
 
 
 def _allowed_differences(
     name: Statistic,
     expected: Mapping[Statistic, NDArray[np.float64]],
     elements: int | NDArray[np.int64],
-    narrowed: np.finfo[Any] | None,
+    narrowed: _Rounding | None,
 ) -> NDArray[np.float64]:
     """Compute the tolerated difference of a statistic from that of the stored values; (n,)."""
-    share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
-    # Numbers closer to zero than normal ones are rounded by this much, however small they are.
-    least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
+    share = _TOLERANCE + (0.0 if narrowed is None else narrowed.share)
+    least = 0.0 if narrowed is None else narrowed.least
     with np.errstate(invalid="ignore"):
         if name in ("min", "max"):
             scale = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))

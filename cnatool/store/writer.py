@@ -12,6 +12,8 @@ import msgspec
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.records.layout import LABELS, input_key, split_arrays
+from cnatool.records.narrowed import narrowed_tensors
+from cnatool.records.narrowing import NarrowingRecord, merge_narrowing
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
 from cnatool.store.format_table import format_by_name
@@ -22,6 +24,7 @@ from cnatool.store.integrity import (
     start_digests,
     update_digests,
 )
+from cnatool.store.narrow import narrow_rows
 from cnatool.store.ragged import ChunkedRagged, RaggedArray, create_ragged, reopen_ragged
 from cnatool.store.write_errors import advise_beginning_anew, report_write_errors
 
@@ -265,6 +268,7 @@ class SplitWriter:
         whole = any(tensor.stored for tensor in store.record.tensors)
         self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
         self._digests = digests or start_digests(store.record, labels=record.labels)
+        self._narrowed = _begin_narrowing(store.record, record)
 
     @property
     def name(self) -> str:
@@ -309,19 +313,19 @@ class SplitWriter:
     def _cut(self, rows: StoreRows) -> list[StoreRows]:
         """Cut a batch at the row of the next commit, where all rows that were added are counted.
 
-        Only rows that vary in length need that: others are committed in whole chunks.
+        Rows that vary in length need that, and errors of narrowing, which are those of the
+        committed rows: others are committed in whole chunks.
         """
         end = self._rows + len(rows)
         before = end - end % self._commit - self._rows
-        if not self._ragged or not 0 < before < len(rows):
+        if not (self._ragged or self._narrowed) or not 0 < before < len(rows):
             return [rows]
         return [rows[:before], rows[before:]]
 
     def _append(self, rows: StoreRows, *, borrowed: bool) -> None:
         batch: dict[str, Any] = rows.arrays()
         self._run_calls(
-            partial(array.append, batch[key], borrowed=borrowed)
-            for key, array in self._arrays.items()
+            partial(self._append_array, key, batch[key], borrowed=borrowed) for key in self._arrays
         )
         self._rows += len(rows)
         update_digests(self._digests, rows.inputs, rows.labels)
@@ -333,6 +337,15 @@ class SplitWriter:
         elif whole > self.committed:
             self._run_calls(array.publish for array in self._ragged)
             self._commit_record(self._with_committed(whole))
+
+    def _append_array(self, key: str, rows: Any, *, borrowed: bool) -> None:
+        """Add the rows of one array; where they are narrowed, count the errors."""
+        array = self._arrays[key]
+        if (before := self._narrowed.get(key)) is not None:
+            rows, errors = narrow_rows(rows, array.dtype)
+            self._narrowed[key] = before.merge(errors)
+            borrowed = False
+        array.append(rows, borrowed=borrowed)
 
     def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
         """Set the samples so far that have no row; counts with the next commit."""
@@ -376,7 +389,11 @@ class SplitWriter:
     def _with_committed(self, rows: int) -> SplitRecord:
         room = rows if self._grows else self._record.rows
         return msgspec.structs.replace(
-            self._record, rows=room, committed=((0, rows),), checksums=self._checksums(rows)
+            self._record,
+            rows=room,
+            committed=((0, rows),),
+            checksums=self._checksums(rows),
+            narrowed=dict(self._narrowed) or msgspec.UNSET,
         )
 
     def _checksums(self, rows: int) -> dict[str, ChunkChecksums]:
@@ -455,6 +472,12 @@ class SplitWriter:
                 ]
             )
         self._rows += len(split)
+        self._narrowed = self._add_narrowing(split.record)
+
+    def _add_narrowing(self, part: SplitRecord) -> dict[str, NarrowingRecord]:
+        """Add the errors of a part to those of the rows before it."""
+        merged = merge_narrowing((self._narrowed or msgspec.UNSET, part.narrowed))
+        return {} if isinstance(merged, msgspec.UnsetType) else merged
 
     def _digests_by_key(self) -> dict[str, RowsDigest]:
         keys = [input_key(number) for number in range(len(self._store.record.inputs))]
@@ -486,3 +509,14 @@ class SplitWriter:
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record
         self._last = time.monotonic()
+
+
+def _begin_narrowing(store: StoreRecord, split: SplitRecord) -> dict[str, NarrowingRecord]:
+    """Return the errors of the tensors that are narrowed, by key, over the committed rows.
+
+    It is empty, and nothing is counted, if an earlier version wrote these without counting.
+    """
+    if split.narrowed is not msgspec.UNSET:
+        return dict(split.narrowed)
+    keys = () if split.committed else narrowed_tensors(store)
+    return dict.fromkeys(keys, NarrowingRecord())

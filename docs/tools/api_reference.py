@@ -43,9 +43,12 @@ _GROUPS = {
         "score_samples",
         "score_layers",
         "compare",
+        "drift",
         "ScoreResult",
         "LayerScores",
         "Comparison",
+        "Drift",
+        "DriftResult",
     ),
     "Many networks": (
         "study",

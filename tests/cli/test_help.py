@@ -121,7 +121,7 @@ def test_options_stand_in_panels() -> None:
         "Options",
     ]
     assert "Usage: cnatool study [OPTIONS] [STORE...]" in help_text("study")
-    assert "Usage: cnatool compare [OPTIONS] STORE STORE2\n" in help_text("compare")
+    assert "Usage: cnatool drift [OPTIONS] STORE [STORE2]\n" in help_text("drift")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_cut_off_again_and_again(name: str, here: Here) -> None:
     [
         {"keep": "statistics", "statistics": "all"},
         {"dtype": "float16", "tensors": "layers"},
+        {"dtype": "bfloat16"},
         {"limit": 130, "tags": {"epoch": "3"}},
         {"codec": "gzip"},
         {"scale": 0.5, "mean": [3.0], "std": [2.0], "threads": 1},

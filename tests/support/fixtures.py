@@ -39,7 +39,7 @@ _SCHEMAS = {"cnatool.layers/1": "cnatool.layers/2"}
 # Fields of documents, and columns of tables, that earlier versions did not write.
 _ADDED_FIELDS = re.compile(
     r"^(alpha_(input|symbols|window|undefined)|sound_range|length|sources"
-    r"|first_apart|by_added_noise|worst|agreement|added_noise|row)$"
+    r"|first_apart|by_added_noise|worst|agreement|added_noise|row|narrowed)$"
 )
 # Tables of text that were laid out anew.
 _LAID_OUT_ANEW = frozenset({"compare-text"})

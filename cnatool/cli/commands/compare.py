@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.completion import complete_store
-from cnatool.cli.console import print_result, read_pairs
+from cnatool.cli.console import PATIENCE, ConsoleObserver, print_result, read_pairs
 from cnatool.cli.options import (
     DEFINITIONS,
     ConventionOption,
@@ -16,23 +16,27 @@ from cnatool.cli.options import (
     SetOption,
     StoreArgument,
 )
+from cnatool.errors import UsageError
+
+_TOLERANCE = 1e-4
 
 
 def compare(
     store: StoreArgument,
     store2: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="STORE2",
             help="A store of the same network and samples.",
             autocompletion=complete_store,
         ),
-    ],
+    ] = None,
     split: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="The one split to compare; by default all that both stores have.",
+            help="The one split to compare; by default all that both stores have. Without STORE2, "
+            "two splits of STORE, whose distributions are compared as by `cnatool drift`.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -43,7 +47,7 @@ def compare(
             help="Largest relative difference that counts as equal; 0 demands equal values.",
             rich_help_panel=DEFINITIONS,
         ),
-    ] = 1e-4,
+    ] = _TOLERANCE,
     convention: ConventionOption = "paper",
     overrides: SetOption = None,
     json: JsonOption = False,
@@ -53,13 +57,33 @@ def compare(
     Layers are matched by name, else by size, longest path, shortcut and order; samples by their
     row. The exit code is 1 if the stores differ by more than the tolerance.
     """
+    splits = split or []
+    if store2 is None:
+        if len(splits) != 2:
+            raise UsageError(
+                f"{store} is compared with nothing. Name STORE2, a store of the same samples; or "
+                "two splits of STORE as --split NAME --split NAME, whose distributions are "
+                "compared as by `cnatool drift`."
+            )
+        if tolerance != _TOLERANCE:
+            raise UsageError(
+                f"--tolerance {tolerance:g}: there is none between two splits, whose samples "
+                "differ; distributions are compared. Omit it."
+            )
+        _print_drift(store, splits, convention, overrides, json=json)
+        return
+    if len(splits) > 1:
+        raise UsageError(
+            f"--split is given {len(splits)} times, but samples of two stores are compared one "
+            "by one, and so in one split. `cnatool drift` compares distributions of other samples."
+        )
     from cnatool.cli.tables.compare import print_comparison
     from cnatool.comparing.compare import compare as compare_stores
 
     comparison = compare_stores(
         store,
         store2,
-        split=split,
+        split=splits[0] if splits else None,
         tolerance=tolerance,
         convention=convention,
         overrides=read_pairs("--set", overrides),
@@ -67,3 +91,21 @@ def compare(
     print_result(comparison, print_comparison, json=json)
     if not comparison.same:
         raise typer.Exit(1)
+
+
+def _print_drift(
+    store: Path, splits: list[str], convention: str, overrides: list[str] | None, *, json: bool
+) -> None:
+    """Print how far two splits of one store are apart."""
+    from cnatool.cli.tables.drift import print_drift
+    from cnatool.comparing.drift.drift import drift
+
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        found = drift(
+            store,
+            splits=splits,
+            convention=convention,
+            overrides=read_pairs("--set", overrides),
+            observer=observer,
+        )
+    print_result(found.result, print_drift, json=json)

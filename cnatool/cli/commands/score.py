@@ -100,10 +100,11 @@ def score(
 
     α, β and CNA are of each split; CNA-A and CNA-M compare train and test.
     """
+    from cnatool._util.frame_files import check_frame_path
     from cnatool.cli.tables.score import print_baselines, print_score
     from cnatool.metrics.convention import Convention
     from cnatool.scoring.results import ScoreResult
-    from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
+    from cnatool.scoring.samples import sample_schema, write_frames
     from cnatool.scoring.score import score_store
 
     def print_tables(result: ScoreResult) -> None:

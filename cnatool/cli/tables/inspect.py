@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 from msgspec import UNSET
 
+from cnatool._util import bfloat16
 from cnatool._util.text import bytes_text, classes_text, count_text, name_with_operator, printable
 from cnatool.backend.derived_inputs import describe_rules
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
+from cnatool.dumping.narrowing_notes import (
+    describe_narrowing,
+    describe_overflows,
+    tensor_errors,
+)
 from cnatool.dumping.plan_notes import describe_branches
 from cnatool.dumping.skipped_summary import describe_missing_outputs, is_lost, summarise_skipped
 from cnatool.records.parts import describe_rows
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 
     from cnatool.cli.tables.table import Column
     from cnatool.dumping.inspect import ModelInspection
+    from cnatool.records.narrowing import NarrowingRecord
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
     from cnatool.store.split import Split
     from cnatool.store.store import Store
@@ -38,7 +45,7 @@ _LISTED = 5
 def print_store(store: Store, *, layers: bool = False, skipped: bool = False) -> None:
     """Print how a store was made and what it holds; layers and reasons if asked for."""
     _print_origin(store, every=skipped)
-    _print_tensors(store.tensors, store.layers, stored=True)
+    _print_tensors(store.tensors, store.layers, stored=True, errors=tensor_errors(store.record))
     if layers:
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:
@@ -150,6 +157,8 @@ def _print_origin(store: Store, *, every: bool) -> None:
         more = 0 if every else len(split.record.skipped) - _LISTED
         if more > 0:
             print_line(f"  and {more:,} more (--skipped lists all)")
+    print_lines(map(with_options, describe_narrowing(record)))
+    print_lines(map(with_options, describe_overflows(record)))
     print_line("")
 
 
@@ -170,7 +179,11 @@ def _rows_text(split: Split) -> str:
 
 
 def _print_tensors(
-    tensors: Sequence[TensorRecord], layers: Sequence[LayerRecord], *, stored: bool
+    tensors: Sequence[TensorRecord],
+    layers: Sequence[LayerRecord],
+    *,
+    stored: bool,
+    errors: Mapping[str, NarrowingRecord] = MappingProxyType({}),
 ) -> None:
     numbers: dict[str, list[str]] = {}
     shown = shorten_names(tensor.name for tensor in tensors)
@@ -197,7 +210,7 @@ def _print_tensors(
             ", ".join(numbers.get(tensor.name, ())),
             _shape_text(tensor.shape) + _variation_text(tensor),
             _dtype_text(tensor),
-            str(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize),
+            str(_sample_bytes(tensor)),
         ]
         for tensor in tensors
     ]
@@ -205,9 +218,13 @@ def _print_tensors(
         columns.append(("kept", "left"))
         for row, tensor in zip(rows, tensors, strict=True):
             row.append(_kept_text(tensor))
+    if errors:
+        columns += [("largest error", "right"), ("overflows", "right")]
+        for row, tensor in zip(rows, tensors, strict=True):
+            row += _error_texts(errors.get(tensor.name))
     print_table(columns, rows)
     print_cut(shown)
-    whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
+    whole = sum(map(_sample_bytes, tensors))
     print_line(
         f"\n{count_text(len(tensors), 'tensor')}, {bytes_text(whole)} a sample; "
         f"{count_text(len(layers), 'layer')}"
@@ -283,12 +300,26 @@ def _print_skipped(
         print_line(f"  {count} {with_options(reason)}")
 
 
+def _sample_bytes(tensor: TensorRecord) -> int:
+    kind = bfloat16.NAME if tensor.onnx_type == bfloat16.NAME else tensor.dtype
+    return math.prod(tensor.shape) * bfloat16.storage_dtype(kind).itemsize
+
+
 def _dtype_text(tensor: TensorRecord) -> str:
     """Write the element type; both types where that of the graph had to be cast."""
     kind = tensor.onnx_type or tensor.dtype
     if {"float": "float32", "double": "float64"}.get(kind, kind) == tensor.dtype:
         return tensor.dtype
+    if kind == bfloat16.NAME and (tensor.stored or tensor.output is not None):
+        return kind
     return f"{kind} as {tensor.dtype}"
+
+
+def _error_texts(errors: NarrowingRecord | None) -> list[str]:
+    """Write the largest relative error of a tensor that was narrowed, and how many overflowed."""
+    if errors is None:
+        return ["", ""]
+    return [f"{errors.relative_error:.2g}", f"{errors.overflows:,}" if errors.overflows else ""]
 
 
 def _variation_text(tensor: TensorRecord) -> str:
@@ -300,7 +331,7 @@ def _variation_text(tensor: TensorRecord) -> str:
 def _kept_text(tensor: TensorRecord) -> str:
     if tensor.output is not None:
         return f"output {tensor.output}"
-    if tensor.stored in (None, tensor.dtype):
+    if tensor.stored in (None, tensor.dtype, tensor.onnx_type):
         return tensor.kept
     return f"{tensor.kept}, {tensor.stored}"
 

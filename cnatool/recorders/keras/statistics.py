@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from cnatool._util.bfloat16 import is_bfloat16
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,5 +61,6 @@ def arrays(batch: Any) -> dict[str, NDArray[Any]]:
 
 def _array(value: Any) -> NDArray[Any]:
     array = np.asarray(value)
-    # Types that NumPy lacks: bfloat16, float8.
-    return array.astype(np.float32) if array.dtype.kind == "V" else array
+    # Types that NumPy lacks: bfloat16 is stored as it is, float8 as float32.
+    lacks = array.dtype.kind == "V" and not is_bfloat16(array.dtype)
+    return array.astype(np.float32) if lacks else array

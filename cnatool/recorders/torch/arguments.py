@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cnatool._util.bfloat16 import BFLOAT16
 from cnatool.errors import DataError, UsageError
 from cnatool.recorders.torch.trace import tensors_by_name
 
@@ -67,9 +68,12 @@ def move_to_device(batch: Any, device: torch.device) -> tuple[list[Any], dict[st
 
 
 def array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Copy a tensor to an array; types that NumPy lacks become float32."""
+    """Copy a tensor to an array; bfloat16 stays so, and floating types of 8 bits become float32."""
     tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize == 1):
+    if tensor.dtype == torch.bfloat16:
+        bits: NDArray[Any] = tensor.view(torch.int16).cpu().numpy().copy()
+        return bits.view(BFLOAT16)
+    if tensor.is_floating_point() and tensor.itemsize == 1:
         tensor = tensor.float()
     copy: NDArray[Any] = tensor.cpu().numpy().copy()
     return copy

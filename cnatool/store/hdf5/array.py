@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from cnatool._util.bfloat16 import BFLOAT16
 from cnatool._util.text import one_line
 from cnatool.errors import DataError, StoreDamagedError
+from cnatool.store.hdf5.element_types import number_dtype, read_bits
 from cnatool.store.hdf5.file import is_text
 from cnatool.store.hdf5.fletcher32 import fletcher32
 
@@ -43,7 +45,7 @@ class HDF5Array:
         self._generation = -1
         dataset = self._open()
         self.shape: tuple[int, ...] = dataset.shape
-        self.dtype = np.dtype(object) if is_text(dataset) else dataset.dtype.newbyteorder("=")
+        self.dtype = np.dtype(object) if is_text(dataset) else number_dtype(dataset)
         self.chunk_rows = int(dataset.chunks[0]) if dataset.chunks else 1
 
     @property
@@ -93,8 +95,8 @@ class HDF5Array:
         if not isinstance(source, HDF5Array) or is_text(dataset) or dataset.chunks is None:
             return False
         other = source._open()
-        forms = [(each.dtype, each.chunks, each.compression) for each in (dataset, other)]
-        if forms[0] != forms[1]:
+        forms = [(each.chunks, each.compression) for each in (dataset, other)]
+        if forms[0] != forms[1] or self.dtype != source.dtype:
             return False
         rest = (0,) * (len(self.shape) - 1)
         end = start + min(count * self.chunk_rows, source.shape[0])
@@ -114,7 +116,7 @@ class HDF5Array:
         content: tuple[Buffer, ...] = chunk.content
         if is_text(dataset):
             content = (_encode_text(b"".join(content), dataset.dtype.itemsize, self.key),)
-        row_bytes = dataset.dtype.itemsize * math.prod(self.shape[1:])
+        row_bytes = dataset.id.get_type().get_size() * math.prod(self.shape[1:])
         content = (*content, bytes((self.chunk_rows - chunk.rows) * row_bytes))
         if dataset.compression:
             content = (zlib.compress(b"".join(content), LEVEL),)
@@ -153,7 +155,10 @@ class HDF5Array:
         if is_text(dataset):
             return np.array([row.decode() for row in dataset[start:stop]], object)
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        dataset.read_direct(rows, np.s_[start:stop])
+        if self.dtype == BFLOAT16:
+            read_bits(dataset, start, stop, rows)
+        else:
+            dataset.read_direct(rows, np.s_[start:stop])
         return rows
 
     def _check_written(self, dataset: h5py.Dataset, start: int, stop: int) -> None:

@@ -19,6 +19,7 @@ from cnatool._util.links import check_one_name
 from cnatool._util.text import one_line
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.array import LEVEL, HDF5Array
+from cnatool.store.hdf5.element_types import create_type
 from cnatool.store.hdf5.file import HDF5File, has_old_journal
 from cnatool.store.hdf5.journal import describe_misfit, find_foreign, forget, recover
 from cnatool.store.hdf5.links import check_no_links
@@ -202,7 +203,7 @@ class HDF5Tree:
         Text gets a fixed length and is compressed whatever the codec: most of it is padding.
         """
         if isinstance(dtype, np.dtype):
-            kind = h5py.h5t.py_create(dtype.newbyteorder("<"), logical=True)
+            kind = create_type(dtype)
         else:
             kind = h5py.h5t.C_S1.copy()
             # With the final zero byte, so that h5dump prints the text alone.

@@ -12,10 +12,12 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 import zarr
 
+from cnatool._util.bfloat16 import BFLOAT16
 from cnatool._util.files import open_regular
 from cnatool._util.text import one_line
 from cnatool.errors import StoreDamagedError
 from cnatool.store.zarr.blosc import install_checked_blosc
+from cnatool.store.zarr.metadata import holds_bfloat16
 from cnatool.store.zarr.shard import ChunkError, written_chunks
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class ForeignArray:
     def dtype(self) -> np.dtype[Any]:
         """Element type; object for text."""
         dtype = np.dtype(self._array.dtype)
+        if holds_bfloat16(dtype.name, self._array.attrs):
+            return BFLOAT16
         return np.dtype(object) if dtype.kind in "TU" else dtype
 
     @property
@@ -94,7 +98,10 @@ class ForeignArray:
             return np.empty((stop - start, *self.shape[1:]), self.dtype)
         try:
             self._check_presence(start, stop)
-            return np.asarray(self._array[start:stop]).astype(self.dtype, copy=False)
+            rows = np.asarray(self._array[start:stop])
+            if self.dtype == BFLOAT16:
+                return rows.astype("<u2", order="C", copy=False).view(BFLOAT16)
+            return rows.astype(self.dtype, copy=False)
         except StoreDamagedError:
             raise
         except Exception as error:  # every codec raises its own type

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from cnatool._util.bfloat16 import BFLOAT16
 from cnatool._util.files import read_regular
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import one_line
@@ -40,6 +41,8 @@ ATTRIBUTE = "cnatool"
 CHECKSUM = "cnatool_crc32c"
 # Rows of an array that grows, until their number is known.
 MANY_ROWS = 1 << 40
+# Attribute of an array of 16-bit integers that are the bits of bfloat16.
+_BFLOAT16 = {"bits_of": "bfloat16"}
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
 # Exceptions of reading and decoding JSON of any content.
@@ -61,6 +64,11 @@ class ArrayLayout:
     level: int = BLOSC_LEVEL
 
     @property
+    def is_bfloat16(self) -> bool:
+        """Whether the values are the bits of bfloat16, which zarr has no type for."""
+        return self.dtype == BFLOAT16
+
+    @property
     def compressor(self) -> Compressor:
         """Compressor of chunks."""
         return make_compressor(self.codec, self.level)
@@ -74,8 +82,9 @@ class ArrayLayout:
         """Build the content of the array's ``zarr.json``."""
         chunk = list(self.chunk_shape)
         if isinstance(self.dtype, np.dtype):
-            name, item = self.dtype.name, self.dtype.itemsize
-            fill: object = self.dtype.type(0).item()
+            plain = np.dtype(np.uint16) if self.is_bfloat16 else self.dtype
+            name, item = plain.name, plain.itemsize
+            fill: object = plain.type(0).item()
             serializer: dict[str, Any] = _LITTLE if item > 1 else {"name": "bytes"}
         else:
             name, item, fill = "string", 1, ""
@@ -95,7 +104,7 @@ class ArrayLayout:
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": fill,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "attributes": dict(self.attributes),
+            "attributes": {**self.attributes, **(_BFLOAT16 if self.is_bfloat16 else {})},
             "dimension_names": list(self.axes),
             "zarr_format": 3,
             "node_type": "array",
@@ -133,7 +142,7 @@ def parse_array(content: bytes) -> ArrayLayout | None:
         for codec in COMPRESSORS:
             layout = ArrayLayout(
                 shape=shape,
-                dtype=str if name == "string" else np.dtype(name),
+                dtype=str if name == "string" else _number_dtype(name, metadata),
                 chunk_rows=chunk_rows,
                 codec=codec,
                 axes=("",) * len(shape) if axes is None else tuple(axes),
@@ -149,6 +158,17 @@ def parse_array(content: bytes) -> ArrayLayout | None:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         pass  # zarr describes the problem
     return None
+
+
+def _number_dtype(name: str, metadata: dict[str, Any]) -> np.dtype[Any]:
+    if holds_bfloat16(name, metadata.get("attributes", {})):
+        return BFLOAT16
+    return np.dtype(name)
+
+
+def holds_bfloat16(data_type: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether an array's type and attributes say that it holds the bits of bfloat16."""
+    return data_type == "uint16" and _BFLOAT16.items() <= attributes.items()
 
 
 class GroupMetadata(msgspec.Struct, frozen=True):

@@ -338,6 +338,7 @@ def test_mixed_precision(data: Any, tmp_path: Path) -> None:
     assert expected.dtype == torch.bfloat16
     stored = store.splits["all"].activations("embedding")[90:]
     np.testing.assert_array_equal(stored, expected.float())
+    assert store.tensor("embedding").stored == "bfloat16"
     assert cnatool.verify(tmp_path / "s.zarr").faults == ()
 
 

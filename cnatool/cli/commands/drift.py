@@ -1,0 +1,117 @@
+"""``cnatool drift``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.completion import complete_from, complete_store
+from cnatool.cli.console import PATIENCE, ConsoleObserver, note, print_result, read_pairs
+from cnatool.cli.options import (
+    DEFINITIONS,
+    OUTPUT,
+    ConventionOption,
+    InputsOption,
+    JsonOption,
+    SetOption,
+    StoreArgument,
+)
+
+_SAMPLES = "What is compared"
+_CORRECTIONS = ("benjamini-hochberg", "benjamini-yekutieli", "bonferroni")
+
+
+def drift(
+    store: StoreArgument,
+    store2: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="STORE2",
+            help="A store of other samples of the same model.",
+            autocompletion=complete_store,
+        ),
+    ] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="The reference, then the split that is compared with it: two of STORE, or one of "
+            "each store; one name stands for the split that both have. By default the only two of "
+            "STORE, or the only one of each.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
+    tensors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Tensors to compare, by name or glob, with ! before those to leave out; by "
+            "default all. Repeatable.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
+    correction: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How p-values are adjusted for the number of comparisons: benjamini-hochberg, "
+            "benjamini-yekutieli or bonferroni.",
+            autocompletion=complete_from(*_CORRECTIONS),
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = "benjamini-hochberg",
+    level: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="What adjusted p-values are compared with.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = 0.05,
+    convention: ConventionOption = "paper",
+    overrides: SetOption = None,
+    inputs: InputsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.parquet|csv",
+            help="Write one row a unit to a file. In CSV, a single quote precedes text that a "
+            "spreadsheet would evaluate.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare distributions of activations in two splits or sets of data.
+
+    Distances say how large a drift is, p-values whether it can be by chance. Samples need not
+    correspond; where they do, `cnatool compare` compares them one by one.
+    """
+    from cnatool._util.frame_files import check_frame_path, write_frame
+    from cnatool.cli.tables.drift import print_drift
+    from cnatool.comparing.drift.drift import drift as find_drift
+
+    if output is not None:
+        check_frame_path(output)
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        found = find_drift(
+            store,
+            store2,
+            splits=splits or (),
+            tensors=tensors or (),
+            convention=convention,
+            overrides=read_pairs("--set", overrides),
+            level=level,
+            correction=correction,
+            inputs=inputs or (),
+            observer=observer,
+        )
+    if output is not None:
+        write_frame(found.units, output)
+        note(f"wrote {output}")
+    print_result(found.result, print_drift, json=json)

@@ -1,0 +1,1 @@
+"""Drift: how far apart the activations of two sets of samples are in one network."""

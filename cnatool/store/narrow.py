@@ -1,0 +1,105 @@
+"""Conversion of rows to the element type that a store holds, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool._util import bfloat16
+from cnatool.records.narrowing import NarrowingRecord
+from cnatool.records.ragged import Ragged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.records.ragged import Rows
+
+# Values whose errors are found together, in the processor's cache.
+_BLOCK = 1 << 15
+
+
+def to_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert rows to the type of a stored array; too large ones become infinite."""
+    if rows.dtype == dtype:
+        return rows
+    if dtype == bfloat16.BFLOAT16:
+        return bfloat16.narrow(rows)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return rows.astype(dtype, copy=False)
+
+
+def rows_to_stored(rows: Rows, dtype: np.dtype[Any]) -> Rows:
+    """Convert rows as `to_stored` does, also those of samples that differ in length."""
+    if isinstance(rows, Ragged):
+        return Ragged(to_stored(rows.values, dtype), rows.offsets, rows.axis)
+    return to_stored(rows, dtype)
+
+
+def from_stored(rows: NDArray[Any], *, copy: bool = False) -> NDArray[Any]:
+    """Return stored rows as they are read: bfloat16 as float32."""
+    if rows.dtype == bfloat16.BFLOAT16:
+        return bfloat16.widen(rows)
+    return rows.copy() if copy else rows
+
+
+def narrow_rows(rows: Rows, dtype: np.dtype[Any]) -> tuple[Rows, NarrowingRecord]:
+    """Convert rows to a narrower floating type, and find the errors.
+
+    Parameters
+    ----------
+    rows : ndarray or Ragged
+        Floating values, of any shape.
+    dtype : numpy.dtype
+        The type of the stored array.
+
+    Returns
+    -------
+    rows : ndarray or Ragged
+        The same in the other type.
+    errors : NarrowingRecord
+    """
+    if isinstance(rows, Ragged):
+        values, errors = narrow_values(rows.values, dtype)
+        return Ragged(values, rows.offsets, rows.axis), errors
+    return narrow_values(rows, dtype)
+
+
+def narrow_values(
+    values: NDArray[Any], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NarrowingRecord]:
+    """Convert an array, as `narrow_rows` does."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    result = np.empty(flat.size, dtype)
+    errors = NarrowingRecord()
+    for start in range(0, flat.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        result[part] = to_stored(flat[part], dtype)
+        errors = errors.merge(_find_errors(flat[part], result[part]))
+    return result.reshape(values.shape), errors
+
+
+def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
+    """Compare values with those that are stored; (n,) each."""
+    is_bfloat16 = stored.dtype == bfloat16.BFLOAT16
+    wide = bfloat16.widen(stored) if is_bfloat16 else stored
+    overflows = underflows = 0
+    with np.errstate(all="ignore"):
+        error = wide.astype(values.dtype)
+        error -= values
+        np.abs(error, out=error)
+        if not np.isfinite(error.max()):
+            overflows = int(np.count_nonzero(np.isinf(wide) & np.isfinite(values)))
+            # Infinities and NaN stay what they are.
+            error[~np.isfinite(error)] = 0
+        absolute = float(error.max())
+        # 0 is stored exactly.
+        scale = np.abs(values)
+        np.maximum(scale, np.finfo(values.dtype).smallest_subnormal, out=scale)
+        error /= scale
+        if not error.max() < 1:
+            lost = (wide == 0) & (values != 0)
+            underflows = int(np.count_nonzero(lost))
+            error[lost | ~np.isfinite(error)] = 0
+        relative = float(error.max())
+    return NarrowingRecord(values.size, overflows, underflows, absolute, relative)
