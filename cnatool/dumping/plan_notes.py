@@ -200,14 +200,17 @@ def describe_stored(
 
     ``rows`` is the number of samples of the largest split.
     """
-    tensors, layers = len(record.tensors), len(record.layers)
+    reduced = sum(bool(tensor.reduction) for tensor in record.tensors)
+    tensors, layers = len(record.tensors) - reduced, len(record.layers)
     levels = (
         "; of each image, how often each level occurs, which suffices for α "
         "(`keep_inputs='values'` stores the images, if all have one size)"
     )
     counted = any(array.levels is not None for array in record.inputs)
     lines = [
-        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}{levels * counted}",
+        f"{count_text(tensors, 'tensor')}, {count_text(layers, 'layer')}"
+        + (f"; {count_text(reduced, 'reduced tensor')} besides" if reduced else "")
+        + levels * counted,
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
