@@ -187,8 +187,14 @@ def plan_dump(
             "batch; it is run without, which repeats them"
         )
     padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
+    # Where the user says that nothing is padding, an input that is called a mask is no other.
     token_output = find_token_output(
-        network.graph, probed.tensors, probed.samples, feed.mask, probed.run
+        network.graph,
+        probed.tensors,
+        probed.samples,
+        feed.mask,
+        probed.run,
+        named=options.mask != "none",
     )
     scores = plan_scores(token_output, feed, sources.values())
     measured = list_scores(token_output, scores, probed.tensors)
