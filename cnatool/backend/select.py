@@ -81,7 +81,7 @@ def select_tensors(
     for number, tensor in enumerate(tensors):
         output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
         whole = whole and tensor.name not in unkept
-        stored = _stored_dtype(tensor, dtype) if whole and output is None else None
+        stored = stored_dtype(tensor, dtype) if whole and output is None else None
         axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
         selected.append(
             msgspec.structs.replace(
@@ -215,7 +215,7 @@ def _attention_text(network: Network, probed: Sequence[TensorRecord]) -> str:
     )
 
 
-def _stored_dtype(tensor: TensorRecord, narrowing: Narrowing | None) -> str:
+def stored_dtype(tensor: TensorRecord, narrowing: Narrowing | None) -> str:
     """Return the type that a tensor is stored in: its own, or a narrower one."""
     own = bfloat16.NAME if tensor.onnx_type == bfloat16.NAME else tensor.dtype
     if narrowing is None or not tensor.dtype.startswith("float"):

@@ -84,6 +84,18 @@ def _parse_number(word: str) -> float | int | bool:
         return float(word)
 
 
+def read_reductions(words: Sequence[str]) -> dict[str, list[str]]:
+    """Read ``GLOB=FORM`` words: each glob may have several forms."""
+    forms: dict[str, list[str]] = {}
+    for word in words:
+        # The form has no = in it, but the name of a tensor may.
+        pattern, equals, form = word.rpartition("=")
+        if not (pattern and equals and form):
+            raise UsageError(f"--reduce {word!r} should be GLOB=FORM, as in '*=mean'.")
+        forms.setdefault(pattern, []).append(form)
+    return forms
+
+
 def _read_image(name: str) -> Callable[[str], Any]:
     """Return the parser of an option for images."""
 
@@ -158,6 +170,7 @@ _SPELLINGS = {
     "statistics": _Spelling(
         "NAME|all", list[str], complete=complete_from(*get_args(Statistic), "all")
     ),
+    "reduce": _Spelling("GLOB=FORM", list[str], read=read_reductions),
     "inputs_from": _Spelling("STORE", complete=complete_store),
     "initial_model": _Spelling("FILE"),
     "tags": _Spelling("KEY=VALUE", dict, "--tag"),

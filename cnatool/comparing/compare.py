@@ -207,7 +207,7 @@ def _compare_tensors(
     noise = {
         pair.first.number: compared.agreement.noise
         for pair, compared in zip(pairs, values, strict=True)
-        if compared.agreement.noise is not None
+        if compared.agreement.noise is not None and not pair.first.reduction
     }
     added = find_added_noise(split.store.tensors, noise)
     return tuple(

@@ -44,6 +44,7 @@ class Match:
     # Layers' pre-activations of the first store that match several of the second
     ambiguous: list[str]
     codes: list[str]  # those that one store holds as quantised codes, and the other as values
+    reduced: dict[str, str]  # reduced tensors of both that cannot be compared, with the reasons
 
 
 def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
@@ -91,11 +92,12 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
         elif own != own2:
             (folded2 if own else folded).append(first.preactivation)
         pairs.append(_make_pair(store, store2, first, second, "preactivation"))
+    reduced = {name: _find_obstacle(store, store2, name, name2) for name, name2 in others.items()}
     matched = {pair.first.name for pair in pairs}
     pairs += [
         Pair(store.tensor(name), store2.tensor(name2), None, None, "tensor")
         for name, name2 in others.items()
-        if name not in matched and _same_kind(store, store2, name, name2)
+        if name not in matched and reduced[name] is None and _same_kind(store, store2, name, name2)
     ]
     return Match(
         by=by,
@@ -107,7 +109,18 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
         reordered=_list_reordered(layers, aligned),
         ambiguous=ambiguous,
         codes=codes,
+        reduced={name: reason for name, reason in reduced.items() if reason is not None},
     )
+
+
+def _find_obstacle(store: Store, store2: Store, name: str, name2: str) -> str | None:
+    """Describe why tensors that were reduced cannot be compared; None if they can."""
+    record, record2 = store.tensor(name).reduction, store2.tensor(name2).reduction
+    if not record and not record2:
+        return None
+    if not record or not record2:
+        return "one store holds a reduced tensor of this name, and the other one of the network"
+    return record.find_obstacle(record2)
 
 
 def _match_stems(store: Store, store2: Store) -> dict[str, str]:
@@ -134,6 +147,8 @@ def _match_stems(store: Store, store2: Store) -> dict[str, str]:
 def _group_by_stem(store: Store) -> dict[str, list[TensorRecord]]:
     groups: dict[str, list[TensorRecord]] = {}
     for tensor in store.tensors:
+        if tensor.reduction:
+            continue
         groups.setdefault(name_stem(tensor.name), []).append(tensor)
     return groups
 

@@ -58,6 +58,10 @@ def note_matches(
             "so these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
             "(QuantFormat.QDQ) has values for both"
         )
+    if match.reduced:
+        name, reason = next(iter(match.reduced.items()))
+        more = f", nor are {len(match.reduced) - 1} more" if len(match.reduced) > 1 else ""
+        yield f"reduced tensor {name!r} is not compared{more}: {reason}"
     if match.ambiguous:
         yield (
             f"{_first_names(match.ambiguous)}: several layers of {second.path} have the same size "

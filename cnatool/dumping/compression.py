@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import count_text
+from cnatool.dumping.fitted_reductions import component_arrays
 from cnatool.records.layout import split_arrays
 from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.codec_choice import choose_codec, codecs_of, encoded_bytes
@@ -125,7 +126,8 @@ def _metadata_bytes(plan: DumpPlan, sizes: Sequence[int]) -> int:
     attribute = len(msgspec.json.encode(plan.record)) + 8 * sum(chunks)
     commits = 1 + sum(1 - (-rows // commit_rows(sizes)) for rows in plan.rows.values())
     form = format_by_name(plan.path)
-    return form.metadata_bytes(attribute, commits, chunks, grows=plan.skips)
+    common = sum(array.nbytes for array in component_arrays(plan).values())
+    return common + form.metadata_bytes(attribute, commits, chunks, grows=plan.skips)
 
 
 def _try_codecs(

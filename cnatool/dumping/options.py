@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
+    from cnatool.records.reductions import Reduction
     from cnatool.records.weights import Flatness
 
 DATA = "Data"
@@ -76,7 +77,7 @@ class DumpOptions:
         "Share of the training samples to hold out, chosen at random, as test (or val).",
         "They become the split val if there is a test split already.",
     )
-    seed: int = option(DATA, 0, "Seed of `holdout` and `flatness`.")
+    seed: int = option(DATA, 0, "Seed of `holdout`, `flatness` and `reduce`.")
     limit: int | None = option(DATA, None, "Samples to take of each split, from its start.")
     part: str | tuple[int, int] | None = option(
         DATA,
@@ -189,6 +190,15 @@ class DumpOptions:
         "the model leaves out.",
         "Outputs of the model are stored unless one of these leaves them out.",
     )
+    reduce: Mapping[str, str | int | Sequence[str | int]] | None = option(
+        STORED,
+        None,
+        "Keep a reduced form of tensors besides: mean or max over positions, cls, last or the "
+        "number of one, sample:K of them, project:K or pca:K numbers; mean+pca:K for both.",
+        "A dictionary of forms, or lists of them, by the name or glob of tensors. Positions are "
+        "those of real tokens; ``sample`` and ``project`` are drawn by `seed`, and components are "
+        "those of a sample of the samples.",
+    )
     dtype: Narrowing | None = option(
         STORED, None, "Narrow floating activations to this type; by default they keep their own."
     )
@@ -281,7 +291,7 @@ class DumpOptions:
             raise UsageError(
                 "`resume` continues a store and `overwrite` starts a new one: pass one of them."
             )
-        if self.dtype is not None and self.keep == "statistics":
+        if self.dtype is not None and self.keep == "statistics" and not self.reductions:
             raise UsageError(
                 f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
                 "leave one of them out."
@@ -299,6 +309,8 @@ class DumpOptions:
             )
         self._check_threads()
         self._check_flatness()
+        if self.reductions and self.seed < 0:
+            raise UsageError(f"`seed={self.seed}`: 0 or more.")
         for key, value in (self.tags or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise UsageError(f"`tags`: {key!r}={value!r}: both must be text.")
@@ -361,6 +373,20 @@ class DumpOptions:
         from cnatool.records.weights import Flatness
 
         return self.flatness if isinstance(self.flatness, Flatness) else Flatness()
+
+    @property
+    def reductions(self) -> list[tuple[str, Reduction]]:
+        """The forms that tensors are reduced to, each with the pattern of their names."""
+        if not self.reduce:
+            return []
+        from cnatool.records.reductions import parse_form
+
+        forms = [
+            (pattern, form)
+            for pattern, asked in self.reduce.items()
+            for form in ((asked,) if isinstance(asked, str | int) else asked)
+        ]
+        return [(pattern, parse_form(pattern, str(form))) for pattern, form in forms]
 
     @property
     def part_of(self) -> tuple[int, int] | None:

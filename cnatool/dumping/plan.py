@@ -27,6 +27,7 @@ from cnatool.dumping.lengths import fill_up, group_rows
 from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
+from cnatool.dumping.reductions import plan_reductions
 from cnatool.dumping.resume import check_same_dump, open_resumable
 from cnatool.dumping.store_record import describe_store
 from cnatool.dumping.token_scores import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
+    from cnatool.backend.statistics.reduced_tensors import ReducedTensor
     from cnatool.data.source import Block, Source
     from cnatool.dumping.feed import Feed
     from cnatool.dumping.lengths import RunRows
@@ -94,6 +96,7 @@ class DumpPlan:
     run: RunOptions
     record: StoreRecord  # of the store, without splits and without what is measured of the model
     shared: SharedInputs | None  # raw inputs that another store holds
+    reduced: tuple[ReducedTensor, ...] = ()  # those of the record that are reduced from others
 
     @property
     def starts_anew(self) -> bool:
@@ -188,8 +191,14 @@ def plan_dump(
             "batch; it is run without, which repeats them"
         )
     padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
+    # Where the user says that nothing is padding, an input that is called a mask is no other.
     token_output = find_token_output(
-        network.graph, probed.tensors, probed.samples, feed.mask, probed.run
+        network.graph,
+        probed.tensors,
+        probed.samples,
+        feed.mask,
+        probed.run,
+        named=options.mask != "none",
     )
     scores = plan_scores(token_output, feed, sources.values())
     measured = list_scores(token_output, scores, probed.tensors)
@@ -204,6 +213,8 @@ def plan_dump(
     )
     outputs = select_outputs(network, padded.tensors, options.patterns, measured)
     probed = padded.probed
+    reduced = plan_reductions(options, network, padded.tensors, probed.skipped, tensors, note)
+    tensors = (*tensors, *(each.tensor for each in reduced))
     held_bytes = _held_bytes(tensors, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(
@@ -278,6 +289,7 @@ def plan_dump(
         run=replace(probed.run, threads=schedule.threads),
         record=record,
         shared=shared,
+        reduced=reduced,
     )
     if past is not None:
         _check_resumed(plan, past)

@@ -67,6 +67,7 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
         plan.run,
         plan.feed.mask,
         plan.record.tokens or None,
+        plan.reduced,
     )
     for line in exposed.notes:
         observer.note(line)

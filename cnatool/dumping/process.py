@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnatool._util.cluster_workers import absolute_path
+from cnatool.dumping.fitted_reductions import fit_reductions
 from cnatool.dumping.model_record import measure_beside, measure_model
 from cnatool.dumping.parts_folder import discard_unfinished, find_unfinished
 from cnatool.dumping.plan import plan_dump
@@ -42,6 +43,7 @@ def dump_here(
         if plan.past is not None and plan.is_complete:
             return _return_complete(plan, plan.past)
         with _note_unfinished(plan):
+            plan = fit_reductions(plan)
             with measure_beside(plan) as weights, prepare_dump(plan) as prepared:
                 if not prepared.preflight.fits:
                     raise UsageError(prepared.preflight.refusal)
@@ -62,7 +64,7 @@ def estimate_here(
 ) -> Preflight:
     """Estimate a dump in this process; parameters and errors as of `cnatool.preflight`."""
     _find_left_parts(path, options)
-    plan = plan_dump(model, data, path, options)
+    plan = fit_reductions(plan_dump(model, data, path, options))
     with prepare_dump(plan, announce=False) as prepared:
         return prepared.preflight
 

@@ -63,8 +63,15 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
 
 
 def _without_sources(tensors: tuple[TensorRecord, ...]) -> tuple[TensorRecord, ...]:
-    """Leave out what older stores lack, and what follows from the model."""
-    return tuple(msgspec.structs.replace(tensor, sources=msgspec.UNSET) for tensor in tensors)
+    """Leave out what older stores lack, and what follows from the model and the data."""
+    return tuple(
+        msgspec.structs.replace(
+            tensor,
+            sources=msgspec.UNSET,
+            reduction=tensor.reduction and tensor.reduction.plan,
+        )
+        for tensor in tensors
+    )
 
 
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text, printable
+from cnatool.dumping.fitted_reductions import component_arrays
 from cnatool.dumping.label_range import LabelRange
 from cnatool.dumping.narrowing_notes import describe_narrowing, describe_overflows
 from cnatool.errors import CnatoolError, StoreInUseError, StoreWarning
@@ -131,9 +132,15 @@ def describe_safe_rows(store: Path, safe: int | None, rows: int, where: str) -> 
 
 
 def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:
-    if plan.past is None:
-        return StoreWriter(plan.path, record)
-    return StoreWriter.resume(plan.past)
+    if plan.past is not None:
+        return StoreWriter.resume(plan.past)
+    writer = StoreWriter(plan.path, record)
+    try:
+        writer.add_common(component_arrays(plan))
+    except BaseException:
+        writer.close()
+        raise
+    return writer
 
 
 def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> SplitWriter:

@@ -111,7 +111,7 @@ def _list_between(
     return tuple(
         printable(tensor.operator)
         for tensor in record.tensors[numbers[name] + 1 : last]
-        if tensor.name not in own
+        if tensor.name not in own and not tensor.reduction
     )
 
 

@@ -26,7 +26,8 @@ _IMAGES: dict[int, Axes] = {
     3: ("channel", "y", "x"),
     4: ("channel", "z", "y", "x"),
 }
-_ON_IMAGES = frozenset(
+# Their results have channels before positions.
+CHANNELS_FIRST = frozenset(
     {
         "AveragePool",
         "Conv",
@@ -45,7 +46,7 @@ _ON_IMAGES = frozenset(
     }
 )
 # Their results have the axes of an argument of the same shape.
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     {
         "Add",
         "BatchNormalization",
@@ -83,13 +84,13 @@ def tensor_axes(record: StoreRecord) -> dict[int, Axes]:
     shapes: dict[tuple[int, ...], set[Axes]] = {}
     for tensor in record.tensors:
         axes = certain[tensor.number]
-        if axes is not None:
+        if axes is not None and not tensor.reduction:
             shapes.setdefault(tensor.shape, set()).add(axes)
     named = {}
     for tensor in record.tensors:
         known = shapes.get(tensor.shape, set())
         axes = certain[tensor.number]
-        if axes is None and tensor.operator in _ELEMENTWISE and len(known) == 1:
+        if axes is None and tensor.operator in ELEMENTWISE and len(known) == 1:
             (axes,) = known
         named[tensor.number] = axes or _default(tensor.shape)
     return named
@@ -97,9 +98,16 @@ def tensor_axes(record: StoreRecord) -> dict[int, Axes]:
 
 def _result_axes(record: StoreRecord, tensor: TensorRecord) -> Axes | None:
     """Name the axes of a tensor from its own operator; None if that does not tell."""
+    if tensor.reduction:
+        return _reduced_axes(tensor)
     # Without an ONNX model, channels may be first or last.
     usual = record.model is not None and tensor.batch_axis == 0 and tensor.merged is None
-    return _IMAGES.get(len(tensor.shape)) if usual and tensor.operator in _ON_IMAGES else None
+    return _IMAGES.get(len(tensor.shape)) if usual and tensor.operator in CHANNELS_FIRST else None
+
+
+def _reduced_axes(tensor: TensorRecord) -> Axes | None:
+    """Name the axes of a reduced tensor: positions, then units, or what they are projected to."""
+    return {1: ("feature",), 2: ("position", "feature")}.get(len(tensor.shape))
 
 
 def output_axes(record: StoreRecord, named: dict[int, Axes]) -> list[Axes]:

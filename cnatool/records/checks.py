@@ -17,6 +17,7 @@ from cnatool.records.choices import Statistic
 from cnatool.records.layout import ragged_axis
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.parts import check_part, check_references
+from cnatool.records.reductions import find_contradiction
 from cnatool.records.split_checks import check_split
 from cnatool.records.weight_checks import check_flatness, check_weights
 
@@ -164,6 +165,10 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
         yield f"{name} should be computed from tensors that are not before it"
     if tensor.output is not None:
         yield from _check_output(name, tensor, record.outputs)
+    if tensor.reduction:
+        fault = find_contradiction(name, tensor.reduction, tensor.shape)
+        if fault is not None:
+            yield fault
     if tensor.stored is not None:
         if tensor.varies and tensor.ragged_axis is msgspec.UNSET:
             yield f"the shape of {name} varies, but it is stored whole"

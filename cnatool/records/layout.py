@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 IDS = "ids"
 LABELS = "labels"
 
+# The groups of a store: its splits, and what belongs to all of them.
+SPLITS = "splits"
+REDUCTIONS = "reductions"
+GROUPS = frozenset({SPLITS, REDUCTIONS})
+
 # Numbers of the tokens of each sample, with their types.
 TOKEN_NUMBERS = {"loss": "float64", "correct": "int64", "count": "int64"}
 
@@ -62,6 +67,17 @@ def activation_key(number: int) -> str:
 def statistic_key(name: str) -> str:
     """Return the key of a per-sample statistic of all tensors in a split."""
     return f"statistics/{name}"
+
+
+def reduction_key(number: int, name: str) -> str:
+    """Return the key, in the store, of ``mean`` or ``components`` of a reduced tensor."""
+    return f"{REDUCTIONS}/{number}/{name}"
+
+
+def common_axes(key: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Name the axes of an array that belongs to all splits."""
+    names = ("component", "feature")[-len(shape) :]
+    return add_sizes(names, shape)
 
 
 def token_key(name: str) -> str:

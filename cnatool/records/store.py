@@ -14,6 +14,7 @@ from cnatool.records.choices import InputKind, Kept
 from cnatool.records.masks import MaskRecord
 from cnatool.records.narrowing import NarrowingRecord
 from cnatool.records.parts import PartRecord, PartReference
+from cnatool.records.reductions import ReductionRecord
 from cnatool.records.references import InputsReference
 from cnatool.records.row_index import RowIndex
 from cnatool.records.run import (
@@ -128,6 +129,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     padding : {"mixed", "counted"}
         ``mixed``: values, also at real positions, depend on what the padding is, or that there is
         any. ``counted``: statistics and arrays include padding. Absent for other tensors.
+    reduction : ReductionRecord
+        Of a tensor that is no tensor of the network but was reduced from one: from which, and how.
+        Its name is that of the tensor and the form, ``NAME:FORM``. Absent for other tensors.
     """
 
     number: int
@@ -150,6 +154,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     padding: Padded | msgspec.UnsetType = msgspec.UNSET
+    reduction: ReductionRecord | msgspec.UnsetType = msgspec.UNSET
 
 
 class TokensRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

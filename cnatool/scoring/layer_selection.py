@@ -50,7 +50,7 @@ def select_layers(store: Store, convention: ConventionFields) -> list[ScoredLaye
         tensors = [
             tensor
             for tensor in _drop_uncounted(store, convention, store.tensors)
-            if "float" in tensor.dtype and not tensor.conditional
+            if "float" in tensor.dtype and not tensor.conditional and not tensor.reduction
         ]
     else:
         tensors = _tensors_by_name(store, convention, _patterns(convention.layers))
@@ -163,7 +163,13 @@ def _tensors_by_name(
                 f"{store.path}: tensor {tensor.name!r} is in a branch that only some samples take, "
                 "and the others have no sum of it. Leave it out of `layers`."
             )
-    matching = [store.tensor(name) for name in names if not store.tensor(name).conditional]
+        if tensor.name in patterns and tensor.reduction:
+            raise MetricError(
+                f"{store.path}: tensor {tensor.name!r} was reduced from {tensor.reduction.source!r}"
+                " and is no layer. Leave it out of `layers`."
+            )
+    tensors = map(store.tensor, names)
+    matching = [tensor for tensor in tensors if not (tensor.conditional or tensor.reduction)]
     counted = _drop_uncounted(store, convention, matching)
     return [tensor for tensor in matching if tensor.name in patterns or tensor in counted]
 

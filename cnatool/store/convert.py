@@ -13,6 +13,7 @@ from cnatool._util.observer import Observer, Silent
 from cnatool._util.urls import parse_path
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
+from cnatool.store.components import read_all_components
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.new_store import place_new_store
 from cnatool.store.reader import open_store
@@ -114,6 +115,7 @@ def _copy(
     """Write a copy at ``new`` that will be at ``path``."""
     record = msgspec.structs.replace(source.record, splits={}, parts=msgspec.UNSET)
     with closing(StoreWriter(path, record, codec, under=new)) as writer:
+        writer.add_common(read_all_components(source))
         parts: dict[str, SplitWriter] = {}
         # All splits are there before the first is complete, and with it the store.
         for name, split in source.splits.items():

@@ -63,6 +63,14 @@ def row_bytes(rows: NDArray[Any]) -> bytes | NDArray[np.uint8]:
     return contiguous.reshape(-1).view(np.uint8)
 
 
+def digest_components(mean: NDArray[Any], components: NDArray[Any]) -> str:
+    """Compute the SHA-256 of the mean and the principal components of a reduced tensor."""
+    digest = hashlib.sha256()
+    for array in (mean, components):
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
 class RowsDigest:
     """SHA-256 of the rows of an array, as they are added.
 

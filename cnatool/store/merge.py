@@ -21,6 +21,7 @@ from cnatool.records.narrowing import merge_narrowing
 from cnatool.records.parts import PartReference, find_other_data
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.codec_choice import codecs_of
+from cnatool.store.components import find_other_components, read_all_components
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import attribute_digest
 from cnatool.store.missing_rows import explain_missing_rows
@@ -155,6 +156,7 @@ def _read_parts(paths: Sequence[Path]) -> tuple[list[_Part], StoreRecord]:
     ordered = [found[number] for number in sorted(found)]
     _check_complete(ordered)
     assert first is not None  # no part is missing
+    _check_same_components(ordered, first)
     return ordered, first
 
 
@@ -205,7 +207,28 @@ def _comparable(record: StoreRecord) -> StoreRecord:
         magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
         part=msgspec.UNSET,
+        # Components are compared on their own, and distortions differ in their last digits.
+        tensors=tuple(
+            msgspec.structs.replace(t, reduction=t.reduction and t.reduction.plan)
+            for t in record.tensors
+        ),
     )
+
+
+def _check_same_components(parts: Sequence[_Part], record: StoreRecord) -> None:
+    """Make sure that all parts were projected to the same principal components."""
+    if not any(t.reduction and t.reduction.components for t in record.tensors):
+        return
+    first = open_store(parts[0].path)
+    for part in parts[1:]:
+        name = find_other_components(first, open_store(part.path))
+        if name is not None:
+            raise UsageError(
+                f"{part.path} and {parts[0].path} have other principal components of {name!r}: "
+                "they were computed on machines, or with versions of libraries, that round "
+                "otherwise, and components of almost equal variance then turn. Dump all parts on "
+                "machines of one kind, or take fewer components."
+            )
 
 
 def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: StoreRecord) -> None:
@@ -346,6 +369,7 @@ def _copy_parts(
     codecs = _find_codecs(parts, record, path)
     id_bytes = _measure_ids(parts, record)
     with closing(StoreWriter(path, empty, under=new)) as writer:
+        writer.add_common(read_all_components(open_store(parts[0].path)))
         # In one process all splits are there, empty, before the first row.
         splits = {
             name: writer.split(

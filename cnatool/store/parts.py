@@ -14,7 +14,7 @@ from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import printable
 from cnatool.errors import CnatoolError, NotAStoreError, StoreDamagedError
-from cnatool.records.layout import split_arrays
+from cnatool.records.layout import SPLITS, split_arrays
 from cnatool.store.chunks import chunk_rows, values_chunk_rows
 from cnatool.store.integrity import attribute_digest
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cnatool.records.layout import ArraySpec
     from cnatool.records.parts import PartReference
     from cnatool.records.store import StoreRecord
-    from cnatool.store.format import ReadableTree
+    from cnatool.store.format import ReadableArray, ReadableTree
     from cnatool.store.stored_array import StoredArray
 
 # Parts that stay open: each may hold a file, and its attribute in memory.
@@ -41,6 +41,8 @@ class OpenedPart(NamedTuple):
     path: Path
     attribute: bytes
     array: Callable[[str, str], StoredArray]
+    # Those that belong to all splits, by their keys in the store
+    common: Callable[[str], ReadableArray]
 
 
 class MergedParts:
@@ -224,8 +226,13 @@ class PartedTree:
         """Return its checksum."""
         return self._tree.checksum()
 
-    def array(self, key: str) -> PartedArray:
-        """Return an array; its parts are opened when their rows are read."""
+    def array(self, key: str) -> ReadableArray:
+        """Return an array; its parts are opened when their rows are read.
+
+        What belongs to all splits is the same in all parts, and read in the first.
+        """
+        if not key.startswith(f"{SPLITS}/"):
+            return self.parts.open(0).common(key)
         _, name, key = key.split("/", 2)
         split = self._record.splits[name]
         own_inputs = split.inputs_from is None

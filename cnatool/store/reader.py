@@ -151,7 +151,12 @@ def _open_part(path: Path, inputs: tuple[Path, ...]) -> OpenedPart:
     store = open_store(path, inputs)
     if store.record.parts is not msgspec.UNSET:
         raise StoreDamagedError(f"{path} is made of parts itself, and a part cannot be.")
-    return OpenedPart(path, store.attribute(), lambda split, key: store.splits[split].stored(key))
+    return OpenedPart(
+        path,
+        store.attribute(),
+        lambda split, key: store.splits[split].stored(key),
+        store.common_array,
+    )
 
 
 class _Maker(msgspec.Struct):

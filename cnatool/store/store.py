@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnatool._util.html import shown_by
 from cnatool._util.names import find_full_name
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError
 from cnatool.records.layout import split_arrays
+from cnatool.store.components import read_components
 from cnatool.store.parts import PartedTree
 from cnatool.store.split import AS_XARRAY, Split
 from cnatool.store.split_names import SplitsByName
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray
+    from numpy.typing import NDArray
 
     from cnatool.records.store import LayerRecord, StoreRecord, TensorRecord
-    from cnatool.store.format import ReadableTree
+    from cnatool.store.format import ReadableArray, ReadableTree
     from cnatool.store.identity import Identity
     from cnatool.store.parts import MergedParts
 
@@ -107,6 +109,33 @@ class Store:
         """
         tree: xarray.DataTree = import_module(AS_XARRAY).build_tree(self, tensors)
         return tree
+
+    def components(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the mean and the principal components that a tensor was projected to.
+
+        Parameters
+        ----------
+        name : str
+            A tensor that was reduced to ``pca:K``, with its form: ``NAME:pca:64``.
+
+        Returns
+        -------
+        mean : ndarray, (D,)
+        components : ndarray, (K, D)
+            What is stored of a sample is ``(x - mean) @ components.T``, where x are its D numbers.
+
+        Raises
+        ------
+        MetricError
+            If the store has no such tensor, or it was reduced to another form.
+        StoreDamagedError
+            If they are not those that were stored.
+        """
+        return read_components(self, self.tensor(name))
+
+    def common_array(self, key: str) -> ReadableArray:
+        """Open an array that belongs to all splits, by its key in the store."""
+        return self._tree.array(key)
 
     def has_tensor(self, name: str) -> bool:
         """Whether a tensor, or statistics of it, are stored."""

@@ -26,6 +26,7 @@ from cnatool.records.layout import (
     statistic_key,
     token_key,
 )
+from cnatool.store.components import find_component_faults
 from cnatool.store.damaged_rows import divide_into_blocks, find_damaged_rows
 from cnatool.store.format_table import find_metadata_faults
 from cnatool.store.integrity import combine_digests, start_digests
@@ -154,6 +155,8 @@ def verify(
         *islice(_metadata_faults(opened), _MOST_FAULTS),
     ][:_MOST_FAULTS]
     arrays = read = 0
+    for where, problem in find_component_faults(opened):
+        faults.append(Fault(where, None, _without_path(path, StoreDamagedError(problem))))
     for split in opened.splits.values():
         check = _SplitCheck(split, opened.record, observer, set(missing.values()))
         # A split that claims more rows than it has is not read to its end.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import msgspec
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
-from cnatool.records.layout import LABELS, input_key, split_arrays
+from cnatool.records.layout import LABELS, common_axes, input_key, split_arrays
 from cnatool.records.narrowed import narrowed_tensors
 from cnatool.records.narrowing import NarrowingRecord, merge_narrowing
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
+from cnatool.store.components import component_keys
 from cnatool.store.format_table import format_by_name
 from cnatool.store.integrity import (
     RowsDigest,
@@ -31,6 +32,8 @@ from cnatool.store.write_errors import advise_beginning_anew, report_write_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from cnatool.records.choices import Codec
     from cnatool.records.layout import StoreRows
@@ -95,6 +98,10 @@ class StoreWriter:
         writer._codec = codec or format_by_name(store.path).codecs[0]
         with report_write_errors(store.path, 0):
             writer._tree = format_by_name(store.path).reopen(store.path, store.splits)
+            for key in component_keys(store):
+                # The last commit lists the metadata of all arrays.
+                array = store.common_array(key)
+                writer._tree.reopen_array(key, array.shape[0])
         return writer
 
     def close(self) -> None:
@@ -169,6 +176,24 @@ class StoreWriter:
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
         return SplitWriter(self, name, record, arrays, commit, seconds=seconds, grows=rows is None)
+
+    def add_common(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write arrays that belong to all splits, by their keys; counts with the next commit."""
+        with report_write_errors(self.path, 0):
+            for key, values in arrays.items():
+                chunk = chunk_rows([values[:1].nbytes], len(values))[0]
+                array = self._tree.create_array(
+                    key,
+                    values.shape,
+                    values.dtype,
+                    chunk,
+                    self._codec,
+                    axes=common_axes(key, values.shape),
+                    text_bytes=0,
+                )
+                rows = ChunkedArray(array, values.dtype)
+                rows.append(values)
+                rows.flush()
 
     def set_weights(self, weights: WeightsRecord) -> None:
         """Set the norms of the model's weights; counts with the next commit."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
+    from cnatool.backend.statistics.reduced_tensors import ReducedTensor
     from cnatool.records.choices import Statistic
     from cnatool.records.masks import MaskRecord
     from cnatool.records.store import TensorRecord, TokensRecord
@@ -39,6 +40,7 @@ def build_exposed_model(
     run: RunOptions,
     mask: MaskRecord | None = None,
     tokens: TokensRecord | None = None,
+    reduced: Sequence[ReducedTensor] = (),
 ) -> ExposedModel:
     """Build a model whose statistics were compared with those of the probe's values.
 
@@ -50,7 +52,17 @@ def build_exposed_model(
 
     def build(exact: Sequence[str], names: Sequence[Statistic] = statistics) -> ExposedModel:
         return ExposedModel(
-            network.graph, tensors, outputs, probed.tensors, fed, run, names, exact, mask, tokens
+            network.graph,
+            tensors,
+            outputs,
+            probed.tensors,
+            fed,
+            run,
+            names,
+            exact,
+            mask,
+            tokens,
+            reduced,
         )
 
     model = build(())
@@ -60,6 +72,8 @@ def build_exposed_model(
     if any(map(overwrites_weights, network.graph.nodes)):
         again = model.run([feeds], count).statistics
         for tensor in tensors:
+            if tensor.reduction:
+                continue
             if tensor.name not in probed.random and not all(
                 same_values(results[name][:, tensor.number], again[name][:, tensor.number])
                 for name in results

@@ -31,6 +31,7 @@ from cnatool.backend.statistics.real_positions import (
     keep_real,
     real_statistics,
 )
+from cnatool.backend.statistics.reduced_tensors import append_reduced, find_all_places
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.sample_rows import read_rows
 from cnatool.backend.statistics.token_nodes import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.session import RunOptions
+    from cnatool.backend.statistics.reduced_tensors import ReducedTensor
     from cnatool.records.choices import Statistic
     from cnatool.records.masks import MaskRecord
     from cnatool.records.ragged import Rows
@@ -115,6 +117,8 @@ class ExposedModel:
         What says which positions are real, where tensors have ``positions``.
     tokens : TokensRecord, optional
         Which scores are compared with a target for each token.
+    reduced : sequence of ReducedTensor, optional
+        Of ``tensors``, those that are reduced from others, all of them stored whole.
 
     Raises
     ------
@@ -134,8 +138,10 @@ class ExposedModel:
         exact: Collection[str] = (),
         mask: MaskRecord | None = None,
         tokens: TokensRecord | None = None,
+        reduced: Sequence[ReducedTensor] = (),
     ) -> None:
         self._fed = fed
+        self._reduced = {each.tensor.name: each for each in reduced}
         self._mask = mask
         self._tensors = list(tensors)
         self._outputs = list(outputs)
@@ -169,7 +175,8 @@ class ExposedModel:
         self._is_counted = any(tensor.varies for tensor in tensors)
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *probed)}
         indices = [tensor.index.tensor for tensor in self._fetched if tensor.index]
-        read = dict.fromkeys([*(tensor.name for tensor in self._fetched), *indices])
+        fetched = [t.name for t in self._fetched if t.name not in self._reduced]
+        read = dict.fromkeys([*fetched, *indices])
         cast_inside = [
             tensor.name
             for tensor in self._inside
@@ -181,7 +188,9 @@ class ExposedModel:
         shapes = _fixed_shapes(graph, probed, fed) if run.provider == CPU else {}
         measured = self._describe_measured(graph, shapes, cast, run, exact)
         # Padding is left out of these inside the graph.
-        self._masks_inside = any(isinstance(m, MeasuredTensor) and m.positions for m in measured)
+        self._masks_inside = any(
+            isinstance(m, MeasuredTensor) and m.positions for m in measured
+        ) or any(each.masks for each in reduced)
         if self._masks_inside and mask is not None:
             declare_real_positions(exposed.model.graph, mask.length)
         self._sums_input = any(
@@ -197,12 +206,17 @@ class ExposedModel:
             [cast.get(tensor.name, tensor.name) for tensor in self._varying],
         )
         counted = [] if self._measures.counted is None else [self._measures.counted]
-        self._read = list(read)
+        append_reduced(exposed.model, reduced, types, graph.opset, fed)
+        self._read = [*read, *self._reduced]
         self._names = [*self._measures.widths, *counted, *(cast.get(n, n) for n in read)]
+        self._names += [each.output for each in reduced]
         self._token_measure = None
         if tokens is not None:
             kind = element_type(types[tokens.output])
-            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset, mask)
+            merged = any(tensor.name == tokens.output and tensor.merged for tensor in probed)
+            self._token_measure = TokenMeasure(
+                exposed.model, tokens, kind, graph.opset, mask, merged=merged
+            )
             self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)
@@ -276,6 +290,7 @@ class ExposedModel:
         samples = len(feeds[self._fed])
         real = np.ones((samples, 0), bool) if self._mask is None else self._mask.find_real(feeds)
         fed = {**feeds, REAL: real} if self._masks_inside else feeds
+        fed = {**fed, **find_all_places(list(self._reduced.values()), real)}
         run = partial(self._run_session, samples=samples)
         if self._token_measure is None:
             values, tokens = run(fed), None
@@ -293,9 +308,7 @@ class ExposedModel:
         inner = measures.read_inner_counts(sums)
         self._check_counts(inner)
         fetched = dict(zip(self._read, rest, strict=True))
-        whole = [
-            keep_real(tensor, read_rows(tensor, fetched, samples), real) for tensor in self._fetched
-        ]
+        whole = [self._read_tensor(tensor, fetched, samples, real) for tensor in self._fetched]
         kept = len(self._outputs) + len(self._whole)
         measured = {
             tensor.number: real_statistics(tensor, rows, real, self._statistics)
@@ -305,6 +318,18 @@ class ExposedModel:
         if self._is_counted:
             counts = self._element_counts(real, sizes, inner, whole)
         return _Batch(samples, whole[:kept], sums, exact, measured, counts, tokens)
+
+    def _read_tensor(
+        self,
+        tensor: TensorRecord,
+        fetched: Mapping[str, NDArray[Any]],
+        samples: int,
+        real: NDArray[np.bool_],
+    ) -> Rows:
+        """Return the rows of a tensor, (n, …), without what is padding."""
+        rows = read_rows(tensor, fetched, samples)
+        reduced = self._reduced.get(tensor.name)
+        return keep_real(tensor, rows, real) if reduced is None else reduced.trim(rows, real)
 
     def _kept_tensors(self, whole: Sequence[Rows]) -> Iterator[tuple[TensorRecord, Rows]]:
         """Yield the tensors among outputs and tensors kept whole, with their values."""

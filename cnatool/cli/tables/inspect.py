@@ -17,6 +17,7 @@ from cnatool.backend.derived_inputs import describe_rules
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
+from cnatool.cli.tables.reductions import describe_reductions
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.narrowing_notes import (
     describe_narrowing,
@@ -46,6 +47,7 @@ def print_store(store: Store, *, layers: bool = False, skipped: bool = False) ->
     """Print how a store was made and what it holds; layers and reasons if asked for."""
     _print_origin(store, every=skipped)
     _print_tensors(store.tensors, store.layers, stored=True, errors=tensor_errors(store.record))
+    print_lines(describe_reductions(store.tensors, every=skipped))
     if layers:
         _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
     if store.record.unselected:

@@ -18,6 +18,7 @@ import numpy as np
 from cnatool._util.links import check_one_name
 from cnatool._util.text import one_line
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.records.layout import GROUPS
 from cnatool.store.hdf5.array import LEVEL, HDF5Array
 from cnatool.store.hdf5.element_types import create_type
 from cnatool.store.hdf5.file import HDF5File, has_old_journal
@@ -94,7 +95,7 @@ class HDF5Tree:
             return True
         try:
             tree = cls.open(path)
-            return tree.attribute() is not None and set(tree._file.root) <= {"splits"}
+            return tree.attribute() is not None and set(tree._file.root) <= GROUPS
         except NotAStoreError:
             return False
         except StoreDamagedError:

@@ -30,6 +30,7 @@ from cnatool._util.text import one_line
 from cnatool._util.threads import map_concurrently
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.records.layout import GROUPS
 from cnatool.store.object_errors import ConflictError, MissingObjectError
 from cnatool.store.object_store import Objects
 from cnatool.store.scratch import ScratchFolder
@@ -148,7 +149,7 @@ class ObjectTree:
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Whether there is anything at a URL, except for shards of a killed dump."""
-        return bool(Objects(_url(path)).names() - {"splits"})
+        return bool(Objects(_url(path)).names() - GROUPS)
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
@@ -158,7 +159,7 @@ class ObjectTree:
     @classmethod
     def is_part(cls, path: Path) -> bool:
         """Whether a URL contains only a store or part of one."""
-        return Objects(_url(path)).names() <= {_METADATA, "splits"}
+        return Objects(_url(path)).names() <= {_METADATA, *GROUPS}
 
     @classmethod
     def is_temporary(cls, path: ObjectURL) -> bool:

@@ -33,6 +33,7 @@ from cnatool._util.links import check_no_links
 from cnatool._util.text import one_line
 from cnatool._util.threads import map_concurrently
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.records.layout import GROUPS
 from cnatool.store.zarr.array import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr.metadata import (
     ATTRIBUTE,
@@ -144,7 +145,7 @@ class ZarrTree:
         if not path.is_dir():
             return False
         names = {entry.name for entry in path.iterdir()} - {_PARTIAL}
-        if names - {_METADATA, "splits"}:
+        if names - {_METADATA, *GROUPS}:
             return False
         try:
             return cls.open(path).attribute() is not None or not (path / "splits").exists()
@@ -158,7 +159,7 @@ class ZarrTree:
         """Whether a folder contains only a store or part of one."""
         if not path.is_dir():
             return False
-        return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, "splits"}
+        return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, *GROUPS}
 
     @classmethod
     def check_writable(cls, path: Path) -> None:

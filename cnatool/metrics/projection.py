@@ -1,0 +1,190 @@
+"""Random projections that keep distances, and seeded positions.
+
+A projection of D numbers to K multiplies them by a random matrix, (D, K), of which the expected
+square of a projected vector's length is that of the vector (Johnson & Lindenstrauss 1984). A dense
+matrix of normal numbers has D·K of them. Beyond a bound, each of the D rows has a few ±1 instead,
+one in each group of columns, at equally many rows for each column up to one (a sparse
+Johnson–Lindenstrauss transform, Kane & Nelson 2014, with balanced columns).
+
+All random numbers are those of NumPy's legacy generator, whose streams never change, so that a seed
+makes the same matrix in every version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+# Numbers of the largest dense matrix: 16 MB in float32.
+LARGEST_DENSE: Final = 1 << 22
+# Elements of the largest sparse one: 200 MB of signs and places.
+LARGEST_SPARSE: Final = 1 << 22
+# Groups of columns, in each of which a row of a sparse matrix has one ±1.
+_GROUPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DenseProjection:
+    """A projection by a matrix of independent normal numbers of variance 1/K."""
+
+    matrix: NDArray[np.float32]  # (D, K)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.matrix.nbytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its numbers, little-endian."""
+        return _digest(self.matrix)
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Project rows, (n, D), to (n, K)."""
+        return np.asarray(values @ self.matrix.astype(values.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class SparseProjection:
+    """A projection by sums of elements with signs, each element in one sum of each group.
+
+    Elements are laid out in a table for each group, one column for each of its sums; a last row
+    that is not full is filled up with element 0 and sign 0.
+    """
+
+    places: tuple[NDArray[np.int64], ...]  # of each group: the elements of its table, row by row
+    signs: tuple[NDArray[np.float32], ...]  # of each group, beside the places
+    widths: tuple[int, ...]  # sums of each group
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of places and signs."""
+        return sum(each.nbytes for each in self.places) + sum(each.nbytes for each in self.signs)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of places and signs, little-endian."""
+        return _digest(*self.places, *self.signs)
+
+    @property
+    def scale(self) -> float:
+        """Factor of all sums."""
+        return 1 / math.sqrt(len(self.widths))
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Project rows, (n, D), to (n, K)."""
+        sums = [
+            (values[:, places] * signs.astype(values.dtype))
+            .reshape(len(values), -1, width)
+            .sum(axis=1)
+            for places, signs, width in zip(self.places, self.signs, self.widths, strict=True)
+        ]
+        return np.asarray(np.concatenate(sums, axis=1) * values.dtype.type(self.scale))
+
+
+@lru_cache(maxsize=8)
+def make_projection(elements: int, size: int, seed: int) -> DenseProjection | SparseProjection:
+    """Make the projection of so many elements to ``size`` numbers; it depends on nothing else.
+
+    Examples
+    --------
+    >>> make_projection(1000, 16, seed=0).matrix.shape
+    (1000, 16)
+    """
+    rng = _generator(seed, elements, size)
+    if elements * size <= LARGEST_DENSE:
+        numbers = rng.standard_normal((elements, size))
+        return DenseProjection((numbers / np.sqrt(size)).astype(np.float32))
+    groups = min(_GROUPS, size)
+    widths = [len(part) for part in np.array_split(np.arange(size), groups)]
+    places, signs = [], []
+    for width in widths:
+        filled = np.zeros(-(-elements // width) * width, np.int64)
+        filled[:elements] = rng.permutation(elements)
+        sign = np.zeros(len(filled), np.float32)
+        sign[:elements] = rng.randint(0, 2, elements) * 2 - 1
+        places.append(filled)
+        signs.append(sign)
+    return SparseProjection(tuple(places), tuple(signs), tuple(widths))
+
+
+def spread_positions(length: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Choose up to ``count`` of so many positions: one at random in each of as many stretches.
+
+    Stretches are equally long up to one position; all positions are chosen where there are no more.
+
+    Examples
+    --------
+    >>> spread_positions(3, 5, seed=0).tolist()
+    [0, 1, 2]
+    """
+    count = min(count, length)
+    edges = np.arange(count + 1) * length // max(1, count)
+    offsets = draw_offsets(count, seed) * np.diff(edges)
+    chosen: NDArray[np.int64] = edges[:-1] + offsets.astype(np.int64)
+    return chosen
+
+
+def draw_offsets(count: int, seed: int) -> NDArray[np.float64]:
+    """Draw where in its stretch each position is, from 0 up to 1; the first are always the same."""
+    return np.asarray(_generator(seed).random_sample(count))
+
+
+class MeasuredDistortion(NamedTuple):
+    """What a projection does to distances; as `cnatool.records.reductions.Distortion`."""
+
+    samples: int
+    pairs: int
+    mean: float
+    largest: float
+
+
+def measure_distortion(values: ArrayLike, projected: ArrayLike) -> MeasuredDistortion:
+    """Compare the Euclidean distances of all pairs of samples before and after a projection.
+
+    Parameters
+    ----------
+    values : array, (n, D)
+    projected : array, (n, K)
+
+    Returns
+    -------
+    MeasuredDistortion
+        Mean and maximum of |d′ / d − 1| over the pairs that differ, 0 without such.
+    """
+    before, after = _distances(values), _distances(projected)
+    known = np.isfinite(before) & (before > 0) & np.isfinite(after)
+    errors = np.abs(after[known] / before[known] - 1)
+    mean, largest = (float(errors.mean()), float(errors.max())) if errors.size else (0.0, 0.0)
+    return MeasuredDistortion(len(np.asarray(values)), int(known.sum()), mean, largest)
+
+
+def _distances(values: ArrayLike) -> NDArray[np.float64]:
+    """Compute the distances of all pairs, one row with all later ones at a time."""
+    rows = np.asarray(values, np.float64).reshape(len(np.asarray(values)), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        parts = [np.sqrt(((rows[i + 1 :] - rows[i]) ** 2).sum(axis=1)) for i in range(len(rows))]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _generator(*seeds: int) -> np.random.RandomState:
+    # Numbers of any size as the 32-bit words that it takes.
+    words = [word for seed in seeds for word in (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)]
+    return np.random.RandomState(words)
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
