@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 # Numbers of the largest dense matrix: 16 MB in float32.
 LARGEST_DENSE: Final = 1 << 22
-# Elements of the largest sparse one: 200 MB of signs and places.
+# Elements of the largest sparse one: 100 MB of signs and places.
 LARGEST_SPARSE: Final = 1 << 22
 # Numbers of a block of columns, and the least share of the squares of lengths by which rows differ.
 _BLOCK_NUMBERS = 1 << 22
 _TOLD_APART = 1e-12
 # Groups of columns, in each of which a row of a sparse matrix has one ±1.
-_GROUPS = 4
+_GROUPS = 2
 
 
 @dataclass(frozen=True, slots=True)
