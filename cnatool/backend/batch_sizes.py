@@ -30,6 +30,7 @@ _LADDER_BYTES = 1 << 28
 _LARGEST = 1024
 # Numbers taken from a graph; each costs a run.
 _MOST_BAKED = 8
+_MOST_LENGTHS = 16
 # Inputs with initial states, whose second axis is the batch, of recurrent operators.
 _STATES = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
 _ELEMENTWISE = {"Add", "Concat", "Div", "Mul", "Sub", "Where"}
@@ -135,12 +136,26 @@ def find_batch_sizes(graph: Graph) -> list[int]:
     return sorted(list(sizes)[:_MOST_BAKED], key=lambda size: size == 1)
 
 
+def list_sizes(graph: Graph) -> list[int]:
+    """List the numbers in the constant shapes of a graph that may be a length, small ones first."""
+    numbers: set[int] = set()
+    for node in graph.nodes:
+        if node.op_type in ("Reshape", "Expand") and len(node.input) > 1:
+            numbers.update(_read_shape(graph.constants.get(node.input[1])))
+    return sorted(size for size in numbers if 1 < size <= _LARGEST)[:_MOST_LENGTHS]
+
+
+def _read_shape(shape: onnx.TensorProto | None) -> list[int]:
+    """Read a constant shape; empty if there is none in the model's file."""
+    external = onnx.TensorProto.EXTERNAL
+    if shape is None or shape.data_location == external or not math.prod(shape.dims):
+        return []
+    return [int(size) for size in numpy_helper.to_array(shape).flat]
+
+
 def _sizes(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[int]:
     if node.op_type in ("Reshape", "Expand") and len(node.input) > 1:
-        shape = constants.get(node.input[1])
-        external = onnx.TensorProto.EXTERNAL
-        if shape is not None and shape.data_location != external and math.prod(shape.dims):
-            yield int(numpy_helper.to_array(shape).flat[0])
+        yield from _read_shape(constants.get(node.input[1]))[:1]
     elif node.op_type in _ELEMENTWISE:
         operands = [constants[name] for name in node.input if name in constants]
         yield from (tensor.dims[0] for tensor in operands if len(tensor.dims) > 1)

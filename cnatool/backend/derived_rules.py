@@ -66,6 +66,18 @@ _DECODER_ADVICE = (
     "The tokens that a decoder has read are part of the samples: give them as an array, or the "
     "start token alone for every sample, or export the encoder by itself."
 )
+_STATES_ADVICE = (
+    "The states of the encoder are its output: dump the encoder's file, and give its states of "
+    "each text, with the tokens that the decoder has read, as arrays; or export both in one file."
+)
+_CROSS_ADVICE = (
+    "The model continues from what it has kept of the encoder and of earlier tokens: dump the "
+    "decoder without a past, or the merged one, which read whole texts."
+)
+_SQUARE_ADVICE = (
+    "Its axes have no names, so that it may be a mask of pairs (tokens, tokens) as well as one of "
+    "(samples, tokens): give it as an array or a constant, or name the axes in the export."
+)
 _POSITION_ADVICE = (
     "The table of positions keeps a row for padding, so they seem to begin at 2, as in RoBERTa: "
     "give them as an array, np.arange(2, T + 2) for a sample of T tokens."
@@ -83,7 +95,20 @@ def find_advice(target: ModelInput) -> str | None:
         return _POSITION_ADVICE
     if _word(target) in _FLAGS:
         return _FLAG_ADVICE
-    return None
+    if comes_from_encoder(target):
+        return _STATES_ADVICE if _word(target) == _ENCODER_STATES else _CROSS_ADVICE
+    return _SQUARE_ADVICE if _may_be_square(target) else None
+
+
+def comes_from_encoder(target: ModelInput) -> bool:
+    """Whether an input is what an encoder has computed, which no constant stands for."""
+    word = _word(target)
+    return word == _ENCODER_STATES or bool(_PAST.search(word) and _CROSS.search(word))
+
+
+def _may_be_square(target: ModelInput) -> bool:
+    """Whether a mask may be one of pairs: nothing but its two axes says what it is."""
+    return _word(target) == "attn_mask" and target.dims == (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +220,8 @@ class _Rules:
         truth = target.dtype.kind == "b"
         shape: tuple[Size, ...] | None = None
         rule: Rule
+        if _may_be_square(target):
+            return None
         if word in _MASKS and len(dims) == 2 and (whole or word == "attention_mask"):
             rule, shape = "mask", self._row(source, dims)
         elif word in _CAUSAL_MASKS and len(dims) == 4 and not whole and self._is_decoder:

@@ -9,6 +9,7 @@ import msgspec
 
 from cnatool._util.urls import ObjectURL, parse_path
 from cnatool.backend.batch_first import find_sample_axes, find_unfit_inputs, join_errors
+from cnatool.backend.graph.cache_sizes import fix_cache_sizes
 from cnatool.backend.graph.graph import load_graph, set_same
 from cnatool.backend.graph.layers import find_layers
 from cnatool.backend.graph.optional_outputs import ask_outputs
@@ -133,7 +134,7 @@ class Network:
         if not axes:
             return self
         graph = put_samples_first(self.graph, axes)
-        inputs = tuple(map(_model_input, graph.inputs))
+        inputs = _describe_inputs(graph)
         return Network(graph, find_layers(graph), inputs, self.branches, self.inner, axes)
 
     def take_branches(
@@ -262,13 +263,20 @@ def open_network(file: str | Path) -> Network:
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")
-    inputs = tuple(
+    inputs = _describe_inputs(graph)
+    return Network(graph, find_layers(graph), inputs).take_branches()
+
+
+def _describe_inputs(graph: Graph) -> tuple[ModelInput, ...]:
+    """Describe the inputs of a model: as declared, and what the graph shows beyond that."""
+    return tuple(
         replace(
-            each, reserves_padding=each.dtype.kind == "i" and reserves_padding(graph, each.name)
+            each,
+            dims=None if each.dims is None else fix_cache_sizes(graph, each.name, each.dims),
+            reserves_padding=each.dtype.kind == "i" and reserves_padding(graph, each.name),
         )
         for each in map(_model_input, graph.inputs)
     )
-    return Network(graph, find_layers(graph), inputs).take_branches()
 
 
 def _model_input(value: onnx.ValueInfoProto) -> ModelInput:

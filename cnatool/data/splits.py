@@ -27,6 +27,7 @@ from cnatool.data.source import SampleError
 from cnatool.data.split_names import SPLIT_NAMES, list_missing_shards
 from cnatool.data.wrappers import (
     BucketSource,
+    FirstRows,
     ReadableSamples,
     RowSubset,
     StrictSource,
@@ -68,6 +69,8 @@ class ReaderOptions:
     sound : SoundOptions
     tokens : TokenInput or None
         The input that takes the ids of the tokens of texts, and the tokenizer.
+    limit : int or None
+        The first samples of each split, behind which none is read.
     """
 
     format: str | None = None
@@ -79,6 +82,7 @@ class ReaderOptions:
     images: ImageOptions = PLAIN_IMAGES
     sound: SoundOptions = PLAIN_SOUND
     tokens: TokenInput | None = None
+    limit: int | None = None
 
 
 def open_splits(
@@ -143,6 +147,8 @@ def open_splits(
         }
     if options.holdout is not None:
         sources = _hold_out(sources, options.holdout, options.seed)
+    if options.limit is not None:
+        sources = {name: FirstRows(source, options.limit) for name, source in sources.items()}
     if options.images != PLAIN_IMAGES:
         # Imported on use: it loads Pillow, for which arrays should not wait.
         from cnatool.data.images.arrays import transform_source
@@ -185,6 +191,7 @@ def _check_options(options: ReaderOptions, *, texts: bool) -> None:
 
 def _split_by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
     from cnatool.data.formats.table import TableSource
+    from cnatool.data.formats.text_json import JsonSource
 
     if len(sources) > 1:
         raise UsageError(
@@ -192,8 +199,10 @@ def _split_by_column(sources: Mapping[str, Source], column: str) -> dict[str, So
             "one file."
         )
     [source] = sources.values()
-    if not isinstance(source, TableSource):
-        raise UsageError(f"`split_column={column}`: {source.name} is no .parquet or .csv file.")
+    if not isinstance(source, TableSource | JsonSource):
+        raise UsageError(
+            f"`split_column={column}`: {source.name} is no .parquet, .csv or .jsonl file."
+        )
     parts: dict[str, Source] = {}
     for value, rows in source.split_rows():
         name = SPLIT_NAMES.get(value.strip().lower(), value)

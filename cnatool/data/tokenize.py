@@ -144,6 +144,8 @@ class TokenCounts:
         Texts that are truncated, and tokens that they lose.
     above : int
         Texts with more tokens than the model takes.
+    skipped : int
+        Texts that cannot be read; they are not among the others.
     """
 
     texts: int = 0
@@ -154,9 +156,11 @@ class TokenCounts:
     truncated: int = 0
     cut: int = 0
     above: int = 0
+    skipped: int = 0
 
     def add(self, block: Block, limit: int | None) -> None:
         """Count the texts of a block."""
+        self.skipped += len(block.skipped)
         ids = next(part for part in block.inputs[1:] if isinstance(part, Ragged))
         lengths = ids.lengths
         if not len(lengths):
@@ -189,4 +193,7 @@ class TokenCounts:
                 f"; {self.truncated:,} truncated to {most:,} tokens, which "
                 f"cost{'s' * (self.truncated == 1)} {count_text(self.cut, 'token')}"
             )
+        if self.skipped:
+            be = "is" if self.skipped == 1 else "are"
+            text += f"; {self.skipped:,} more cannot be read and {be} skipped"
         return text

@@ -1,9 +1,13 @@
-"""Text files in UTF-8, whatever encoding they have by their byte order mark."""
+"""Text files in UTF-8, whatever encoding they have by their byte order mark.
+
+A file with bytes that are no UTF-8 has a copy in which `MARK` and two digits stand for each.
+"""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PIECE = 1 << 20
+# Stands before the two hexadecimal digits of a byte that is no UTF-8, or of itself.
+MARK = "\0"
 # By the byte order mark at the start of the file; longer ones first.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -54,6 +60,37 @@ def _copy(path: Path, encoding: str, digest: str) -> Path:
     except UnicodeError as error:
         raise encoding_error(path, encoding, error) from error
     return copy
+
+
+def marked_copy(path: Path) -> Path | None:
+    """Copy a text with a mark for each byte that is no UTF-8; None if there is no such byte."""
+    copy = scratch_path(path.name)
+    marked = False
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+    with path.open("rb") as file, copy.open("w", encoding="utf-8", newline="") as out:
+        while True:
+            piece = file.read(_PIECE)
+            text = decoder.decode(piece, final=not piece)
+            if not text.isascii() and _ESCAPED.search(text):
+                marked = True
+            out.write(_MARKED.sub(_mark, text))
+            if not piece:
+                return copy if marked else None
+
+
+# A byte that is no UTF-8 becomes half of a character.
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_MARKED = re.compile("[\0\udc80-\udcff]")
+
+
+def _mark(match: re.Match[str]) -> str:
+    return f"{MARK}{ord(match[0]) & 0xFF:02x}"
+
+
+def restore_bytes(text: str) -> bytes:
+    """Return the bytes of a part of such a copy as they were."""
+    before, *parts = text.encode().split(MARK.encode())
+    return before + b"".join(bytes.fromhex(part[:2].decode()) + part[2:] for part in parts)
 
 
 def encoding_error(path: Path, encoding: str, error: UnicodeError) -> DataError:

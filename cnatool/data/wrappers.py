@@ -178,6 +178,19 @@ _COUNTED_BLOCK = 64
 _FEW_SHARE = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class FirstRows(SourceWrapper):
+    """A source of which only the first rows are read; ``rows`` counts all of them."""
+
+    count: int
+
+    def blocks(self, rows: int, limit: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples from ``start`` on, none behind the first ``count``."""
+        left = max(0, self.count - start)
+        if left:
+            yield from self.source.blocks(rows, left if limit is None else min(limit, left), start)
+
+
 def read_first_block(source: Source, rows: int) -> Block:
     """Read the first samples of a source: ``rows``, or as many as can be read.
 

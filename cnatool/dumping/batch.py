@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool._util.text import count_text
-from cnatool.backend.batch_sizes import probe_network
+from cnatool.backend.batch_sizes import list_sizes, probe_network
 from cnatool.backend.schedule import choose_batch_size
+from cnatool.backend.session import Session
 from cnatool.backend.tensor_sizes import check_sizes
 from cnatool.dumping.feed import PROBE_SAMPLES, probe_count
 from cnatool.errors import BackendError, ModelError
@@ -55,9 +56,16 @@ def choose_batch(
     )
     for line in feed.doubts(samples(declared)):
         note(line)
-    probe = probe_network(
-        network, samples, bound=declared, asked=asked, run=run, statistics=statistics
-    )
+    try:
+        probe = probe_network(
+            network, samples, bound=declared, asked=asked, run=run, statistics=statistics
+        )
+    except BackendError as error:
+        length = _find_baked_length(network, feed, source, declared, run)
+        if length is None:
+            raise
+        typical = feed.probe_lengths(source).typical
+        raise _length_error(network, (length,), typical, error) from error
     probed, bound = probe.probed, probe.bound
     if probe.rowless:
         note(
@@ -100,17 +108,44 @@ def follow_lengths(choice: BatchChoice, feed: Feed, source: Source) -> BatchChoi
         try:
             add_probe(other)
         except BackendError as error:
-            raise ModelError(
-                f"{network.graph.path} runs with samples of length {_sizes_text(lengths.typical)} "
-                f"and fails with others, as of {_sizes_text(other)}, though it declares any "
-                "length. Export it with a dynamic axis for the length, or cut or pad all samples "
-                f"to {_sizes_text(lengths.typical)}. ({error})"
-            ) from error
+            raise _length_error(network, lengths.typical, other, error) from error
     for other in lengths.invented:
         # The data may have samples of one length because the model takes no other.
         with suppress(BackendError):
             add_probe(other)
     return choice._replace(probed=network.follow_lengths(probed, others)) if others else choice
+
+
+def _find_baked_length(
+    network: Network, feed: Feed, source: Source, declared: int | None, run: RunOptions
+) -> int | None:
+    """Find a length that a network runs with, among the numbers in it, where it fails with others.
+
+    An exporter may write the length of its example into a model that declares any.
+    """
+    if not feed.is_ragged:
+        return None
+    session = Session(network.graph.model, network.graph, run)
+    inputs = len(feed.probe_lengths(source).typical)
+    for length in list_sizes(network.graph):
+        samples = feed.probe(source, probe_count(declared), (length,) * inputs)
+        with suppress(BackendError):
+            session.run(network.graph.output_names, samples.feeds())
+            return length
+    return None
+
+
+def _length_error(
+    network: Network, length: Sequence[int], other: Sequence[int], error: BackendError
+) -> ModelError:
+    """Return the error that a network runs with samples of one length alone."""
+    return ModelError(
+        f"{network.graph.path} runs with samples of length {_sizes_text(length)} and fails with "
+        f"others, as of {_sizes_text(other)}, though it declares any length. Export it with a "
+        "dynamic axis for the length (PyTorch's older exporter writes the length of its example "
+        "into some networks, such as nn.TransformerEncoder; with `dynamo=True` it stays free), or "
+        f"cut or pad all samples to {_sizes_text(length)}. ({error})"
+    )
 
 
 def _sizes_text(lengths: Sequence[int]) -> str:

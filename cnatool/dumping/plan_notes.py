@@ -49,7 +49,7 @@ def _describe_split(name: str, source: Source, rows: int) -> str:
 
 
 def _describe_varying(record: StoreRecord) -> Iterator[str]:
-    """Describe how tensors are stored whose shape is not one for all samples and iterations."""
+    """Describe how tensors are stored that differ in shape from sample to sample."""
     padded = [tensor for tensor in record.tensors if tensor.positions and tensor.kept != "full"]
     squares = [t for t in padded if t.output is None and len(t.positions or ()) > 1]
     if squares and any(tensor.kept == "full" for tensor in record.tensors):
@@ -70,25 +70,18 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     if not varying:
         return
     rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
+    whole = len(varying) - len(rest)
+    own = "each sample is stored in its own shape, as values and offsets"
     sums = "only sums and numbers of elements are stored"
-    if rest and any(tensor.kept == "full" for tensor in record.tensors):
-        sums += (
-            f" where several axes may vary or iterations differ in shape (first {rest[0].name!r})"
-        )
-    one = len(varying) == 1
-    it = "it" if one else "these"
-    if not rest:
-        kept = f"{it} {'is' if one else 'are'} stored as values and offsets"
-    elif len(rest) < len(varying):
-        whole = len(varying) - len(rest)
-        kept = f"{whole} {'is' if whole == 1 else 'are'} stored as values and offsets, and of the "
-        kept += f"others {sums}"
+    if not whole or not any(tensor.kept == "full" for tensor in record.tensors):
+        text = sums
+    elif not rest:
+        text = own
     else:
-        kept = f"of {it} {sums}"
-    yield (
-        f"{count_text(len(varying), 'tensor')} {'does' if one else 'do'} not have one shape for "
-        f"all samples and iterations: {kept}"
-    )
+        others = f"{len(rest):,}, first {rest[0].name!r}" if rest[1:] else f"one, {rest[0].name!r}"
+        text = f"of {whole:,}, {own}; of the other {others}, {sums}, since several axes may differ"
+    differ = f"{count_text(len(varying), 'tensor')} differ{'s' * (len(varying) == 1)} in shape"
+    yield f"{differ} from sample to sample: {text}"
     divided = [tensor for tensor in varying if tensor.index]
     if divided:
         first = divided[0]
@@ -179,6 +172,21 @@ def _describe_decisions(graph: Graph) -> Iterator[str]:
         )
 
 
+def _advise_one(graph: Graph) -> str:
+    """Advise runs of one sample, as far as the first axis of inputs is sure to be the samples'."""
+    text = "; `batch_size=1` runs each sample alone"
+    first = [
+        value.type.tensor_type.shape.dim[0]
+        for value in graph.inputs
+        if value.type.tensor_type.shape.dim
+    ]
+    if all(size.dim_param or size.dim_value for size in first):
+        return text
+    return (
+        f"{text}, which helps if samples lie along the first axis of its inputs, which has no name"
+    )
+
+
 def describe_stored(
     record: StoreRecord,
     probed: ProbedNetwork,
@@ -206,7 +214,10 @@ def describe_stored(
         *summarise_skipped(record.skipped, tensors + len(record.unselected)),
     ]
     if record.model is not None and record.outputs:
-        lines += describe_missing_outputs(record.model.outputs, record.skipped, record.tensors)
+        # Of scores of tokens, another note says what is stored.
+        scores = record.tokens.output if record.tokens else None
+        named = [name for name in record.model.outputs if name != scores]
+        lines += describe_missing_outputs(named, record.skipped, record.tensors)
     if record.runtime is not None:
         lines += describe_branches(record.runtime.branches)
     if not record.outputs and not record.tokens:
@@ -225,7 +236,8 @@ def describe_stored(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
             "`inspect(layers=True)` lists them"
         )
-    lines += _describe_steps(probed, graph)
+    steps = list(_describe_steps(probed, graph))
+    lines += steps
     # A run of one sample has no others.
     mixed = [tensor.name for tensor in record.tensors if tensor.name in probed.mixed]
     if mixed and schedule.batch > 1:
@@ -235,7 +247,7 @@ def describe_stored(
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch if bound else min(schedule.batch, rows)} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
-            + ("; `batch_size=1` runs each sample alone" if probed.one_runs else "")
+            + ("" if steps or not probed.one_runs else _advise_one(graph))
         )
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))

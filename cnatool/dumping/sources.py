@@ -7,7 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import printable
-from cnatool.backend.derived_rules import MASK_RULES, find_advice, find_derived_inputs
+from cnatool.backend.derived_rules import (
+    MASK_RULES,
+    comes_from_encoder,
+    find_advice,
+    find_derived_inputs,
+)
 from cnatool.backend.inputs import format_neutral_values
 from cnatool.data.file_names import SOUNDS
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
@@ -103,7 +108,9 @@ def select_arrays(
         fed,
         dict(arrays),
         optional=frozenset(each.name for each in derived),
-        constant_advice=format_neutral_values(network.inputs),
+        constant_advice=format_neutral_values(
+            [target for target in network.inputs if not comes_from_encoder(target)]
+        ),
         hints={t.name: advice for t in network.inputs if (advice := find_advice(t)) is not None},
         text_shapes=texts,
         # Samples of any length are padded where a mask tells the model.
@@ -145,6 +152,7 @@ def open_sources(
         ),
         sound=recipe.sound(),
         tokens=tokens,
+        limit=options.limit,
     )
     sources = open_splits(data, options.splits or {}, selection, reading, note)
     _check_sound(sources, reading.sound)

@@ -131,6 +131,18 @@ def list_scores(
 
 def describe_scores(output: TokenOutput, record: StoreRecord) -> str:
     """Describe in a line what an output says of each token, and whether it is stored."""
+    text = _describe_output(output, record)
+    if not output.others or not record.tokens:
+        return text
+    names = " and ".join(map(repr, output.others))
+    many = len(output.others) > 1
+    return (
+        f"{text}; {names} score{'s' * (not many)} the same tokens, and nothing is computed of "
+        f"{'them' if many else 'it'}"
+    )
+
+
+def _describe_output(output: TokenOutput, record: StoreRecord) -> str:
     scores = f"output {output.name!r} has {output.classes:,} scores at each token"
     tokens, stored = record.tokens, any(array.name == output.name for array in record.outputs)
     size = bytes_text(math.prod(output.shape) * np.dtype(output.dtype).itemsize)

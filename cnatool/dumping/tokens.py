@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _NAMES = ("input_ids", "token_ids", "tokens", "ids")
 # Words in the names of integer inputs that take something else about each token.
 _OTHERS = ("mask", "type", "segment", "position", "length", "past", "cache")
+# Inputs that a message names.
+_LISTED = 3
 # Texts that are measured at a time.
 _ROWS = 256
 
@@ -106,12 +108,17 @@ def select_tokens(selection: ArraySelection, tokens: TokenInput) -> ArraySelecti
         name for name in selection.inputs if name != tokens.name and name not in selection.optional
     ]
     if missing:
-        hints = "".join(f" {selection.hints[name]}" for name in missing if name in selection.hints)
+        # A hint that several inputs share is given once.
+        hints = dict.fromkeys(selection.hints[n] for n in missing if n in selection.hints)
+        advice = "give all inputs as arrays, without `tokenizer`"
+        if all(name in selection.constant_advice for name in missing):
+            same = selection.constants_text(missing)
+            advice = f"set what is the same for every sample with {same}, or {advice}"
+        more = len(missing) - _LISTED
+        listed = ", ".join(missing[:_LISTED]) + (f" and {more} more" if more > 0 else "")
         raise DataError(
-            f"texts give the tokens of {tokens.name!r}, and the model also takes "
-            f"{', '.join(missing)}: set what is the same for every sample with "
-            f"{selection.constants_text(missing)}, or give all inputs as columns, without "
-            f"`tokenizer`.{hints}"
+            f"texts give the tokens of {tokens.name!r}, and the model also takes {listed}: "
+            f"{advice}.{''.join(f' {hint}' for hint in hints)}"
         )
     return replace(
         selection,

@@ -98,7 +98,7 @@ def _choose_measure(
         check_no_density(inputs.dtype, density=True)
     if fields.alpha == "entropy" and (isinstance(inputs, RaggedArray) or found.symbols):
         return partial(_measure_behind_one_another, found)
-    if isinstance(inputs, RaggedArray):
+    if isinstance(inputs, RaggedArray) or found.special:
         return partial(_measure_each, found, _OF_VALUES[fields.alpha])
     many = rows * math.prod(inputs.shape[1:]) >= _MANY
     return partial(_OF_VALUES[fields.alpha], found, many=many)
@@ -199,9 +199,10 @@ def _compression_of_windows(found: AlphaInput, fields: ConventionFields) -> Wind
 
 
 def _measure_each(
-    found: AlphaInput, measure: _Measure, block: Ragged, fields: ConventionFields, first_row: int
+    found: AlphaInput, measure: _Measure, block: Rows, fields: ConventionFields, first_row: int
 ) -> NDArray[np.float64]:
     """Return α of samples that differ in length, each over its own values; NaN without any."""
+    block = found.strip(block)
     if fields.alpha == "compression":
         return ragged_compression_ratio(block, fields.codec)
     alpha = np.full(len(block), np.nan)

@@ -57,6 +57,10 @@ class AlphaInput:
             return values, lengths
         return keep_values(values, lengths, ~np.isin(values, self.special))
 
+    def strip(self, block: Rows) -> Rows:
+        """Return samples without special tokens."""
+        return Ragged.from_lengths(*self.as_ragged(block)) if self.special else block
+
 
 def select_alpha_input(record: StoreRecord, fields: ConventionFields) -> AlphaInput:
     """Select the raw input of a store that α is computed from.
@@ -82,8 +86,7 @@ def select_alpha_input(record: StoreRecord, fields: ConventionFields) -> AlphaIn
     number = numbers[0] if numbers else 0
     array = record.inputs[number]
     special = () if array.special is msgspec.UNSET else array.special
-    counted = fields.alpha in ("entropy", "entropy-rate")
-    return AlphaInput(number, array.name, _kind(array), special if counted else ())
+    return AlphaInput(number, array.name, _kind(array), special)
 
 
 def _find_texts(record: StoreRecord) -> list[int]:

@@ -273,7 +273,7 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
     )
     varying = {tensor.name for tensor in store.tensors if tensor.varies}
     assert varying == {"cut", "projected", "active", "second"}
-    assert any("4 tensors do not have one shape for all samples" in text for text in notes.texts)
+    assert any("4 tensors differ in shape from sample to sample" in text for text in notes.texts)
     sums, counts = (store.splits["all"].statistics(name)[:] for name in ("sum", "count"))
     for start in range(0, ROWS, 8):
         rows = slice(start, start + 8)

@@ -52,6 +52,7 @@ def check(
 ) -> None:
     feeds = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
     logits = run(model, **feeds)
+    logits = logits.reshape(*ids.shape, -1)
     [split] = cnatool.open(store).splits.values()
     numbers = {name: split.token_scores(name)[:] for name in ("loss", "correct", "count")}
     for row in range(len(ids)):
@@ -72,6 +73,7 @@ def check(
         ({"dtype": "float16", "scale": 30}, 7),
         ({"dtype": "float64"}, 7),
         ({"softmax": True, "scale": 3}, 7),
+        ({"merged": True}, 7),
         ({"vocabulary": 1}, 3),
     ],
 )
@@ -121,6 +123,42 @@ def test_padding_does_not_count(tmp_path: Path) -> None:
         assert tokens
         assert tokens.mask == "attention_mask"
         check(store, model, ids * real, real)
+
+
+def test_padding_that_is_said_to_be_none(tmp_path: Path) -> None:
+    model = TokenModel(masked=True).save(tmp_path / "m.onnx")
+    mask = np.ones((SAMPLES, 7), np.int64)
+    mask[::2, 4:] = 0
+    np.savez(tmp_path / "d.npz", input_ids=draw(7), attention_mask=mask)
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", mask="none")
+    store = cnatool.open(tmp_path / "s.zarr")
+    assert store.record.tokens
+    assert store.record.tokens.mask is None
+    assert (store.splits["all"].token_scores("count")[:] == 6).all()
+
+
+def test_scores_of_tokens_of_any_length_as_rows(tmp_path: Path) -> None:
+    network = TokenModel(merged=True)
+    model = network.save(tmp_path / "m.onnx")
+    rows = [draw(length)[0] for length in (2, 5, 5, 9, 3, 7)]
+    frame = pl.DataFrame({"input_ids": [row.tolist() for row in rows]})
+    frame.write_parquet(tmp_path / "d.parquet")
+    cnatool.dump(model, tmp_path / "d.parquet", tmp_path / "s.zarr")
+    [split] = cnatool.open(tmp_path / "s.zarr").splits.values()
+    for place, row in enumerate(rows):
+        loss, correct = literal(network.logits(row)[:-1], row[1:].tolist())
+        assert split.token_scores("loss")[place] == pytest.approx(loss, rel=1e-5)
+        assert split.token_scores("correct")[place] == correct
+
+
+def test_several_outputs_that_score_tokens(tmp_path: Path) -> None:
+    model = TokenModel(heads=3).save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7))
+    notes = Notes()
+    cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
+    check(tmp_path / "s.zarr", model, draw(7))
+    expected = "'logits1' and 'logits2' score the same tokens, and nothing is computed of them"
+    assert any(line.endswith(expected) for line in notes.texts)
 
 
 def test_a_model_that_reads_both_ways(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ class TokenModel:
         Type of the output.
     masked : bool
         Whether there is an input ``attention_mask``; padding is left out of the mean.
+    merged : bool
+        Whether the tokens of all samples are rows behind one another, (N·T, K).
+    heads : int
+        Outputs with scores; those beside ``logits`` are twice, three times, … as large.
     """
 
     def __init__(
@@ -42,10 +46,13 @@ class TokenModel:
         scale: float = 1.0,
         dtype: str = "float32",
         masked: bool = False,
+        merged: bool = False,
+        heads: int = 1,
         seed: int = 0,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.causal, self.softmax, self.dtype, self.masked = causal, softmax, dtype, masked
+        self.merged, self.heads = merged, heads
         self.vocabulary, self.classes = vocabulary, classes or vocabulary
         self.embedding = rng.normal(size=(vocabulary, width)).astype(np.float32)
         self.hidden = rng.normal(size=(width, width)).astype(np.float32)
@@ -104,10 +111,18 @@ class TokenModel:
         code = TensorProto.DataType.Value(
             {"float16": "FLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}[self.dtype]
         )
+        if self.merged:
+            weights["rows"] = np.array([-1, self.classes], np.int64)
+            nodes.append(helper.make_node("Reshape", [names[-1], "rows"], ["merged"]))
+            names.append("merged")
+        for head in range(1, self.heads):
+            weights[f"head{head}"] = self.head * (head + 1)
+            nodes.append(helper.make_node("MatMul", ["relu", f"head{head}"], [f"logits{head}"]))
         if self.dtype == "float32":
             nodes.append(helper.make_node("Identity", [names[-1]], ["logits"]))
         else:
             nodes.append(helper.make_node("Cast", [names[-1]], ["logits"], to=code))
+        shape = ["rows", self.classes] if self.merged else [samples, length, self.classes]
         inputs = ["input_ids", *(["attention_mask"] if self.masked else [])]
         graph = helper.make_graph(
             nodes,
@@ -116,7 +131,10 @@ class TokenModel:
                 helper.make_tensor_value_info(name, TensorProto.INT64, [samples, length])
                 for name in inputs
             ],
-            [helper.make_tensor_value_info("logits", code, [samples, length, self.classes])],
+            [
+                helper.make_tensor_value_info(f"logits{head or ''}", code, shape)
+                for head in range(self.heads)
+            ],
             [numpy_helper.from_array(value, name) for name, value in weights.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

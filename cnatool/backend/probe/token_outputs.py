@@ -1,15 +1,15 @@
 """Which output of a model scores the next token, as its shape, its graph and two runs show.
 
-A language model takes ids (N, T) and gives scores (N, T, V), V the size of its vocabulary. Those of
-a token predict the next one only if they do not depend on it: a masked language model reads a text
-in both directions, and has no loss of the next token. So one run has another last token, and scores
-before it must stay as they are.
+A language model takes ids (N, T) and gives scores (N, T, V), or the same as rows (N·T, V), V the
+size of its vocabulary. Those of a token predict the next one only if they do not depend on it: a
+masked language model reads a text in both directions, and has no loss of the next token. So one
+run has another last token, and scores before it must stay as they are.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,6 +65,8 @@ class TokenOutput:
     mask: str | None  # the input that is 0 for padding, if there is one
     # What scores depend on: the tokens up to their own, or later ones as well
     direction: Direction
+    # Outputs that have such scores of the same tokens as well
+    others: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -78,23 +80,30 @@ def find_token_output(
     samples: Samples,
     mask: MaskRecord | None,
     run: RunOptions,
+    *,
+    named: bool = True,
 ) -> TokenOutput | None:
     """Find the output of a model that scores tokens of the vocabulary; None if there is none.
 
     ``samples`` are those of a run of the probe, which described the ``tensors``, and ``mask`` is
-    what says where samples are padded, if anything does.
+    what says where samples are padded, if anything does; else an input that is called a mask may,
+    if it is ``named``.
     """
     if graph.opset < LEAST_OPSET:
         return None
     found: TokenOutput | None = None
-    for ids, tensor in _pair_candidates(graph, tensors, samples):
-        output = _examine(graph, tensor, samples, ids, mask, run)
+    candidates = list(_pair_candidates(graph, tensors, samples))
+    for ids, tensor in candidates:
+        output = _examine(graph, tensor, samples, ids, mask, run, named=named)
         # The encoder of two reads a text in both directions; the ids of the decoder decide.
         if found is None or output.direction == "next":
             found = output
         if output.direction == "next":
             break
-    return found
+    if found is None:
+        return None
+    others = [t.name for ids, t in candidates if ids == found.ids and t.name != found.name]
+    return replace(found, others=tuple(others))
 
 
 def _pair_candidates(
@@ -108,8 +117,10 @@ def _pair_candidates(
         and np.dtype(tensor.dtype).kind == "f"
         and len(tensor.shape) == 2
         and tensor.batch_axis == 0
-        and tensor.merged is None
+        and tensor.merged in (None, "NT")
     ]
+    # The first output is the main one.
+    outputs.sort(key=lambda tensor: graph.output_names.index(tensor.name))
     for name, values in samples.values.items():
         if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape[1] < 2:
             continue
@@ -172,6 +183,8 @@ def _examine(
     ids: str,
     padding: MaskRecord | None,
     run: RunOptions,
+    *,
+    named: bool,
 ) -> TokenOutput:
     """Run a model with other last tokens, and compare the scores."""
     exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
@@ -182,15 +195,18 @@ def _examine(
     if padding is not None and ids in padding.axes:
         mask, real = padding.input, padding.find_real(feeds)
     else:
-        mask = _find_named_mask(samples, ids)
+        mask = _find_named_mask(samples, ids) if named else None
         real = np.ones(shape, np.bool_) if mask is None else feeds[mask] != 0
     (before,) = session.run(exposed.outputs, feeds)
+    # Tokens of all samples may be rows behind one another.
+    sizes = (*shape, tensor.shape[1])
+    before = before.reshape(sizes)
     direction: Direction = "unknown"
     for step in range(1, _TRIES + 1):
         changed, last = _change_last(feeds[ids], real, step, tensor.shape[1])
         with suppress(BackendError):
             (after,) = session.run(exposed.outputs, {**feeds, ids: changed})
-            direction = _compare(graph, before, after, last, real)
+            direction = _compare(graph, before, after.reshape(sizes), last, real)
         if direction != "unknown":
             break
     operator = graph.operator(tensor.name)

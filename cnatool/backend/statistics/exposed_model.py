@@ -213,7 +213,10 @@ class ExposedModel:
         self._token_measure = None
         if tokens is not None:
             kind = element_type(types[tokens.output])
-            self._token_measure = TokenMeasure(exposed.model, tokens, kind, graph.opset, mask)
+            merged = any(tensor.name == tokens.output and tensor.merged for tensor in probed)
+            self._token_measure = TokenMeasure(
+                exposed.model, tokens, kind, graph.opset, mask, merged=merged
+            )
             self._names += TOKEN_OUTPUTS
         self._session = open_session(exposed.model, graph, run)
         fallback = describe_fallback(self._session)

@@ -34,16 +34,25 @@ LEAST_OPSET = 11
 
 
 def append_token_scores(
-    model: onnx.ModelProto, scores: str, dtype: str, kind: OutputKind, opset: int
+    model: onnx.ModelProto,
+    scores: str,
+    dtype: str,
+    kind: OutputKind,
+    opset: int,
+    merged: int | None = None,
 ) -> None:
     """Make a model take targets, (N, T) int64, and return `TOKEN_OUTPUTS`.
 
-    ``scores`` is the tensor (N, T, K), of the ONNX element type ``dtype``. As a softmax cannot
-    overflow once the greatest score is subtracted, only the sum of its exponentials is taken in the
-    type of the scores, at least float32; the rest is float64.
+    ``scores`` is the tensor (N, T, K), of the ONNX element type ``dtype``, or (N·T, K) if K is
+    given as ``merged``. As a softmax cannot overflow once the greatest score is subtracted, only
+    the sum of its exponentials is taken in the type of the scores, at least float32; the rest is
+    float64.
     """
     nodes = AppendedNodes(opset, prefix=f"{PREFIX}token ")
     loss, right = TOKEN_OUTPUTS
+    if merged is not None:
+        shape = [nodes.add("Shape", [TARGETS]), nodes.integers([merged])]
+        scores = nodes.add("Reshape", [scores, nodes.add("Concat", shape, axis=0)])
     if dtype not in ("float", "double"):
         scores = nodes.add("Cast", [scores], to=TensorProto.FLOAT)
     places = nodes.unsqueeze(TARGETS, 2)
@@ -82,11 +91,14 @@ class TokenMeasure:
         dtype: str,
         opset: int,
         mask: MaskRecord | None = None,
+        *,
+        merged: bool = False,
     ) -> None:
         self._tokens = tokens
         # A mask may be that of another sequence, which is as long by chance.
         self._is_padded = mask is not None and tokens.input in mask.axes
-        append_token_scores(model, tokens.output, dtype, tokens.kind, opset)
+        classes = tokens.classes if merged else None
+        append_token_scores(model, tokens.output, dtype, tokens.kind, opset, classes)
 
     def run(
         self,

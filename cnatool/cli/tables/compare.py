@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The differences that are listed; the others are counted.
 _LISTED = 8
+# The tensors that are named for a number that they lack.
+_NAMED = 3
 # The tensors that are named for their noise.
 _NOISIEST = 3
 
@@ -66,6 +68,7 @@ def print_comparison(comparison: Comparison) -> None:
                 for output in split.outputs
             ],
         )
+        _print_missing(split, shown)
         _print_divergence(split, shown)
         print_cut(shown | shown2)
     print_line("")
@@ -96,6 +99,19 @@ def _print_scores(comparison: Comparison) -> None:
             for score in comparison.scores
         ],
     )
+
+
+def _print_missing(split: SplitCompared, shown: Mapping[str, str]) -> None:
+    """Print why tensors and outputs have no SQNR and no cosine similarity."""
+    pairs = [(shown[tensor.name], tensor.agreement) for tensor in split.tensors]
+    pairs += [(f"output {shown[output.name]}", output.agreement) for output in split.outputs]
+    names: dict[str, list[str]] = {}
+    for name, agreement in pairs:
+        if agreement.cosine is None and agreement.reason is not None:
+            names.setdefault(agreement.reason, []).append(name)
+    for reason, found in names.items():
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        print_line(f"– {reason}: {', '.join(found[:_NAMED])}{more}")
 
 
 def _print_divergence(split: SplitCompared, shown: Mapping[str, str]) -> None:

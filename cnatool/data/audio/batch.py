@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from cnatool.data.audio.decode import check_channels, decode_sound, describe_reader, read_header
+from cnatool.data.audio.decode import (
+    decode_sound,
+    describe_channels,
+    describe_reader,
+    read_header,
+)
 from cnatool.data.audio.spectrograms import spectrogram_shape
 from cnatool.data.audio.transform import fixed_length, transform_sound
 from cnatool.data.images.batch import FIRST_READABLE, DecodedBatch
@@ -18,7 +23,7 @@ from cnatool.records.ragged import Ragged
 from cnatool.records.sound import SoundRecord, SoundTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,7 +77,9 @@ class SoundReader:
         def decode_row(row: int) -> None:
             where, content = find(row)
             sound = decode_sound(where, content, mono=self.options.mono)
-            _check_rate(self.options.transform, self.first, where, sound.rate)
+            fault = _describe_rate(self.options.transform, self.first, where, sound.rate)
+            if fault is not None:
+                raise DataError(fault)
             if transformed:
                 for_model[row] = _transform(where, sound, self.options.transform)
             stored[row] = sound.amplitudes
@@ -107,6 +114,7 @@ def open_reader(
     """
     first = _find_first(find, rows, skip=skip)
     headers = [first.header]
+    faults: dict[str, list[str]] = {"another rate": [], "several channels": []}
     for row in (None, *looked_at):
         where, header = first
         if row is not None:
@@ -117,9 +125,11 @@ def open_reader(
                 # An error when it is decoded.
                 continue
             headers.append(header)
-        _check_rate(options.transform, first, where, header.rate)
-        if not options.mono:
-            check_channels(where, header)
+        rate_fault = _describe_rate(options.transform, first, where, header.rate)
+        channels_fault = None if options.mono else describe_channels(where, header)
+        for what, fault in zip(faults, (rate_fault, channels_fault), strict=True):
+            faults[what] += [] if fault is None else [fault]
+    _refuse_faults(faults, len(headers))
     rate, transform = first.header.rate, options.transform
     record = SoundRecord(
         rate if transform.sample_rate is None else None, options.mono, describe_reader()
@@ -160,13 +170,30 @@ def _describe_transformed(
     return replace(spec, shape=(max(1, round(frames / len(headers))),), sound=record)
 
 
-def _check_rate(transform: SoundTransform, first: FirstSound, where: str, rate: int) -> None:
-    if transform.sample_rate is None and rate != first.header.rate:
-        raise DataError(
-            f"{where} has {rate:,} samples a second and the first {first.header.rate:,} "
-            f"({first.where.rstrip(',')}): resample all of them to the rate that the model was "
-            "trained with by `sample_rate=HZ`."
-        )
+def _describe_rate(
+    transform: SoundTransform, first: FirstSound, where: str, rate: int
+) -> str | None:
+    """Describe that a sound has another rate than the first; None if that is right."""
+    if transform.sample_rate is not None or rate == first.header.rate:
+        return None
+    return (
+        f"{where} has {rate:,} samples a second and the first {first.header.rate:,} "
+        f"({first.where.rstrip(',')}): resample all of them to the rate that the model was "
+        "trained with by `sample_rate=HZ`."
+    )
+
+
+def _refuse_faults(faults: Mapping[str, Sequence[str]], count: int) -> None:
+    """Refuse sounds for all that their headers tell at once: the first of each kind of fault."""
+    texts = []
+    for what, found in faults.items():
+        if found:
+            others = len(found) - 1
+            has = "has" if others == 1 else "have"
+            more = f" {others} more of the first {count} {has} {what}." if others else ""
+            texts.append(found[0] + more)
+    if texts:
+        raise DataError(" ".join(texts))
 
 
 def _transform(where: str, sound: Sound, transform: SoundTransform) -> NDArray[np.float32]:

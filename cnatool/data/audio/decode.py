@@ -60,13 +60,14 @@ def read_header(where: str, content: Content) -> SoundHeader:
         return _check_header(where, file)
 
 
-def check_channels(where: str, header: SoundHeader) -> None:
-    """Refuse several channels."""
-    if header.channels > 1:
-        raise DataError(
-            f"{where} has {header.channels} channels: `mono=True` takes their mean, or save the "
-            "channel that you want."
-        )
+def describe_channels(where: str, header: SoundHeader) -> str | None:
+    """Describe that a file has several channels; None if it has one."""
+    if header.channels == 1:
+        return None
+    return (
+        f"{where} has {header.channels} channels: `mono=True` takes their mean, or save the "
+        "channel that you want."
+    )
 
 
 def decode_sound(where: str, content: Content, *, mono: bool = False) -> Sound:
@@ -92,8 +93,8 @@ def decode_sound(where: str, content: Content, *, mono: bool = False) -> Sound:
     """
     with _open(where, content) as file:
         header = _check_header(where, file)
-        if not mono:
-            check_channels(where, header)
+        if not mono and (fault := describe_channels(where, header)) is not None:
+            raise DataError(fault)
         amplitudes = np.empty(header.frames, np.float32)
         count = _read(file, header, amplitudes)
     if count < header.frames:

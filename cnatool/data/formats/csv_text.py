@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -12,7 +13,8 @@ import polars as pl
 from cnatool._util.text import printable
 from cnatool.data.read_errors import describe_error
 from cnatool.data.scratch_files import local_copy
-from cnatool.data.utf8 import utf8_copy
+from cnatool.data.text_batch import describe_encoding
+from cnatool.data.utf8 import marked_copy, utf8_copy
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _MAX_LINE = 1 << 26
 # What has more columns is no table, and no memory holds that many names.
 _MAX_COLUMNS = 1 << 21
+# How libraries say that a text is not UTF-8.
+_UTF8 = re.compile(r"utf-?8", re.IGNORECASE)
 # Characters of a row that a message quotes.
 _QUOTED = 40
 
@@ -30,6 +34,8 @@ _QUOTED = 40
 def table_error(path: Path, error: BaseException | str, advice: str = "") -> DataError:
     """Return the error that a file cannot be read as a table."""
     reason = error if isinstance(error, str) else describe_error(error)
+    if _UTF8.search(reason) and (found := _find_undecodable(path)) is not None:
+        return DataError(f"{path}, line {found}")
     # polars advises arguments of its own.
     reason = reason.partition("Consider setting")[0].strip()
     advice = advice or (
@@ -37,6 +43,20 @@ def table_error(path: Path, error: BaseException | str, advice: str = "") -> Dat
         "the separator is enclosed in double quotes."
     )
     return DataError(f"{path} cannot be read as a table ({reason}). {advice}")
+
+
+def _find_undecodable(path: Path) -> str | None:
+    """Find the first line of a file that is not UTF-8, and describe where it is not."""
+    try:
+        with utf8_copy(local_copy(path)).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    return f"{number:,}, {describe_encoding(line, error)}"
+    except OSError:
+        pass
+    return None
 
 
 def scan_table(path: Path) -> pl.LazyFrame:
@@ -147,6 +167,12 @@ def open_text(path: Path) -> TableText:
     """Open the text of a table."""
     text = utf8_copy(local_copy(path))
     return TableText(path, text, _find_separator(text, path))
+
+
+def mark_undecodable(text: TableText) -> TableText:
+    """Open a copy with marks in place of what is not UTF-8; the table itself without any."""
+    copy = marked_copy(text.text)
+    return text if copy is None else text._replace(text=copy)
 
 
 def _find_separator(text: Path, path: Path) -> str:

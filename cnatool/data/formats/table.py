@@ -19,7 +19,7 @@ from cnatool.data.source import Block, InputSpec, SampleError, SourceDefaults, r
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -201,23 +201,12 @@ class TableSource(SourceDefaults):
         """List each value of the split column, in order of its first row, with its rows."""
         name = self.split_column
         assert name is not None
-        found: dict[str, list[NDArray[np.int64]]] = {}
-        start = 0
-        for frame in self._frames([name], 1 << 16, 0, self.rows):
-            column = frame[name].cast(pl.String)
-            if column.null_count():
-                row = int(column.is_null().arg_true()[0])
-                raise DataError(f"{self._locator(start).where(row, name)} names no split.")
-            for value in column.unique(maintain_order=True):
-                rows = np.flatnonzero((column == value).to_numpy()) + start
-                found.setdefault(value, []).append(rows)
-            if len(found) > _MAX_SPLITS:
-                raise DataError(
-                    f"{self.name}, column {name!r}, has over {_MAX_SPLITS} different values, too "
-                    "many for splits."
-                )
-            start += len(frame)
-        return [(value, np.concatenate(rows)) for value, rows in found.items()]
+        frames = self._frames([name], 1 << 16, 0, self.rows)
+        return group_rows(
+            f"{self.name}, column {name!r},",
+            (frame[name].cast(pl.String) for frame in frames),
+            lambda row: self._locator(row).where(0, name),
+        )
 
     def _frames(self, names: list[str], rows: int, start: int, end: int) -> Iterator[pl.DataFrame]:
         """Yield rows ``start`` to ``end`` in frames of ``rows`` rows; read each file once."""
@@ -239,6 +228,41 @@ class TableSource(SourceDefaults):
                 raise read_error(part.path, error, problem="is damaged") from error
         if held is not None and len(held):
             yield held
+
+
+def group_rows(
+    column: str, pieces: Iterable[pl.Series], where: Callable[[int], str]
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """List each value of a column of splits, in order of its first row, with its rows.
+
+    Parameters
+    ----------
+    column : str
+        Its name for messages.
+    pieces : iterable of polars.Series
+        Its values as text, in order.
+    where : callable
+        Names a value for messages, by its row.
+
+    Raises
+    ------
+    DataError
+        If a value is missing, or there are too many different ones.
+    """
+    found: dict[str, list[NDArray[np.int64]]] = {}
+    start = 0
+    for values in pieces:
+        if values.null_count():
+            raise DataError(f"{where(start + int(values.is_null().arg_true()[0]))} names no split.")
+        for value in values.unique(maintain_order=True):
+            rows = np.flatnonzero((values == value).to_numpy()) + start
+            found.setdefault(value, []).append(rows)
+        if len(found) > _MAX_SPLITS:
+            raise DataError(
+                f"{column} has over {_MAX_SPLITS} different values, too many for splits."
+            )
+        start += len(values)
+    return [(value, np.concatenate(rows)) for value, rows in found.items()]
 
 
 def check_same_columns(columns: Sequence[tuple[Path, Any]]) -> None:

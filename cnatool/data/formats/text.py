@@ -129,6 +129,7 @@ def make_text_source(
     reader: TextReader,
     selection: ArraySelection,
     columns: Sequence[str],
+    kind: type[TextSource] = TextSource,
     **properties: Any,
 ) -> TextSource:
     """Make a source of texts, described by the first of them."""
@@ -140,7 +141,7 @@ def make_text_source(
         for column, shape, texts in zip(columns, selection.text_forms(), first.texts, strict=True)
     )
     skip = selection.images.skip_unreadable
-    return TextSource(name, specs, reader, skip=skip, **properties)
+    return kind(name, specs, reader, skip=skip, **properties)
 
 
 def select_columns(

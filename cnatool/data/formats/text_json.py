@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.file_names import describe_files
 from cnatool.data.formats.table import (
-    check_same_columns,
+    check_split_column,
     find_label_column,
+    group_rows,
     list_feature_columns,
-    missing_column_error,
 )
-from cnatool.data.formats.text import TextRows, make_text_source, select_columns
-from cnatool.data.formats.text_lines import LineFile, LineRows, index_files
+from cnatool.data.formats.text import TextRows, TextSource, make_text_source, select_columns
+from cnatool.data.formats.text_lines import FileLines, LineFile, LineRows, index_files
 from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
 from cnatool.data.text_batch import TYPICAL, describe_encoding
 from cnatool.errors import DataError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from cnatool.data.formats.text_lines import FileLines
+    from numpy.typing import NDArray
+
     from cnatool.data.labels import LabelEncoding
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Source
@@ -42,6 +44,7 @@ _PASS = 1 << 14
 _SHOWN = 40
 # What a name has only as an escape.
 _ESCAPED = re.compile(r'[\\"\x00-\x1f]')
+_NO_LINES = FileLines(())
 _KINDS = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}
 
 
@@ -176,22 +179,53 @@ def _label_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class JsonSource(TextSource):
+    """JSON lines, of which a field may name the split of each."""
+
+    lines: FileLines = _NO_LINES
+    split_column: str | None = None
+
+    def split_rows(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """List each value of the split column, in order of its first row, with its rows."""
+        name = self.split_column
+        assert name is not None
+        return group_rows(
+            f"{self.name}, field {name!r},",
+            self._read_values(name),
+            lambda row: f"{self.lines.where(row)} field {name!r},",
+        )
+
+    def _read_values(self, name: str) -> Iterator[pl.Series]:
+        """Yield the values of a field as text, null where a line has none."""
+        fields = _Fields((name,))
+        for start in range(0, self.rows, _PASS):
+            values: list[str | None] = []
+            for line in self.lines.read(start, min(start + _PASS, self.rows)):
+                value = fields.decode(line)
+                if isinstance(value, str):
+                    raise DataError(f"{self.lines.where(start + len(values))} {value}")
+                missing = value[0] is None or value[0] is msgspec.UNSET
+                values.append(None if missing else _label_text(value[0]))
+            yield pl.Series(values, dtype=pl.String)
+
+
 def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
-    """Open JSON lines, in one file or several; the fields are those of the first object."""
+    """Open JSON lines, in one file or several; the fields are those of their first objects."""
     lines = index_files(paths, trim=True)
     skip = selection.images.skip_unreadable
     first = [(file.path, _read_first(file, skip=skip)) for file in lines.files if file.lines]
     if not first:
         raise DataError(f"{paths[0]} holds no texts.")
-    check_same_columns([(path, sorted(values)) for path, values in first])
-    path, values = first[0]
-    names = list(values)
+    path = first[0][0]
+    # A field that files lack is missing in their lines, which says so if it is read.
+    values = {name: value for _, row in reversed(first) for name, value in row.items()}
+    names = list(dict.fromkeys(name for _, row in first for name in row))
     label = find_label_column(path, names, selection)
     split = selection.split_column
-    if split is not None and split not in names:
-        raise missing_column_error(path, "`split_column`", split, names)
+    check_split_column(path, selection, names)
     others = list_feature_columns(names, {label, split})
-    texts = [name for name in others if isinstance(values[name], str)]
+    texts = [name for name in others if all(isinstance(row.get(name), str) for _, row in first)]
     columns = select_columns(str(path), selection, names, texts)
     encoding, lists = None, False
     if label is not None and not selection.ignore_labels:
@@ -205,11 +239,14 @@ def open_json(paths: Sequence[Path], selection: ArraySelection) -> Source:
         reader,
         selection,
         columns,
+        JsonSource,
         labelled=labelled,
         label_lists=lists,
         classes=None if encoding is None else encoding.classes,
         numbered_by_name=encoding is not None,
         outline=lines.outline,
+        lines=lines,
+        split_column=split,
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from cnatool.data.formats.csv_text import open_text, scan_text, table_error
+from cnatool.data.formats.csv_text import (
+    mark_undecodable,
+    open_text,
+    scan_text,
+    table_error,
+)
 from cnatool.data.formats.parquet import make_labels, open_file
 from cnatool.data.formats.table import (
     TABLE_ERRORS,
@@ -23,6 +28,7 @@ from cnatool.data.formats.text import select_columns
 from cnatool.data.images.batch import DecodedBatch
 from cnatool.data.read_errors import read_error
 from cnatool.data.text_batch import TYPICAL, describe_text, find_fault, make_arrays
+from cnatool.data.utf8 import MARK, restore_bytes
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.data.formats.bucket_parquet import BucketParquet
+    from cnatool.data.formats.csv_text import TableText
     from cnatool.data.formats.table_columns import LabelColumn, RowLocator
     from cnatool.data.formats.table_sequences import LabelListColumn
     from cnatool.data.images.batch import Each
@@ -43,6 +50,8 @@ class _TextColumn:
 
     spec: InputSpec
     name: str
+    # Whether marks stand for what is not UTF-8.
+    marked: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +64,7 @@ class _TextColumn:
             fault = "is missing: fill it, or leave the row out."
             text = b""
             if value is not None:
-                text = value.encode()
+                text = restore_bytes(value) if self.marked else value.encode()
                 fault = find_fault(text) or ""
             if fault:
                 faults[row], text = f"{locator.where(row, self.name)} {fault}", b""
@@ -65,25 +74,58 @@ class _TextColumn:
 
 def open_csv_texts(paths: Sequence[Path], selection: ArraySelection) -> TableSource:
     """Open columns of texts in a table with a line of names at its head."""
-    parts = []
     try:
-        for path in paths:
-            frame = scan_text(open_text(path))
-            rows = int(frame.select(pl.len()).collect(engine="streaming").item())
-            parts.append(PolarsFile(path, rows, frame))
-        path, frame = parts[0].path, parts[0].frame
-        check_same_columns([(part.path, part.schema().names()) for part in parts])
-        # A column in which anything is no number is one of texts.
-        number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
-        numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
-        texts = [name for name in numbers.columns if not numbers[name].item()]
-        label = find_label_column(path, numbers.columns, selection)
-        labels = None
-        if label is not None and not selection.ignore_labels:
-            labels = read_labels(parts, label)
-        return _make_source(parts, numbers.columns, texts, label, labels, selection, in_order=True)
+        texts = [open_text(path) for path in paths]
+        try:
+            return _open_tables(texts, selection, marked=False)
+        except TABLE_ERRORS:
+            marked = [mark_undecodable(text) for text in texts]
+            if marked == texts:
+                raise
+            return _open_tables(marked, selection, marked=True)
     except (*TABLE_ERRORS, UnicodeDecodeError) as error:
         raise table_error(paths[0], error) from error
+
+
+def _open_tables(
+    tables: Sequence[TableText], selection: ArraySelection, *, marked: bool
+) -> TableSource:
+    """Open columns of texts; ``marked`` if marks stand for what is not UTF-8."""
+    parts = []
+    for table in tables:
+        frame = scan_text(table)
+        rows = int(frame.select(pl.len()).collect(engine="streaming").item())
+        parts.append(PolarsFile(table.path, rows, frame))
+    path, frame = parts[0].path, parts[0].frame
+    for part in parts:
+        if marked and any(MARK in name for name in part.schema().names()):
+            raise DataError(f"{part.path}: its line of names is not UTF-8. Save it in UTF-8.")
+    check_same_columns([(part.path, part.schema().names()) for part in parts])
+    # A column in which anything is no number is one of texts.
+    number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
+    numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
+    texts = [name for name in numbers.columns if not numbers[name].item()]
+    label = find_label_column(path, numbers.columns, selection)
+    if marked:
+        # What is no text names no class and no split either.
+        others = [name for name in (label, selection.split_column) if name in numbers.columns]
+        parts = [_blank_marks(part, others) for part in parts]
+    labels = None
+    if label is not None and not selection.ignore_labels:
+        labels = read_labels(parts, label)
+    return _make_source(
+        parts, numbers.columns, texts, label, labels, selection, in_order=True, marked=marked
+    )
+
+
+def _blank_marks(part: PolarsFile, names: Sequence[str | None]) -> PolarsFile:
+    """Leave cells of some columns empty that are not UTF-8."""
+    cells = [pl.col(name) for name in names if name is not None]
+    blank = [
+        pl.when(cell.str.contains(MARK, literal=True)).then(None).otherwise(cell).name.keep()
+        for cell in cells
+    ]
+    return replace(part, frame=part.frame.with_columns(blank))
 
 
 def open_parquet_texts(paths: Sequence[Path], selection: ArraySelection) -> TableSource:
@@ -108,6 +150,7 @@ def _make_source(
     selection: ArraySelection,
     *,
     in_order: bool,
+    marked: bool = False,
 ) -> TableSource:
     part = next((part for part in parts if part.rows), None)
     if part is None:
@@ -133,7 +176,7 @@ def _make_source(
     ]
     return TableSource(
         tuple(parts),
-        tuple(_TextColumn(spec, name) for spec, name in zip(specs, columns, strict=True)),
+        tuple(_TextColumn(spec, name, marked) for spec, name in zip(specs, columns, strict=True)),
         labels,
         selection.split_column,
         selection.images.skip_unreadable,

@@ -227,17 +227,75 @@ def test_columns_of_texts_are_chosen_by_name(tmp_path: Path) -> None:
         assert texts_of(opened(tmp_path / name, selection=chosen)["all"]) == ["c", "d"]
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
 def test_splits_by_a_column(tmp_path: Path, form: str) -> None:
     frame = pl.DataFrame({"text": TEXTS, "part": ["train", "test"] * 3})
     path = tmp_path / f"d.{form}"
     if form == "csv":
         frame.write_csv(path)
+    elif form == "jsonl":
+        frame.write_ndjson(path)
     else:
         frame.write_parquet(path)
     sources = opened(path, split_column="part")
     assert texts_of(sources["train"]) == TEXTS[::2]
     assert texts_of(sources["test"]) == TEXTS[1::2]
+
+
+def test_lines_of_no_split(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a", "fold": 0}\n{"text": "b", "fold": 1}\n{"text": "c"}\n')
+    with pytest.raises(DataError, match=r"d.jsonl, line 3, field 'fold', names no split"):
+        opened(path, split_column="fold")
+    with pytest.raises(DataError, match="has no such column; it has text, fold"):
+        opened(path, split_column="part")
+    path.write_text('{"text": "a", "fold": 0}\n{"text": "b", "fold": 1}\n')
+    assert {n: texts_of(s) for n, s in opened(path, split_column="fold").items()} == {
+        "0": ["a"],
+        "1": ["b"],
+    }
+
+
+def test_files_of_other_fields(tmp_path: Path) -> None:
+    paths = [tmp_path / f"train-0000{n}-of-00002.jsonl" for n in range(2)]
+    paths[0].write_text('{"id": 7, "text": "a", "title": "t", "label": 1}\n')
+    paths[1].write_text('{"label": 0, "text": "b", "source": {"x": 1}}\n')
+    source = opened(tmp_path)["train"]
+    assert (texts_of(source), labels_of(source)) == (["a", "b"], ["1", "0"])
+    paths[1].write_text('{"text": "b"}\n')
+    with pytest.raises(
+        DataError, match=r"of-00002.jsonl, line 1, has no label in its field 'label'"
+    ):
+        texts_of(opened(tmp_path)["train"])
+
+
+def test_cells_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = [b"text,label,part", b"good,1,train", b"caf\xe9,0,train", b'"a\n\xff",1,train']
+    rows += [b"fine \xef\xbf\xbd,0,test", b"nul \0,1,test", b"last,b\xe4d,test"]
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    with pytest.raises(
+        DataError, match=r"d.csv, column 'text', row 1, is not UTF-8 \(byte 3 is 0x"
+    ):
+        texts_of(opened(path)["all"])
+    source = opened(path, skip=True)["all"]
+    blocks = list(source.blocks(4))
+    assert texts_of(source) == ["good", "fine �"]
+    assert {row.id: row.reason.partition(": ")[0] for b in blocks for row in b.skipped} == {
+        "1": f"{path}, column 'text', row 1, is not UTF-8 (byte 3 is 0xe9)",
+        "2": f"{path}, column 'text', row 2, is not UTF-8 (byte 2 is 0xff)",
+        "4": f"{path}, column 'text', row 4, has the character NUL (at byte 4), so it is no text, "
+        "or a damaged one",
+        "5": f"{path}, column 'label', row 5, has no label. Labels are whole numbers of 64 bits, "
+        "or names of classes",
+    }
+    assert labels_of(source) == ["1", "0"]
+    path.write_bytes(rows[0] + b"\n1,2,b\xe4d\n")
+    with pytest.raises(DataError, match="row 0, names no split"):
+        opened(path, split_column="part", selection=SELECTION)
+    path.write_bytes(b"te\xe4t\nb\xe4d\n")
+    with pytest.raises(DataError, match=r"d.csv: its line of names is not UTF-8"):
+        opened(path)
 
 
 def test_cells_with_line_breaks(tmp_path: Path) -> None:
