@@ -24,7 +24,7 @@ from train_mnist_mlp import read_idx
 
 import cnatool
 
-STEPS = (0, 30, 100, 300, 938, 2814)
+STEPS = (0, 30, 100, 300, 938)
 BATCH = 64
 RATE = 0.005
 # ReLUs, by depth.
