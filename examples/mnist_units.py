@@ -82,7 +82,7 @@ def train(mnist: Path, folder: Path, seed: int) -> None:
 
 
 def count_dead(mnist: Path, folder: Path) -> pl.DataFrame:
-    """Count the dead units of each layer at each step, over the first 10,000 training samples."""
+    """Count the dead units of each layer at each step, over the first 5,000 training samples."""
     found = []
     for step in STEPS:
         store = folder / "step.zarr"
@@ -91,7 +91,7 @@ def count_dead(mnist: Path, folder: Path) -> pl.DataFrame:
             mnist,
             store,
             tensors=list(LAYERS),
-            limit=10_000,
+            limit=5_000,
             overwrite=True,
         )
         units = cnatool.units(store, tensors=list(LAYERS), splits="train", quantiles=(), top=1)
@@ -175,7 +175,7 @@ def main() -> None:
 
     store = folder / "units.zarr"
     model = folder / f"units-step{STEPS[-1]:05d}.onnx"
-    cnatool.dump(model, options.mnist, store, tensors=list(LAYERS), overwrite=True)
+    cnatool.dump(model, options.mnist, store, tensors=list(LAYERS), limit=20_000, overwrite=True)
     last = cnatool.units(store, tensors=LAYERS[-1], splits="test").frame()
     # Of each class the unit that is most selective for it.
     chosen = last.filter(~pl.col("dead")).sort("ccmas", descending=True, nulls_last=True)
