@@ -106,11 +106,17 @@ def draw_dead(counts: pl.DataFrame, path: Path) -> None:
         share=pl.col("dead") / pl.col("units"), step=pl.col("step").clip(lower_bound=10)
     )
     axis = alt.Axis(format="%")
+    steps = alt.Axis(values=[10, 30, 100, 300, 1000])
     chart = (
         alt.Chart(shares, width=360, height=180)
         .mark_line(point=True)
         .encode(
-            x=alt.X("step:Q", title="step (0 is drawn at 10)", scale=alt.Scale(type="log")),
+            x=alt.X(
+                "step:Q",
+                title="step (0 is drawn at 10)",
+                scale=alt.Scale(type="log"),
+                axis=steps,
+            ),
             y=alt.Y("share:Q", title="dead units", axis=axis),
             color=alt.Color("tensor:N", title="layer"),
         )
