@@ -64,13 +64,17 @@ def _sorted_distance(
 
 
 def ks_bounds(
-    counts: NDArray[np.integer], counts2: NDArray[np.integer], single: NDArray[np.bool_]
+    counts: NDArray[np.integer],
+    counts2: NDArray[np.integer],
+    single: NDArray[np.bool_],
+    atoms: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bound the Kolmogorov–Smirnov distance of each unit from two histograms of the same bins.
 
     At the edges of bins both distribution functions are known. Inside a bin both only rise, so that
     |F₁ − F₂| there is at most what one has reached at the end of the bin without what the other had
-    at its beginning.
+    at its beginning. Of values that occur often, atoms, it is known how many are below them and how
+    many equal, so that they divide their bins.
 
     Parameters
     ----------
@@ -78,21 +82,42 @@ def ks_bounds(
         Values in each bin, bins in ascending order.
     single : (b,) bool
         Bins of one value only, such as that of exact zeros, inside which there is nothing.
+    atoms : pair of (units, a, 2) int, optional
+        For each set, how many values are below an atom of the unit, and at most as large; 0 and 0
+        where a unit has fewer atoms.
 
     Returns
     -------
     low, high : (units,) float64
-        The largest difference at an edge, and the bound; ``low`` ≤ distance ≤ ``high`` ≤ ``low`` +
-        the largest share of a bin. NaN where a histogram is empty.
+        The largest difference where both functions are known, and the bound; ``low`` ≤ distance ≤
+        ``high`` ≤ ``low`` + the largest share of a bin without its atoms. NaN where a histogram is
+        empty.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        end, end2 = (
-            each.cumsum(axis=1) / each.sum(axis=1, keepdims=True) for each in (counts, counts2)
+    total, total2 = (each.sum(axis=1, keepdims=True) for each in (counts, counts2))
+    reached, reached2 = counts.cumsum(axis=1), counts2.cumsum(axis=1)
+    jumps = single
+    if atoms is not None:
+        slots = atoms[0].shape[1]
+        reached, reached2 = (
+            np.concatenate([each[:, :, 1], each[:, :, 0], rest], axis=1)
+            for each, rest in zip(atoms, (reached, reached2), strict=True)
         )
+        jumps = np.concatenate([np.ones(slots, bool), np.zeros(slots, bool), single])
+    # Both functions only rise, and so does the sum of what they have reached. Where that is equal,
+    # ends of jumps come first, so that each follows its beginning.
+    columns = np.argsort(~jumps, kind="stable")
+    order = columns[np.argsort((reached + reached2)[:, columns], axis=1, kind="stable")]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        end = np.take_along_axis(reached, order, axis=1) / total
+        end2 = np.take_along_axis(reached2, order, axis=1) / total2
     begin, begin2 = (np.pad(each[:, :-1], ((0, 0), (1, 0))) for each in (end, end2))
     low = np.abs(end - end2).max(axis=1, initial=0)
-    inside = np.maximum(end - begin2, end2 - begin)[:, ~single]
-    return low, np.maximum(low, inside.max(axis=1, initial=0))
+    inside = np.where(jumps[order], 0, np.maximum(end - begin2, end2 - begin))
+    known = (total > 0) & (total2 > 0)
+    return (
+        np.where(known[:, 0], low, np.nan),
+        np.where(known[:, 0], np.maximum(low, inside.max(axis=1, initial=0)), np.nan),
+    )
 
 
 def ks_p_value(

@@ -146,3 +146,53 @@ def test_adjusted_p_values() -> None:
     bonferroni = adjust_p_values(p, "bonferroni")
     np.testing.assert_allclose(bonferroni, [0.04, np.nan, 0.08, 0.12, 1.0])
     assert np.isnan(adjust_p_values(np.full(2, np.nan), "bonferroni")).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(5, 80), st.integers(5, 80), st.integers(1, 8))
+def test_atoms_divide_their_bins(seed: int, n: int, m: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    often = np.array([0.25, 1.5, 1.75])
+    sides = []
+    for rows, share in ((n, 0.6), (m, 0.4)):
+        values = rng.normal(1, 1, size=(rows, 4)).clip(0)
+        sides.append(
+            np.where(rng.random(values.shape) < share, rng.choice(often, values.shape), values)
+        )
+    edges = np.concatenate([[0, 1e-300], np.sort(rng.uniform(0, 6, bins - 1)), [1e3]])
+    counts = [
+        np.array([np.histogram(each[:, unit], edges)[0] for unit in range(4)]) for each in sides
+    ]
+    around = [
+        np.stack(
+            [
+                np.stack([(each < value).sum(axis=0), (each <= value).sum(axis=0)], axis=-1)
+                for value in often
+            ]
+            + [np.zeros((4, 2), int)],  # a unit with fewer
+            axis=1,
+        )
+        for each in sides
+    ]
+    single = np.arange(len(edges) - 1) == 0
+    low, high = ks_bounds(*counts, single, (around[0], around[1]))
+    wide_low, wide_high = ks_bounds(*counts, single)
+    exact = ks_distance(*sides)
+    assert (wide_low <= low).all()
+    assert (low <= exact + 1e-12).all()
+    assert (exact <= high + 1e-12).all()
+    assert (high <= wide_high + 1e-12).all()
+    # Nothing but atoms and zeros is known to the last value.
+    bare = [np.where(np.isin(each, [0, *often]), each, 0) for each in sides]
+    counts = [
+        np.array([np.histogram(each[:, unit], edges)[0] for unit in range(4)]) for each in bare
+    ]
+    around = [
+        np.stack(
+            [(each[:, :, None] < often).sum(axis=0), (each[:, :, None] <= often).sum(axis=0)], -1
+        )
+        for each in bare
+    ]
+    low, high = ks_bounds(*counts, single, (around[0], around[1]))
+    np.testing.assert_allclose(low, ks_distance(*bare), atol=1e-12)
+    np.testing.assert_allclose(high, low, atol=1e-12)

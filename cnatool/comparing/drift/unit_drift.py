@@ -1,7 +1,8 @@
 """How far the units of one tensor drift: all their values, and their means over each sample.
 
 The values of both sets go into histograms of the same bins. As differences of bins are relative to
-the value, a unit whose values all lie far from 0 is counted from the mean of the first rows.
+the value, a unit whose values all lie far from 0 is counted from the mean of the first rows; and
+values that occur often, such as what a convolution makes of a blank background, divide their bins.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.comparing.drift.atoms import find_atoms, find_centre
 from cnatool.comparing.drift.numbers import (
     HeldNumbers,
     NumberDifferences,
@@ -26,6 +28,7 @@ from cnatool.metrics.drift import ks_bounds, standardised_difference
 from cnatool.metrics.histogram import Histogram, HistogramCounter
 from cnatool.metrics.unit_moments import UnitMoments
 from cnatool.records.ragged import Ragged
+from cnatool.store.ragged import RaggedArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +37,12 @@ if TYPE_CHECKING:
 
     from cnatool.records.ragged import Rows
     from cnatool.records.unit_axis import UnitAxis
-    from cnatool.store.ragged import RaggedArray
     from cnatool.store.stored_array import StoredArray
 
 # Units that are counted in one pass over a tensor; others take further passes.
 UNITS_AT_ONCE = 2048
-# Deviations between 0 and the mean from which on bins around 0 are too wide.
-_FAR = 2.0
+# Rows of either set from which is found what values to count apart.
+_HEAD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def compare_units(
     progress : callable
         Receives the rows that were read, and all that are to be read.
     """
+    heads = [_read_head(array) for array in (first, second)]
     parts = [slice(low, low + UNITS_AT_ONCE) for low in range(0, units, UNITS_AT_ONCE)]
     rows, done = (len(first) + len(second)) * len(parts), 0
     found = []
@@ -91,8 +94,10 @@ def compare_units(
         width = len(range(units)[part])
         held = hold_numbers(len(first), len(second), width)
         values: list[_Values] = []
+        known = [_select_units(head, axis, part) for head in heads]
+        centre, atoms = find_centre(known), find_atoms(known)
         for array, numbers in zip((first, second), held, strict=True):
-            side = _Values(width, values[0].centre if values else None)
+            side = _Values(width, centre, atoms)
             for start, block in array.blocks():
                 side.add(start, _select_units(block, axis, part), _offsets(block), numbers)
                 done += len(block)
@@ -101,6 +106,12 @@ def compare_units(
             values.append(side)
         found.append(_compare(values, held, rounding))
     return _join(found)
+
+
+def _read_head(array: StoredArray | RaggedArray) -> Rows:
+    rows = array.end_of_block(0, len(array)) if isinstance(array, RaggedArray) else array.block_rows
+    head: Rows = array[: min(rows, _HEAD)]
+    return head
 
 
 def _offsets(block: Rows) -> NDArray[np.int64] | None:
@@ -128,8 +139,10 @@ def _select_units(block: Rows, axis: UnitAxis, part: slice) -> NDArray[Any]:
 class _Values:
     """All values of some units in one set."""
 
-    def __init__(self, units: int, centre: NDArray[np.float64] | None) -> None:
+    def __init__(self, units: int, centre: NDArray[np.float64], atoms: NDArray[np.float64]) -> None:
         self.centre = centre  # what values are counted from, (units,)
+        self.atoms = atoms  # values that occur often, (units, a); NaN where there are fewer
+        self.around = np.zeros((*atoms.shape, 2), np.int64)  # values below, and at most as large
         self.moments = UnitMoments.empty(units)
         self._counter: HistogramCounter | None = HistogramCounter(units)
         self.histogram = Histogram.empty(units)
@@ -142,14 +155,16 @@ class _Values:
         numbers: HeldNumbers,
     ) -> None:
         """Add the values of samples from row ``start`` on, and their means to the numbers."""
-        if self.centre is None and values.size:
-            self.centre = _find_centre(values)
         self.moments.update(values)
         assert self._counter is not None
-        if self.centre is not None and self.centre.any():
+        if self.centre.any():
             self._counter.update(values - self.centre[:, None])
         else:
             self._counter.update(values)
+        for slot in range(self.atoms.shape[1]):
+            atom = self.atoms[:, slot, None]
+            self.around[:, slot, 0] += np.count_nonzero(values < atom, axis=(0, 2))
+            self.around[:, slot, 1] += np.count_nonzero(values <= atom, axis=(0, 2))
         numbers.add(start, _sample_means(values, offsets))
 
     def finish(self) -> None:
@@ -157,15 +172,8 @@ class _Values:
         assert self._counter is not None
         self.histogram = self._counter.histogram()
         self._counter = None
-
-
-def _find_centre(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of units whose values all lie on one side of 0 and far from it, else 0."""
-    moments = UnitMoments.of(values)
-    one_side = (moments.minimum > 0) | (moments.maximum < 0)
-    with np.errstate(invalid="ignore"):
-        far = np.abs(moments.mean) > _FAR * sample_deviation(moments)
-    return np.where(one_side & far & np.isfinite(moments.mean), moments.mean, 0.0)
+        # −∞ has no bin.
+        self.around -= np.where(np.isnan(self.atoms), 0, self.moments.below[:, None])[:, :, None]
 
 
 def _sample_means(values: NDArray[Any], offsets: NDArray[np.int64] | None) -> NDArray[np.float64]:
@@ -192,7 +200,7 @@ def _compare(
     samples = compare_numbers(*held).without_rounding(bound)
     bins = np.union1d(*(side.histogram.bins for side in values))
     counts = [_align(side.histogram, bins) for side in values]
-    low, high = ks_bounds(counts[0], counts[1], bins == 0)
+    low, high = ks_bounds(counts[0], counts[1], bins == 0, (values[0].around, values[1].around))
     # Where each sample has one value, and all are held, the distance is known.
     means = mean_or_nan(first), mean_or_nan(second)
     deviations = sample_deviation(first), sample_deviation(second)
