@@ -132,7 +132,8 @@ def check_loss(store: cnatool.Store, ids: list[list[int]], truth: list[dict[str,
     """Compare the loss of the next token of each text with PyTorch's."""
     losses = store.splits["all"].token_scores("loss")[:]
     for loss, row, each in zip(losses, ids, truth, strict=True):
-        scores, target = torch.tensor(each["logits"][:-1]).double(), torch.tensor(row[1:], dtype=torch.int64)
+        scores = torch.tensor(each["logits"][:-1]).double()
+        target = torch.tensor(row[1:], dtype=torch.int64)
         wanted = torch.nn.functional.cross_entropy(scores, target, reduction="sum").item()
         assert loss == pytest.approx(wanted if len(target) else 0, rel=1e-5)
 
