@@ -213,7 +213,12 @@ class UnitMoments:
         centred = self._scratch.take("centred", flat.shape, shift.dtype)
         np.subtract(flat, np.repeat(shift, positions), out=centred)
         sum_units = _sum_rows if rows else _sum_columns
-        sums = [sum_units(centred, tile.shape)]
+        if shift.dtype == np.float32:
+            # Means keep the digits of float64, as differences of float32 do not.
+            first = sum_units(flat, tile.shape, np.float64) - _count_terms(tile, rows=rows) * shift
+            sums = [first]
+        else:
+            sums = [sum_units(centred, tile.shape)]
         np.multiply(centred, centred, out=powers)
         sums.append(sum_units(powers, tile.shape))
         np.multiply(powers, centred, out=powers)
@@ -378,24 +383,35 @@ def _fits_float32(
     return bool(((reach == 0) | ((reach > _LEAST) & (reach < _GREATEST))).all())
 
 
-def _sum_rows(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _count_terms(tile: NDArray[Any], *, rows: bool) -> NDArray[np.float64]:
+    """Return how many values each sum of `_sum_rows` or `_sum_columns` has, (…, 1)."""
+    n, _, positions = tile.shape
+    if rows:
+        return np.full((1, 1), float(positions))
+    ends = np.append(np.arange(0, n, _FEW), n)
+    return np.diff(ends)[:, None] * float(positions)
+
+
+def _sum_rows(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
     """Sum over positions: (n, units)."""
     n, units, positions = shape
     rows = values.reshape(n * units, positions)
-    if positions < _PAIRWISE and values.dtype == np.float32:
+    if dtype is None and positions < _PAIRWISE and values.dtype == np.float32:
         sums: NDArray[Any] = rows @ np.ones(positions, np.float32)
     else:
-        sums = np.add.reduce(rows, axis=1)
+        sums = np.add.reduce(rows, axis=1, dtype=dtype)
     return sums.reshape(n, units)
 
 
-def _sum_columns(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _sum_columns(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
     """Sum over a few rows at a time, (n / 32, units), so that float32 loses no digits."""
     n, units, positions = shape
     whole = n - n % _FEW
-    parts: NDArray[Any] = values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1)
+    parts: NDArray[Any] = (
+        values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1, dtype=dtype)
+    )
     if whole < n:
-        parts = np.concatenate([parts, values[whole:].sum(axis=0)[None]])
+        parts = np.concatenate([parts, values[whole:].sum(axis=0, dtype=dtype)[None]])
     if positions > 1:
         parts = parts.reshape(len(parts), units, positions).sum(axis=2)
     return parts
