@@ -142,6 +142,7 @@ class UnitCounter:
             self._extremes.add_tile(tile, samples[part], places[part], first)
             if self._classes is not None and labels is not None and sums is not None:
                 self._classes.update(*sums, labels[part], start=first)
+        self._moments.settle()
 
     def statistics(self) -> UnitStatistics:
         """Return the statistics of all values so far."""
