@@ -237,7 +237,11 @@ def _collect(
         past=None,
         schedule=replace(plan.schedule, block=batch * batches),
         record=msgspec.structs.replace(
-            plan.record, tensors=tensors, tokens=msgspec.UNSET, statistics=("sum",)
+            plan.record,
+            tensors=tensors,
+            tokens=msgspec.UNSET,
+            units=msgspec.UNSET,
+            statistics=("sum",),
         ),
     )
     exposed = ExposedModel(
