@@ -197,7 +197,8 @@ def measure_distortion(values: ArrayLike, projected: ArrayLike) -> MeasuredDisto
     Returns
     -------
     MeasuredDistortion
-        Mean and maximum of |d′ / d − 1| over the pairs that differ, 0 without such.
+        Mean and maximum of |d′ / d − 1| over the pairs that differ, 0 without such. Samples with
+        values that are not finite do not count.
     """
     rows, reduced = (
         np.asarray(each).reshape(len(np.asarray(each)), -1) for each in (values, projected)
@@ -207,7 +208,7 @@ def measure_distortion(values: ArrayLike, projected: ArrayLike) -> MeasuredDisto
     apart = before > 0
     errors = np.abs(np.sqrt(after[apart] / before[apart]) - 1)
     mean, largest = (float(errors.mean()), float(errors.max())) if errors.size else (0.0, 0.0)
-    return MeasuredDistortion(len(rows), int(apart.sum()), mean, largest)
+    return MeasuredDistortion(int(finite.sum()), int(apart.sum()), mean, largest)
 
 
 def _square_distances(rows: NDArray[Any]) -> NDArray[np.float64]:

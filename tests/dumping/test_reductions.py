@@ -406,6 +406,8 @@ def test_nan_is_not_passed_over(tmp_path: Path) -> None:
         np.testing.assert_array_equal(split.activations(f"{name}:max")[:], values.max(1))
         found = split.activations(f"{name}:mean")[:]
         np.testing.assert_allclose(found, values.mean(1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(cnatool.errors.DataError, match=r"NaN or infinite.*Leave out such samples"):
+        cnatool.dump(path, tmp_path / "x.npz", tmp_path / "p.zarr", reduce={"typed": "mean+pca:2"})
 
 
 def test_units_batches_and_xarray_of_reduced_tensors(tmp_path: Path) -> None:
