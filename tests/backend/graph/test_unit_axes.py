@@ -79,4 +79,6 @@ def test_units_are_those_channels(store: cnatool.Store) -> None:
     for name, axes in (("relu", (0, 2)), ("nhwc", (0, 1, 2))):
         values = split.activations(name)[:]
         rows = frame.filter(tensor=name)
-        np.testing.assert_allclose(rows["mean"].to_numpy(), values.mean(axis=axes, dtype="f8"), rtol=1e-6)
+        np.testing.assert_allclose(
+            rows["mean"].to_numpy(), values.mean(axis=axes, dtype="f8"), rtol=1e-6
+        )
