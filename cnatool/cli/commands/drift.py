@@ -49,7 +49,7 @@ def drift(
         typer.Option(
             metavar="GLOB",
             help="Tensors to compare, by name or glob, with ! before those to leave out; by "
-            "default all. Repeatable.",
+            "default hidden layers and outputs, or all of a store without layers. Repeatable.",
             rich_help_panel=_SAMPLES,
         ),
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text
 from cnatool.comparing.drift.frame import units_frame
@@ -68,6 +69,8 @@ class Drift:
     def __repr__(self) -> str:
         return repr(self.result)
 
+    _repr_html_ = shown_by("cnatool.comparing.drift.html", "found_html")
+
 
 def drift(
     store: str | Path | Store,
@@ -99,7 +102,8 @@ def drift(
         The reference and the other split; one name stands for the split that both stores have.
         By default the only two of one store, or the only one of each of two.
     tensors : str or iterable of str
-        Names of tensors, or globs, ``!`` before those that are left out; by default all.
+        Names of tensors, or globs, ``!`` before those that are left out; by default hidden layers
+        and outputs, or all tensors of a store without layers.
     convention, overrides
         Of α and β, as of `cnatool.score`.
     level : float
@@ -200,6 +204,8 @@ def _compare_tensor(sides: Sides, pair: TensorPair, observer: Observer) -> UnitD
     for split, tensor in ((sides.first, pair.first), (sides.second, pair.second)):
         if tensor.stored is None and tensor.output is None:
             return f"{split.path} holds statistics of it alone"
+        if tensor.dtype.startswith("complex") or tensor.dtype in ("object", "str"):
+            return f"its values of type {tensor.dtype} have no order"
         arrays.append(split.activations(tensor.name))
     axes = find_unit_axis(pair.first), find_unit_axis(pair.second)
     units = count_units(pair.first, axes[0])

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
 from cnatool._util.text import count_text
 from cnatool.metrics.convention import Convention
 from cnatool.metrics.drift import Correction
@@ -204,3 +205,5 @@ class DriftResult(Document, frozen=True):
             f"<drift between {self.reference.split!r} and {self.other.split!r}: "
             f"{self.units.drifting:,} of {units} at {self.level:g}{first}>"
         )
+
+    _repr_html_ = shown_by("cnatool.comparing.drift.html", "drift_html")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.names import match_names
+from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows, explain_missing_rows
@@ -167,12 +167,13 @@ def _check_same_model(first: Store, second: Store) -> None:
 
 
 def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> list[TensorPair]:
-    names = [tensor.name for tensor in first.tensors if second.has_tensor(tensor.name)]
+    common = [tensor for tensor in first.tensors if second.has_tensor(tensor.name)]
+    names = [tensor.name for tensor in common]
     if not names:
         raise MetricError(f"{first.path} and {second.path} have no tensor of the same name.")
     patterns = [tensors] if isinstance(tensors, str) else list(tensors)
     if patterns:
-        names, unmatched = match_names(names, patterns)
+        names, unmatched = match_names(names, [complete_name(names, each) for each in patterns])
         if unmatched:
             raise UsageError(
                 f"`tensors={unmatched[0]!r}`: {first.path} has no such tensor. "
@@ -180,6 +181,8 @@ def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> 
             )
         if not names:
             raise UsageError("`tensors` leaves no tensor to compare.")
+    elif any(tensor.role == "layer" for tensor in common):
+        names = [t.name for t in common if t.role == "layer" or t.output is not None]
     layers: dict[str, int] = {}
     for layer in first.layers:
         layers.setdefault(layer.linear, layer.number)

@@ -134,6 +134,8 @@ def test_what_was_shifted_drifts_and_nothing_else(found: cnatool.Drift) -> None:
     assert first is not None
     assert (first.farthest, first.unit_axis, first.drifting) == (1, 1, 1)
     assert any("2 of 13 units" in text for text in result.meaning_notes)
+    assert found._repr_html_().startswith('<div class="cnatool">')
+    assert "2 of 13 units drift" in result._repr_html_()
 
 
 def test_means_of_tensors_alpha_and_beta(
