@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from cnatool.scoring.results import ScoreResult as ScoreResult
     from cnatool.scoring.score import score as score
     from cnatool.scoring.score import score_samples as score_samples
+    from cnatool.store.batches import Batch as Batch
+    from cnatool.store.batches import Batches as Batches
     from cnatool.store.convert import convert as convert
     from cnatool.store.merge import merge as merge
     from cnatool.store.ragged import RaggedArray as RaggedArray
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
 # wait for onnxruntime, and help waits for nothing.
 _MODULES = {
     "BackendError": "errors",
+    "Batch": "store.batches",
+    "Batches": "store.batches",
     "CnatoolError": "errors",
     "Comparison": "comparing.results",
     "DataError": "errors",

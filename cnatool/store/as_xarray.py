@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.names import match_names
-from cnatool._util.text import list_names
 from cnatool.errors import MetricError, StoreInUseError, StoreWarning, UsageError
 from cnatool.records.axes import SAMPLE, TENSOR, add_sizes
 from cnatool.records.layout import (
@@ -25,6 +23,7 @@ from cnatool.records.layout import (
 )
 from cnatool.store.integrity import attribute_digest
 from cnatool.store.ragged import RaggedArray
+from cnatool.store.tensor_selection import select_tensors
 
 try:
     import xarray
@@ -231,14 +230,8 @@ def _select(
                 warnings.warn(f"without raw inputs: {error}", StoreWarning, stacklevel=4)
                 keys = [key for key in keys if not is_input(key)]
         return [specs[key] for key in keys]
-    patterns = [tensors] if isinstance(tensors, str) else list(tensors)
     keys_by_tensor = {t.name: _tensor_key(t) for t in split.store.tensors}
-    names, unmatched = match_names([t.name for t in split.store.tensors], patterns)
-    if unmatched:
-        raise MetricError(
-            f"{split.path}: no tensor {list_names(map(repr, unmatched))}. `cnatool inspect "
-            f"{split.path}` lists the tensors."
-        )
+    names = select_tensors(split.path, list(keys_by_tensor), tensors)
     for name in names:
         if keys_by_tensor[name] not in specs:
             split.activations(name)  # says that only statistics are stored

@@ -23,6 +23,7 @@ from cnatool.records.layout import (
     token_key,
 )
 from cnatool.records.limits import LARGEST
+from cnatool.store.batches import BUFFER_BYTES
 from cnatool.store.integrity import attribute_digest, combine_digests, start_digests
 from cnatool.store.ragged import RaggedArray, as_plain
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
@@ -32,14 +33,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import SplitRecord
+    from cnatool.store.batches import Batches
     from cnatool.store.store import Store
 
 # Imported on use, as it needs xarray.
 AS_XARRAY = "cnatool.store.as_xarray"
+# Imported on use, as it knows splits.
+_OPEN_BATCHES = "cnatool.store.open_batches"
 # Of splits made of parts, by the store's attribute and the name of the split.
 _FINGERPRINTS: dict[tuple[str, str], str] = {}
 
@@ -267,6 +271,93 @@ class Split:
         """
         dataset: xarray.Dataset = import_module(AS_XARRAY).build_dataset(self, tensors)
         return dataset
+
+    def batches(
+        self,
+        tensors: str | Iterable[str] | None = None,
+        *,
+        size: int = 256,
+        shuffle: bool = True,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        worker: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
+        ids: bool = False,
+        inputs: bool = False,
+        dtype: DTypeLike | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> Batches:
+        """Return the batches of an epoch, for training: in random order, in bounded memory.
+
+        Blocks of a few whole chunks are read in a random order into a window of half
+        ``buffer_bytes``, whose rows are mixed, while the batches of the window before are used. So
+        a batch comes from ``window_rows / block_rows`` blocks of the split, all of them if the
+        split fits into a window. The same arguments give the same batches.
+
+        Parameters
+        ----------
+        tensors : str or iterable of str, optional
+            Names of tensors, or globs, that are stored whole; all of these by default.
+        size : int
+            Samples in a batch.
+        shuffle : bool
+            Whether the order is random; otherwise it is that of the store.
+        seed, epoch : int
+            The random order follows from both: the next epoch has another one.
+        start : int
+            Batches to leave out, which are not read: training goes on where it stopped.
+        worker : (int, int)
+            Number of this worker, from 0, and how many there are. Each has a share of the random
+            order; together they have every row once. Shares differ by at most one row, so that
+            numbers of batches differ by at most one, and with ``drop_last`` are equal.
+        drop_last : bool
+            Whether to leave out what is not a whole batch in the end.
+        ids, inputs : bool
+            Whether batches contain the ids of the samples, and the raw inputs as of `inputs`.
+        dtype : dtype, optional
+            Element type of the tensors; as stored by default.
+        buffer_bytes : int
+            Memory for two windows, of at least one batch each.
+
+        Returns
+        -------
+        Batches
+            To iterate over. Each batch has ``tensors``, ``labels``, ``rows``, ``ids`` and
+            ``inputs``, and ``batch[NAME]`` is a tensor, (size, …), or a `Ragged`.
+
+        Raises
+        ------
+        UsageError
+            If a number is out of range, or ``dtype`` is of another kind than a tensor.
+        MetricError
+            If there is no such tensor, or only its statistics are stored; if the split is
+            incomplete; while iterating, if a value is too large for ``dtype``.
+        StoreDamagedError
+            While iterating, before the first batch with a row that cannot be read.
+
+        Examples
+        --------
+        >>> batches = split.batches(["relu1", "relu2"], size=4096)  # doctest: +SKIP
+        >>> for batch in batches:  # doctest: +SKIP
+        ...     train(batch["relu1"], batch["relu2"], batch.labels)
+        """
+        batches: Batches = import_module(_OPEN_BATCHES).open_batches(
+            self,
+            tensors,
+            ids=ids,
+            inputs=inputs,
+            size=size,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            start=start,
+            worker=worker,
+            drop_last=drop_last,
+            buffer_bytes=buffer_bytes,
+            dtype=dtype,
+        )
+        return batches
 
     def array(self, key: str) -> StoredArray | RaggedArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.

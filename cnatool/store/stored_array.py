@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.threads import prefetch
 from cnatool.errors import StoreDamagedError
+from cnatool.store.format import DirectArray
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import rows_checksum
 from cnatool.store.narrow import from_stored
@@ -152,6 +154,23 @@ class StoredArray:
         blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
         return prefetch(blocks) if len(starts) > 1 else blocks
 
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read rows from one on into a contiguous array of their type.
+
+        Whole chunks are decoded there, where the format allows.
+        """
+        array, stop = self._array, start + len(out)
+        if len(out) and isinstance(array, DirectArray) and array.dtype == out.dtype:
+            first, last = next(self._pieces(start, stop))
+            size = 1 if self._checksums is None else self._checksums.rows
+            whole = first % size == 0 and (last % size == 0 or last == self._end)
+            if whole and last - first == len(out):
+                with self._checking_identity():
+                    array.read_into(first, out)
+                    self._verify(first, out)
+                return
+        out[:] = self._read(start, stop)
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in memory; an estimate for text."""
@@ -165,21 +184,29 @@ class StoredArray:
         return max(1, BLOCK_BYTES // self.row_bytes // chunk) * chunk
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        parts = []
-        offset = 0
-        for low, high in self._ranges:
-            first, last = max(start, offset), min(stop, offset + high - low)
-            if first < last:
-                parts.append(self._read_range(low + first - offset, low + last - offset))
-            offset += high - low
+        parts = [self._read_range(*piece) for piece in self._pieces(start, stop)]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of rows in the store that some rows of this array are."""
+        offset = 0
+        for low, high in self._ranges:
+            first, last = max(start, offset), min(stop, offset + high - low)
+            if first < last:
+                yield low + first - offset, low + last - offset
+            offset += high - low
+
     def _read_range(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows; if they are damaged, check first whether the store was replaced."""
-        try:
+        with self._checking_identity():
             return self._read_chunks(start, stop)
+
+    @contextmanager
+    def _checking_identity(self) -> Iterator[None]:
+        """If rows are damaged, check first whether the store was replaced."""
+        try:
+            yield
         except StoreDamagedError:
             self._identity.check()
             raise
@@ -193,15 +220,7 @@ class StoredArray:
             return from_stored(chunk[1][start - chunk[0] : stop - chunk[0]], copy=True)
         first, last = start // size * size, min(-(-stop // size) * size, self._end)
         rows = self._array.read(first, last)
-        for low in range(first, last, size):
-            high = min(low + size, last)
-            if rows_checksum(rows[low - first : high - first]) != self._checksums[low // size]:
-                raise StoreDamagedError(
-                    f"{self._path}: rows {low} to {high - 1} of array {self._array.key} do not "
-                    "match their checksum in the store's attribute. Dump again, or restore the "
-                    "store from a copy. If you changed them on purpose, remove `checksums` of the "
-                    "split and `cnatool_crc32c`."
-                )
+        self._verify(first, rows)
         if stop - start == last - first:
             return from_stored(rows)
         if last - first <= size:
@@ -209,3 +228,18 @@ class StoredArray:
             self._chunk = first, rows
         # A copy, so that a few rows do not keep their chunks in memory.
         return from_stored(rows[start - first : stop - first], copy=True)
+
+    def _verify(self, first: int, rows: NDArray[Any]) -> None:
+        """Compare whole chunks with their checksums, if there are any."""
+        if self._checksums is None:
+            return
+        size = self._checksums.rows
+        for low in range(0, len(rows), size):
+            part = rows[low : low + size]
+            if rows_checksum(part) != self._checksums[(first + low) // size]:
+                raise StoreDamagedError(
+                    f"{self._path}: rows {first + low} to {first + low + len(part) - 1} of array "
+                    f"{self._array.key} do not match their checksum in the store's attribute. Dump "
+                    "again, or restore the store from a copy. If you changed them on purpose, "
+                    "remove `checksums` of the split and `cnatool_crc32c`."
+                )

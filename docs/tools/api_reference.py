@@ -34,6 +34,8 @@ _GROUPS = {
         "StoredArray",
         "RaggedArray",
         "Ragged",
+        "Batches",
+        "Batch",
         "convert",
         "verify",
         "Verification",

@@ -202,9 +202,14 @@ class ZarrArray(_Chunks):
         """Read rows; raise StoreDamagedError if a chunk is missing, cut short or damaged."""
         dtype = self.dtype if self.dtype == _TEXT else self.dtype.newbyteorder("<")
         out = np.empty((stop - start, *self.shape[1:]), dtype)
+        self.read_into(start, out)
+        return out
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read rows from one on into a contiguous array; raise StoreDamagedError as `read`."""
         if out.size == 0:
-            return out
-        size = self.chunk_rows
+            return
+        size, stop = self.chunk_rows, start + len(out)
         numbers = range(start // size, -(-stop // size))
 
         def fill(number: int) -> None:
@@ -222,7 +227,6 @@ class ZarrArray(_Chunks):
                     fill(number)
             else:
                 map_concurrently(fill, part)
-        return out
 
     def encodes_as(self, layout: ArrayLayout) -> bool:
         """Whether the chunks of an array with another layout are encoded as these."""

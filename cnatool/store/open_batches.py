@@ -1,0 +1,36 @@
+"""The arrays of a split that batches are read from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnatool.errors import MetricError
+from cnatool.store.batches import Batches, Sources
+from cnatool.store.missing_rows import explain_missing_rows
+from cnatool.store.tensor_selection import select_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cnatool.store.split import Split
+
+
+def open_batches(
+    split: Split, tensors: str | Iterable[str] | None, *, ids: bool, inputs: bool, **options: Any
+) -> Batches:
+    """Open the arrays of a complete split, and make batches of them; see `Split.batches`."""
+    store = split.store
+    if not split.record.complete:
+        raise MetricError(explain_missing_rows(store))
+    if tensors is None:
+        kept = (t for t in store.tensors if t.stored is not None or t.output is not None)
+        names = [tensor.name for tensor in kept]
+    else:
+        names = select_tensors(split.path, [tensor.name for tensor in store.tensors], tensors)
+    sources = Sources(
+        {name: split.activations(name) for name in names},
+        split.labels,
+        split.ids if ids else None,
+        {a.name: split.inputs(n) for n, a in enumerate(store.record.inputs)} if inputs else {},
+    )
+    return Batches(sources, len(split), **options)
