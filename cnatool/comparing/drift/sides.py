@@ -43,6 +43,9 @@ class Sides:
         first, second = self.first, self.second
         stores = [first.store] if second.store is first.store else [first.store, second.store]
         yield from filter(None, map(describe_missing_rows, stores))
+        padded = [pair.first.name for pair in self.pairs if pair.first.padding == "counted"]
+        if padded:
+            yield f"values of {list_names(padded)} include those at padding"
         if len(stores) == 1:
             return
         if first.fingerprint is not None and first.fingerprint == second.fingerprint:
