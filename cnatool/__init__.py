@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from cnatool.errors import UsageError as UsageError
     from cnatool.page.report import Report as Report
     from cnatool.page.report import report as report
+    from cnatool.per_unit.results import UnitsResult as UnitsResult
+    from cnatool.per_unit.units import Units as Units
+    from cnatool.per_unit.units import units as units
     from cnatool.plotting.plot import plot as plot
     from cnatool.recording.recording import Layer as Layer
     from cnatool.recording.recording import Recording as Recording
@@ -111,6 +114,8 @@ _MODULES = {
     "StudyResult": "studying.results",
     "Trajectory": "studying.trajectory",
     "TrajectoryResult": "studying.results",
+    "Units": "per_unit.units",
+    "UnitsResult": "per_unit.results",
     "UsageError": "errors",
     "Verification": "store.verify",
     "__version__": "_version",
@@ -130,6 +135,7 @@ _MODULES = {
     "score_samples": "scoring.score",
     "study": "studying.study",
     "trajectory": "studying.trajectory",
+    "units": "per_unit.units",
     "verify": "store.verify",
 }
 # Names that their modules spell otherwise.

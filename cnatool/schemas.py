@@ -43,6 +43,7 @@ SCHEMAS: Mapping[str, tuple[str, str, str]] = {
         "studying.results",
         "TrajectoryResult",
     ),
+    "units": ("What `cnatool units` prints as JSON", "per_unit.results", "UnitsResult"),
     "verify": ("What `cnatool verify` prints as JSON", "store.verify", "Verification"),
 }
 

@@ -42,6 +42,7 @@ def test_no_such_schema() -> None:
     with pytest.raises(
         UsageError,
         match=r"there is no schema 'x'; there are compare, drift, dump, inspect, landscape, "
-        r"layers, preflight, preprocess, progress, score, store, study, trajectory, verify\.",
+        r"layers, preflight, preprocess, progress, score, store, study, trajectory, units, "
+        r"verify\.",
     ):
         schema_text("x")

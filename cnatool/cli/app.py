@@ -27,6 +27,7 @@ _PANELS = {
     "Scores": {
         "score": "Compute α, β, CNA, CNA-A and CNA-M of a store.",
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
+        "units": "Show what single units do: dead units, quantiles, classes, samples.",
         "compare": "Check that two stores hold the same network, as after an export.",
         "drift": "Compare distributions of activations in two splits or sets of data.",
     },

@@ -6,6 +6,7 @@ power of two are 64 equal parts of it. Exact 0 has bin 0, which also takes magni
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,9 @@ _COLUMNS = 2 * _SIGN
 _INFINITE = 255 * PARTS
 # Column of finite float64 values of 2¹²⁸ and above, where a float32 has only NaN.
 _HUGE = _INFINITE + 1
+# Columns of a row of the table: were it a power of two, the same bin of all units would have one
+# place in the cache.
+_WIDTH = _COLUMNS + 720
 _NAN = _INFINITE + PARTS // 2
 _BITS64 = 1 + 11 + _MANTISSA
 # Values that a table of 32-bit counts takes before it is added to the histogram.
@@ -135,12 +139,13 @@ class Histogram:
         )
         return cls(bins, counts, nan, below, above)
 
-    def quantile(self, q: float) -> NDArray[np.float64]:
+    def quantile(self, q: float, *, whole: bool = False) -> NDArray[np.float64]:
         """Estimate a quantile of the finite values of each unit, (units,); NaN without values.
 
         As `numpy.quantile` (linear), with the values of a bin spread evenly over it. Each value
         is taken for another one of its bin, so that the error is at most 1/64 of the magnitude of
-        the two values that the quantile lies between.
+        the two values that the quantile lies between. With ``whole``, values are integers, and
+        those up to ±127 have no error.
         """
         if not 0 <= q <= 1:
             raise ValueError(f"q is {q}, not between 0 and 1")
@@ -150,6 +155,8 @@ class Histogram:
         low = np.floor(rank)
         first = self._value(ends, low)
         second = self._value(ends, np.minimum(low + 1, np.maximum(total - 1, 0)))
+        if whole:
+            first, second = np.trunc(first), np.trunc(second)
         share = rank - low
         # Where both are one value, also if that is infinite.
         between = np.where(share > 0, first + share * (second - first), first)
@@ -202,7 +209,7 @@ class HistogramCounter:
         # Column of each key; the first one is that of keys without a column yet.
         self._columns = None if dense else np.zeros(_COLUMNS, np.intp)
         self._keys = np.arange(_COLUMNS) if dense else np.zeros(1, np.intp)
-        self._table = np.zeros((units, _COLUMNS if dense else _GROWTH), np.uint32)
+        self._table = _allocate(units) if dense else np.zeros((units, _GROWTH), np.uint32)
         self._since = 0
         self._wide = False
         self._scratch = Scratch()
@@ -211,21 +218,22 @@ class HistogramCounter:
     def update(self, values: ArrayLike, start: int = 0) -> None:
         """Count values, (n, units) or (n, units, positions), of the units from ``start`` on."""
         array = as_unit_values(values)
-        n, _, positions = array.shape
-        self._wide |= array.dtype == np.float64
         for rows, units in tiles(array.shape):
-            self._count(array[rows, units], start + units.start)
-        self._since += n * positions
-        if self._since >= _MOST:
-            self._flush()
+            self.add_tile(array[rows, units], start + units.start)
 
     def histogram(self) -> Histogram:
         """Return the histogram of all values so far."""
         self._flush()
         return self._done
 
-    def _count(self, tile: NDArray[np.floating[Any]], start: int) -> None:
+    def add_tile(self, tile: NDArray[np.floating[Any]], start: int) -> None:
+        """Count a few values, (n, units, positions), of the units from ``start`` on."""
         n, units, positions = tile.shape
+        self._wide |= tile.dtype == np.float64
+        self._since += n * positions
+        if self._since >= _MOST:
+            self._flush()
+            self._since = n * positions
         keys = _find_keys(tile.reshape(n, units * positions), self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
@@ -255,7 +263,7 @@ class HistogramCounter:
         """Add the table to the histogram, and empty it."""
         if not self._since:
             return
-        used = np.flatnonzero(self._table.any(axis=0))
+        used = np.flatnonzero(np.bitwise_or.reduce(self._table, axis=0)[: len(self._keys)])
         keys = self._keys[used]
         bins, nonfinite = _bins(keys, wide=self._wide)
         order = np.argsort(bins[~nonfinite], kind="stable")
@@ -277,8 +285,18 @@ class HistogramCounter:
         ]
         counted = Histogram(sorted_bins.astype(np.int32), counts, *other)
         self._done = self._done.merge(counted)
-        self._table[...] = 0
+        # A fresh table has no memory yet where nothing is counted.
+        dense = self._columns is None
+        self._table = _allocate(self.units) if dense else np.zeros_like(self._table)
         self._since = 0
+
+
+def _allocate(units: int) -> NDArray[np.uint32]:
+    """Return a table of zeros that takes memory where it is written alone: small pages do."""
+    if not units:
+        return np.zeros((0, _WIDTH), np.uint32)
+    pages = mmap.mmap(-1, units * _WIDTH * 4)
+    return np.frombuffer(pages, np.uint32).reshape(units, _WIDTH)
 
 
 def _find_keys(tile: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:

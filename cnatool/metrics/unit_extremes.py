@@ -87,7 +87,7 @@ class UnitExtremes:
         places = np.zeros(len(samples), np.int64) if positions is None else np.asarray(positions)
         for part, units in tiles(array.shape):
             tile = array[part, units]
-            self._add(tile, samples[part], places[part], start + units.start)
+            self.add_tile(tile, samples[part], places[part], start + units.start)
 
     def merge(self, other: UnitExtremes) -> None:
         """Add the extremes of further samples of the same units."""
@@ -114,13 +114,14 @@ class UnitExtremes:
             np.concatenate([part.positions for part in parts]),
         )
 
-    def _add(
+    def add_tile(
         self,
         tile: NDArray[np.floating[Any]],
         rows: NDArray[np.int64],
         places: NDArray[np.int64],
         start: int,
     ) -> None:
+        """Add a few values, (n, units, positions), of the units from ``start`` on."""
         units = slice(start, start + tile.shape[1])
         least = self.values[units, -1]
         ascending = self._follow(rows, places, units)

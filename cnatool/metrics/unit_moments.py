@@ -8,7 +8,7 @@ division among processes, changes only the last digits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 
 # Rows that 8-bit counts take.
 _BYTE = 255
-# Positions from which each row is summed first, rather than each position over rows.
-_POSITIONS = 16
+# Positions from which each row is summed first, rather than each position over rows, and from which
+# NumPy sums in pairs sooner than a product with ones.
+_POSITIONS = 64
+_PAIRWISE = 256
+# Rows that are summed in the type of the values.
+_FEW = 32
+# Distances from the mean whose cubes are float32.
+_LEAST, _GREATEST = 2.0**-30, 2.0**30
+
+Sums: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 
 
 @dataclass(slots=True)
@@ -105,7 +113,7 @@ class UnitMoments:
         array = as_unit_values(values)
         for rows, units in tiles(array.shape):
             first = start + units.start
-            self._add(array[rows, units], slice(first, first + units.stop - units.start))
+            self.add_tile(array[rows, units], slice(first, first + units.stop - units.start))
 
     def merge(self, other: UnitMoments) -> None:
         """Add what is known of further values of the same units."""
@@ -122,39 +130,119 @@ class UnitMoments:
         """Put the units of several behind one another."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in NAMES))
 
-    def _add(self, tile: NDArray[np.floating[Any]], units: slice) -> None:
+    def add_tile(
+        self, tile: NDArray[np.floating[Any]], units: slice, *, row_sums: bool = False
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int64] | int] | None:
+        """Add a few values, (n, units, positions), that fit the cache.
+
+        Returns
+        -------
+        (sums, counts) or None
+            With ``row_sums``, the sum of the finite values of each row and unit, (n, units), and
+            their number.
+        """
         low, high = fold(np.minimum, tile), fold(np.maximum, tile)
-        n = tile.shape[0] * tile.shape[2]
-        if not (np.isfinite(low) & np.isfinite(high)).all():
-            self._add_nonfinite(tile, units)
-            return
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return self._add_nonfinite(tile, units, row_sums=row_sums)
+        n, width, positions = tile.shape
+        count = n * positions
+        shift = self._find_shift(tile, units, low, high)
+        wide = tile.dtype != np.float32 or not _fits_float32(shift, low, high)
+        if not wide:
+            # So that differences from it are those of float32.
+            shift = shift.astype(np.float32)
+        rows = positions >= _POSITIONS or (row_sums and positions > 1)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            sums, first = self._sum_powers(tile, shift, rows=rows)
+        zeros, positives = self._count_signs(tile, low, high)
         low, high = low.astype(np.float64), high.astype(np.float64)
+        moments = _moments(count, shift.astype(np.float64), sums, (low, high), zeros, positives)
+        self._merge(moments, units)
+        if not row_sums:
+            return None
+        if first is None:
+            return tile.reshape(n, width), 1
+        return first + shift * positions, positions
+
+    def _find_shift(
+        self,
+        tile: NDArray[np.floating[Any]],
+        units: slice,
+        low: NDArray[np.floating[Any]],
+        high: NDArray[np.floating[Any]],
+    ) -> NDArray[np.float64]:
+        """Return what is subtracted from the values of each unit, so that no digits go to it.
+
+        It is about their mean; the value itself of a unit whose values are equal, so that its
+        deviation is 0.
+        """
         known = self.count[units] > 0
-        # Values are centred near their mean, so that no digits go to it, and by a constant unit's
-        # own value, so that its deviation is 0.
         shift = self.mean[units]
         if not known.all():
-            mean = fold(np.add, tile, np.dtype(np.float64)) / n
+            mean = fold(np.add, tile, np.dtype(np.float64)) / (tile.shape[0] * tile.shape[2])
             shift = np.where(known, shift, mean)
-        shift = np.where(low == high, low, shift)
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = _centred_sums(tile, shift, self._scratch)
-        which = self._scratch.take("which", tile.shape, bool)
-        zeros = _count(np.equal(tile, 0, out=which))
-        positives = _count(np.greater(tile, 0, out=which))
-        self._merge(_moments(n, shift, sums, (low, high), zeros, positives), units)
+        return np.where(low == high, low, shift)
 
-    def _add_nonfinite(self, tile: NDArray[np.floating[Any]], units: slice) -> None:
-        """Add a tile some values of which are not finite."""
+    def _sum_powers(
+        self,
+        tile: NDArray[np.floating[Any]],
+        shift: NDArray[np.floating[Any]],
+        *,
+        rows: bool,
+    ) -> tuple[Sums, NDArray[np.floating[Any]] | None]:
+        """Return Σ (x − shift)^p of each unit for p = 1, 2, 3; with ``rows`` also of each row."""
+        n, units, positions = tile.shape
+        flat = tile.reshape(n, units * positions)
+        powers = self._scratch.take("powers", flat.shape, shift.dtype)
+        centred = self._scratch.take("centred", flat.shape, shift.dtype)
+        np.subtract(flat, np.repeat(shift, positions), out=centred)
+        sum_units = _sum_rows if rows else _sum_columns
+        sums = [sum_units(centred, tile.shape)]
+        np.multiply(centred, centred, out=powers)
+        sums.append(sum_units(powers, tile.shape))
+        np.multiply(powers, centred, out=powers)
+        sums.append(sum_units(powers, tile.shape))
+        folded = [each.sum(axis=0, dtype=np.float64) for each in sums]
+        return (folded[0], folded[1], folded[2]), sums[0] if rows else None
+
+    def _count_signs(
+        self,
+        tile: NDArray[np.floating[Any]],
+        low: NDArray[np.floating[Any]],
+        high: NDArray[np.floating[Any]],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count zeros and values above 0, as far as the extremes do not tell."""
+        n, units, positions = tile.shape
+        every = np.full(units, n * positions)
+        which = self._scratch.take("which", tile.shape, bool)
+        if (low > 0).all() or (high < 0).all():
+            zeros = np.zeros(units, np.int64)
+        else:
+            zeros = _count(np.equal(tile, 0, out=which))
+        if (low >= 0).all():
+            return zeros, every - zeros
+        if (high <= 0).all():
+            return zeros, np.zeros(units, np.int64)
+        return zeros, _count(np.greater(tile, 0, out=which))
+
+    def _add_nonfinite(
+        self, tile: NDArray[np.floating[Any]], units: slice, *, row_sums: bool
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int64]] | None:
+        """Add a tile some values of which may not be finite."""
         self.nan[units] += _count(np.isnan(tile))
         self.below[units] += _count(tile == -np.inf)
         self.above[units] += _count(tile == np.inf)
         finite = np.isfinite(tile)
         for unit in range(tile.shape[1]):
-            values = tile[:, unit][finite[:, unit]]
+            values = tile[:, unit][finite[:, unit]].astype(np.float64)
             if values.size:
+                moments = _moments_of(values)
                 number = units.start + unit
-                self._add(values[:, None, None], slice(number, number + 1))
+                self._merge(moments, slice(number, number + 1))
+        if not row_sums:
+            return None
+        kept = np.where(finite, tile, 0)
+        return kept.sum(axis=2, dtype=np.float64), finite.sum(axis=2, dtype=np.int64)
 
     def _merge(self, other: UnitMoments, units: slice) -> None:
         """Combine with further values of a range of units."""
@@ -182,7 +270,7 @@ class UnitMoments:
 def _moments(
     n: int,
     shift: NDArray[np.float64],
-    sums: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    sums: Sums,
     extremes: tuple[NDArray[np.float64], NDArray[np.float64]],
     zeros: NDArray[np.int64],
     positives: NDArray[np.int64],
@@ -198,28 +286,55 @@ def _moments(
     return UnitMoments(count, shift + delta, m2, m3, *extremes, zeros, positives, none, none, none)
 
 
-def _centred_sums(
-    tile: NDArray[np.floating[Any]], shift: NDArray[np.float64], scratch: Scratch
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return Σ (x − shift)^p of each unit for p = 1, 2, 3."""
-    n, units, positions = tile.shape
-    flat = tile.reshape(n, units * positions)
-    centred = scratch.take("centred", flat.shape, np.float64)
-    squares = scratch.take("squares", flat.shape, np.float64)
-    np.subtract(flat, np.repeat(shift, positions), out=centred)
-    np.multiply(centred, centred, out=squares)
-    if positions >= _POSITIONS:
-        rows, row_squares = centred.reshape(-1, positions), squares.reshape(-1, positions)
-        sums = (
-            np.einsum("ij->i", rows),
-            np.einsum("ij->i", row_squares),
-            np.einsum("ij,ij->i", rows, row_squares),
-        )
-        first, second, third = (s.reshape(n, units).sum(axis=0) for s in sums)
-        return first, second, third
-    sums = centred.sum(axis=0), squares.sum(axis=0), np.einsum("ij,ij->j", centred, squares)
-    first, second, third = (s.reshape(units, positions).sum(axis=1) for s in sums)
-    return first, second, third
+def _moments_of(values: NDArray[np.float64]) -> UnitMoments:
+    """Return the moments of the finite values of one unit."""
+    low, high = values.min(), values.max()
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = low if low == high else values.mean()
+        centred = values - shift
+        sums = [np.array([(centred**power).sum()]) for power in (1, 2, 3)]
+    return _moments(
+        values.size,
+        np.array([shift]),
+        (sums[0], sums[1], sums[2]),
+        (np.array([low]), np.array([high])),
+        np.array([np.count_nonzero(values == 0)]),
+        np.array([np.count_nonzero(values > 0)]),
+    )
+
+
+def _fits_float32(
+    shift: NDArray[np.float64],
+    low: NDArray[np.floating[Any]],
+    high: NDArray[np.floating[Any]],
+) -> bool:
+    """Whether cubes of x − shift are far from the least and the greatest float32."""
+    with np.errstate(over="ignore"):
+        reach = np.maximum(high - shift, shift - low)
+    return bool(((reach == 0) | ((reach > _LEAST) & (reach < _GREATEST))).all())
+
+
+def _sum_rows(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Sum over positions: (n, units)."""
+    n, units, positions = shape
+    rows = values.reshape(n * units, positions)
+    if positions < _PAIRWISE and values.dtype == np.float32:
+        sums: NDArray[Any] = rows @ np.ones(positions, np.float32)
+    else:
+        sums = np.add.reduce(rows, axis=1)
+    return sums.reshape(n, units)
+
+
+def _sum_columns(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Sum over a few rows at a time, (n / 32, units), so that float32 loses no digits."""
+    n, units, positions = shape
+    whole = n - n % _FEW
+    parts: NDArray[Any] = values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1)
+    if whole < n:
+        parts = np.concatenate([parts, values[whole:].sum(axis=0)[None]])
+    if positions > 1:
+        parts = parts.reshape(len(parts), units, positions).sum(axis=2)
+    return parts
 
 
 def _count(which: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -155,3 +155,4 @@ def test_small_integers_have_bins_of_their_own() -> None:
     found = Histogram.of(np.arange(-127, 128)[:, None])
     assert len(found.bins) == 255
     assert found.counts.tolist() == [[1] * 255]
+    assert found.quantile(0.3, whole=True)[0] == np.quantile(np.arange(-127, 128), 0.3)

@@ -1,0 +1,115 @@
+"""``cnatool units``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import PATIENCE, ConsoleObserver, note, print_result, read_pairs
+from cnatool.cli.options import DEFINITIONS, OUTPUT, JsonOption, StoreArgument
+from cnatool.errors import UsageError
+
+_QUANTILES = "0.01,0.05,0.25,0.5,0.75,0.95,0.99"
+
+
+def units(
+    store: StoreArgument,
+    tensors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|GLOB",
+            help="Tensors and outputs to count; !NAME leaves one out. By default the layers that "
+            "are stored, else all that is. Repeatable.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="The split to count; all by default. Repeatable.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--units-axis",
+            metavar="GLOB=AXIS",
+            help="Axis of one sample's shape that has the units, from 0, or element: each element "
+            "is a unit. By default the only axis of (D,), the last of (T, D), and the first of "
+            "(C, H, W). Repeatable.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = None,
+    quantiles: Annotated[
+        str,
+        typer.Option(
+            metavar="Q,Q|none",
+            help="Quantiles between 0 and 1, within 1/64 of their value; none saves time.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = _QUANTILES,
+    top: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            help="Samples listed of each unit, those that excite it most.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.parquet|csv",
+            help="Write a row for each unit to a file. In CSV, a single quote precedes text that a "
+            "spreadsheet would evaluate.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what single units do: dead units, quantiles, classes, samples.
+
+    A unit is a channel of a map, a feature of tokens, or an element of a vector. It is dead if no
+    value of it is above 0 in any sample, at any position.
+    """
+    from cnatool._util.frame_files import check_frame_path, write_frame
+    from cnatool.cli.tables.units import print_units
+    from cnatool.per_unit.frame import flatten_lists
+    from cnatool.per_unit.units import units as count_units
+
+    if output is not None:
+        check_frame_path(output)
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        counted = count_units(
+            store,
+            tensors=tensors or (),
+            splits=splits or (),
+            axes=read_pairs("--units-axis", axes, "GLOB=AXIS"),
+            quantiles=_read_quantiles(quantiles),
+            top=top,
+            observer=observer,
+        )
+    if output is not None:
+        frame = counted.frame()
+        write_frame(flatten_lists(frame) if output.suffix == ".csv" else frame, output)
+        note(f"wrote {output}")
+    print_result(counted.result, print_units, json=json)
+
+
+def _read_quantiles(text: str) -> list[float]:
+    if text == "none":
+        return []
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--quantiles {text}: write numbers between 0 and 1 with commas, as in 0.25,0.5,0.75, "
+            "or none."
+        ) from None

@@ -1,0 +1,159 @@
+"""Which tensors of a store have their units counted, and along which axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnatool._util.names import complete_name, match_names
+from cnatool._util.text import list_names
+from cnatool.errors import MetricError, UsageError
+from cnatool.per_unit.results import LeftOut
+from cnatool.records.store import TensorRecord
+from cnatool.records.unit_axis import find_unit_axis, list_unit_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cnatool.records.unit_axis import UnitAxis
+    from cnatool.store.store import Store
+
+_ONLY_STATISTICS = (
+    "only statistics of samples are stored: `units=True` of `cnatool.dump` counts its units while "
+    "dumping, and `keep='full'` stores it whole"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedTensor:
+    """A tensor whose units are counted."""
+
+    tensor: TensorRecord
+    axis: UnitAxis
+
+
+def select_tensors(
+    store: Store, patterns: Sequence[str], axes: Mapping[str, int | str | None]
+) -> tuple[list[SelectedTensor], list[LeftOut]]:
+    """Select tensors by name or glob, by default the layers, else all that are stored whole.
+
+    Raises
+    ------
+    MetricError
+        If there is none.
+    UsageError
+        If a pattern matches nothing, or an axis cannot have units.
+    """
+    tensors = {tensor.name: tensor for tensor in _list_tensors(store)}
+    names = list(tensors)
+    if patterns:
+        full = [complete_name(names, pattern) for pattern in patterns]
+        chosen, unmatched = match_names(names, full)
+        if unmatched:
+            raise UsageError(
+                f"`tensors={unmatched[0]!r}` matches no tensor of {store.path}. "
+                f"`cnatool inspect {store.path}` lists them."
+            )
+    else:
+        layers = [n for n in names if tensors[n].role == "layer" and _is_whole(tensors[n])]
+        chosen = layers or [name for name in names if _is_whole(tensors[name])] or names
+    usable, left_out = [], []
+    for name in chosen:
+        reason = _find_reason(tensors[name])
+        if reason is None:
+            usable.append(tensors[name])
+        else:
+            left_out.append(LeftOut(name, reason))
+    if not usable:
+        first = left_out[0] if left_out else None
+        if first is None:
+            raise MetricError(f"{store.path}: no tensors are stored.")
+        more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
+        raise MetricError(f"{store.path}: of {first.tensor!r}{more}, {first.reason}.")
+    found = _find_axes(store, usable, axes)
+    return [SelectedTensor(tensor, found[tensor.name]) for tensor in usable], left_out
+
+
+def _list_tensors(store: Store) -> Iterable[TensorRecord]:
+    """Yield the tensors, and the outputs that are none of them."""
+    yield from store.tensors
+    known = {tensor.output for tensor in store.tensors}
+    for number, output in enumerate(store.record.outputs):
+        if number not in known and not store.has_tensor(output.name):
+            yield TensorRecord(
+                number=-1,
+                name=output.name,
+                operator="",
+                role="output",
+                dtype=output.dtype,
+                shape=output.shape,
+                batch_axis=0,
+                kept="full",
+                output=number,
+                ragged_axis=output.ragged_axis,
+            )
+
+
+def _is_whole(tensor: TensorRecord) -> bool:
+    return tensor.stored is not None or tensor.output is not None
+
+
+def _find_reason(tensor: TensorRecord) -> str | None:
+    """Return why the units of a tensor cannot be counted; None if they can."""
+    if not _is_whole(tensor):
+        return _ONLY_STATISTICS
+    if tensor.dtype.startswith("complex") or tensor.dtype in ("object", "str"):
+        return f"its values of type {tensor.dtype} have no order"
+    return None
+
+
+def _find_axes(
+    store: Store, tensors: Sequence[TensorRecord], axes: Mapping[str, int | str | None]
+) -> dict[str, UnitAxis]:
+    """Return the axis of each tensor; the last pattern that matches it counts."""
+    found: dict[str, UnitAxis] = {tensor.name: find_unit_axis(tensor) for tensor in tensors}
+    by_name = {tensor.name: tensor for tensor in tensors}
+    for pattern, axis in axes.items():
+        matches, unmatched = match_names(list(by_name), [complete_name(list(by_name), pattern)])
+        if unmatched:
+            raise UsageError(
+                f"`axes={{{pattern!r}: {axis!r}}}` matches none of the tensors that are counted: "
+                f"{list_names(by_name)}."
+            )
+        for name in matches:
+            found[name] = _check_axis(store, by_name[name], axis)
+    return found
+
+
+def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> UnitAxis:
+    """Return an axis that can have the units of a tensor; UsageError otherwise."""
+    possible = list_unit_axes(tensor)
+    shape = tuple(
+        "…" if number == tensor.ragged_axis else size for number, size in enumerate(tensor.shape)
+    )
+    if axis == "element":
+        if len(possible) == len(tensor.shape):
+            return "element"
+        raise UsageError(
+            f"{store.path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
+            f"that differ in length, so that its elements are no units. Axes of units: "
+            f"{list_names(possible) or 'none'}."
+        )
+    try:
+        number = int(axis) if axis is not None else None
+    except ValueError:
+        number = None
+    if number is not None and -len(shape) <= number < len(shape):
+        number %= len(shape)
+        if number in possible:
+            return number
+    raise UsageError(
+        f"{store.path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
+        f"cannot have its units. Use one of {list_names([*possible, 'element'])}."
+    )
+
+
+def describe_padding(tensors: Iterable[SelectedTensor]) -> str | None:
+    """Return a note on tensors whose values include padding; None without such."""
+    names = [each.tensor.name for each in tensors if each.tensor.padding == "counted"]
+    return f"values of {list_names(names)} include those at padding" if names else None

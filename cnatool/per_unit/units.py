@@ -1,0 +1,282 @@
+"""What the units of a store's tensors do."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool._util.observer import Silent
+from cnatool._util.text import count_text, list_names
+from cnatool.errors import UsageError
+from cnatool.metrics.histogram import RELATIVE_ERROR
+from cnatool.per_unit.columns import UnitColumns, make_columns
+from cnatool.per_unit.frame import tensor_frame, unit_schema
+from cnatool.per_unit.gather import gather_units
+from cnatool.per_unit.results import CONSTANT, DEAD, SplitUnits, UnitsResult
+from cnatool.per_unit.select import describe_padding, select_tensors
+from cnatool.store.missing_rows import check_has_rows, describe_missing_rows
+from cnatool.store.reader import open_store
+from cnatool.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import polars
+    from numpy.typing import NDArray
+
+    from cnatool._util.observer import Observer
+    from cnatool.per_unit.select import SelectedTensor
+    from cnatool.store.split import Split
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TOP = 10
+# Labels of more values are hardly classes, and sums of each would be too many.
+MOST_CLASSES = 4096
+_NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
+
+
+class Units:
+    """The units of a store's tensors.
+
+    Attributes
+    ----------
+    result : UnitsResult
+        Numbers of each tensor: dead and constant units, shares of zeros and of positive values.
+    """
+
+    def __init__(self, result: UnitsResult, columns: Mapping[str, Sequence[UnitColumns]]) -> None:
+        self.result = result
+        self._columns = columns
+
+    def __repr__(self) -> str:
+        return repr(self.result)
+
+    def frame(self) -> polars.DataFrame:
+        """Return a table with a row for each unit.
+
+        Columns are ``split``, ``tensor``, ``unit`` (from 0), ``count`` (of finite values), ``nan``,
+        ``infinite``, ``mean``, ``deviation``, ``skewness``, ``min``, ``max``, a column for each
+        quantile, such as ``q0.05``, ``zeros`` and ``positives`` (shares), ``dead``, ``constant``,
+        ``class`` (the label with the highest mean), ``class_name``, ``class_mean``, ``ccmas``, and
+        of the samples that excite the unit most, in lists, ``top_values``, ``top_ids``,
+        ``top_rows`` and ``top_positions`` (indices along the axes that have no units). Undefined is
+        null.
+        """
+        import polars as pl
+
+        return pl.concat([pl.DataFrame(schema=self.schema()), *self.frames()])
+
+    def frames(self) -> Iterator[polars.DataFrame]:
+        """Yield the rows of `frame`, tensor by tensor."""
+        for split, columns in self._columns.items():
+            for tensor in columns:
+                yield tensor_frame(split, tensor, self.schema())
+
+    def schema(self) -> dict[str, Any]:
+        """Return the names and types of the columns of `frame`."""
+        return unit_schema(self.result.quantiles)
+
+
+def units(
+    store: str | Path | Store,
+    *,
+    tensors: str | Sequence[str] = (),
+    splits: str | Sequence[str] = (),
+    axes: Mapping[str, int | str | None] = _NO_AXES,
+    quantiles: Sequence[float] = QUANTILES,
+    top: int = TOP,
+    observer: Observer | None = None,
+) -> Units:
+    """Count what each unit of a store's tensors does over all samples of a split.
+
+    A unit is a channel of a map (C, H, W), a feature of tokens (T, D), or an element of a vector
+    (D,); its values are those at all samples and positions. Values that are not finite are counted
+    and left out of everything else. Each tensor is read once, in bounded memory; several times if
+    it has very many units.
+
+    Parameters
+    ----------
+    store : str, Path or Store
+        The store, with whole activations, or with what ``dump(units=True)`` counted.
+    tensors : str or sequence of str
+        Names of tensors or outputs, or globs; those after ``!`` are left out. By default the
+        layers that are stored, else all that is.
+    splits : str or sequence of str
+        Names of splits; all by default.
+    axes : mapping of str to int or "element"
+        For tensors by name or glob the axis of one sample's shape that has the units, or
+        ``"element"``, so that each element is one. By default the only axis of (D,), the last one
+        of (T, D), the first one of (C, H, W) and longer shapes, and never one along which samples
+        differ in length.
+    quantiles : sequence of float
+        Quantiles between 0 and 1, from a histogram of fixed bins: their error is at most 1/64 of
+        the values that they lie between. Without any, tensors of very many units take one pass.
+    top : int
+        Samples that are listed of each unit, those that excite it most: those whose largest values
+        are the largest. Of equal ones, the first in the store.
+    observer : Observer, optional
+        Notified of progress.
+
+    Returns
+    -------
+    Units
+        Numbers of tensors in ``result``, those of units in ``frame()``.
+
+    Raises
+    ------
+    UsageError
+        If a pattern matches no tensor, or a parameter is out of range.
+    MetricError
+        If the store has no such split, or nothing of which units can be counted.
+    NotAStoreError, StoreDamagedError, StoreVersionError, StoreAccessError
+        If the store cannot be read.
+    """
+    check_numbers(quantiles, top)
+    opened = store if isinstance(store, Store) else open_store(store)
+    observer = observer or Silent()
+    patterns = [tensors] if isinstance(tensors, str) else list(tensors)
+    selected, left_out = select_tensors(opened, patterns, axes)
+    names = [splits] if isinstance(splits, str) else list(splits)
+    chosen = {name: opened.splits[name] for name in names or opened.splits}
+    check_has_rows(opened)
+    notes = [note for note in (describe_missing_rows(opened), describe_padding(selected)) if note]
+    for note in notes:
+        observer.note(note)
+    columns, results = {}, {}
+    for name, split in chosen.items():
+        classes, labels, problem = find_classes(split)
+        if problem is not None:
+            notes.append(problem)
+        counted = [
+            _count_tensor(split, each, classes, labels, quantiles, top, observer, (place, selected))
+            for place, each in enumerate(selected)
+        ]
+        add_names(split, counted)
+        columns[name] = counted
+        results[name] = SplitUnits(
+            samples=len(split),
+            complete=split.record.complete,
+            rows=split.record.rows,
+            classes=len(labels),
+            tensors=tuple(each.summary() for each in counted),
+        )
+    notes += _list_notes(results)
+    result = UnitsResult(
+        schema="cnatool.units/1",
+        store=str(opened.path),
+        dead_means=DEAD,
+        constant_means=CONSTANT,
+        quantiles=tuple(float(q) for q in quantiles),
+        quantile_error=RELATIVE_ERROR,
+        top=top,
+        splits=results,
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+    return Units(result, columns)
+
+
+def check_numbers(quantiles: Sequence[float], top: int) -> None:
+    """Raise UsageError for numbers out of range."""
+    for q in quantiles:
+        if not 0 <= q <= 1:
+            raise UsageError(f"`quantiles={q}` is not between 0 and 1, such as 0.5 for the median.")
+    if len(set(quantiles)) < len(quantiles):
+        raise UsageError("`quantiles` has the same number twice.")
+    if top < 1:
+        raise UsageError(f"`top={top}` is not 1 or more.")
+
+
+def find_classes(
+    split: Split,
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], str | None]:
+    """Return the class of each sample, the label of each class, and a note where there are none.
+
+    Labels take 8 bytes a sample.
+    """
+    stored, none = split.sample_labels, np.empty(0, np.int64)
+    if stored is None or not len(split):
+        return None, none, None
+    labels, classes = np.unique(stored[:], return_inverse=True)
+    if len(labels) > MOST_CLASSES:
+        problem = (
+            f"labels of {split.name} have {len(labels):,} values, more than {MOST_CLASSES:,}, so "
+            "that they are no classes that units could respond to"
+        )
+        return None, none, problem
+    return classes.reshape(-1).astype(np.int64), labels.astype(np.int64), None
+
+
+def _count_tensor(
+    split: Split,
+    selected: SelectedTensor,
+    classes: NDArray[np.int64] | None,
+    labels: NDArray[np.int64],
+    quantiles: Sequence[float],
+    top: int,
+    observer: Observer,
+    place: tuple[int, Sequence[SelectedTensor]],
+) -> UnitColumns:
+    """Count the units of one tensor, the place of which among others tells progress."""
+    tensor, axis = selected.tensor, selected.axis
+    array = split.outputs(tensor.output) if tensor.output is not None else None
+    if array is None:
+        array = split.activations(tensor.name)
+    number, every = place
+    sizes = [max(1, int(np.prod(each.tensor.shape))) * len(split) for each in every]
+    done, whole = sum(sizes[:number]), max(1, sum(sizes))
+
+    def report(values: int) -> None:
+        nonlocal done
+        done = min(done + values, sum(sizes[: number + 1]))
+        observer.progress(split.name, len(split) * done // whole, len(split))
+
+    parts = [
+        make_columns(selected, statistics, labels, quantiles)
+        for statistics in gather_units(
+            array,
+            tensor,
+            axis,
+            k=top,
+            classes=classes,
+            histogram=bool(quantiles),
+            progress=report,
+        )
+    ]
+    return UnitColumns.join(parts)
+
+
+def add_names(split: Split, counted: Sequence[UnitColumns]) -> None:
+    """Look up the names of classes, and the ids of all samples that excite a unit."""
+    rows = np.unique(np.concatenate([each.top_rows.reshape(-1) for each in counted]))
+    rows = rows[rows >= 0]
+    ids: list[str] = []
+    for start, block in split.ids.blocks():
+        inside = rows[(rows >= start) & (rows < start + len(block))] - start
+        ids += [str(value) for value in block[inside]]
+    for each in counted:
+        each.ids = dict(zip(rows.tolist(), ids, strict=True))
+        each.names = dict(enumerate(split.record.classes or ()))
+
+
+def _list_notes(results: Mapping[str, SplitUnits]) -> Iterator[str]:
+    """Yield notes on values that are not finite, and on undefined selectivity."""
+    for name, split in results.items():
+        broken = [each for each in split.tensors if each.nan or each.infinite]
+        if broken:
+            nan, infinite = sum(t.nan for t in broken), sum(t.infinite for t in broken)
+            kinds = [f"{nan:,} NaN"] * bool(nan) + [f"{infinite:,} infinite"] * bool(infinite)
+            yield (
+                f"{name}: {' and '.join(kinds)} values of {list_names(t.tensor for t in broken)} "
+                "are left out of all else"
+            )
+        undefined = [t for t in split.tensors if not t.ccmas_units]
+        if split.classes > 1 and undefined:
+            yield (
+                f"{name}: class selectivity is not defined for "
+                f"{count_text(len(undefined), 'tensor')}: each unit has a class with a negative "
+                "mean, or only zeros. It is meant for activations, such as those after a ReLU"
+            )
