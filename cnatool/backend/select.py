@@ -51,7 +51,7 @@ def select_outputs(
     """
     dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
     left_out = dropped.union(set(measured) - _find_asked(probed, patterns))
-    by_name = {tensor.name: tensor for tensor in probed if _can_be_whole(tensor)}
+    by_name = {tensor.name: tensor for tensor in probed if can_be_whole(tensor)}
     names = dict.fromkeys(network.graph.output_names)
     return [by_name[name] for name in names if name in by_name and name not in left_out]
 
@@ -79,7 +79,7 @@ def select_tensors(
         raise ModelError(_nothing_text(network, probed, patterns))
     selected = []
     for number, tensor in enumerate(tensors):
-        output, whole = outputs.get(tensor.name), keep == "full" and _can_be_whole(tensor)
+        output, whole = outputs.get(tensor.name), keep == "full" and can_be_whole(tensor)
         whole = whole and tensor.name not in unkept
         stored = stored_dtype(tensor, dtype) if whole and output is None else None
         axis = tensor.ragged_axis if whole or output is not None else msgspec.UNSET
@@ -114,7 +114,7 @@ def _find_asked(probed: Sequence[TensorRecord], patterns: Sequence[str]) -> set[
     return find_named([tensor.name for tensor in probed], named)
 
 
-def _can_be_whole(tensor: TensorRecord) -> bool:
+def can_be_whole(tensor: TensorRecord) -> bool:
     """Whether whole values can be stored: samples differ in length along one axis at most."""
     return not tensor.varies or tensor.ragged_axis is not msgspec.UNSET
 

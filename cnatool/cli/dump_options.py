@@ -170,6 +170,13 @@ _SPELLINGS = {
     "statistics": _Spelling(
         "NAME|all", list[str], complete=complete_from(*get_args(Statistic), "all")
     ),
+    "units_tensors": _Spelling(
+        "all|layers|residual|GLOB|!GLOB",
+        list[str],
+        complete=complete_from("all", "layers", "residual"),
+    ),
+    "units_axis": _Spelling("GLOB=AXIS|element", dict, "--units-axis"),
+    "units_top": _Spelling("N", min=1),
     "reduce": _Spelling("GLOB=FORM", list[str], read=read_reductions),
     "inputs_from": _Spelling("STORE", complete=complete_store),
     "initial_model": _Spelling("FILE"),

@@ -208,6 +208,28 @@ class DumpOptions:
         "Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, nonzero_count, "
         "min, max, or all.",
     )
+    units: bool = option(
+        STORED,
+        False,
+        "Measure single units while the model runs: moments, histograms, dead units, class "
+        "selectivity, and the samples that excite each most.",
+        "``cnatool units`` shows them; no activations need be stored for that.",
+    )
+    units_tensors: str | Sequence[str] = option(
+        STORED,
+        "layers",
+        "Tensors of the store whose units `units` measures: all, layers, residual, names or "
+        "globs; behind a ! what to leave out.",
+    )
+    units_axis: Mapping[str, str | int] | None = option(
+        STORED,
+        None,
+        "Axis of one sample along which the units of tensors lie, counted from 0, or element for "
+        "each element; by default channels of maps, features of tokens, elements of vectors.",
+    )
+    units_top: int = option(
+        STORED, 10, "Samples that `units` keeps of those that excite a unit most."
+    )
     keep_inputs: KeptInputs | None = option(
         STORED,
         None,
@@ -296,7 +318,8 @@ class DumpOptions:
                 f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
                 "leave one of them out."
             )
-        for name in ("batch_size", "limit", "max_length", "parts"):
+        self._check_units()
+        for name in ("batch_size", "limit", "max_length", "parts", "units_top"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"`{name}={count}`: at least 1.")
@@ -325,6 +348,14 @@ class DumpOptions:
                 tuple(map(float, values))
             except (TypeError, ValueError):
                 raise UsageError(f"`{name}={values!r}`: numbers.") from None
+
+    def _check_units(self) -> None:
+        if self.units:
+            return
+        for declared in fields(self):
+            changed = getattr(self, declared.name) != declared.default
+            if declared.name.startswith("units_") and changed:
+                raise UsageError(f"`{declared.name}` has no effect without `units`: pass it too.")
 
     def _check_cluster(self) -> None:
         if self.client is not None and self.part is not None:
@@ -401,6 +432,12 @@ class DumpOptions:
     def patterns(self) -> tuple[str, ...]:
         """Names and globs of the tensors that are stored."""
         return (self.tensors,) if isinstance(self.tensors, str) else tuple(self.tensors)
+
+    @property
+    def unit_patterns(self) -> tuple[str, ...]:
+        """Names and globs of the tensors whose units are measured."""
+        chosen = self.units_tensors
+        return (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
     @property
     def _statistics(self) -> Sequence[str]:

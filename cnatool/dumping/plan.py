@@ -27,7 +27,7 @@ from cnatool.dumping.padding import PaddedTensors
 from cnatool.dumping.parts import describe_part, plan_part
 from cnatool.dumping.plan_notes import describe_inputs, describe_stored
 from cnatool.dumping.reductions import plan_reductions
-from cnatool.dumping.resume import check_same_dump, open_resumable
+from cnatool.dumping.resume import check_same_dump, count_measured, open_resumable
 from cnatool.dumping.store_record import describe_store
 from cnatool.dumping.token_scores import (
     describe_scores,
@@ -37,6 +37,7 @@ from cnatool.dumping.token_scores import (
     plan_scores,
 )
 from cnatool.dumping.tokens import measure_texts
+from cnatool.dumping.unit_plan import expose_units, plan_units
 from cnatool.errors import UsageError
 from cnatool.records.store import SplitRecord, StoreRecord
 from cnatool.store.replace import check_free
@@ -90,6 +91,7 @@ class DumpPlan:
     probed: ProbedNetwork
     outputs: list[TensorRecord]
     statistics: tuple[Statistic, ...]
+    exposed: tuple[TensorRecord, ...]  # the record's tensors, as they are taken from the model
     held_bytes: int  # of a sample, until it is written
     schedule: Schedule
     run: RunOptions
@@ -209,7 +211,9 @@ def plan_dump(
     probed = padded.probed
     reduced = plan_reductions(options, network, padded.tensors, probed.skipped, tensors, note)
     tensors = (*tensors, *(each.tensor for each in reduced))
-    held_bytes = _held_bytes(tensors, outputs, feed)
+    units = plan_units(path, options, network, tensors, padded.tensors, measured, note)
+    exposed = expose_units(tensors, units, padded.tensors)
+    held_bytes = _held_bytes(exposed, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(
         network,
@@ -236,6 +240,7 @@ def plan_dump(
         initial,
         label_lists=any(source.labelled and source.label_lists for source in sources.values()),
     )
+    record = msgspec.structs.replace(record, units=units)
     # Labels are compared with stored scores once these are scored.
     kept = [tensor.name for tensor in outputs]
     if scores is not None and not (scores.targets == "labels" and scores.output in kept):
@@ -278,6 +283,7 @@ def plan_dump(
         probed=probed,
         outputs=outputs,
         statistics=options.computed_statistics,
+        exposed=exposed,
         held_bytes=held_bytes,
         schedule=schedule,
         run=replace(probed.run, threads=schedule.threads),
@@ -358,7 +364,7 @@ def _check_memory(schedule: Schedule, held_bytes: int, longest: float) -> None:
 
 def _count_done(split: Split) -> int:
     """Count the samples of a split that are done."""
-    return split.record.taken if split.record.complete else len(split)
+    return split.record.taken if split.record.complete else count_measured(split)
 
 
 def _held_bytes(

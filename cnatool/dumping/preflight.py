@@ -196,7 +196,9 @@ def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[
 
 
 def _nbytes(block: ProcessedBlock) -> int:
-    return sum(array.nbytes for array in block.rows.arrays().values())
+    units = {} if block.units is None else block.units.values
+    further = (rows.nbytes for n, rows in units.items() if n not in block.rows.activations)
+    return sum(array.nbytes for array in block.rows.arrays().values()) + sum(further)
 
 
 def estimate(

@@ -61,7 +61,7 @@ def prepare_dump(plan: DumpPlan, *, announce: bool = True) -> Generator[Prepared
     exposed = build_exposed_model(
         plan.network,
         plan.probed,
-        plan.record.tensors,
+        plan.exposed,
         plan.outputs,
         plan.statistics,
         plan.run,

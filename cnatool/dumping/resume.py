@@ -89,6 +89,7 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
             fingerprint=None,
             skipped=(),
             checksums=None,
+            units=msgspec.UNSET,
             narrowed=msgspec.UNSET,
         )
         for name, split in store.record.splits.items()
@@ -133,6 +134,13 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         )
 
 
+def count_measured(split: Split) -> int:
+    """Count the committed rows that statistics of units cover, if they are measured: else all."""
+    if not split.store.record.units or split.record.complete:
+        return len(split)
+    return split.record.units.rows if split.record.units else 0
+
+
 class Past:
     """The committed rows of a split, which its source has to yield again, bit for bit."""
 
@@ -140,6 +148,7 @@ class Past:
         record = split.record
         self.split = split
         self.rows = len(split)
+        self.measured = count_measured(split)
         # Over all rows that were compared, for the fingerprint of the split.
         self.digests = start_digests(split.store.record, labels=record.labels)
         self._checks = checks

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError
 from cnatool.records.layout import StoreRows
+from cnatool.store.narrow import round_rows
 from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
@@ -29,7 +31,18 @@ if TYPE_CHECKING:
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
+    from cnatool.records.ragged import Rows
+    from cnatool.records.store import StoreRecord
     from cnatool.store.shared_inputs import SharedInputs
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUnits:
+    """The values of units of a block, as far as they are measured."""
+
+    values: Mapping[int, Rows]  # by number of the tensor, in the type that the store would hold
+    labels: Rows | None
+    first: int = 0  # row of the first sample in its split
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,8 @@ class ProcessedBlock:
     # several is left out: it also allocates memory.
     reading: float
     running: float
+    # Of the whole block; None if units are not measured.
+    units: BlockUnits | None = None
 
     def after(self, count: int) -> ProcessedBlock:
         """Leave out the first ``count`` samples, and what was skipped before the others."""
@@ -55,13 +70,14 @@ def run_blocks(
 ) -> Generator[ProcessedBlock]:
     """Run the samples of a split through the model, a block at a time.
 
-    Committed rows are compared with the data and not run again, but for two cases: values may
+    Committed rows are compared with the data and not run again, but for three cases: values may
     depend on the batch that a sample is in, so runs begin at the same samples as in an
-    uninterrupted dump; and a stateful model runs from its first sample. Closing the generator ends
-    its threads.
+    uninterrupted dump; a stateful model runs from its first sample; and statistics of units may
+    cover fewer rows. Closing the generator ends its threads.
     """
     schedule = plan.schedule
     rows, committed = plan.rows[split], 0 if past is None else past.rows
+    measured = committed if past is None else past.measured
     if past is not None and past.samples == rows:
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
@@ -70,7 +86,7 @@ def run_blocks(
     first = 0
     with closing(prefetch(_time_blocks(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
-            while first < committed and min(first + schedule.block, rows) <= committed:
+            while first < measured and min(first + schedule.block, rows) <= measured:
                 block, _ = next(blocks, (None, 0))
                 if block is None:
                     return
@@ -80,12 +96,14 @@ def run_blocks(
         with closing(map_ordered(run, blocks, schedule.runs)) as processed:
             for block, result in processed:
                 kept = min(committed - first, len(block.ids))
+                if result.units is not None:
+                    result = replace(result, units=replace(result.units, first=first))
                 first += len(block.ids)
                 if past is None or kept <= 0:
                     yield result
                     continue
                 past.compare(replace(take_rows(block, slice(kept)), skipped=block.skipped))
-                if kept < len(block.ids):
+                if kept < len(block.ids) or first > measured:
                     yield result.after(kept)
 
 
@@ -112,12 +130,16 @@ def _run_block(
             results = _run_groups(exposed, watch, groups, count)
         except BackendError:
             raise _add_advice(error, plan) from error
+    stored = {t.number for t in plan.record.tensors if t.stored is not None}
+    units = None
+    if plan.record.units:
+        units = BlockUnits(_take_units(plan.record, results), block.labels)
     rows = StoreRows(
         ids=block.ids,
         inputs=block.inputs,
         labels=block.labels,
         outputs=results.outputs,
-        activations=results.activations,
+        activations={n: rows for n, rows in results.activations.items() if n in stored},
         statistics=results.statistics,
         tokens={} if results.tokens is None else results.tokens.numbers,
     )
@@ -128,7 +150,24 @@ def _run_block(
         examine_samples(block.inputs, count, 1 if plan.part else len(plan.rows)),
         reading / count,
         watch.seconds(groups),
+        units,
     )
+
+
+def _take_units(record: StoreRecord, results: Results) -> dict[int, Rows]:
+    """Return the values of the tensors whose units are measured, as a store would return them."""
+    assert record.units
+    values: dict[int, Rows] = {}
+    for number in (tensor.number for tensor in record.units.tensors):
+        tensor = record.tensors[number]
+        if tensor.output is not None:
+            values[number] = results.outputs[tensor.output]
+            continue
+        rows = results.activations[number]
+        if tensor.stored not in (None, tensor.dtype):
+            rows = round_rows(rows, storage_dtype(tensor.stored))
+        values[number] = rows
+    return values
 
 
 def _run_groups(

@@ -14,6 +14,7 @@ from cnatool._util.text import count_text, printable
 from cnatool.dumping.fitted_reductions import component_arrays
 from cnatool.dumping.label_range import LabelRange
 from cnatool.dumping.narrowing_notes import describe_narrowing, describe_overflows
+from cnatool.dumping.unit_measure import UnitMeasure
 from cnatool.errors import CnatoolError, StoreInUseError, StoreWarning
 from cnatool.records.differences import describe_differences
 from cnatool.records.store import SkippedSample
@@ -57,9 +58,12 @@ def write_dump(prepared: PreparedDump, record: StoreRecord, weights: MeasuredWei
             splits = {name: _open_split(writer, name, prepared) for name in plan.sources}
             for name, split in splits.items():
                 past = prepared.pasts.get(name)
+                units = UnitMeasure.begin(record, past)
+                if units is not None and not split.complete:
+                    split.measure_units(units)
                 observer.progress(name, past.done if past else 0, plan.rows[name])
                 with closing(prepared.blocks_of(name)) as blocks:
-                    _write_split(writer, split, blocks, prepared, labels, weights)
+                    _write_split(writer, split, blocks, prepared, labels, weights, units)
     except StoreInUseError:
         # Another process has taken the store over, and what is at the path is its own.
         raise
@@ -173,6 +177,7 @@ def _write_split(
     prepared: PreparedDump,
     labels: LabelRange,
     weights: MeasuredWeights,
+    units: UnitMeasure | None,
 ) -> None:
     past, observer = prepared.pasts.get(split.name), prepared.plan.observer
     total, done = prepared.plan.rows[split.name], split.committed
@@ -188,8 +193,14 @@ def _write_split(
         skipped += [SkippedSample(*sample) for sample in block.skipped]
         split.set_skipped(all_skipped())
         weights.add_if_ready(writer)
-        split.append(rows)
+        if len(rows):
+            split.append(rows)
         prepared.stages.add("compressing and writing", time.perf_counter() - start)
+        if units is not None and block.units is not None:
+            # Only now: a commit has statistics of the blocks before.
+            start = time.perf_counter()
+            units.add(block.units)
+            prepared.stages.add("measuring units", time.perf_counter() - start)
         labels.add(split.name, rows.labels)
         prepared.checks.add(split.name, rows.ids, block.facts, rows.statistics["sum"])
         done += len(rows)

@@ -44,6 +44,9 @@ _MOST = 1 << 31
 # Units of which a table has a column for each bin there is; 128 KiB a unit.
 _DENSE_UNITS = 1024
 _GROWTH = 256
+# Columns of 16 powers of two, those of magnitudes around 1 first.
+_PAGE = 16 * PARTS
+_PAGES = sorted(range(0, _COLUMNS, _PAGE), key=lambda start: abs(start % _SIGN - 7 * _PAGE))
 _ONE = np.uint32(1)
 
 
@@ -106,6 +109,15 @@ class Histogram:
         """Add the counts of two histograms of the same units."""
         if other.units != self.units:
             raise ValueError(f"histograms have {self.units} and {other.units} units")
+        if not len(self.bins) or not len(other.bins):
+            counted = self if len(self.bins) else other
+            return Histogram(
+                counted.bins,
+                counted.counts,
+                self.nan + other.nan,
+                self.below + other.below,
+                self.above + other.above,
+            )
         bins: NDArray[np.int32] = np.union1d(self.bins, other.bins)
         counts = np.zeros((self.units, len(bins)), np.int64)
         counts[:, np.searchsorted(bins, self.bins)] = self.counts
@@ -201,9 +213,13 @@ class HistogramCounter:
     dense : bool, optional
         Whether the table has a column for each bin there is, 128 KiB a unit, or only for those
         that occur, which takes a little longer; by default for up to 1024 units.
+    before : Histogram, optional
+        What was counted before.
     """
 
-    def __init__(self, units: int, *, dense: bool | None = None) -> None:
+    def __init__(
+        self, units: int, *, dense: bool | None = None, before: Histogram | None = None
+    ) -> None:
         self.units = units
         dense = units <= _DENSE_UNITS if dense is None else dense
         # Column of each key; the first one is that of keys without a column yet.
@@ -211,9 +227,11 @@ class HistogramCounter:
         self._keys = np.arange(_COLUMNS) if dense else np.zeros(1, np.intp)
         self._table = _allocate(units) if dense else np.zeros((units, _GROWTH), np.uint32)
         self._since = 0
+        # Values in the table, of all units.
+        self._counted = 0
         self._wide = False
         self._scratch = Scratch()
-        self._done = Histogram.empty(units)
+        self._done = Histogram.empty(units) if before is None else before
 
     def update(self, values: ArrayLike, start: int = 0) -> None:
         """Count values, (n, units) or (n, units, positions), of the units from ``start`` on."""
@@ -223,8 +241,7 @@ class HistogramCounter:
 
     def histogram(self) -> Histogram:
         """Return the histogram of all values so far."""
-        self._flush()
-        return self._done
+        return self._done.merge(self._read_table()) if self._since else self._done
 
     def add_tile(self, tile: NDArray[np.floating[Any]], start: int) -> None:
         """Count a few values, (n, units, positions), of the units from ``start`` on."""
@@ -234,6 +251,7 @@ class HistogramCounter:
         if self._since >= _MOST:
             self._flush()
             self._since = n * positions
+        self._counted += tile.size
         keys = _find_keys(tile.reshape(n, units * positions), self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
@@ -261,20 +279,40 @@ class HistogramCounter:
 
     def _flush(self) -> None:
         """Add the table to the histogram, and empty it."""
-        if not self._since:
-            return
-        used = np.flatnonzero(np.bitwise_or.reduce(self._table, axis=0)[: len(self._keys)])
+        self._done = self.histogram()
+        # A fresh table has no memory yet where nothing is counted.
+        dense = self._columns is None
+        self._table = _allocate(self.units) if dense else np.zeros_like(self._table)
+        self._since = self._counted = 0
+
+    def _find_used(self) -> NDArray[np.intp]:
+        """Find the columns that hold a count; of many columns, none is read without need."""
+        found: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
+        left, width = self._counted, self._table.shape[1]
+        for start in _PAGES if self._columns is None else range(0, width, _PAGE):
+            if not left:
+                break
+            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=np.int64)
+            found.append(start + np.flatnonzero(counts))
+            left -= int(counts.sum())
+        return np.sort(np.concatenate(found))
+
+    def _read_table(self) -> Histogram:
+        """Return the histogram of the values in the table."""
+        used = self._find_used()
         keys = self._keys[used]
         bins, nonfinite = _bins(keys, wide=self._wide)
         order = np.argsort(bins[~nonfinite], kind="stable")
         columns = used[~nonfinite][order]
         sorted_bins = bins[~nonfinite][order]
-        counts = self._table[:, columns].astype(np.int64)
-        if len(sorted_bins):
-            # 0 and −0 are one bin.
-            starts = np.flatnonzero(np.diff(sorted_bins, prepend=sorted_bins[0] - 1))
-            counts = np.add.reduceat(counts, starts, axis=1)
-            sorted_bins = sorted_bins[starts]
+        # 0, −0 and what is as close to it are one bin.
+        first = np.ones(len(columns), bool)
+        first[1:] = sorted_bins[1:] != sorted_bins[:-1]
+        counts = np.take(self._table, columns[first], axis=1).astype(np.int64)
+        places = np.cumsum(first) - 1
+        for column in np.flatnonzero(~first):
+            counts[:, places[column]] += self._table[:, columns[column]]
+        sorted_bins = sorted_bins[first]
         other = [
             self._table[:, used[where]].sum(axis=1, dtype=np.int64)
             for where in (
@@ -283,12 +321,7 @@ class HistogramCounter:
                 nonfinite & (keys == _INFINITE),
             )
         ]
-        counted = Histogram(sorted_bins.astype(np.int32), counts, *other)
-        self._done = self._done.merge(counted)
-        # A fresh table has no memory yet where nothing is counted.
-        dense = self._columns is None
-        self._table = _allocate(self.units) if dense else np.zeros_like(self._table)
-        self._since = 0
+        return Histogram(sorted_bins.astype(np.int32), counts, *other)
 
 
 def _allocate(units: int) -> NDArray[np.uint32]:

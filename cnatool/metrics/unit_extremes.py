@@ -39,6 +39,9 @@ class UnitExtremes:
     # The last row that each unit has seen, and the last position in it.
     _last: NDArray[np.int64] = field(init=False, repr=False)
     _place: NDArray[np.int64] = field(init=False, repr=False)
+    # Candidates, many of which are inserted at a time.
+    _waiting: list[tuple[NDArray[Any], ...]] = field(default_factory=list, init=False, repr=False)
+    _count: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._last = self.rows.max(axis=1, initial=-1)
@@ -88,9 +91,12 @@ class UnitExtremes:
         for part, units in tiles(array.shape):
             tile = array[part, units]
             self.add_tile(tile, samples[part], places[part], start + units.start)
+        self.settle()
 
     def merge(self, other: UnitExtremes) -> None:
         """Add the extremes of further samples of the same units."""
+        self.settle()
+        other.settle()
         if (other.units, other.k) != (self.units, self.k):
             raise ValueError(
                 f"extremes are of {self.units} and {other.units} units, {self.k} and {other.k} each"
@@ -103,11 +109,14 @@ class UnitExtremes:
 
     def take(self, units: slice | NDArray[Any]) -> Self:
         """Return the extremes of some units."""
+        self.settle()
         return type(self)(self.values[units], self.rows[units], self.positions[units])
 
     @classmethod
     def join(cls, parts: Sequence[UnitExtremes]) -> Self:
         """Put the units of several behind one another."""
+        for part in parts:
+            part.settle()
         return cls(
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.rows for part in parts]),
@@ -121,7 +130,10 @@ class UnitExtremes:
         places: NDArray[np.int64],
         start: int,
     ) -> None:
-        """Add a few values, (n, units, positions), of the units from ``start`` on."""
+        """Add a few values, (n, units, positions), of the units from ``start`` on.
+
+        `settle` inserts them.
+        """
         units = slice(start, start + tile.shape[1])
         least = self.values[units, -1]
         ascending = self._follow(rows, places, units)
@@ -140,12 +152,20 @@ class UnitExtremes:
             row, unit, position = _row_maxima(tile, rows)
         values = tile[row, unit, position].astype(np.float64)
         finite = np.isfinite(values)
-        self._insert(
-            start + unit[finite],
-            values[finite],
-            rows[row[finite]],
-            places[row[finite]] + position[finite],
-        )
+        row, unit, position = row[finite], unit[finite], position[finite]
+        if len(row):
+            self._waiting.append((start + unit, values[finite], rows[row], places[row] + position))
+            self._count += len(row)
+        if self._count > self.values.size:
+            self.settle()
+
+    def settle(self) -> None:
+        """Insert the candidates of `add_tile`."""
+        if self._waiting:
+            unit, values, rows, positions = map(np.concatenate, zip(*self._waiting, strict=True))
+            self._waiting.clear()
+            self._count = 0
+            self._insert(unit, values, rows, positions)
 
     def _follow(self, rows: NDArray[np.int64], places: NDArray[np.int64], units: slice) -> bool:
         """Whether all rows and positions lie behind those that the units have seen."""

@@ -16,7 +16,7 @@ from cnatool.metrics.unit_values import as_unit_values, tiles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(slots=True)
@@ -71,6 +71,16 @@ class UnitStatistics:
         )
 
 
+def spread_classes(
+    means: ClassMeans | None, places: NDArray[np.intp], classes: int, units: int
+) -> ClassMeans:
+    """Return sums of classes by other numbers, ``places``, among more of them."""
+    spread = ClassMeans.empty(classes, units)
+    if means is not None:
+        spread.sums[places], spread.counts[places] = means.sums, means.counts
+    return spread
+
+
 class UnitCounter:
     """Counts all statistics of units, tile by tile, while the values are in the cache.
 
@@ -86,6 +96,8 @@ class UnitCounter:
         Whether to count values by bins.
     dense : bool, optional
         As of `HistogramCounter`.
+    before : UnitStatistics, optional
+        What was counted before, of so many units, ``k`` and ``classes``; it changes.
     """
 
     def __init__(
@@ -96,12 +108,19 @@ class UnitCounter:
         classes: int = 0,
         histogram: bool = True,
         dense: bool | None = None,
+        before: UnitStatistics | None = None,
     ) -> None:
         self.units = units
-        self._moments = UnitMoments.empty(units)
-        self._extremes = UnitExtremes.empty(units, k)
-        self._histogram = HistogramCounter(units, dense=dense) if histogram else None
-        self._classes = ClassMeans.empty(classes, units) if classes else None
+        if before is None:
+            none = ClassMeans.empty(classes, units) if classes else None
+            extremes = UnitExtremes.empty(units, k)
+            before = UnitStatistics(UnitMoments.empty(units), None, extremes, none)
+        self._moments = before.moments
+        self._extremes = before.extremes
+        self._histogram = None
+        if histogram:
+            self._histogram = HistogramCounter(units, dense=dense, before=before.histogram)
+        self._classes = before.classes
 
     def update(
         self,
@@ -143,11 +162,16 @@ class UnitCounter:
             if self._classes is not None and labels is not None and sums is not None:
                 self._classes.update(*sums, labels[part], start=first)
 
-    def statistics(self) -> UnitStatistics:
-        """Return the statistics of all values so far."""
-        return UnitStatistics(
-            self._moments,
-            None if self._histogram is None else self._histogram.histogram(),
-            self._extremes,
-            self._classes,
-        )
+    def spread_classes(self, places: NDArray[np.intp], classes: int) -> None:
+        """Give the classes so far, in order, other numbers among more of them."""
+        self._classes = spread_classes(self._classes, places, classes, self.units)
+
+    def histogram(self) -> Histogram | None:
+        """Return the histogram of all values so far, if they are counted by bins."""
+        return None if self._histogram is None else self._histogram.histogram()
+
+    def statistics(self, *, histogram: bool = True) -> UnitStatistics:
+        """Return the statistics of all values so far, with or without the histogram."""
+        self._extremes.settle()
+        counts = self.histogram() if histogram else None
+        return UnitStatistics(self._moments, counts, self._extremes, self._classes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
@@ -14,6 +16,7 @@ from cnatool.records.unit_axis import find_unit_axis, list_unit_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from cnatool.records.unit_axis import UnitAxis
     from cnatool.store.store import Store
@@ -30,6 +33,7 @@ class SelectedTensor:
 
     tensor: TensorRecord
     axis: UnitAxis
+    measured: bool = False  # while it was dumped, since its values are not stored
 
 
 def select_tensors(
@@ -55,11 +59,12 @@ def select_tensors(
                 f"`cnatool inspect {store.path}` lists them."
             )
     else:
-        layers = [n for n in names if tensors[n].role == "layer" and _is_whole(tensors[n])]
-        chosen = layers or [name for name in names if _is_whole(tensors[name])] or names
+        known = [name for name in names if _has_units(tensors[name], store)]
+        layers = [name for name in known if tensors[name].role == "layer"]
+        chosen = layers or known or names
     usable, left_out = [], []
     for name in chosen:
-        reason = _find_reason(tensors[name])
+        reason = _find_reason(tensors[name], store)
         if reason is None:
             usable.append(tensors[name])
         else:
@@ -70,8 +75,25 @@ def select_tensors(
             raise MetricError(f"{store.path}: no tensors are stored.")
         more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
         raise MetricError(f"{store.path}: of {first.tensor!r}{more}, {first.reason}.")
-    found = _find_axes(store, usable, axes)
-    return [SelectedTensor(tensor, found[tensor.name]) for tensor in usable], left_out
+    found = find_axes(store.path, usable, axes)
+    measured = (
+        {unit.number: unit for unit in store.record.units.tensors} if store.record.units else {}
+    )
+    selected = []
+    for tensor in usable:
+        unit = None if _is_whole(tensor) else measured[tensor.number]
+        if unit is None:
+            selected.append(SelectedTensor(tensor, found[tensor.name]))
+            continue
+        asked = any(tensor.name in _match(usable, pattern) for pattern in axes)
+        if asked and found[tensor.name] != unit.axis:
+            raise UsageError(
+                f"{store.path}: units of {tensor.name!r} were measured along axis {unit.axis} when "
+                "it was dumped, and its values are not stored. Leave `axes` out for it."
+            )
+        form = msgspec.structs.replace(tensor, ragged_axis=unit.ragged_axis)
+        selected.append(SelectedTensor(form, unit.axis, measured=True))
+    return selected, left_out
 
 
 def _list_tensors(store: Store) -> Iterable[TensorRecord]:
@@ -98,34 +120,52 @@ def _is_whole(tensor: TensorRecord) -> bool:
     return tensor.stored is not None or tensor.output is not None
 
 
-def _find_reason(tensor: TensorRecord) -> str | None:
+def _has_units(tensor: TensorRecord, store: Store) -> bool:
+    """Whether a tensor is stored whole, or its units were measured while it was dumped."""
+    units = store.record.units
+    measured = {unit.number for unit in units.tensors} if units else set()
+    return _is_whole(tensor) or tensor.number in measured
+
+
+def _match(tensors: Sequence[TensorRecord], pattern: str) -> list[str]:
+    names = [tensor.name for tensor in tensors]
+    return match_names(names, [complete_name(names, pattern)])[0]
+
+
+def _find_reason(tensor: TensorRecord, store: Store) -> str | None:
     """Return why the units of a tensor cannot be counted; None if they can."""
-    if not _is_whole(tensor):
+    if not _has_units(tensor, store):
         return _ONLY_STATISTICS
     if tensor.dtype.startswith("complex") or tensor.dtype in ("object", "str"):
         return f"its values of type {tensor.dtype} have no order"
     return None
 
 
-def _find_axes(
-    store: Store, tensors: Sequence[TensorRecord], axes: Mapping[str, int | str | None]
+def find_axes(
+    path: Path,
+    tensors: Sequence[TensorRecord],
+    axes: Mapping[str, int | str | None],
+    parameter: str = "axes",
 ) -> dict[str, UnitAxis]:
-    """Return the axis of each tensor; the last pattern that matches it counts."""
+    """Return the axis of each tensor; the last pattern that matches it counts.
+
+    ``path`` is that of the store, and ``parameter`` that of ``axes``, for messages.
+    """
     found: dict[str, UnitAxis] = {tensor.name: find_unit_axis(tensor) for tensor in tensors}
     by_name = {tensor.name: tensor for tensor in tensors}
     for pattern, axis in axes.items():
         matches, unmatched = match_names(list(by_name), [complete_name(list(by_name), pattern)])
         if unmatched:
             raise UsageError(
-                f"`axes={{{pattern!r}: {axis!r}}}` matches none of the tensors that are counted: "
-                f"{list_names(by_name)}."
+                f"`{parameter}={{{pattern!r}: {axis!r}}}` matches none of the tensors that are "
+                f"counted: {list_names(by_name)}."
             )
         for name in matches:
-            found[name] = _check_axis(store, by_name[name], axis)
+            found[name] = _check_axis(path, by_name[name], axis)
     return found
 
 
-def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> UnitAxis:
+def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> UnitAxis:
     """Return an axis that can have the units of a tensor; UsageError otherwise."""
     possible = list_unit_axes(tensor)
     shape = tuple(
@@ -135,7 +175,7 @@ def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> U
         if len(possible) == len(tensor.shape):
             return "element"
         raise UsageError(
-            f"{store.path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
+            f"{path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
             f"that differ in length, so that its elements are no units. Axes of units: "
             f"{list_names(possible) or 'none'}."
         )
@@ -148,7 +188,7 @@ def _check_axis(store: Store, tensor: TensorRecord, axis: int | str | None) -> U
         if number in possible:
             return number
     raise UsageError(
-        f"{store.path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
+        f"{path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
         f"cannot have its units. Use one of {list_names([*possible, 'element'])}."
     )
 

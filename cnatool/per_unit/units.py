@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text, list_names
-from cnatool.errors import UsageError
+from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.histogram import RELATIVE_ERROR
 from cnatool.per_unit.columns import UnitColumns, make_columns
 from cnatool.per_unit.frame import tensor_frame, unit_schema
@@ -19,6 +19,7 @@ from cnatool.per_unit.select import describe_padding, select_tensors
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
+from cnatool.store.unit_state import UnitState, read_own_state, read_unit_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -147,20 +148,31 @@ def units(
         observer.note(note)
     columns, results = {}, {}
     for name, split in chosen.items():
+        measured = read_measured(split, selected, top)
         classes, labels, problem = find_classes(split)
         if problem is not None:
             notes.append(problem)
         counted = [
-            _count_tensor(split, each, classes, labels, quantiles, top, observer, (place, selected))
+            make_columns(
+                each,
+                measured.take(each.tensor.number, top),
+                measured.labels,
+                quantiles,
+                "statistics",
+            )
+            if measured is not None and each.measured
+            else _count_tensor(
+                split, each, classes, labels, quantiles, top, observer, (place, selected)
+            )
             for place, each in enumerate(selected)
         ]
         add_names(split, counted)
         columns[name] = counted
         results[name] = SplitUnits(
-            samples=len(split),
+            samples=len(split) if measured is None else measured.rows,
             complete=split.record.complete,
             rows=split.record.rows,
-            classes=len(labels),
+            classes=len(labels if measured is None else measured.labels),
             tensors=tuple(each.summary() for each in counted),
         )
     notes += _list_notes(results)
@@ -188,6 +200,26 @@ def check_numbers(quantiles: Sequence[float], top: int) -> None:
         raise UsageError("`quantiles` has the same number twice.")
     if top < 1:
         raise UsageError(f"`top={top}` is not 1 or more.")
+
+
+def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) -> UnitState | None:
+    """Read what was measured of units while a split was dumped; None if nothing of it is needed."""
+    units = split.store.record.units
+    if not units or not any(each.measured for each in selected):
+        return None
+    if top > units.top:
+        raise UsageError(
+            f"`top={top}`: the dump of {split.path} kept {units.top} samples of each unit "
+            "(`units_top`), and values that could tell of others are not stored."
+        )
+    # Of a part of a dump, rows are counted from its first, as ids are.
+    state = read_own_state(split) if split.store.parts is None else read_unit_state(split)
+    if state is None:
+        raise MetricError(
+            f"{split.path}: nothing of the units of split {split.name!r} is committed yet. "
+            "Continue the dump with `resume=True`."
+        )
+    return state
 
 
 def find_classes(

@@ -19,6 +19,7 @@ from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.parts import check_part, check_references
 from cnatool.records.reductions import find_contradiction
 from cnatool.records.split_checks import check_split
+from cnatool.records.units import check_state, check_units
 from cnatool.records.weight_checks import check_flatness, check_weights
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def find_contradictions(record: StoreRecord) -> Iterator[str]:
     yield from _check_run(record)
     if record.tokens:
         yield from _check_tokens(record.tokens)
+    if record.units is not msgspec.UNSET:
+        yield from check_units(record, record.units)
     if record.weights is not None:
         yield from check_weights(record.weights, len(record.layers))
     if record.flatness is not None:
@@ -94,6 +97,7 @@ def find_contradictions(record: StoreRecord) -> Iterator[str]:
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is not a valid name of a split"
         yield from check_split(name, split, record)
+        yield from check_state(name, split, record)
 
 
 def _check_array(array: ArrayRecord, *, output: bool) -> Iterator[str]:

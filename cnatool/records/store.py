@@ -25,6 +25,7 @@ from cnatool.records.run import (
     RuntimeRecord,
 )
 from cnatool.records.sound import SoundRecord
+from cnatool.records.units import UnitsRecord, UnitsState
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
@@ -355,6 +356,9 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ``activations/3/values``; null, or without an array, if they were not computed.
     objects : tuple of SourceObject
         The objects that the samples are read from; absent if these are not in a bucket.
+    units : UnitsState
+        Statistics of units over the rows; absent if none are measured, until the first are safe,
+        and in a store made of parts, which have them.
     narrowed : dict of str to NarrowingRecord
         Of each tensor whose values were narrowed on write, the errors over the committed rows, by
         the key of its array; absent without such tensors.
@@ -374,6 +378,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksums: dict[str, ChunkChecksums] | None = None
     # Absent, not null, so that other stores are those of earlier versions.
     objects: tuple[SourceObject, ...] | msgspec.UnsetType = msgspec.UNSET
+    units: UnitsState | msgspec.UnsetType = msgspec.UNSET
     narrowed: dict[str, NarrowingRecord] | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -445,6 +450,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label_lists : bool
         True if a sample has a list of labels instead of one: ``labels`` consists of ``values`` and
         ``offsets``. Else absent.
+    units : UnitsRecord
+        Which statistics of units were gathered while the model ran; absent if none were.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -473,6 +480,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mask: MaskRecord | msgspec.UnsetType = msgspec.UNSET
     tokens: TokensRecord | msgspec.UnsetType = msgspec.UNSET
     label_lists: bool | msgspec.UnsetType = msgspec.UNSET
+    units: UnitsRecord | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def steps(self) -> tuple[Preprocessing | None, ...]:

@@ -159,6 +159,12 @@ class Tree(ReadableTree, Protocol):
     def set_rows(self, key: str, rows: int) -> None:
         """Set the final number of rows of an array that grew; counts with the next `commit`."""
 
+    def discard(self, key: str) -> None:
+        """Delete a group of arrays that the next `commit` no longer needs, once that is done."""
+
+    def prune(self, key: str, kept: Collection[str]) -> None:
+        """Delete the groups in a group, but for those that are ``kept``, of a reopened tree."""
+
     def close(self) -> None:
         """Close all files; changes that were not committed are lost."""
 

@@ -29,6 +29,7 @@ from cnatool.store.new_store import place_new_store
 from cnatool.store.reader import open_store
 from cnatool.store.references import relative_path
 from cnatool.store.shared_samples import describe_shared_samples
+from cnatool.store.unit_state import UnitState, merge_states, read_unit_state
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def _comparable(record: StoreRecord) -> StoreRecord:
             fingerprint=None,
             checksums=None,
             inputs_from=None,
+            units=msgspec.UNSET,
             narrowed=msgspec.UNSET,
         )
         for name, split in record.splits.items()
@@ -327,6 +329,8 @@ def _refer_to_parts(parts: Sequence[_Part], record: StoreRecord, path: Path) -> 
                 checksums=None,
                 inputs_from=_move_reference(parts, name, path),
                 objects=split.objects,
+                # The parts have them.
+                units=msgspec.UNSET,
                 narrowed=merge_narrowing(part.narrowed[name] for part in parts),
             )
             for name, split in record.splits.items()
@@ -387,10 +391,15 @@ def _copy_parts(
             for name, split in record.splits.items()
         }
         for name, split in splits.items():
+            states: list[UnitState] = []
             for part in parts:
                 if part.rows[name]:
-                    split.copy_part(open_store(part.path).splits[name])
+                    rows = open_store(part.path).splits[name]
+                    split.copy_part(rows)
+                    states += filter(None, [read_unit_state(rows)])
                     observer.progress(name, split.rows, whole[name])
+            if (state := merge_states(states)) is not None:
+                split.measure_units(state)
             split.finish()
 
 

@@ -43,6 +43,14 @@ def from_stored(rows: NDArray[Any], *, copy: bool = False) -> NDArray[Any]:
     return rows.copy() if copy else rows
 
 
+def round_rows(rows: Rows, dtype: np.dtype[Any]) -> Rows:
+    """Return rows as they are read once they are stored in another type."""
+    narrow = rows_to_stored(rows, dtype)
+    if isinstance(narrow, Ragged):
+        return Ragged(from_stored(narrow.values), narrow.offsets, narrow.axis)
+    return from_stored(narrow)
+
+
 def narrow_rows(rows: Rows, dtype: np.dtype[Any]) -> tuple[Rows, NarrowingRecord]:
     """Convert rows to a narrower floating type, and find the errors.
 

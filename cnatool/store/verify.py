@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,6 +34,8 @@ from cnatool.store.integrity import combine_digests, start_digests
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.ragged import RaggedArray
 from cnatool.store.reader import open_store
+from cnatool.store.unit_checks import find_unit_faults
+from cnatool.store.unit_state import open_parts
 from cnatool.store.value_checks import find_mismatches, find_token_faults
 
 if TYPE_CHECKING:
@@ -238,6 +241,7 @@ class _SplitCheck:
             yield from self._faults_of_rows(start, stop)
             self._observer.progress(self._split.name, stop, rows)
         yield from self._faults_of_data()
+        yield from self._faults_of_units()
 
     def _open(self) -> Iterator[Fault]:
         for spec in split_arrays(self._record, labels=self._split.record.labels):
@@ -337,6 +341,29 @@ class _SplitCheck:
         if combine_digests(list(self._digests.values())) != fingerprint:
             where = f"splits/{self._split.name}"
             yield Fault(where, None, "inputs and labels do not match the fingerprint")
+
+    def _faults_of_units(self) -> Iterator[Fault]:
+        """Find the faults of statistics of units, also of those that parts have."""
+        parted = self._split.store.parts is not None
+        try:
+            splits = list(open_parts(self._split)) if parted else [self._split]
+        except StoreDamagedError:
+            return  # a fault already
+        for split in splits:
+            state = split.record.units
+            if not state:
+                continue
+            self.arrays += len(state.arrays)
+            self.bytes += sum(
+                math.prod(array.shape) * np.dtype(array.dtype).itemsize
+                for array in state.arrays.values()
+            )
+            for key, problem in find_unit_faults(split):
+                if isinstance(problem, StoreDamagedError):
+                    yield self._unreadable(key, None, problem)
+                else:
+                    of = f"of {split.path}: " if parted else ""
+                    yield Fault(self._where(key), None, f"{of}{problem}")
 
     def _read(self, key: str, start: int, stop: int) -> Generator[Fault, None, NDArray[Any] | None]:
         """Read rows of an array; None after faults, one for each unreadable chunk."""

@@ -27,6 +27,8 @@ from cnatool.store.integrity import (
 )
 from cnatool.store.narrow import narrow_rows
 from cnatool.store.ragged import ChunkedRagged, RaggedArray, create_ragged, reopen_ragged
+from cnatool.store.unit_state import read_unit_state
+from cnatool.store.unit_writer import UnitsWriter, adopt_units
 from cnatool.store.write_errors import advise_beginning_anew, report_write_errors
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from cnatool.records.weights import WeightsRecord
     from cnatool.store.split import Split
     from cnatool.store.store import Store
+    from cnatool.store.unit_writer import UnitSource
 
 ChunkedRows: TypeAlias = ChunkedArray | ChunkedRagged
 
@@ -247,6 +250,7 @@ class StoreWriter:
                 checksums = bytes.fromhex(known.crc32c) if known else None if committed else b""
                 arrays[spec.key] = ChunkedArray(array, spec.dtype, committed, checksums)
                 commit = max(commit, min(array.commit_rows, record.taken))
+            adopt_units(self._tree, split.name, record)
         return SplitWriter(self, split.name, record, arrays, commit, digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
@@ -293,7 +297,16 @@ class SplitWriter:
         whole = any(tensor.stored for tensor in store.record.tensors)
         self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
         self._digests = digests or start_digests(store.record, labels=record.labels)
+        self._units: UnitsWriter | None = None
         self._narrowed = _begin_narrowing(store.record, record)
+
+    def measure_units(self, source: UnitSource) -> None:
+        """Commit statistics of units with the rows, as they are then.
+
+        They must cover no other rows than those that were appended, and in the end all of them.
+        """
+        store = self._store
+        self._units = UnitsWriter(store._tree, self._name, store._codec, source)
 
     @property
     def name(self) -> str:
@@ -464,6 +477,8 @@ class SplitWriter:
                     f"{split.path}: the inputs and labels of split {split.name!r} do not match "
                     "their fingerprint. Dump again, or restore the store from a copy."
                 )
+            if (state := read_unit_state(split)) is not None:
+                self.measure_units(state)
             # Other tools may list several ranges for all rows.
             committed = ((0, self._rows),) if self._rows else split.record.committed
             # A store made of parts has none in its attribute.
@@ -475,6 +490,7 @@ class SplitWriter:
                     committed=committed,
                     inputs_from=self._record.inputs_from,
                     checksums=self._checksums(self._rows),
+                    units=msgspec.UNSET,
                 )
             )
 
@@ -530,6 +546,8 @@ class SplitWriter:
             wait(futures)
 
     def _commit_record(self, record: SplitRecord) -> None:
+        if self._units is not None:
+            record = self._units.write(record)
         self._store._update(self._name, record)
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record

@@ -252,6 +252,16 @@ class HDF5Tree:
         for name, value in attributes.items():
             _set_text(dataset.attrs, name, _attribute_text(value) or b"")
 
+    def discard(self, key: str) -> None:
+        """Delete a group of arrays with the next commit."""
+        with h5py._objects.phil:
+            del self._file.root[key]
+
+    def prune(self, key: str, kept: Collection[str]) -> None:
+        """Delete the groups in a group, but for those that are ``kept``."""
+        for name in set(self._file.root.get(key, ())).difference(kept):
+            self.discard(f"{key}/{name}")
+
     def array(self, key: str) -> HDF5Array:
         """Open an array."""
         array: HDF5Array = self._read(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -262,7 +263,13 @@ def _nodes(arrays: Mapping[str, bytes]) -> dict[str, Any]:
         "node_type": "group",
     }
     nodes: dict[str, Any] = {}
-    for path, metadata in arrays.items():
+    # Statistics of units come when other splits are there already, and zarr-python reads no group
+    # whose arrays are apart.
+    splits: dict[str, list[str]] = {}
+    for path in arrays:
+        splits.setdefault("/".join(path.split("/")[:2]), []).append(path)
+    for path in chain.from_iterable(splits.values()):
+        metadata = arrays[path]
         steps = path.split("/")
         for depth in range(1, len(steps)):
             nodes.setdefault("/".join(steps[:depth]), empty)
@@ -288,8 +295,8 @@ def compare_metadata(
     ``read`` returns a file of the store, or raises FileNotFoundError; ``leaves`` are the folders
     that contain metadata or chunks.
 
-    Splits that the attribute does not list are ignored: their arrays are being created, or a killed
-    writer left them before a commit.
+    Splits and statistics of units that the attribute does not list are ignored: their arrays are
+    being created or deleted, or a killed writer left them.
     """
     try:
         root = _decode_object(read("zarr.json"))
@@ -307,8 +314,7 @@ def compare_metadata(
         key = str(folder)
         if key == ".":
             continue
-        first, _, rest = key.partition("/")
-        if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
+        if splits is not None and _is_unlisted(key, splits):
             continue
         try:
             content = read(f"{key}/zarr.json")
@@ -358,9 +364,27 @@ def _decode_object(content: bytes) -> dict[str, Any]:
     return metadata
 
 
-def _attribute_splits(root: dict[str, Any]) -> set[str] | None:
-    """Return the names of the splits in the attribute; None if it lists none."""
+def _attribute_splits(root: dict[str, Any]) -> dict[str, str | None] | None:
+    """Return the group of each split's statistics of units, by the attribute; None without one."""
     attributes = root.get("attributes")
     about = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     splits = about.get("splits") if isinstance(about, dict) else None
-    return set(splits) if isinstance(splits, dict) else None
+    if not isinstance(splits, dict):
+        return None
+    states = {
+        n: each.get("units") if isinstance(each, dict) else None for n, each in splits.items()
+    }
+    return {
+        name: str(state.get("rows")) if isinstance(state, dict) else None
+        for name, state in states.items()
+    }
+
+
+def _is_unlisted(key: str, splits: Mapping[str, str | None]) -> bool:
+    """Whether a node belongs to a split, or to statistics of units, that are not listed."""
+    match key.split("/"):
+        case "splits", name, *_ if name not in splits:
+            return True
+        case "splits", name, "units", *rest:
+            return splits[name] is None or (bool(rest) and rest[0] != splits[name])
+    return False

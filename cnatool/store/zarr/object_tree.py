@@ -96,6 +96,7 @@ class ObjectTree:
         # Metadata of arrays and groups that are put before the next commit, by name.
         self._unsaved: dict[str, bytes] = {}
         self._groups: set[str] = set()
+        self._discarded: list[str] = []  # groups that nothing refers to after the next commit
         self._opened = 0  # arrays
         self._scratch: ScratchFolder | None = None
         self._ahead = ReadAhead()
@@ -208,6 +209,8 @@ class ObjectTree:
         self._unsaved.clear()
         mark = {_TEMPORARY: b"true"} if self._temporary and not final else {}
         self._put_root({ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum), **mark})
+        while self._discarded:
+            Objects(self.path / self._discarded.pop()).delete_all()
 
     def close(self) -> None:
         """Stop putting shards; what was not committed is lost."""
@@ -296,6 +299,19 @@ class ObjectTree:
     def set_rows(self, key: str, rows: int) -> None:
         """Set the final number of rows of an array that grew; counts with the next `commit`."""
         self._set_metadata(key, self._growing[key].end(rows))
+
+    def discard(self, key: str) -> None:
+        """Delete a group of arrays once the next commit is done."""
+        self._discarded.append(key)
+        for known in (self._metadata, self._unsaved):
+            for name in [name for name in known if name.startswith(f"{key}/")]:
+                del known[name]
+
+    def prune(self, key: str, kept: Collection[str]) -> None:
+        """Delete the groups in a group, but for those that are ``kept``."""
+        _, groups = Objects(self.path / key).list_level()
+        for name in groups.difference(kept):
+            Objects(self.path / key / name).delete_all()
 
     def array(self, key: str) -> ReadableArray:
         """Open an array."""

@@ -12,6 +12,8 @@ afterwards is the tree of the last commit or of this one:
    put in its place by renaming, and the root folder is synced. This is the moment of the commit:
    all that it speaks of is on disk by then.
 
+4. Statistics of units that the new ones replace are deleted.
+
 Nothing else is ever overwritten. The last commit also writes the metadata of all arrays into the
 root's ``zarr.json``, where other libraries look for them first; earlier ones leave them out, since
 with thousands of arrays they are megabytes.
@@ -67,7 +69,16 @@ class ZarrTree:
 
     codecs: ClassVar[tuple[Codec, ...]] = ("lz4", "zstd", "gzip", "none")
 
-    __slots__ = ("_arrays", "_groups", "_growing", "_metadata", "_root", "_unsynced", "path")
+    __slots__ = (
+        "_arrays",
+        "_discarded",
+        "_groups",
+        "_growing",
+        "_metadata",
+        "_root",
+        "_unsynced",
+        "path",
+    )
 
     def __init__(self, path: Path, root: GroupMetadata) -> None:
         self.path = path
@@ -77,6 +88,8 @@ class ZarrTree:
         self._metadata: dict[str, bytes] = {}
         self._growing: dict[str, ArrayLayout] = {}
         self._groups: set[Path] = set()
+        # Folders that nothing refers to after the next commit.
+        self._discarded: list[Path] = []
         # In the order in which they were created.
         self._unsynced: dict[Path, None] = {}
 
@@ -206,6 +219,8 @@ class ZarrTree:
         text = encode_group(attributes, self._metadata if final else None)
         replace_file(self.path / _METADATA, text, self.path / _PARTIAL)
         self._root = parse_group(text)
+        while self._discarded:
+            shutil.rmtree(self._discarded.pop(), ignore_errors=True)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -290,6 +305,30 @@ class ZarrTree:
         path = self.path / key / _METADATA
         text = msgspec.json.format(metadata, indent=2)
         replace_file(path, text, path.with_name(_PARTIAL))
+
+    def discard(self, key: str) -> None:
+        """Delete a group of arrays once the next commit is done."""
+        folder = self.path / key
+        self._discarded.append(folder)
+        self._groups.discard(folder)
+        self._metadata = {
+            name: text for name, text in self._metadata.items() if not name.startswith(f"{key}/")
+        }
+        self._arrays = [a for a in self._arrays if not a.key.startswith(f"{key}/")]
+
+    def prune(self, key: str, kept: Collection[str]) -> None:
+        """Delete the folders in a group, but for those that are ``kept``."""
+        folder = self.path / key
+        if not folder.is_dir():
+            return
+        if not kept:
+            # Its own metadata may be missing.
+            shutil.rmtree(folder)
+            return
+        self._groups.add(folder)
+        for leftover in folder.iterdir():
+            if leftover.is_dir() and leftover.name not in kept:
+                shutil.rmtree(leftover)
 
     def array(self, key: str) -> ReadableArray:
         """Open an array."""

@@ -1,0 +1,107 @@
+"""Statistics of units, gathered block by block while a model runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool._util.threads import map_concurrently
+from cnatool.errors import UsageError
+from cnatool.metrics.unit_statistics import UnitCounter
+from cnatool.per_unit.gather import arrange_block
+from cnatool.store.unit_state import PackedUnits, UnitState, read_own_state
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.dumping.resume import Past
+    from cnatool.dumping.run import BlockUnits
+    from cnatool.records.ragged import Rows
+    from cnatool.records.store import StoreRecord
+    from cnatool.records.units import UnitsTensor
+
+# Units of which tables of counts have all columns: virtual memory of 128 KiB each.
+_DENSE_UNITS = 1 << 14
+# Most bytes of sums of classes.
+_CLASS_BYTES = 2 << 30
+
+
+class UnitMeasure:
+    """Statistics of the units of a split, over its first rows."""
+
+    def __init__(self, record: StoreRecord, state: UnitState | None = None) -> None:
+        assert record.units
+        self._units = record.units.tensors
+        self._forms = {unit.number: record.tensors[unit.number] for unit in self._units}
+        self._labels = np.empty(0, np.int64) if state is None else state.labels
+        self._rows = 0 if state is None else state.rows
+        self._counters = {
+            unit.number: UnitCounter(
+                unit.units,
+                record.units.top,
+                dense=record.units.units <= _DENSE_UNITS,
+                before=None if state is None else state.tensors[unit.number],
+            )
+            for unit in self._units
+        }
+
+    @classmethod
+    def begin(cls, record: StoreRecord, past: Past | None) -> UnitMeasure | None:
+        """Begin to measure a split, or go on behind what is committed; None without units."""
+        if not record.units or (past is not None and past.split.record.complete):
+            return None
+        return cls(record, None if past is None else read_own_state(past.split))
+
+    @property
+    def rows(self) -> int:
+        """Rows that were added."""
+        return self._rows
+
+    def pack(self) -> PackedUnits:
+        """Return the statistics of all rows that were added as arrays."""
+        counters = self._counters
+        parts = {
+            number: counter.statistics(histogram=False) for number, counter in counters.items()
+        }
+        state = UnitState(self._rows, self._labels, parts)
+        return state.pack(lambda number: counters[number].histogram())
+
+    def add(self, block: BlockUnits) -> None:
+        """Add a block, unless it is known: one that is run again, since later ones depend on it."""
+        if block.first < self._rows:
+            return
+        assert block.first == self._rows
+        labels = block.labels if isinstance(block.labels, np.ndarray) else None
+        classes = None if labels is None else self._find_classes(labels)
+
+        def add(unit: UnitsTensor) -> None:
+            self._add_tensor(unit, block.values[unit.number], classes)
+
+        map_concurrently(add, self._units)
+        self._rows += len(next(iter(block.values.values())))
+
+    def _find_classes(self, labels: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return the class of each sample; make room for those that were not there before."""
+        every = np.union1d(self._labels, labels)
+        if len(every) > len(self._labels):
+            units = sum(unit.units for unit in self._units)
+            if 16 * units * len(every) > _CLASS_BYTES:
+                raise UsageError(
+                    f"labels have {len(every):,} values, and means of so many classes of "
+                    f"{units:,} units take too much memory. Leave labels out with "
+                    "`labels='none'`, or measure fewer units with `units_tensors`."
+                )
+            places = np.searchsorted(every, self._labels)
+            for counter in self._counters.values():
+                counter.spread_classes(places, len(every))
+            self._labels = every
+        return np.searchsorted(every, labels)
+
+    def _add_tensor(
+        self, unit: UnitsTensor, values: Rows, classes: NDArray[np.intp] | None
+    ) -> None:
+        counter, form = self._counters[unit.number], self._forms[unit.number]
+        arranged, rows, positions = arrange_block(values, form, unit.axis)
+        of_rows = None if classes is None else classes[rows]
+        counter.update(arranged, rows + self._rows, positions, of_rows)
