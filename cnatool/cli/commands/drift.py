@@ -53,6 +53,16 @@ def drift(
             rich_help_panel=_SAMPLES,
         ),
     ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--units-axis",
+            metavar="GLOB=AXIS",
+            help="Axis of one sample's shape that has the units, from 0, or element, as of "
+            "`cnatool units`. Repeatable.",
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = None,
     correction: Annotated[
         str,
         typer.Option(
@@ -104,6 +114,7 @@ def drift(
             store2,
             splits=splits or (),
             tensors=tensors or (),
+            axes=read_pairs("--units-axis", axes, "GLOB=AXIS"),
             convention=convention,
             overrides=read_pairs("--set", overrides),
             level=level,

@@ -9,15 +9,17 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
+from cnatool.per_unit.select import find_axes
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows, explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnatool.records.store import TensorRecord
+    from cnatool.records.unit_axis import UnitAxis
     from cnatool.store.split import Split
 
 
@@ -28,6 +30,8 @@ class TensorPair:
     first: TensorRecord
     second: TensorRecord
     layer: int | None  # number of the linear operator that it belongs to
+    axis: UnitAxis  # of the units, in either store
+    axis2: UnitAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def select_sides(
     store2: str | Path | Store | None,
     splits: Sequence[str],
     tensors: str | Iterable[str],
+    axes: Mapping[str, int | str | None],
     inputs: str | Path | Iterable[str | Path] = (),
 ) -> Sides:
     """Open stores, and select the two splits and the tensors; parameters as of `cnatool.drift`."""
@@ -105,7 +110,7 @@ def select_sides(
             )
     if second is not first:
         _check_same_model(first, second)
-    return Sides(selected[0], selected[1], _pair_tensors(first, second, tensors))
+    return Sides(selected[0], selected[1], _pair_tensors(first, second, tensors, axes))
 
 
 def _name_two(store: Store, splits: Sequence[str]) -> Sequence[str]:
@@ -169,7 +174,12 @@ def _check_same_model(first: Store, second: Store) -> None:
             )
 
 
-def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> list[TensorPair]:
+def _pair_tensors(
+    first: Store,
+    second: Store,
+    tensors: str | Iterable[str],
+    axes: Mapping[str, int | str | None],
+) -> list[TensorPair]:
     common = [tensor for tensor in first.tensors if second.has_tensor(tensor.name)]
     names = [tensor.name for tensor in common]
     if not names:
@@ -190,4 +200,12 @@ def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> 
     for layer in first.layers:
         layers.setdefault(layer.linear, layer.number)
         layers.setdefault(layer.preactivation, layer.number)
-    return [TensorPair(first.tensor(n), second.tensor(n), layers.get(n)) for n in names]
+    sides = [[store.tensor(name) for name in names] for store in (first, second)]
+    found = [
+        find_axes(store.path, side, axes)
+        for store, side in zip((first, second), sides, strict=True)
+    ]
+    return [
+        TensorPair(tensor, tensor2, layers.get(name), found[0][name], found[1][name])
+        for name, tensor, tensor2 in zip(names, *sides, strict=True)
+    ]
