@@ -18,6 +18,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from cnatool._util.local_paths import real_path
+from cnatool.backend.graph.bfloat16_nodes import (
+    compute_in_float32,
+    feed_float32,
+    is_bfloat16_input,
+)
 from cnatool.backend.graph.inline_weights import lies_apart
 from cnatool.backend.graph.nodes import captured_names
 from cnatool.errors import BackendError, ModelError, UsageError
@@ -113,6 +118,9 @@ class Session:
         if run.provider != CPU:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._source = graph.path
+        model = feed_float32(model)
+        if run.provider == CPU:
+            model = compute_in_float32(model)
         self._weights = _weights_apart(model, graph)
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
         self.provider = run.provider
@@ -199,7 +207,9 @@ def _brief(error: Exception) -> str:
 
 
 def numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """Return the NumPy dtype of a model's input."""
+    """Return the NumPy dtype of the arrays that feed a model's input; bfloat16 takes float32."""
+    if is_bfloat16_input(value):
+        return np.dtype(np.float32)
     kind = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
     try:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))

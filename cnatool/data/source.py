@@ -100,6 +100,8 @@ class InputSpec:
         Of ids of tokens, those of special tokens.
     sound : SoundRecord or None
         Rate and decoder of sound, if that is what samples are.
+    bfloat16 : bool
+        Whether all values are bfloat16, as which they are stored; ``dtype`` is float32.
     """
 
     name: str
@@ -115,6 +117,7 @@ class InputSpec:
     tokenizer: TokenizerRecord | None = None
     special: tuple[int, ...] = ()
     sound: SoundRecord | None = None
+    bfloat16: bool = False
 
     @property
     def for_model(self) -> InputSpec:

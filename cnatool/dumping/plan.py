@@ -13,11 +13,12 @@ import numpy as np
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
+from cnatool.backend.graph.bfloat16_nodes import computes_in_bfloat16
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.probe.token_outputs import find_token_output
 from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import INNER, select_outputs, select_tensors
-from cnatool.backend.session import RunOptions, provider_name
+from cnatool.backend.session import CPU, RunOptions, provider_name
 from cnatool.backend.statistics.token_nodes import TARGETS
 from cnatool.backend.weights.weights import check_initial
 from cnatool.dumping.batch import choose_batch, follow_lengths
@@ -179,6 +180,11 @@ def plan_dump(
     batch = options.batch_size or (before.batch_size if before else None)
     libraries = tuple(map(Path, options.custom_ops))
     run = RunOptions(provider, options.threads, libraries, network.optimization)
+    if provider == CPU and computes_in_bfloat16(network.graph.model.graph):
+        note(
+            "operators of bfloat16 compute in float32 on the CPU, which has hardly any for it, and "
+            "each result is rounded to bfloat16"
+        )
     choice = choose_batch(network, feed, first, batch, run, options.computed_statistics, note)
     network, bound, probed = follow_lengths(choice, feed, first)
     if probed.run.optimization != network.optimization:

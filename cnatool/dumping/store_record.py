@@ -109,6 +109,7 @@ def _input_record(spec: InputSpec) -> ArrayRecord:
         kind=spec.kind or msgspec.UNSET,
         special=spec.special or msgspec.UNSET,
         sound=msgspec.UNSET if spec.sound is None else spec.sound,
+        stored="bfloat16" if spec.bfloat16 else msgspec.UNSET,
     )
 
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from cnatool._util.text import list_names, printable
+from cnatool.data.formats.bfloat16_rows import BFloat16Rows
 from cnatool.data.formats.ragged_rows import PAIR, SequenceRows
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
@@ -22,6 +23,7 @@ from cnatool.data.read_errors import read_error
 from cnatool.data.scratch_files import local_copy
 from cnatool.data.source import COPY_ADVICE, check_sample
 from cnatool.errors import DataError
+from cnatool.store.hdf5.element_types import is_bfloat16
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +133,7 @@ def _open_sequences(where: str, path: Path, inside: str, dataset: Any, base: Any
 
 def _open_rows(
     path: Path, copy: Path, prefix: str, name: str, dataset: Any
-) -> SlicedRows | SequenceRows:
+) -> SlicedRows | SequenceRows | BFloat16Rows:
     where = f"{path}, array {printable(name)!r},"
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} keeps its values in other files: copy them into this one.")
@@ -147,7 +149,8 @@ def _open_rows(
     chunk = dataset.chunks[0] if dataset.chunks else 1
     rows, *shape = dataset.shape
     fetch = partial(_fetch, copy, f"{prefix}/{name}", where)
-    return SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, fetch)
+    opened = SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, fetch)
+    return BFloat16Rows(opened) if is_bfloat16(dataset) else opened
 
 
 def _check_chunks(where: str, dataset: Any, size: int) -> None:
@@ -155,7 +158,7 @@ def _check_chunks(where: str, dataset: Any, size: int) -> None:
     made = dataset.id.get_create_plist()
     filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
     checksum = _CHECKSUM_BYTES if h5py.h5z.FILTER_FLETCHER32 in filters else 0
-    whole = dataset.dtype.itemsize * math.prod(dataset.chunks) + checksum
+    whole = dataset.id.get_type().get_size() * math.prod(dataset.chunks) + checksum
     # A compressor that does not make a chunk smaller is left out for it, as the mask tells.
     known = filters <= _KNOWN_FILTERS
     wrong: list[int] = []

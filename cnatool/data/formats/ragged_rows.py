@@ -65,6 +65,11 @@ class RaggedRows:
         """As of the values."""
         return self.values.outline
 
+    @property
+    def bfloat16(self) -> bool:
+        """As of the values."""
+        return getattr(self.values, "bfloat16", False)
+
     def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[Ragged]:
         """Read consecutive row ranges."""
         places = [(int(self.offsets[start]), int(self.offsets[stop])) for start, stop in ranges]

@@ -138,6 +138,7 @@ def make_row_source(
             array.dtype.newbyteorder("="),
             array.shape,
             ragged_axis=getattr(array, "ragged_axis", None),
+            bfloat16=getattr(array, "bfloat16", False),
         )
         for name, array in samples.items()
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import one_line, printable
+from cnatool.data.formats.bfloat16_rows import BFloat16Rows
 from cnatool.data.formats.ragged_rows import list_arrays, open_array
 from cnatool.data.formats.row_source import make_row_source
 from cnatool.data.formats.sliced_rows import check_sample_axis
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from cnatool.data.formats.row_source import RowSource
     from cnatool.data.selection import ArraySelection
 
+_BFLOAT16 = "BF16"
 _DTYPES = {
     "BOOL": "?",
     **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "UI" for size in (1, 2, 4, 8)},
     **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    _BFLOAT16: "<u2",  # its bits
 }
 # A header of samples names a few arrays. The format itself allows 100 MB.
 _MAX_HEADER = 1 << 20
@@ -58,7 +61,7 @@ def open_safetensors(path: Path, selection: ArraySelection = SINGLE_INPUT) -> Ro
     arrays = list_arrays(tensors)
     names, label = selection.select(str(path), arrays)
 
-    def open_rows(name: str) -> StreamedRows:
+    def open_rows(name: str) -> StreamedRows | BFloat16Rows:
         return _open_rows(path, name, tensors[name])
 
     samples = {name: open_array(arrays[name], open_rows) for name in names}
@@ -109,12 +112,12 @@ def _parse_tensor(entry: Any, offset: int) -> _Tensor:
     return _Tensor(str(entry["dtype"])[:20], shape, start + offset, stop + offset)
 
 
-def _open_rows(path: Path, name: str, tensor: _Tensor) -> StreamedRows:
+def _open_rows(path: Path, name: str, tensor: _Tensor) -> StreamedRows | BFloat16Rows:
     where = f"{path}, array {printable(name)!r},"
     if tensor.dtype not in _DTYPES:
         raise DataError(
             f"{where} has dtype {printable(tensor.dtype)}, which is not supported: save it as "
-            "bool, integers, or floats of 16, 32 or 64 bits."
+            "bool, integers, bfloat16, or floats of 16, 32 or 64 bits."
         )
     dtype = np.dtype(_DTYPES[tensor.dtype])
     check_sample_axis(where, tensor.shape)
@@ -123,7 +126,7 @@ def _open_rows(path: Path, name: str, tensor: _Tensor) -> StreamedRows:
     rows = StreamedRows(where, dtype, tensor.shape[0], tensor.shape[1:], 0, opener)
     if rows.end != tensor.stop - tensor.start:
         raise _damaged_error(path, f"array {printable(name)!r} has another size than its shape")
-    return rows
+    return BFloat16Rows(rows) if tensor.dtype == _BFLOAT16 else rows
 
 
 @contextmanager

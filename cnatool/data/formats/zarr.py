@@ -14,6 +14,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from cnatool._util.text import printable
+from cnatool.data.formats.bfloat16_rows import BFloat16Rows
 from cnatool.data.formats.ragged_rows import PAIR
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
@@ -25,6 +26,7 @@ from cnatool.data.read_errors import read_error
 from cnatool.data.scratch_files import local_copy
 from cnatool.errors import DataError
 from cnatool.store.zarr.blosc import install_checked_blosc
+from cnatool.store.zarr.metadata import holds_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -145,7 +147,7 @@ def _list_nodes(path: Path, inside: str) -> list[str]:
     return sorted(node.name for node in metadata if node.name and node.parent == above)
 
 
-def _open_rows(location: Location, name: str, array: Any) -> SlicedRows:
+def _open_rows(location: Location, name: str, array: Any) -> SlicedRows | BFloat16Rows:
     where = f"{location.path}, array {printable(name)!r},"
     check_chunked_array(where, array.dtype, array.shape, array.chunks)
     for codec in _list_codecs(array):
@@ -158,7 +160,8 @@ def _open_rows(location: Location, name: str, array: Any) -> SlicedRows:
     stored = getattr(array, "shards", None) or array.chunks
     check_chunked_array(where, array.dtype, array.shape, stored)
     fetch = partial(_fetch, array, where)
-    return SlicedRows(where, array.dtype, rows, tuple(shape), array.chunks[0], fetch)
+    opened = SlicedRows(where, array.dtype, rows, tuple(shape), array.chunks[0], fetch)
+    return BFloat16Rows(opened) if holds_bfloat16(array.dtype.name, array.attrs) else opened
 
 
 def _list_codecs(array: Any) -> list[str]:
