@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.cluster_workers import absolute_path
 from cnatool._util.urls import parse_path
 from cnatool.dumping.cluster_progress import PartObserver
+from cnatool.dumping.fitted_reductions import fit_reductions
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
@@ -84,7 +85,7 @@ def survey_dump(model: str, data: str | None, store: Path, options: Mapping[str,
     plan = plan_dump(model, data, store, DumpOptions(**options, observer=observer))
     preflight = None
     if not plan.is_complete:
-        with prepare_dump(plan, announce=False) as prepared:
+        with prepare_dump(fit_reductions(plan), announce=False) as prepared:
             preflight = prepared.preflight
             if options["verbose"]:
                 observer.note(str(prepared.compression))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cnatool._util.products import multiply
 from cnatool._util.text import count_text
 from cnatool.errors import DataError
 
@@ -67,19 +68,19 @@ def fit_components(rows: NDArray[Any], size: int) -> FittedComponents:
         raise DataError("values are NaN or infinite, and have no principal components.")
     if elements <= count:
         centred = rows.astype(np.float64) - mean
-        products = centred.T @ centred
+        products = multiply(centred.T, centred)
         values, vectors = np.linalg.eigh(products)
         chosen = vectors[:, ::-1][:, :size].T
     else:
         products = np.zeros((count, count))
         for start in range(0, elements, step):
             part = rows[:, start : start + step].astype(np.float64) - mean[start : start + step]
-            products += part @ part.T
+            products += multiply(part, part.T)
         values, vectors = np.linalg.eigh(products)
-        chosen = np.empty((size, elements))
+        chosen, turned = np.empty((size, elements)), vectors[:, ::-1][:, :size].T
         for start in range(0, elements, step):
             part = rows[:, start : start + step].astype(np.float64) - mean[start : start + step]
-            chosen[:, start : start + step] = vectors[:, ::-1][:, :size].T @ part
+            chosen[:, start : start + step] = multiply(turned, part)
     values = values[::-1]
     if values[0] <= 0 or values[size - 1] <= values[0] * max(rows.shape) * np.finfo(float).eps:
         directions = int((values > max(0.0, values[0]) * max(rows.shape) * 2e-16).sum())

@@ -163,7 +163,7 @@ class UnitCounter:
                 self._classes.update(*sums, labels[part], start=first)
 
     def spread_classes(self, places: NDArray[np.intp], classes: int) -> None:
-        """Give the classes so far, in order, other numbers among more of them."""
+        """Renumber the classes so far, in order, among more of them."""
         self._classes = spread_classes(self._classes, places, classes, self.units)
 
     def histogram(self) -> Histogram | None:

@@ -19,7 +19,7 @@ from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.parts import check_part, check_references
 from cnatool.records.reductions import find_contradiction
 from cnatool.records.split_checks import check_split
-from cnatool.records.units import check_state, check_units
+from cnatool.records.unit_checks import check_state, check_units
 from cnatool.records.weight_checks import check_flatness, check_weights
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class PackedUnits(NamedTuple):
     bins : tuple of int
         Bins of each tensor's histograms.
     arrays : dict of str to ndarray
-        The arrays by name, those of `cnatool.records.units.ARRAYS`.
+        The arrays by name, those of `cnatool.records.unit_checks.ARRAYS`.
     """
 
     bins: tuple[int, ...]

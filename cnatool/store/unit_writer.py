@@ -1,7 +1,7 @@
 """Writing statistics of units: each time as new arrays, which a commit exchanges for the old ones.
 
 So however a writer ends, the statistics are those of some commit, and cover committed rows only:
-whole blocks of a dump, of which `cnatool dump --resume` runs those behind them again.
+whole blocks of a dump. One that is resumed runs the blocks behind them again.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_sparse_projection(elements: int, size: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(projection, "LARGEST_DENSE", 0)
     made = make_projection.__wrapped__(elements, size, 5)
     matrix = sparse_matrix(made, elements)
-    groups = min(4, size)
+    groups = min(2, size)
     assert (np.count_nonzero(matrix, axis=1) == groups).all()
     per_column = np.count_nonzero(matrix, axis=0)
     assert (per_column >= elements // max(made.widths)).all()
