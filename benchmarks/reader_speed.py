@@ -30,7 +30,9 @@ from cnatool.store.writer import StoreWriter
 
 NAME = "relu0"
 CLASSES = 10
-SHAPES = {"64 KiB": (64, 16, 16), "2 KiB": (512,)}
+# Shapes of a row, and samples in a batch.
+SHAPES: dict[str, tuple[int, ...]] = {"64 KiB": (64, 16, 16), "2 KiB": (512,)}
+SIZES = {"64 KiB": 128, "2 KiB": 4096}
 FORMS: dict[str, tuple[str, Codec]] = {
     "Zarr, lz4": ("lz4.zarr", "lz4"),
     "Zarr, none": ("none.zarr", "none"),
@@ -126,8 +128,7 @@ def main() -> None:
     """Print a table of rates, and one of how well batches are mixed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=512, help="of the tensor, uncompressed")
-    parser.add_argument("--size", type=int, nargs="+", default=[256, 4096])
-    parser.add_argument("--buffer", type=int, nargs="+", default=[256, 64], help="MiB")
+    parser.add_argument("--buffer", type=int, nargs="+", default=[128, 32], help="MiB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="default: a temporary folder")
     options = parser.parse_args()
@@ -140,7 +141,8 @@ def main() -> None:
         ratios = " | ".join(f"{buffer} MiB" for buffer in options.buffer)
         print(f"| row | store | batch | in order | {ratios} | not shuffled |")
         print("|---" * (5 + len(options.buffer)) + "|")
-        for ((title, form), path), size in product(paths.items(), options.size):
+        for (title, form), path in paths.items():
+            size = SIZES[title]
             cells = measure_rates(path, size, options.buffer, options.rounds)
             print(f"| {title} | {form} | {size} | {' | '.join(cells)} |", flush=True)
         print(
@@ -148,7 +150,7 @@ def main() -> None:
             "blocks in a batch | neighbours of one block | spread of classes |"
         )
         print("|---" * 9 + "|")
-        for title, size, buffer in product(SHAPES, options.size, options.buffer):
+        for (title, size), buffer in product(SIZES.items(), options.buffer):
             cells = measure_mixing(paths[title, "Zarr, none"], size, buffer)
             print(f"| {title} | {size} | {buffer} MiB | {' | '.join(cells)} |")
 

@@ -104,7 +104,10 @@ def choose_lengths(lengths: NDArray[np.int64]) -> ProbeLengths:
     """
     ordered = lengths[np.argsort(lengths.sum(axis=1), kind="stable")]
     ordered = ordered[(ordered > 0).all(axis=1)]
-    typical = ordered[len(ordered) // 2]
+    # Of one token, nothing shows whether scores depend on later ones.
+    several = ordered[(ordered > 1).all(axis=1)]
+    several = several if len(several) else ordered
+    typical = several[len(several) // 2]
     unlike = (ordered != typical).sum(axis=1)
     best = ordered[unlike == unlike.max()] if unlike.any() else ordered[:0]
     # Both sides of the typical length, if there are any. Very short samples may lose axes.

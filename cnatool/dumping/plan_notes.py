@@ -172,19 +172,13 @@ def _describe_decisions(graph: Graph) -> Iterator[str]:
         )
 
 
-def _advise_one(graph: Graph) -> str:
+def _advise_one(graph: Graph, *, doubtful: bool) -> str:
     """Advise runs of one sample, as far as the first axis of inputs is sure to be the samples'."""
     text = "; `batch_size=1` runs each sample alone"
-    first = [
-        value.type.tensor_type.shape.dim[0]
-        for value in graph.inputs
-        if value.type.tensor_type.shape.dim
-    ]
-    if all(size.dim_param or size.dim_value for size in first):
+    shapes = [value.type.tensor_type.shape.dim for value in graph.inputs]
+    if not doubtful and all(shape[0].dim_param or shape[0].dim_value for shape in shapes if shape):
         return text
-    return (
-        f"{text}, which helps if samples lie along the first axis of its inputs, which has no name"
-    )
+    return f"{text}, which helps if samples lie along the first axis of its inputs"
 
 
 def describe_stored(
@@ -247,7 +241,7 @@ def describe_stored(
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch if bound else min(schedule.batch, rows)} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
-            + ("" if steps or not probed.one_runs else _advise_one(graph))
+            + (_advise_one(graph, doubtful=bool(steps)) if probed.one_runs else "")
         )
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))

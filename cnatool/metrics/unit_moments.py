@@ -67,6 +67,7 @@ class UnitMoments:
     below: NDArray[np.int64]
     above: NDArray[np.int64]
     _scratch: Scratch = field(default_factory=Scratch, init=False, repr=False, compare=False)
+    _sums: _Sums | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def empty(cls, units: int) -> Self:
@@ -114,11 +115,20 @@ class UnitMoments:
         for rows, units in tiles(array.shape):
             first = start + units.start
             self.add_tile(array[rows, units], slice(first, first + units.stop - units.start))
+        self.settle()
+
+    def settle(self) -> None:
+        """Add the sums of `add_tile` to the moments."""
+        if self._sums is not None:
+            sums, self._sums = self._sums, None
+            self._merge(sums.moments(), slice(0, self.units))
 
     def merge(self, other: UnitMoments) -> None:
         """Add what is known of further values of the same units."""
         if other.units != self.units:
             raise ValueError(f"moments are of {self.units} and {other.units} units")
+        self.settle()
+        other.settle()
         self._merge(other, slice(0, self.units))
 
     def take(self, units: slice | NDArray[Any]) -> Self:
@@ -133,7 +143,7 @@ class UnitMoments:
     def add_tile(
         self, tile: NDArray[np.floating[Any]], units: slice, *, row_sums: bool = False
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int64] | int] | None:
-        """Add a few values, (n, units, positions), that fit the cache.
+        """Add a few values, (n, units, positions), that fit the cache; `settle` ends them.
 
         Returns
         -------
@@ -145,19 +155,17 @@ class UnitMoments:
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return self._add_nonfinite(tile, units, row_sums=row_sums)
         n, width, positions = tile.shape
-        count = n * positions
+        if self._sums is None:
+            self._sums = _Sums.empty(self.units)
         shift = self._find_shift(tile, units, low, high)
-        wide = tile.dtype != np.float32 or not _fits_float32(shift, low, high)
-        if not wide:
-            # So that differences from it are those of float32.
+        if tile.dtype == np.float32 and _fits_float32(shift, low, high):
             shift = shift.astype(np.float32)
         rows = positions >= _POSITIONS or (row_sums and positions > 1)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            sums, first = self._sum_powers(tile, shift, rows=rows)
-        zeros, positives = self._count_signs(tile, low, high)
-        low, high = low.astype(np.float64), high.astype(np.float64)
-        moments = _moments(count, shift.astype(np.float64), sums, (low, high), zeros, positives)
-        self._merge(moments, units)
+            powers, first = self._sum_powers(tile, shift, rows=rows)
+        self._sums.add(
+            units, n * positions, powers, (low, high), self._count_signs(tile, low, high)
+        )
         if not row_sums:
             return None
         if first is None:
@@ -176,12 +184,20 @@ class UnitMoments:
         It is about their mean; the value itself of a unit whose values are equal, so that its
         deviation is 0.
         """
-        known = self.count[units] > 0
-        shift = self.mean[units]
-        if not known.all():
-            mean = fold(np.add, tile, np.dtype(np.float64)) / (tile.shape[0] * tile.shape[2])
-            shift = np.where(known, shift, mean)
-        return np.where(low == high, low, shift)
+        assert self._sums is not None
+        shift = self._sums.shift[units]
+        if np.isnan(shift).any():
+            known = self.count[units] > 0
+            mean = self.mean[units]
+            if not known.all():
+                count = tile.shape[0] * tile.shape[2]
+                here = fold(np.add, tile, np.dtype(np.float64)) / count
+                mean = np.where(known, mean, np.where(low == high, low, here))
+            if tile.dtype == np.float32:
+                # So that differences from it are those of float32.
+                mean = mean.astype(np.float32).astype(np.float64)
+            shift[:] = np.where(np.isnan(shift), mean, shift)
+        return shift
 
     def _sum_powers(
         self,
@@ -197,7 +213,12 @@ class UnitMoments:
         centred = self._scratch.take("centred", flat.shape, shift.dtype)
         np.subtract(flat, np.repeat(shift, positions), out=centred)
         sum_units = _sum_rows if rows else _sum_columns
-        sums = [sum_units(centred, tile.shape)]
+        if shift.dtype == np.float32:
+            # Means keep the digits of float64, as differences of float32 do not.
+            first = sum_units(flat, tile.shape, np.float64) - _count_terms(tile, rows=rows) * shift
+            sums = [first]
+        else:
+            sums = [sum_units(centred, tile.shape)]
         np.multiply(centred, centred, out=powers)
         sums.append(sum_units(powers, tile.shape))
         np.multiply(powers, centred, out=powers)
@@ -267,8 +288,57 @@ class UnitMoments:
             getattr(self, name)[units] += getattr(other, name)
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Sums of powers of x − shift over a few tiles; all arrays are (units,).
+
+    The shift, NaN before a unit has values, stays the same meanwhile.
+    """
+
+    count: NDArray[np.int64]
+    shift: NDArray[np.float64]
+    powers: Sums
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    zeros: NDArray[np.int64]
+    positives: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, units: int) -> Self:
+        """Return sums of no values."""
+        count, zeros, positives = np.zeros((3, units), np.int64)
+        first, second, third = np.zeros((3, units))
+        low, high = np.full(units, np.inf), np.full(units, -np.inf)
+        shift = np.full(units, np.nan)
+        return cls(count, shift, (first, second, third), low, high, zeros, positives)
+
+    def add(
+        self,
+        units: slice,
+        count: int,
+        powers: Sums,
+        extremes: tuple[NDArray[Any], NDArray[Any]],
+        signs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> None:
+        """Add the sums of a tile."""
+        self.count[units] += count
+        for total, added in zip(self.powers, powers, strict=True):
+            total[units] += added
+        low, high = extremes
+        np.minimum(self.low[units], low, out=self.low[units])
+        np.maximum(self.high[units], high, out=self.high[units])
+        self.zeros[units] += signs[0]
+        self.positives[units] += signs[1]
+
+    def moments(self) -> UnitMoments:
+        """Return the moments."""
+        extremes = self.low, self.high
+        shift = np.where(self.count > 0, self.shift, 0)
+        return _moments(self.count, shift, self.powers, extremes, self.zeros, self.positives)
+
+
 def _moments(
-    n: int,
+    n: NDArray[np.int64],
     shift: NDArray[np.float64],
     sums: Sums,
     extremes: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -278,12 +348,11 @@ def _moments(
     """Return moments from sums of powers of x − shift, of n values a unit."""
     first, second, third = sums
     with np.errstate(over="ignore", invalid="ignore"):
-        delta = first / n
+        delta = first / np.maximum(n, 1)
         m2 = np.maximum(second - first * delta, 0)
         m3 = third - 3 * delta * second + 2 * n * delta**3
     none = np.zeros(len(shift), np.int64)
-    count = np.full(len(shift), n)
-    return UnitMoments(count, shift + delta, m2, m3, *extremes, zeros, positives, none, none, none)
+    return UnitMoments(n, shift + delta, m2, m3, *extremes, zeros, positives, none, none, none)
 
 
 def _moments_of(values: NDArray[np.float64]) -> UnitMoments:
@@ -294,7 +363,7 @@ def _moments_of(values: NDArray[np.float64]) -> UnitMoments:
         centred = values - shift
         sums = [np.array([(centred**power).sum()]) for power in (1, 2, 3)]
     return _moments(
-        values.size,
+        np.array([values.size]),
         np.array([shift]),
         (sums[0], sums[1], sums[2]),
         (np.array([low]), np.array([high])),
@@ -314,24 +383,35 @@ def _fits_float32(
     return bool(((reach == 0) | ((reach > _LEAST) & (reach < _GREATEST))).all())
 
 
-def _sum_rows(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _count_terms(tile: NDArray[Any], *, rows: bool) -> NDArray[np.float64]:
+    """Return how many values each sum of `_sum_rows` or `_sum_columns` has, (…, 1)."""
+    n, _, positions = tile.shape
+    if rows:
+        return np.full((1, 1), float(positions))
+    ends = np.append(np.arange(0, n, _FEW), n)
+    return np.diff(ends)[:, None] * float(positions)
+
+
+def _sum_rows(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
     """Sum over positions: (n, units)."""
     n, units, positions = shape
     rows = values.reshape(n * units, positions)
-    if positions < _PAIRWISE and values.dtype == np.float32:
+    if dtype is None and positions < _PAIRWISE and values.dtype == np.float32:
         sums: NDArray[Any] = rows @ np.ones(positions, np.float32)
     else:
-        sums = np.add.reduce(rows, axis=1)
+        sums = np.add.reduce(rows, axis=1, dtype=dtype)
     return sums.reshape(n, units)
 
 
-def _sum_columns(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _sum_columns(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
     """Sum over a few rows at a time, (n / 32, units), so that float32 loses no digits."""
     n, units, positions = shape
     whole = n - n % _FEW
-    parts: NDArray[Any] = values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1)
+    parts: NDArray[Any] = (
+        values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1, dtype=dtype)
+    )
     if whole < n:
-        parts = np.concatenate([parts, values[whole:].sum(axis=0)[None]])
+        parts = np.concatenate([parts, values[whole:].sum(axis=0, dtype=dtype)[None]])
     if positions > 1:
         parts = parts.reshape(len(parts), units, positions).sum(axis=2)
     return parts

@@ -161,6 +161,7 @@ class UnitCounter:
             self._extremes.add_tile(tile, samples[part], places[part], first)
             if self._classes is not None and labels is not None and sums is not None:
                 self._classes.update(*sums, labels[part], start=first)
+        self._moments.settle()
 
     def spread_classes(self, places: NDArray[np.intp], classes: int) -> None:
         """Renumber the classes so far, in order, among more of them."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-# Values of a tile, all intermediate arrays of which stay in the cache of a processor.
-TILE = 1 << 16
+# Values of a tile: few enough for the caches, so many that calls of NumPy hardly count.
+TILE = 1 << 18
 # Rows of a tile, where there are as many: results of a tile are written once for all of them.
 _ROWS = 1024
 

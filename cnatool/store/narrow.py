@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,10 +88,22 @@ def narrow_values(
     return result.reshape(values.shape), errors
 
 
+@cache
+def _halves() -> NDArray[np.float32]:
+    """Return all values of float16 by their bits."""
+    with np.errstate(invalid="ignore"):
+        return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+def _widen(stored: NDArray[Any]) -> NDArray[Any]:
+    """Return float16 as float32: looked up, which is several times as fast as NumPy converts."""
+    return _halves()[stored.view(np.uint16)] if stored.dtype == np.float16 else stored
+
+
 def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
     """Compare values with those that are stored; (n,) each."""
     is_bfloat16 = stored.dtype == bfloat16.BFLOAT16
-    wide = bfloat16.widen(stored) if is_bfloat16 else stored
+    wide = bfloat16.widen(stored) if is_bfloat16 else _widen(stored)
     overflows = underflows = 0
     with np.errstate(all="ignore"):
         error = wide.astype(values.dtype)
@@ -101,9 +114,8 @@ def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
             # Infinities and NaN stay what they are.
             error[~np.isfinite(error)] = 0
         absolute = float(error.max())
-        # 0 is stored exactly.
         scale = np.abs(values)
-        np.maximum(scale, np.finfo(values.dtype).smallest_subnormal, out=scale)
+        scale += scale == 0  # which is stored exactly
         error /= scale
         if not error.max() < 1:
             lost = (wide == 0) & (values != 0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnatool.metrics import histogram as module
+from cnatool.metrics import unit_values
 from cnatool.metrics.histogram import (
     LAST,
     RELATIVE_ERROR,
@@ -14,6 +17,14 @@ from cnatool.metrics.histogram import (
     HistogramCounter,
     bin_edges,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_tiles() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unit_values, "TILE", 1 << 12)
+        yield
+
 
 TYPES = (
     np.float32,

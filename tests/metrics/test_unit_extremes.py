@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cnatool.metrics import unit_values
 from cnatool.metrics.unit_extremes import UnitExtremes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_tiles() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unit_values, "TILE", 1 << 12)
+        yield
+
 
 # Few values, so that many are equal.
 VALUES = hnp.arrays(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cnatool.metrics import unit_values
 from cnatool.metrics.unit_moments import UnitMoments
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_tiles() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unit_values, "TILE", 1 << 12)
+        yield
+
 
 COUNTS = ("count", "zeros", "positives", "nan", "below", "above")
 VALUES = hnp.arrays(

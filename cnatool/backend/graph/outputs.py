@@ -140,6 +140,10 @@ def make_readable(
     casts = {name: f"{PREFIX}cast {name}" for name in names if needs_cast(kinds[name])}
     copy = add_outputs(model, [casts.get(name, name) for name in names], inner)
     hand_out(copy, (inner[name] for name in casts if name in inner))
+    # Where a declared shape is wrong, the runtime fails as soon as a result depends on it.
+    for value in copy.graph.value_info:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     copy.graph.node.extend(
         onnx.helper.make_node("Cast", [name], [cast], name=cast, to=_CASTS[kinds[name]])
         for name, cast in casts.items()

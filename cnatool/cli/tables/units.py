@@ -62,7 +62,7 @@ def _print_tensors(split: SplitUnits) -> None:
 
 
 def _describe_unit(tensor: TensorUnits) -> str:
-    """Say what a unit is, as ``axis 0 of (64, 28, 28)``."""
+    """Describe what a unit is, as ``axis 0 of (64, 28, 28)``."""
     shape = f"({', '.join(map(str, tensor.shape))}{',' * (len(tensor.shape) == 1)})"
     if tensor.unit_axis is None:
         return f"all of {shape}"

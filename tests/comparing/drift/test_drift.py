@@ -87,8 +87,8 @@ def check_units(frame: pl.DataFrame, data: dict[str, dict[str, Any]]) -> None:
         for unit, row in enumerate(rows.iter_rows(named=True)):
             x, y = (each[:, unit].ravel() for each in (first, second))
             assert (row["count"], row["count2"]) == (x.size, y.size)
-            assert row["mean"] == pytest.approx(x.mean(), rel=1e-6)
-            assert row["std2"] == pytest.approx(y.std(ddof=1), rel=1e-5)
+            assert row["mean"] == pytest.approx(x.mean(), rel=1e-9)
+            assert row["std2"] == pytest.approx(y.std(ddof=1), rel=1e-7)
             exact = stats.ks_2samp(x, y, method="exact" if x.size < 400 else "auto").statistic
             assert row["ks"] - 1e-12 <= exact <= row["ks_high"] + 1e-12
             means, means2 = (each[:, unit].mean(axis=1) for each in (first, second))
@@ -99,7 +99,7 @@ def check_units(frame: pl.DataFrame, data: dict[str, dict[str, Any]]) -> None:
                     ((x.size - 1) * x.var(ddof=1) + (y.size - 1) * y.var(ddof=1))
                     / (x.size + y.size - 2)
                 )
-                assert row["smd"] == pytest.approx(smd, rel=1e-5, abs=1e-6)
+                assert row["smd"] == pytest.approx(smd, rel=1e-7, abs=1e-7)
             # Asymptotic p-values are nearly exact, and far in the tail too large.
             if of_samples.pvalue < 0.2:
                 assert row["p_value"] >= 0.97 * of_samples.pvalue
