@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from cnatool.comparing.drift.score_drift import ScoreDrift
     from cnatool.comparing.drift.sides import TensorPair
     from cnatool.metrics.drift import Correction
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 _NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import TensorRecord
     from cnatool.records.unit_axis import UnitAxis
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)

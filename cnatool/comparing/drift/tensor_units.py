@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.comparing.drift.sides import Sides, TensorPair
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.unit_state import UnitState
 
 _STATISTICS = (
