@@ -53,19 +53,18 @@ def reduce_real(nodes: ReductionNodes, tensor: MeasuredTensor, statistic: Statis
     name = nodes.add("Cast", [name], to=TensorProto.DOUBLE)
     if statistic not in EXTREMES:
         name = nodes.apply_elementwise(name, statistic, TensorProto.DOUBLE)
-    operator = EXTREMES.get(statistic, "ReduceSum")
     others = [k for k in range(len(tensor.shape) + 1) if k != sample and k not in axes]
     if others:
-        name = nodes.reduce_axes(operator, name, others)
+        name = nodes.reduce_statistic(statistic, name, others)
     kept = sorted({sample, *axes})
     place = kept.index(sample)
     left = [k for k in range(len(kept)) if k != place]
     real = _real(nodes, len(kept), place, left, tensor.shape[tensor.positions[0]])
     neutral = nodes.constant(
-        f"neutral to {operator}", np.array([_NEUTRAL.get(statistic, 0.0)], np.float64)
+        f"neutral to {statistic}", np.array([_NEUTRAL.get(statistic, 0.0)], np.float64)
     )
     name = nodes.add("Where", [real, name, neutral])
-    return nodes.columns(nodes.reduce_axes(operator, name, left), 1)
+    return nodes.columns(nodes.reduce_statistic(statistic, name, left), 1)
 
 
 def sum_real_rows(

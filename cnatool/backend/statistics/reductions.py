@@ -89,8 +89,26 @@ class ReductionNodes(AppendedNodes):
         name = self.add("Cast", [name], to=TensorProto.DOUBLE)
         if statistic not in EXTREMES:
             name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
-        operator = EXTREMES.get(statistic, "ReduceSum")
-        return self.columns(self.reduce_axes(operator, name, axes) if axes else name, 1)
+        return self.columns(self.reduce_statistic(statistic, name, axes) if axes else name, 1)
+
+    def reduce_statistic(self, statistic: Statistic, name: str, axes: Sequence[int]) -> str:
+        """Add the sum of a float64 tensor along axes, or its extreme, which is NaN if a value is.
+
+        The runtime's extremes may pass over NaN.
+        """
+        operator = EXTREMES.get(statistic)
+        if operator is None:
+            return self.reduce_axes("ReduceSum", name, axes)
+        extreme = self.reduce_axes(operator, name, axes)
+        # IsNaN and Where came with opset 9. 1 of values that are numbers, 0 of NaN:
+        bounds = [self.constant(f"bound {at}", np.array([at], np.float64)) for at in (1.0, 0.0)]
+        parts = [self.add("Less", [name, bounds[0]]), self.add("Greater", [name, bounds[1]])]
+        ordered = self.add("Cast", [self.add("Or", parts)], to=TensorProto.FLOAT)
+        # The product of no values is 1.
+        ordered = self.reduce_axes("ReduceProd", ordered, axes)
+        ordered = self.add("Cast", [ordered], to=TensorProto.DOUBLE)
+        zero = self.add("Sub", [ordered, ordered])
+        return self.add("Add", [extreme, self.add("Div", [zero, ordered])])
 
     def count_samples(self) -> str:
         """Add the number of samples in the batch, (1,) int64."""
