@@ -61,6 +61,7 @@ class UnitDifferences:
     ks: NDArray[np.float64]  # at least
     ks_high: NDArray[np.float64]
     samples: NumberDifferences  # of means over the positions of a sample
+    rounded: NDArray[np.bool_]  # units whose distance rounding can cause, so that it is set to 0
 
 
 def compare_units(
@@ -197,7 +198,8 @@ def _compare(
 ) -> UnitDifferences:
     first, second = (side.moments for side in values)
     bound = rounding * np.maximum(_root_mean_square(first), _root_mean_square(second))
-    samples = compare_numbers(*held).without_rounding(bound)
+    numbers = compare_numbers(*held)
+    samples = numbers.without_rounding(bound)
     bins = np.union1d(*(side.histogram.bins for side in values))
     counts = [_align(side.histogram, bins) for side in values]
     low, high = ks_bounds(counts[0], counts[1], bins == 0, (values[0].around, values[1].around))
@@ -205,6 +207,7 @@ def _compare(
     means = mean_or_nan(first), mean_or_nan(second)
     deviations = sample_deviation(first), sample_deviation(second)
     equal = within_rounding(means, deviations, bound)
+    rounded = (samples.ks < numbers.ks) | (equal & (low > 0))
     low, high = (np.where(equal, 0.0, each) for each in (low, high))
     smd = standardised_difference(
         (first.count, first.mean, first.m2), (second.count, second.mean, second.m2)
@@ -223,6 +226,7 @@ def _compare(
         ks=np.where(exact, samples.ks, low),
         ks_high=np.where(exact, samples.ks, high),
         samples=samples,
+        rounded=rounded,
     )
 
 
