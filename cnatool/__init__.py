@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from cnatool.store.merge import merge as merge
     from cnatool.store.ragged import RaggedArray as RaggedArray
     from cnatool.store.reader import open_store as open  # noqa: F401
-    from cnatool.store.split import Split as Split
+    from cnatool.store.store import Split as Split
     from cnatool.store.store import Store as Store
     from cnatool.store.stored_array import StoredArray as StoredArray
     from cnatool.store.verify import Verification as Verification
@@ -101,7 +101,7 @@ _MODULES = {
     "Recording": "recording.recording",
     "Report": "page.report",
     "ScoreResult": "scoring.results",
-    "Split": "store.split",
+    "Split": "store.store",
     "Store": "store.store",
     "StoreDamagedError": "errors",
     "StoreInUseError": "errors",

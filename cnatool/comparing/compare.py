@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cnatool.comparing.match_tensors import Match, Pair
     from cnatool.records.store import ArrayRecord
     from cnatool.scoring.results import ScoreResult
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 TOLERANCE = 1e-4
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.comparing.match_tensors import Pair
     from cnatool.records.ragged import Ragged
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 _BLOCK_BYTES = 16 << 20

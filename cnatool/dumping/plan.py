@@ -60,8 +60,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.parts import PartRecord
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 class DumpedData(NamedTuple):

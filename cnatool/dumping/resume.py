@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None:

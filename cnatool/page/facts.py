@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.run import ModelRecord, Preprocessing
     from cnatool.records.store import StoreRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 class Fact(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import InputKind
     from cnatool.records.run import Preprocessing
     from cnatool.records.store import ArrayRecord, StoreRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 # Longest side of a picture in pixels, and pictures of a sheet, which a browser decodes at once.
 _SIDE = 64

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool.scoring.score import StoreScores
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 SEED = 0
 # Bytes of all numbers of samples on a page, and of a sample without its z.

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 class Titles(msgspec.Struct, frozen=True):

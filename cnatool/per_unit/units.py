@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.per_unit.select import SelectedTensor
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TOP = 10

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.alpha_ragged import WindowMeasure
     from cnatool.metrics.convention import AlphaForm, ConventionFields
     from cnatool.records.ragged import Rows
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 _MANY = 1 << 26  # values of all samples
 _Measure: TypeAlias = "Callable[..., NDArray[np.float64]]"

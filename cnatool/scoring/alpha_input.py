@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import InputKind
     from cnatool.records.ragged import Rows
     from cnatool.records.store import ArrayRecord, StoreRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 LengthUnit: TypeAlias = Literal["bytes", "tokens", "amplitudes", "rows", "values"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.records.ragged import Rows
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.store.ragged import RaggedArray
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 _ELEMENTS = 1 << 17  # of z that are summed at a time

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.ragged import RaggedArray
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
 _PROGRESS = "ranges of rows"

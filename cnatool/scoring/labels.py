@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.compact import Integers
     from cnatool.scoring.output import ScoredOutput
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 # Share of samples on which scores and labels may disagree because two scores are nearly equal.
 _TRACE = 1e-3

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.score import StoreScores
     from cnatool.scoring.split_selection import SelectedSplits
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 _NO_SAMPLES = "no samples"
 _TOO_LARGE = "z is too large for float64"

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.results import SplitResult
     from cnatool.scoring.split import ScoredSplit
     from cnatool.scoring.train_test import TrainTestScores
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 _NAMED = 3
 # A larger share of samples left out changes what a score is of.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord
     from cnatool.scoring.tokens import TokenTask
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 # So many scores in so many rows do not all descend by chance, even if their order never changes.

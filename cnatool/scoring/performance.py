@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.tokens import TokenTask
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 _ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 

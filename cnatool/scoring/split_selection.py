@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention, ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)

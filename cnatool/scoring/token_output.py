@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.performance import OutputKind
     from cnatool.records.store import StoreRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 # Operators that may pass probabilities on.
 _PASSING = frozenset({"Cast", "Concat", "Identity", "Reshape", "Transpose"})

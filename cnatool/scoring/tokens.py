@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.performance import OutputKind
     from cnatool.records.ragged import Rows
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 Targets = Literal["next", "labels"]

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 ID = "id"
 LABEL = "label"

@@ -12,7 +12,7 @@ from cnatool.store.zarr.compression import COMPRESSORS
 if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.ragged import Rows
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 # Compression that saves less of an array's size costs more time than it is worth.
 _LEAST_SAVED = 0.1

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.records.choices import Codec
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.writer import SplitWriter
 
 

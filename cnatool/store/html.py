@@ -16,8 +16,7 @@ from cnatool.records.layout import IDS, LABELS, split_arrays
 if TYPE_CHECKING:
     from cnatool.records.layout import ArraySpec
     from cnatool.records.store import StoreRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.verify import Verification
 
 

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from cnatool.records.parts import PartRecord
     from cnatool.records.references import InputsReference
     from cnatool.records.store import StoreRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)

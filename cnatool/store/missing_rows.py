@@ -8,8 +8,7 @@ from cnatool._util.text import count_text
 from cnatool.errors import MetricError
 
 if TYPE_CHECKING:
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 def describe_missing_rows(store: Store) -> str | None:

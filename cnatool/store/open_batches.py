@@ -12,7 +12,7 @@ from cnatool.store.tensor_selection import select_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 def open_batches(

@@ -20,8 +20,7 @@ from cnatool.store.missing_rows import explain_missing_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 _ADVICE = "If it was moved, name it with `inputs=STORE`."
 

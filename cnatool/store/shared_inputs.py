@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnatool.records.references import InputsReference
     from cnatool.records.store import ArrayRecord
     from cnatool.store.ragged import RaggedArray
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 _ADVICE = "Name a store of the same data, or omit `inputs_from`"

@@ -13,7 +13,7 @@ from cnatool.store.unit_state import read_unit_array, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 def find_unit_faults(split: Split) -> Iterator[tuple[str, str | StoreDamagedError]]:

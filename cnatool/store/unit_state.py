@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.units import UnitsArray, UnitsRecord, UnitsState
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 # Columns of ``counts`` and ``moments``, fields of `UnitMoments`.
 COUNTS = ("count", "zeros", "positives", "nan", "below", "above")

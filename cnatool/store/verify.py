@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord, TensorRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
 
 # Faults that are reported at most.

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from cnatool.records.references import InputsReference
     from cnatool.records.store import SourceObject
     from cnatool.records.weights import WeightsRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.unit_writer import UnitSource
 
 ChunkedRows: TypeAlias = ChunkedArray | ChunkedRagged

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.split_selection import SelectedSplits
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
 

@@ -118,7 +118,7 @@ def network(way: str, folder: Path, *, cast: bool = False) -> Path:
 @pytest.mark.parametrize("way", WAYS)
 def test_tables(tmp_path: Path, way: str) -> None:
     opened = open_network(network(way, tmp_path))
-    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS)
+    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS, WIDTH)
     found = find_position_table(opened.graph, opened.inputs, "input_ids")
     limit = WAYS[way][2]
     assert (None if found is None else found.rows) == limit
@@ -137,7 +137,7 @@ def test_tables(tmp_path: Path, way: str) -> None:
 
 def test_ids_that_are_cast_first(tmp_path: Path) -> None:
     opened = open_network(network("range", tmp_path, cast=True))
-    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS)
+    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS, WIDTH)
 
 
 def test_rows_that_are_cut_off_a_table(tmp_path: Path) -> None:
@@ -186,4 +186,4 @@ def test_positions_that_are_an_input(tmp_path: Path) -> None:
     opened = open_network(saved(model, tmp_path / "m.onnx"))
     found = find_position_table(opened.graph, opened.inputs, "input_ids")
     assert found == Table("positions", ROWS)
-    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS)
+    assert find_token_table(opened.graph, "input_ids") == Table("words", WORDS, WIDTH)

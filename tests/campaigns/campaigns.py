@@ -18,17 +18,17 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kills": Campaign(
         "commands that write, killed at any moment, then continued: nothing committed is lost",
         killed_commands,
-        10,
+        5,
     ),
     "disks": Campaign(
         "commands that write, on disks that are full or fail: one message, and nothing is lost",
         failing_disks,
-        10,
+        5,
     ),
     "readers": Campaign(
         "readers beside a writer: whole commits, in order, and no report of damage",
         read_while_written,
-        4,
+        2,
     ),
     "merges": Campaign(
         "parts, killed and resumed, merged in any order: the store of one process, or a refusal",
@@ -38,13 +38,13 @@ CAMPAIGNS: dict[str, Campaign] = {
     "threads": Campaign(
         "first uses in several threads of a fresh process: no crash, and the results of one thread",
         used_in_threads,
-        6,
+        3,
     ),
     "flips": Campaign(
-        "damaged files of stores and kept results: no number changes unseen", flips, 42
+        "damaged files of stores and kept results: no number changes unseen", flips, 14
     ),
-    "models": Campaign("broken models: refused, or dumped correctly", broken_models, 60),
-    "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 340),
-    "settings": Campaign("odd options: refused, or a result", odd_settings, 60),
-    "stores": Campaign("stores with odd metadata: refused, or read", odd_stores, 60),
+    "models": Campaign("broken models: refused, or dumped correctly", broken_models, 30),
+    "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 240),
+    "settings": Campaign("odd options: refused, or a result", odd_settings, 30),
+    "stores": Campaign("stores with odd metadata: refused, or read", odd_stores, 20),
 }

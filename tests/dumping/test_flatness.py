@@ -92,9 +92,9 @@ def sigmas(found: FlatnessRecord) -> tuple[float, float]:
 def test_a_linear_model_has_the_noise_that_follows_from_its_margins(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     w = rng.normal(size=(2, 24))
-    x = rng.normal(size=(500, 24)).astype("f4")
+    x = rng.normal(size=(250, 24)).astype("f4")
     margins = x @ (w[1] - w[0])
-    y = (margins + rng.normal(0, 1, 500) > 0).astype(int)
+    y = (margins + rng.normal(0, 1, 250) > 0).astype(int)
     found = measured(tmp_path, linear(w), x, y, settings=cnatool.Flatness(draws=400))
     signed = np.where(y == 1, margins, -margins)
     assert found.accuracy == (signed > 0).mean()

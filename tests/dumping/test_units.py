@@ -19,7 +19,7 @@ import cnatool
 from cnatool.errors import StoreDamagedError, UsageError
 from cnatool.records.units import units_folder
 from cnatool.store import unit_writer
-from cnatool.store.split import Split
+from cnatool.store.store import Split
 from cnatool.store.unit_state import UnitState, read_unit_state
 
 TRAIN, TEST = 333, 150

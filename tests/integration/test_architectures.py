@@ -399,8 +399,7 @@ EXPORTS: dict[str, dict[str, Any]] = {
 }
 CASES = [
     *[(network, "legacy") for network in NETWORKS],
-    *[(network, "dynamo") for network in (Resnet, Mobilenet, Vit, Bert)],
-    *[(network, "dynamo") for network in (CrossAttention, Normalized, Activated)],
+    *[(network, "dynamo") for network in (Resnet, Bert, CrossAttention)],
     *[(network, "legacy opset 14") for network in (VitNormLast, Bert, Normalized, Activated)],
     *[(network, "legacy preserved") for network in (Resnet, Densenet, Bert)],
     (Normalized, "dynamo not optimized"),

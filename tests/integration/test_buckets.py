@@ -152,10 +152,9 @@ def committed(bucket: Bucket, key: str) -> int:
     return sum(map(len, open_store(bucket / key).splits.values()))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_killed_dump_resumes(bucket: Bucket, here: Path, seed: int) -> None:
+def test_a_killed_dump_resumes(bucket: Bucket, here: Path) -> None:
     words = ["dump", "net.onnx", "data", "-o", bucket / "k.zarr", "--batch-size", 16, "-q"]
-    drawn = random.Random(seed)
+    drawn = random.Random(0)
     for least in sorted(drawn.sample(range(1, TRAIN + TEST - 64), 2)):
         with subprocess.Popen(command(*words, "--resume"), cwd=here) as process:
             while process.poll() is None and committed(bucket, "k.zarr") < least:

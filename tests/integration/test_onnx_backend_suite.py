@@ -59,7 +59,7 @@ RANDOM = {
 }
 # The number of their results depends on the values, not on the number of samples.
 VARYING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
-LIGHT = ("light_densenet121", "light_resnet50", "light_shufflenet", "light_squeezenet")
+LIGHT = ("light_resnet50", "light_shufflenet", "light_squeezenet")
 LONGEST_MESSAGE = 700
 
 

@@ -122,7 +122,7 @@ def test_an_odd_sample_out_leaves_no_interval() -> None:
     ],
 )
 def test_intervals_cover_a_known_coefficient(form: Any, true: float, interval: Any) -> None:
-    runs = 60 if form == "kendall" else 200
+    runs = 60 if interval == "bootstrap" else 200
     settings = DEFAULTS | {"interval": interval, "permutations": 0, "resamples": 200}
     hits = 0
     for run in range(runs):

@@ -77,9 +77,9 @@ def test_intervals_from_groups_cover_a_known_coefficient(
     monkeypatch.setattr(module, "GROUPS", 256)
     fields = ConventionFields(cna=form, resamples=200, permutations=0)
     assert resampled_units(fields, 1500) == 256
-    edges = [cna(*draw("normal", 1500, run), fields).interval for run in range(150)]
+    edges = [cna(*draw("normal", 1500, run), fields).interval for run in range(60)]
     hits = sum(low <= true <= high for low, high in filter(None, edges))
-    assert hits / 150 > 0.93 - 4 * math.sqrt(0.95 * 0.05 / 150)
+    assert hits / 60 > 0.93 - 4 * math.sqrt(0.95 * 0.05 / 60)
 
 
 def test_an_interval_of_the_smoothed_cna_is_as_wide_from_fewer_samples(

@@ -86,7 +86,7 @@ def test_compare_takes_few_bytes_of_each_sample(tmp_path: Path) -> None:
     assert slope(lambda path: cnatool.compare(path, path), tmp_path) < 130
 
 
-@pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
+@pytest.mark.parametrize("name", ["samples.parquet"])
 def test_a_table_of_samples_is_written_in_bounded_memory(name: str, tmp_path: Path) -> None:
     scored = {}
     # Enough for a writer of Parquet to have as many rows at hand as it ever has.

@@ -11,7 +11,7 @@ from support.recorded import record_network
 from support.stores import ROWS, append, arrays, record, write_store
 
 import cnatool
-from cnatool.store.split import Split
+from cnatool.store.store import Split
 from cnatool.store.writer import StoreWriter
 
 

@@ -118,10 +118,10 @@ def test_values_and_lengths_are_compared(tmp_path: Path) -> None:
         open_store(stored(tmp_path / f"{name}.zarr", each)).splits["train"].activations("boxes")
         for name, each in (("a", rows), ("b", other), ("c", longer))
     )
-    assert compare_values(first, first, 18).max_abs == 0
+    assert compare_values(first, first, 18).difference.max_abs == 0
     there = rows.activations[0].values.astype(float), other.activations[0].values.astype(float)
     expected = np.abs(there[0] - there[1]).max()
-    found = compare_values(first, second, 18)
+    found = compare_values(first, second, 18).difference
     assert found.max_abs == pytest.approx(expected)
     assert found.max_relative == pytest.approx(expected / np.abs(there[0]).max())
-    assert compare_values(first, third, 18).reason == "row 0 has length 3 and 4"
+    assert compare_values(first, third, 18).difference.reason == "row 0 has length 3 and 4"

@@ -139,18 +139,16 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stores without rows, as a kill leaves them, beside a whole one."""
     folder = make_data(tmp_path_factory.mktemp("rowless"), 300, 100)
     run("dump", "net.onnx", "data", "-o", "whole.zarr", cwd=folder)
-    for suffix in (".zarr", ".h5"):
-        for kind in ("dump", "record"):
-            killed(folder, kind, "StoreWriter.split", f"{kind}-without-splits{suffix}")
-            killed(folder, kind, "SplitWriter.append", f"{kind}-without-rows{suffix}")
+    for kind in ("dump", "record"):
+        killed(folder, kind, "StoreWriter.split", f"{kind}-without-splits.zarr")
+        killed(folder, kind, "SplitWriter.append", f"{kind}-without-rows.h5")
     return folder
 
 
 ROWLESS = [
     (f"{kind}-without-{what}{suffix}", advice)
     for kind, advice in (("dump", _DUMP_ENDS), ("record", _RECORDING_ENDS))
-    for what in ("splits", "rows")
-    for suffix in (".zarr", ".h5")
+    for what, suffix in (("splits", ".zarr"), ("rows", ".h5"))
 ]
 
 

@@ -15,7 +15,7 @@ from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.chunk import Chunk
-from cnatool.store.split import Split
+from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
 ROWS = 70

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.inspect import ModelInspection
     from cnatool.records.narrowing import NarrowingRecord
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 # Skipped samples, and reasons why tensors are not stored, that are listed by default.
 _LISTED = 5

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from cnatool.comparing.drift.score_drift import ScoreDrift
     from cnatool.comparing.drift.sides import Sides, TensorPair
     from cnatool.metrics.drift import Correction
-    from cnatool.store.split import Split
-    from cnatool.store.store import Store
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)

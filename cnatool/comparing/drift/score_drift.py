@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.comparing.drift.sides import Sides
     from cnatool.metrics.convention import ConventionFields
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 ScoreDrift = NumberDifferences | str
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnatool.comparing.drift.sides import Sides
     from cnatool.records.ragged import Rows
     from cnatool.records.store import TensorRecord
-    from cnatool.store.split import Split
+    from cnatool.store.store import Split
 
 
 def compare_means(sides: Sides) -> NumberDifferences:
