@@ -143,7 +143,14 @@ def units(
     names = [splits] if isinstance(splits, str) else list(splits)
     chosen = {name: opened.splits[name] for name in names or opened.splits}
     check_has_rows(opened)
-    notes = [note for note in (describe_missing_rows(opened), describe_padding(selected)) if note]
+    empty = find_empty(chosen, named=bool(names))
+    chosen = {name: split for name, split in chosen.items() if name not in empty}
+    without = f"without rows, and left out: {list_names(empty)}" if empty else None
+    notes = [
+        note
+        for note in (without, describe_missing_rows(opened), describe_padding(selected))
+        if note
+    ]
     for note in notes:
         observer.note(note)
     columns, results = {}, {}
@@ -200,6 +207,17 @@ def check_numbers(quantiles: Sequence[float], top: int) -> None:
         raise UsageError("`quantiles` has the same number twice.")
     if top < 1:
         raise UsageError(f"`top={top}` is not 1 or more.")
+
+
+def find_empty(splits: Mapping[str, Split], *, named: bool) -> list[str]:
+    """Return the splits that are complete without a row, as in one of the parts of a dump.
+
+    Raises MetricError if they were named, or if there are no others.
+    """
+    empty = [name for name, split in splits.items() if split.record.complete and not len(split)]
+    if empty and (named or len(empty) == len(splits)):
+        raise MetricError(f"{splits[empty[0]].path}: split {empty[0]!r} has no rows.")
+    return empty
 
 
 def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) -> UnitState | None:
