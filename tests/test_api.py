@@ -12,13 +12,14 @@ import cnatool
 
 def test_public_names() -> None:
     names = """
-        BackendError CnatoolError Comparison DataError Drift DriftResult Flatness Landscape
-        LandscapeResult Layer LayerScores MetricError ModelError NotAStoreError Observer Preflight
-        Ragged RaggedArray Recording Report ScoreResult Split Store StoreAccessError
-        StoreDamagedError StoreInUseError StoreVersionError StoreWarning StoreWriteError StoredArray
-        Study StudyResult Trajectory TrajectoryResult UsageError Verification __version__ compare
-        convert create_store drift dump landscape merge open plot preflight report score
-        score_layers score_samples study trajectory verify
+        BackendError Batch Batches CnatoolError Comparison DataError Drift DriftResult Flatness
+        Landscape LandscapeResult Layer LayerScores MetricError ModelError NotAStoreError
+        Observer Preflight Ragged RaggedArray Recording Report ScoreResult Split Store
+        StoreAccessError StoreDamagedError StoreInUseError StoreVersionError StoreWarning
+        StoreWriteError StoredArray Study StudyResult Trajectory TrajectoryResult Units
+        UnitsResult UsageError Verification __version__ compare convert create_store drift dump
+        landscape merge open plot preflight report score score_layers score_samples study
+        trajectory units verify
     """
     assert sorted(cnatool.__all__) == names.split()
     for name in cnatool.__all__:

@@ -237,7 +237,11 @@ def _collect(
         past=None,
         schedule=replace(plan.schedule, block=batch * batches),
         record=msgspec.structs.replace(
-            plan.record, tensors=tensors, tokens=msgspec.UNSET, statistics=("sum",)
+            plan.record,
+            tensors=tensors,
+            tokens=msgspec.UNSET,
+            units=msgspec.UNSET,
+            statistics=("sum",),
         ),
     )
     exposed = ExposedModel(
@@ -273,7 +277,7 @@ def _fit(reduced: ReducedTensor, rows: NDArray[Any], split: str) -> ReducedTenso
     except DataError as error:
         raise DataError(
             f"`reduce={{{reduced.source.name!r}: {str(reduced.reduction)!r}}}`: of this tensor, "
-            f"{error} Take fewer components, or another form."
+            f"{error} Or take another form, such as project:{size}."
         ) from None
     dtype = np.dtype(reduced.tensor.dtype)
     axes = ProjectedAxes(fitted.mean.astype(dtype), fitted.components.astype(dtype))

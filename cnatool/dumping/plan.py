@@ -14,6 +14,7 @@ from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
 from cnatool.backend.graph.bfloat16_nodes import computes_in_bfloat16
+from cnatool.backend.graph.unit_axes import add_unit_axes
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.probe.token_outputs import find_token_output
 from cnatool.backend.schedule import schedule_runs
@@ -203,21 +204,22 @@ def plan_dump(
     )
     scores = plan_scores(token_output, feed, sources.values())
     measured = list_scores(token_output, scores, probed.tensors)
+    storable = add_unit_axes(network.graph, padded.tensors)
     tensors = select_tensors(
         network,
-        padded.tensors,
+        storable,
         options.patterns,
         skipped=probed.skipped,
         keep=options.keep,
         dtype=options.dtype,
         measured=measured,
     )
-    outputs = select_outputs(network, padded.tensors, options.patterns, measured)
+    outputs = select_outputs(network, storable, options.patterns, measured)
     probed = padded.probed
-    reduced = plan_reductions(options, network, padded.tensors, probed.skipped, tensors, note)
+    reduced = plan_reductions(options, network, storable, probed.skipped, tensors, note)
     tensors = (*tensors, *(each.tensor for each in reduced))
-    units = plan_units(path, options, network, tensors, padded.tensors, measured, note)
-    exposed = expose_units(tensors, units, padded.tensors)
+    units = plan_units(path, options, network, tensors, storable, measured, note)
+    exposed = expose_units(tensors, units, storable)
     held_bytes = _held_bytes(exposed, outputs, feed)
     lengths = feed.length_range(first, probed.samples, max(rows.values()))
     schedule = schedule_runs(

@@ -23,14 +23,13 @@ from cnatool.metrics.projection import (
     make_projection,
     spread_positions,
 )
-from cnatool.records.axes import CHANNELS_FIRST, ELEMENTWISE
 from cnatool.records.layout import ragged_axis
 from cnatool.records.reductions import Reduction, ReductionRecord
 from cnatool.records.store import TensorRecord
 from cnatool.records.unit_axis import find_unit_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cnatool.backend.network import Network
     from cnatool.dumping.options import DumpOptions
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 # Places of single positions, where samples differ, need GatherElements and Min of integers.
 _FIRST_OPSET: Final = 12
+# Maxima need IsNaN and Where.
+_MAXIMUM_OPSET: Final = 9
 # Numbers of the components of one tensor, in float32 64 MB.
 _LARGEST_COMPONENTS: Final = 1 << 24
 # Bytes of all random matrices and components, which are part of the model that runs.
@@ -98,7 +99,7 @@ def plan_reductions(
         sources = _match_sources(asked, network, probed, skipped)
         for tensor in sources:
             name = asked.form.name(tensor.name)
-            source = _Source(tensor, _find_units(tensor, network, by_name))
+            source = _Source(tensor, find_unit_axis(tensor))
             obstacle = next(_find_obstacles(source, asked.form, network), None)
             if obstacle is None and name in by_name:
                 obstacle = f"the network has a tensor {name!r} of its own"
@@ -150,24 +151,6 @@ def _match_sources(
     return [tensor for tensor in probed if tensor.name in chosen]
 
 
-def _find_units(
-    tensor: TensorRecord, network: Network, by_name: Mapping[str, TensorRecord]
-) -> int | None:
-    """Find the axis of a tensor's units: of (C, T) behind a convolution the first one."""
-    usual = find_unit_axis(tensor)
-    if len(tensor.shape) != 2 or tensor.batch_axis != 0 or tensor.merged or tensor.positions:
-        return usual
-    name = tensor.name
-    while True:
-        node = network.graph.producer.get(name)
-        if node is None or node.op_type in CHANNELS_FIRST:
-            return 0 if node is not None else usual
-        if node.op_type not in ELEMENTWISE:
-            return usual
-        alike = (n for n in node.input if n in by_name and by_name[n].shape == tensor.shape)
-        name = next(alike, "")
-
-
 def _find_obstacles(source: _Source, form: Reduction, network: Network) -> Iterator[str]:
     """Find reasons why a tensor cannot be reduced to a form."""
     tensor = source.tensor
@@ -201,6 +184,11 @@ def _find_position_obstacles(source: _Source, form: Reduction, network: Network)
         yield "a sample has one number at each position, and no units"
     if form.positions == "max" and tensor.dtype == "uint64":
         yield "no operator takes the maximum of uint64"
+    if form.positions == "max" and network.graph.opset < _MAXIMUM_OPSET:
+        yield (
+            f"maxima are told from NaN in models of opset {_MAXIMUM_OPSET} and later; this is one "
+            f"of {network.graph.opset}"
+        )
     if form.positions in ("mean", "max"):
         return
     if tensor.varies and network.graph.opset < _FIRST_OPSET:

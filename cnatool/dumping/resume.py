@@ -67,6 +67,7 @@ def _without_sources(tensors: tuple[TensorRecord, ...]) -> tuple[TensorRecord, .
         msgspec.structs.replace(
             tensor,
             sources=msgspec.UNSET,
+            unit_axis=msgspec.UNSET,
             reduction=tensor.reduction and tensor.reduction.plan,
         )
         for tensor in tensors

@@ -65,7 +65,9 @@ def fit_components(rows: NDArray[Any], size: int) -> FittedComponents:
     for start in range(0, elements, step):
         mean[start : start + step] = rows[:, start : start + step].mean(axis=0, dtype=np.float64)
     if not np.isfinite(mean).all():
-        raise DataError("values are NaN or infinite, and have no principal components.")
+        raise DataError(
+            "values are NaN or infinite, and have no principal components. Leave out such samples."
+        )
     if elements <= count:
         centred = rows.astype(np.float64) - mean
         products = multiply(centred.T, centred)
@@ -86,7 +88,7 @@ def fit_components(rows: NDArray[Any], size: int) -> FittedComponents:
         directions = int((values > max(0.0, values[0]) * max(rows.shape) * 2e-16).sum())
         raise DataError(
             f"{count:,} samples vary along {count_text(directions, 'direction')} only, fewer than "
-            f"{size}."
+            f"{size}. Take fewer components."
         )
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
     largest = np.abs(chosen).argmax(axis=1)

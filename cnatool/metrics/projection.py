@@ -3,8 +3,11 @@
 A projection of D numbers to K multiplies them by a random matrix, (D, K), of which the expected
 square of a projected vector's length is that of the vector (Johnson & Lindenstrauss 1984). A dense
 matrix of normal numbers has D·K of them. Beyond a bound, each of the D rows has a few ±1 instead,
-one in each group of columns, at equally many rows for each column up to one (a sparse
-Johnson–Lindenstrauss transform, Kane & Nelson 2014, with balanced columns).
+one in each group of columns, at about equally many rows for each column (a sparse
+Johnson–Lindenstrauss transform, Kane & Nelson 2014, with balanced columns). Short blocks of rows
+are permuted as a whole, since single numbers are slow to look up. The rows of a block are in
+different columns, and those of two blocks meet in one as often as if each were permuted alone: the
+length of a block and the number of columns of a group have no common divisor.
 
 All random numbers are those of NumPy's legacy generator, whose streams never change, so that a seed
 makes the same matrix in every version.
@@ -23,6 +26,7 @@ import numpy as np
 from cnatool._util.products import multiply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -36,6 +40,9 @@ _BLOCK_NUMBERS = 1 << 22
 _TOLD_APART = 1e-12
 # Groups of columns, in each of which a row of a sparse matrix has one ±1.
 _GROUPS = 2
+# Elements of a block of a sparse matrix at most, and blocks of each column at least.
+_LONGEST_BLOCK = 64
+_COLUMN_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,20 @@ class DenseProjection:
 class SparseProjection:
     """A projection by sums of elements with signs, each element in one sum of each group.
 
-    Elements are laid out in a table for each group, one column for each of its sums; a last row
-    that is not full is filled up with element 0 and sign 0.
+    Blocks of elements are laid out in a table for each group, one column for each of its sums. The
+    last block is filled up with the first elements, and a table with block 0, of sign 0 each.
     """
 
-    places: tuple[NDArray[np.int64], ...]  # of each group: the elements of its table, row by row
-    signs: tuple[NDArray[np.float32], ...]  # of each group, beside the places
+    elements: int
+    length: int  # elements of a block
+    places: tuple[NDArray[np.int64], ...]  # of each group: the blocks of its table, row by row
+    signs: tuple[NDArray[np.float32], ...]  # of each group: those of the elements of the blocks
     widths: tuple[int, ...]  # sums of each group
+
+    @property
+    def filling(self) -> int:
+        """How many elements, from the first on, fill up the last block."""
+        return -self.elements % self.length
 
     @property
     def nbytes(self) -> int:
@@ -88,9 +102,12 @@ class SparseProjection:
 
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
         """Project rows, (n, D), to (n, K)."""
+        count = len(values)
+        blocks = np.concatenate([values, values[:, : self.filling]], axis=1)
+        blocks = blocks.reshape(count, -1, self.length)
         sums = [
-            (values[:, places] * signs.astype(values.dtype))
-            .reshape(len(values), -1, width)
+            (blocks[:, places].reshape(count, -1) * signs.astype(values.dtype))
+            .reshape(count, -1, width)
             .sum(axis=1)
             for places, signs, width in zip(self.places, self.signs, self.widths, strict=True)
         ]
@@ -112,15 +129,30 @@ def make_projection(elements: int, size: int, seed: int) -> DenseProjection | Sp
         return DenseProjection((numbers / np.sqrt(size)).astype(np.float32))
     groups = min(_GROUPS, size)
     widths = [len(part) for part in np.array_split(np.arange(size), groups)]
+    length = _choose_length(elements, widths)
+    blocks = -(-elements // length)
     places, signs = [], []
     for width in widths:
-        filled = np.zeros(-(-elements // width) * width, np.int64)
-        filled[:elements] = rng.permutation(elements)
-        sign = np.zeros(len(filled), np.float32)
-        sign[:elements] = rng.randint(0, 2, elements) * 2 - 1
+        filled = np.zeros(-(-blocks // width) * width, np.int64)
+        filled[:blocks] = rng.permutation(blocks)
+        sign = np.zeros((len(filled), length), np.float32)
+        sign[:blocks] = rng.randint(0, 2, (blocks, length)) * 2 - 1
+        sign[:blocks].reshape(-1)[_find_filling(filled[:blocks], length, elements)] = 0
         places.append(filled)
-        signs.append(sign)
-    return SparseProjection(tuple(places), tuple(signs), tuple(widths))
+        signs.append(sign.reshape(-1))
+    return SparseProjection(elements, length, tuple(places), tuple(signs), tuple(widths))
+
+
+def _choose_length(elements: int, widths: Sequence[int]) -> int:
+    """Choose how many elements blocks have: the most that have no divisor in common with widths."""
+    most = min(_LONGEST_BLOCK, *widths, max(1, elements // (_COLUMN_BLOCKS * max(widths))))
+    fitting = (n for n in range(most, 1, -1) if all(math.gcd(n, width) == 1 for width in widths))
+    return next(fitting, 1)
+
+
+def _find_filling(blocks: NDArray[np.int64], length: int, elements: int) -> NDArray[np.bool_]:
+    """Find the elements of blocks, one behind the other, that lie behind the last element."""
+    return (blocks[:, None] * length + np.arange(length) >= elements).reshape(-1)
 
 
 def spread_positions(length: int, count: int, seed: int) -> NDArray[np.int64]:
@@ -165,7 +197,8 @@ def measure_distortion(values: ArrayLike, projected: ArrayLike) -> MeasuredDisto
     Returns
     -------
     MeasuredDistortion
-        Mean and maximum of |d′ / d − 1| over the pairs that differ, 0 without such.
+        Mean and maximum of |d′ / d − 1| over the pairs that differ, 0 without such. Samples with
+        values that are not finite do not count.
     """
     rows, reduced = (
         np.asarray(each).reshape(len(np.asarray(each)), -1) for each in (values, projected)
@@ -175,7 +208,7 @@ def measure_distortion(values: ArrayLike, projected: ArrayLike) -> MeasuredDisto
     apart = before > 0
     errors = np.abs(np.sqrt(after[apart] / before[apart]) - 1)
     mean, largest = (float(errors.mean()), float(errors.max())) if errors.size else (0.0, 0.0)
-    return MeasuredDistortion(len(rows), int(apart.sum()), mean, largest)
+    return MeasuredDistortion(int(finite.sum()), int(apart.sum()), mean, largest)
 
 
 def _square_distances(rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -197,3 +197,21 @@ def describe_padding(tensors: Iterable[SelectedTensor]) -> str | None:
     """Return a note on tensors whose values include padding; None without such."""
     names = [each.tensor.name for each in tensors if each.tensor.padding == "counted"]
     return f"values of {list_names(names)} include those at padding" if names else None
+
+
+def describe_axes(store: Store, tensors: Iterable[SelectedTensor]) -> str | None:
+    """Return a note on axes of units that were taken for channels without knowing; or None."""
+    if store.record.model is not None:
+        return None
+    doubtful = [
+        each.tensor.name
+        for each in tensors
+        if len(each.tensor.shape) > 2 and each.axis == find_unit_axis(each.tensor) == 0
+    ]
+    if not doubtful:
+        return None
+    return (
+        f"the units of {list_names(doubtful)} are taken to be the first axis of a sample, as "
+        "nothing in the store tells; where channels are the last axis, as in Keras, choose "
+        "`axes={'*': -1}`"
+    )

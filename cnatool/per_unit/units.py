@@ -15,7 +15,7 @@ from cnatool.per_unit.columns import UnitColumns, make_columns
 from cnatool.per_unit.frame import tensor_frame, unit_schema
 from cnatool.per_unit.gather import gather_units
 from cnatool.per_unit.results import CONSTANT, DEAD, SplitUnits, UnitsResult
-from cnatool.per_unit.select import describe_padding, select_tensors
+from cnatool.per_unit.select import describe_axes, describe_padding, select_tensors
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
@@ -145,12 +145,13 @@ def units(
     check_has_rows(opened)
     empty = find_empty(chosen, named=bool(names))
     chosen = {name: split for name, split in chosen.items() if name not in empty}
-    without = f"without rows, and left out: {list_names(empty)}" if empty else None
-    notes = [
-        note
-        for note in (without, describe_missing_rows(opened), describe_padding(selected))
-        if note
-    ]
+    said = (
+        f"without rows, and left out: {list_names(empty)}" if empty else None,
+        describe_missing_rows(opened),
+        describe_padding(selected),
+        describe_axes(opened, selected),
+    )
+    notes = [note for note in said if note]
     for note in notes:
         observer.note(note)
     columns, results = {}, {}

@@ -19,6 +19,7 @@ from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.parts import check_part, check_references
 from cnatool.records.reductions import find_contradiction
 from cnatool.records.split_checks import check_split
+from cnatool.records.unit_axis import list_unit_axes
 from cnatool.records.unit_checks import check_state, check_units
 from cnatool.records.weight_checks import check_flatness, check_weights
 
@@ -167,6 +168,8 @@ def _check_tensor(number: int, tensor: TensorRecord, record: StoreRecord) -> Ite
         yield f"{name} has no axis {axis} to be merged"
     if not all(0 <= source < number for source in tensor.sources or ()):
         yield f"{name} should be computed from tensors that are not before it"
+    if tensor.unit_axis is not msgspec.UNSET and tensor.unit_axis not in list_unit_axes(tensor):
+        yield f"{name} has no axis {tensor.unit_axis} for its units"
     if tensor.output is not None:
         yield from _check_output(name, tensor, record.outputs)
     if tensor.reduction:

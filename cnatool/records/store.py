@@ -124,6 +124,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources : tuple of int, optional
         Numbers of the nearest tensors in the store that it is computed from; left out where the
         graph is not known.
+    unit_axis : int, optional
+        The axis of ``shape`` along which its units lie, where the network tells another one than
+        the shape alone suggests: channels first of (C, T), or last of (H, W, C).
     positions : tuple of int
         Axes of ``shape`` along which padding lies that does not count: statistics are those of the
         real positions, and whole arrays hold these alone. Absent without such.
@@ -153,6 +156,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: RowIndex | msgspec.UnsetType = msgspec.UNSET
     conditional: bool | msgspec.UnsetType = msgspec.UNSET
     sources: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    unit_axis: int | msgspec.UnsetType = msgspec.UNSET
     positions: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
     padding: Padded | msgspec.UnsetType = msgspec.UNSET
     reduction: ReductionRecord | msgspec.UnsetType = msgspec.UNSET

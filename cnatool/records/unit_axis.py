@@ -19,13 +19,17 @@ def find_unit_axis(tensor: TensorRecord) -> int | None:
 
     (D,) has a unit for each element, (T, D) for each feature, the last axis, and (C, H, W) or more
     for each channel, the first one, as in ONNX. Axes along which samples differ in length, or along
-    which padding lies, are positions and never units: of what is left, the same rule.
+    which padding lies, are positions and never units: of what is left, the same rule. Where the
+    network tells another axis, the tensor's ``unit_axis`` says so: channels are the first axis
+    behind a convolution over one dimension, (C, T), and the last one of (H, W, C).
 
     Returns
     -------
     int or None
         None if the tensor is one unit: its shape is (), or all axes are positions.
     """
+    if tensor.unit_axis is not UNSET:
+        return tensor.unit_axis
     axes = list_unit_axes(tensor)
     if not axes:
         return None

@@ -392,6 +392,63 @@ def test_large_tensors_and_channels_of_sound(
         cnatool.dump(path, tmp_path / "x.npz", tmp_path / "y.zarr", reduce={"relu": "project:50"})
 
 
+def test_nan_is_not_passed_over(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 7, 5)).astype(np.float32)
+    x[3, 2, 1] = x[4, 6, 0] = x[5] = np.nan
+    x[6, 3], x[7, 3] = np.inf, -np.inf
+    np.savez(tmp_path / "x.npz", x=x)
+    path = saved(typed("DOUBLE"), tmp_path / "x.onnx")
+    reduce = {name: ["mean", "max"] for name in ("typed", "wide")}
+    store = cnatool.dump(path, tmp_path / "x.npz", tmp_path / "x.zarr", reduce=reduce)
+    split = store.splits["all"]
+    for name in reduce:
+        values = split.activations(name)[:]
+        np.testing.assert_array_equal(split.activations(f"{name}:max")[:], values.max(1))
+        found = split.activations(f"{name}:mean")[:]
+        np.testing.assert_allclose(found, values.mean(1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(cnatool.errors.DataError, match=r"NaN or infinite.*Leave out such samples"):
+        cnatool.dump(path, tmp_path / "x.npz", tmp_path / "p.zarr", reduce={"typed": "mean+pca:2"})
+
+
+def test_units_batches_and_xarray_of_reduced_tensors(tmp_path: Path) -> None:
+    """Narrowed to bfloat16, of samples that differ in length, whole and merged from parts."""
+    pytest.importorskip("xarray")
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(1, 11, size).tolist() for size in rng.integers(1, 14, 40)]
+    pl.DataFrame({"input_ids": ids}).write_parquet(tmp_path / "t.parquet")
+    model = TokenModel().save(tmp_path / "t.onnx")
+    names = [f"relu:{form}" for form in ("mean", "sample:4", "last+pca:3", "mean+project:4")]
+    options: Any = {
+        "reduce": {"relu": [name.partition(":")[2] for name in names]},
+        "dtype": "bfloat16",
+        "units": True,
+        "batch_size": 4,
+        "threads": 1,
+    }
+    paths = [tmp_path / f"{number}.zarr" for number in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        cnatool.dump(model, tmp_path / "t.parquet", path, part=(number, 2), **options)
+    whole = cnatool.dump(model, tmp_path / "t.parquet", tmp_path / "w.zarr", **options)
+    for store in (whole, cnatool.merge(paths, tmp_path / "m.zarr")):
+        assert not cnatool.verify(store.path).faults
+        assert [store.tensor(name).stored for name in names] == ["bfloat16"] * 4
+        split = store.splits["all"]
+        arrays = {name: split.activations(name) for name in names}
+        seen: list[int] = []
+        for batch in split.batches(names, size=6, seed=1, buffer_bytes=2000):
+            seen += batch.rows.tolist()
+            for name, array in arrays.items():
+                for place, row in enumerate(batch.rows):
+                    np.testing.assert_array_equal(batch[name][place], array[int(row)])
+                    expected = whole.splits["all"].activations(name)[int(row)]
+                    np.testing.assert_allclose(array[int(row)], expected, rtol=1e-2, atol=1e-3)
+        assert sorted(seen) == list(range(40))
+        data = split.to_xarray(names)
+        np.testing.assert_array_equal(data["relu_mean"].values, arrays["relu:mean"][:])
+        columns = cnatool.units(store, tensors=names).frame()
+        assert len(columns) == 8 + 8 + 3 + 4
+
+
 def test_statistics_alone_and_narrowed(tmp_path: Path) -> None:
     model, data = pictures(tmp_path, 40)
     whole = cnatool.dump(model, data, tmp_path / "w.zarr", tensors="a_out", reduce=None)

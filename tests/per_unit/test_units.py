@@ -284,7 +284,10 @@ def test_the_command_prints_dead_layers_first_and_writes_tables(
     texts = pl.read_csv(csv)
     assert texts["top_ids"][0] == "; ".join(counted.frame()["top_ids"][0])
     document = json.loads(run("units", str(store), *options, "--json").stdout)
-    assert document == json.loads(counted.result.to_json())
+    expected = json.loads(counted.result.to_json())
+    assert "--units-axis" in " ".join(document.pop("notes"))
+    assert "axes=" in " ".join(expected.pop("notes"))
+    assert document == expected
     for wrong, message in (
         (["--quantiles", "half"], "write numbers between 0 and 1"),
         (["--units-axis", "conv"], "write it as GLOB=AXIS"),

@@ -38,7 +38,7 @@ _MOVED: dict[str, tuple[str, dict[str, str]]] = {
 _SCHEMAS = {"cnatool.layers/1": "cnatool.layers/2"}
 # Fields of documents, and columns of tables, that earlier versions did not write.
 _ADDED_FIELDS = re.compile(
-    r"^(alpha_(input|symbols|window|undefined)|sound_range|length|sources"
+    r"^(alpha_(input|symbols|window|undefined)|sound_range|length|sources|unit_axis"
     r"|first_apart|by_added_noise|worst|agreement|added_noise|row|narrowed)$"
 )
 # Tables of text that were laid out anew.

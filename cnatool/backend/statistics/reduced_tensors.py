@@ -19,11 +19,7 @@ from cnatool.backend.graph.outputs import element_type, needs_cast
 from cnatool.backend.statistics.real_positions import REAL
 from cnatool.backend.statistics.reductions import MeasuredTensor, ReductionNodes
 from cnatool.errors import DataError
-from cnatool.metrics.projection import (
-    DenseProjection,
-    draw_offsets,
-    spread_positions,
-)
+from cnatool.metrics.projection import DenseProjection, draw_offsets, spread_positions
 from cnatool.records.layout import ragged_axis
 from cnatool.records.ragged import Ragged
 
@@ -220,7 +216,10 @@ class _Nodes:
         if operator == "max":
             if real is not None:
                 name = nodes.add("Where", [real, name, self._like(-math.inf)])
-            return nodes.reduce_axes("ReduceMax", name, axes)
+            largest = nodes.reduce_axes("ReduceMax", name, axes)
+            if self._is_integer:
+                return largest
+            return nodes.spread_nan(name, largest, axes, self._like(math.nan))
         if real is None:
             # Along each axis of its own: float32 sums of few numbers stay exact.
             for axis in sorted(axes, reverse=True):
@@ -369,14 +368,18 @@ class _Nodes:
         if isinstance(matrix, DenseProjection):
             projection = nodes.constant(f"projection {key}", matrix.matrix.astype(dtype))
             return nodes.add("MatMul", [name, projection])
+        if matrix.filling:
+            first = nodes.add("Gather", [name, nodes.integers(list(range(matrix.filling)))], axis=1)
+            name = nodes.add("Concat", [name, first], axis=1)
+        blocks = nodes.reshape(name, [-1, -(-matrix.elements // matrix.length), matrix.length])
         sums = []
         groups = zip(matrix.places, matrix.signs, matrix.widths, strict=True)
         for number, (places, signs, width) in enumerate(groups):
             indices = nodes.constant(f"places {number} {key}", places)
             factors = nodes.constant(f"signs {number} {key}", signs.astype(dtype))
-            part = nodes.add("Gather", [name, indices], axis=1)
+            part = nodes.columns(nodes.add("Gather", [blocks, indices], axis=1), len(signs))
             part = nodes.add("Mul", [part, factors])
-            part = nodes.reshape(part, [-1, len(places) // width, width])
+            part = nodes.reshape(part, [-1, len(signs) // width, width])
             sums.append(nodes.reduce_axes("ReduceSum", part, [1]))
         whole = nodes.add("Concat", sums, axis=1)
         scale = nodes.constant(f"scale {key}", np.array([matrix.scale], dtype))

@@ -140,6 +140,12 @@ class ReductionNodes(AppendedNodes):
         sizes = [self.add("Reshape", [self.add("Size", [name]), shape]) for name in tensors]
         return self.add("Concat", sizes, output, axis=0)
 
+    def spread_nan(self, name: str, largest: str, axes: Sequence[int], nan: str) -> str:
+        """Add maxima along axes that are NaN where a value is, which ReduceMax may pass over."""
+        found = self.add("Cast", [self.add("IsNaN", [name])], to=TensorProto.FLOAT)
+        found = self.add("Cast", [self.reduce_axes("ReduceMax", found, axes)], to=TensorProto.BOOL)
+        return self.add("Where", [found, nan, largest])
+
     def apply_elementwise(self, name: str, statistic: Statistic, dtype: int) -> str:
         """Add what is done to each element of a floating tensor before the sum."""
         operator = _ELEMENTWISE.get(statistic)

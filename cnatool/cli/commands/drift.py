@@ -49,8 +49,18 @@ def drift(
         typer.Option(
             metavar="GLOB",
             help="Tensors to compare, by name or glob, with ! before those to leave out; by "
-            "default all. Repeatable.",
+            "default hidden layers and outputs, or all of a store without layers. Repeatable.",
             rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--units-axis",
+            metavar="GLOB=AXIS",
+            help="Axis of one sample's shape that has the units, from 0, or element, as of "
+            "`cnatool units`. Repeatable.",
+            rich_help_panel=DEFINITIONS,
         ),
     ] = None,
     correction: Annotated[
@@ -104,6 +114,7 @@ def drift(
             store2,
             splits=splits or (),
             tensors=tensors or (),
+            axes=read_pairs("--units-axis", axes, "GLOB=AXIS"),
             convention=convention,
             overrides=read_pairs("--set", overrides),
             level=level,

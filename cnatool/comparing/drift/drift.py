@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text
 from cnatool.comparing.drift.frame import units_frame
@@ -23,12 +25,12 @@ from cnatool.comparing.drift.results import (
 )
 from cnatool.comparing.drift.score_drift import compare_scores
 from cnatool.comparing.drift.sides import select_sides
-from cnatool.comparing.drift.tensor_means import compare_means, share_of_rounding
-from cnatool.comparing.drift.unit_drift import UnitDifferences, compare_units
+from cnatool.comparing.drift.tensor_means import compare_means
+from cnatool.comparing.drift.tensor_units import compare_all_units
+from cnatool.comparing.drift.unit_drift import UnitDifferences
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.drift import CORRECTIONS, adjust_p_values
-from cnatool.records.unit_axis import count_units, find_unit_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.comparing.drift.score_drift import ScoreDrift
-    from cnatool.comparing.drift.sides import Sides, TensorPair
+    from cnatool.comparing.drift.sides import TensorPair
     from cnatool.metrics.drift import Correction
     from cnatool.store.store import Split, Store
+
+_NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Drift:
     def __repr__(self) -> str:
         return repr(self.result)
 
+    _repr_html_ = shown_by("cnatool.comparing.drift.html", "found_html")
+
 
 def drift(
     store: str | Path | Store,
@@ -74,6 +80,7 @@ def drift(
     *,
     splits: str | Sequence[str] = (),
     tensors: str | Iterable[str] = (),
+    axes: Mapping[str, int | str | None] = _NO_AXES,
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     level: float = 0.05,
@@ -98,7 +105,11 @@ def drift(
         The reference and the other split; one name stands for the split that both stores have.
         By default the only two of one store, or the only one of each of two.
     tensors : str or iterable of str
-        Names of tensors, or globs, ``!`` before those that are left out; by default all.
+        Names of tensors, or globs, ``!`` before those that are left out; by default hidden layers
+        and outputs, or all tensors of a store without layers.
+    axes : mapping of str to int or "element"
+        For tensors by name or glob the axis of one sample's shape that has the units, as of
+        `cnatool.units`.
     convention, overrides
         Of α and β, as of `cnatool.score`.
     level : float
@@ -130,11 +141,9 @@ def drift(
     chosen = _find_correction(correction)
     observer = observer or Silent()
     names = [splits] if isinstance(splits, str) else list(splits)
-    sides = select_sides(store, store2, names, tensors, inputs)
+    sides = select_sides(store, store2, names, tensors, axes, inputs)
     means = compare_means(sides)
-    units: dict[str, UnitDifferences | str] = {
-        pair.first.name: _compare_tensor(sides, pair, observer) for pair in sides.pairs
-    }
+    units = compare_all_units(sides, observer)
     scores = compare_scores(sides, named.fields, observer)
     adjust = partial(_adjust, correction=chosen)
     adjusted_units = adjust(
@@ -191,27 +200,6 @@ def _find_correction(name: str) -> Correction:
         if each == name:
             return each
     raise UsageError(f"`correction={name!r}`: there are {', '.join(CORRECTIONS)}.")
-
-
-def _compare_tensor(sides: Sides, pair: TensorPair, observer: Observer) -> UnitDifferences | str:
-    """Compare the units of a tensor; or return why there are none."""
-    arrays = []
-    for split, tensor in ((sides.first, pair.first), (sides.second, pair.second)):
-        if tensor.stored is None and tensor.output is None:
-            return f"{split.path} holds statistics of it alone"
-        arrays.append(split.activations(tensor.name))
-    axes = find_unit_axis(pair.first), find_unit_axis(pair.second)
-    units = count_units(pair.first, axes[0])
-    if axes[0] != axes[1] or units != count_units(pair.second, axes[1]):
-        return f"its shapes are {pair.first.shape} and {pair.second.shape}"
-    return compare_units(
-        arrays[0],
-        arrays[1],
-        axes[0],
-        units,
-        max(share_of_rounding(tensor, stored=True) for tensor in (pair.first, pair.second)),
-        partial(observer.progress, f"units of {pair.first.name}"),
-    )
 
 
 def _adjust(
@@ -271,7 +259,7 @@ def _describe_units(
     untested = np.flatnonzero(np.isnan(adjusted))
     return UnitsDrift(
         units=len(adjusted),
-        unit_axis=find_unit_axis(pair.first),
+        unit_axis=pair.axis,
         ks_mean=_mean(units.ks),
         ks_high_mean=_mean(units.ks_high),
         ks_max=None if farthest is None else known(units.ks[farthest]),

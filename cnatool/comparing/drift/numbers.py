@@ -84,6 +84,13 @@ class NumberDifferences:
     tested: NDArray[np.int64]
     tested2: NDArray[np.int64]
     p: NDArray[np.float64]
+    known: bool = True  # whether there are numbers of single samples at all
+
+    @classmethod
+    def unknown(cls, units: int) -> NumberDifferences:
+        """Return the differences of numbers that no sample has in a store."""
+        none, nan = np.zeros(units, np.int64), np.full(units, np.nan)
+        return cls(none, none, nan, nan, nan, nan, nan, nan, none, none, nan, known=False)
 
     def without_rounding(self, bound: NDArray[np.float64]) -> NumberDifferences:
         """Return the differences without those that rounding can cause, by up to a bound."""
@@ -97,6 +104,8 @@ class NumberDifferences:
 
     def reason(self, unit: int) -> str | None:
         """Return why a number of a unit is missing."""
+        if not self.known:
+            return "a test takes values of single samples, which are not stored"
         tested = int(self.tested[unit]), int(self.tested2[unit])
         if 0 in tested:
             return "no sample has a finite value"

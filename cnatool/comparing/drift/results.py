@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool._util.html import shown_by
 from cnatool._util.text import count_text
 from cnatool.metrics.convention import Convention
 from cnatool.metrics.drift import Correction
@@ -75,8 +76,9 @@ class UnitsDrift(msgspec.Struct, frozen=True):
     ----------
     units : int
         How many there are.
-    unit_axis : int or None
-        The axis of a sample's shape that has them; null where the tensor is one unit.
+    unit_axis : int, "element" or None
+        The axis of a sample's shape that has them; ``element`` where each element is one, and null
+        where the tensor is one unit.
     ks_mean : float or None
         Mean over the units of the Kolmogorov–Smirnov distance of all values, at least: at the
         edges of histogram bins.
@@ -97,7 +99,7 @@ class UnitsDrift(msgspec.Struct, frozen=True):
     """
 
     units: int
-    unit_axis: int | None
+    unit_axis: int | Literal["element"] | None
     ks_mean: float | None
     ks_high_mean: float | None
     ks_max: float | None
@@ -204,3 +206,5 @@ class DriftResult(Document, frozen=True):
             f"<drift between {self.reference.split!r} and {self.other.split!r}: "
             f"{self.units.drifting:,} of {units} at {self.level:g}{first}>"
         )
+
+    _repr_html_ = shown_by("cnatool.comparing.drift.html", "drift_html")

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.names import match_names
+from cnatool._util.names import complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
+from cnatool.per_unit.select import find_axes
 from cnatool.store.missing_rows import check_has_rows, describe_missing_rows, explain_missing_rows
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnatool.records.store import TensorRecord
+    from cnatool.records.unit_axis import UnitAxis
     from cnatool.store.store import Split
 
 
@@ -28,6 +30,8 @@ class TensorPair:
     first: TensorRecord
     second: TensorRecord
     layer: int | None  # number of the linear operator that it belongs to
+    axis: UnitAxis  # of the units, in either store
+    axis2: UnitAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Sides:
         first, second = self.first, self.second
         stores = [first.store] if second.store is first.store else [first.store, second.store]
         yield from filter(None, map(describe_missing_rows, stores))
+        padded = [pair.first.name for pair in self.pairs if pair.first.padding == "counted"]
+        if padded:
+            yield f"values of {list_names(padded)} include those at padding"
         if len(stores) == 1:
             return
         if first.fingerprint is not None and first.fingerprint == second.fingerprint:
@@ -74,6 +81,7 @@ def select_sides(
     store2: str | Path | Store | None,
     splits: Sequence[str],
     tensors: str | Iterable[str],
+    axes: Mapping[str, int | str | None],
     inputs: str | Path | Iterable[str | Path] = (),
 ) -> Sides:
     """Open stores, and select the two splits and the tensors; parameters as of `cnatool.drift`."""
@@ -102,7 +110,7 @@ def select_sides(
             )
     if second is not first:
         _check_same_model(first, second)
-    return Sides(selected[0], selected[1], _pair_tensors(first, second, tensors))
+    return Sides(selected[0], selected[1], _pair_tensors(first, second, tensors, axes))
 
 
 def _name_two(store: Store, splits: Sequence[str]) -> Sequence[str]:
@@ -166,13 +174,19 @@ def _check_same_model(first: Store, second: Store) -> None:
             )
 
 
-def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> list[TensorPair]:
-    names = [tensor.name for tensor in first.tensors if second.has_tensor(tensor.name)]
+def _pair_tensors(
+    first: Store,
+    second: Store,
+    tensors: str | Iterable[str],
+    axes: Mapping[str, int | str | None],
+) -> list[TensorPair]:
+    common = [tensor for tensor in first.tensors if second.has_tensor(tensor.name)]
+    names = [tensor.name for tensor in common]
     if not names:
         raise MetricError(f"{first.path} and {second.path} have no tensor of the same name.")
     patterns = [tensors] if isinstance(tensors, str) else list(tensors)
     if patterns:
-        names, unmatched = match_names(names, patterns)
+        names, unmatched = match_names(names, [complete_name(names, each) for each in patterns])
         if unmatched:
             raise UsageError(
                 f"`tensors={unmatched[0]!r}`: {first.path} has no such tensor. "
@@ -180,8 +194,18 @@ def _pair_tensors(first: Store, second: Store, tensors: str | Iterable[str]) -> 
             )
         if not names:
             raise UsageError("`tensors` leaves no tensor to compare.")
+    elif any(tensor.role == "layer" for tensor in common):
+        names = [t.name for t in common if t.role == "layer" or t.output is not None]
     layers: dict[str, int] = {}
     for layer in first.layers:
         layers.setdefault(layer.linear, layer.number)
         layers.setdefault(layer.preactivation, layer.number)
-    return [TensorPair(first.tensor(n), second.tensor(n), layers.get(n)) for n in names]
+    sides = [[store.tensor(name) for name in names] for store in (first, second)]
+    found = [
+        find_axes(store.path, side, axes)
+        for store, side in zip((first, second), sides, strict=True)
+    ]
+    return [
+        TensorPair(tensor, tensor2, layers.get(name), found[0][name], found[1][name])
+        for name, tensor, tensor2 in zip(names, *sides, strict=True)
+    ]

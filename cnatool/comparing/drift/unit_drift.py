@@ -105,8 +105,27 @@ def compare_units(
                 progress(done, rows)
             side.finish()
             values.append(side)
-        found.append(_compare(values, held, rounding))
+        found.append(
+            _compare(
+                (values[0].moments, values[1].moments),
+                (values[0].histogram, values[1].histogram),
+                (values[0].around, values[1].around),
+                compare_numbers(*held),
+                rounding,
+            )
+        )
     return _join(found)
+
+
+def compare_counted_units(
+    moments: tuple[UnitMoments, UnitMoments],
+    histograms: tuple[Histogram, Histogram],
+    rounding: float,
+) -> UnitDifferences:
+    """Compare units of which a dump counted the values; no number of single samples is known."""
+    return _compare(
+        moments, histograms, None, NumberDifferences.unknown(moments[0].units), rounding
+    )
 
 
 def _read_head(array: StoredArray | RaggedArray) -> Rows:
@@ -194,16 +213,19 @@ def _sample_means(values: NDArray[Any], offsets: NDArray[np.int64] | None) -> ND
 
 
 def _compare(
-    values: list[_Values], held: tuple[HeldNumbers, HeldNumbers], rounding: float
+    moments: tuple[UnitMoments, UnitMoments],
+    histograms: tuple[Histogram, Histogram],
+    atoms: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    samples: NumberDifferences,
+    rounding: float,
 ) -> UnitDifferences:
-    first, second = (side.moments for side in values)
+    first, second = moments
     bound = rounding * np.maximum(_root_mean_square(first), _root_mean_square(second))
-    numbers = compare_numbers(*held)
+    numbers = samples
     samples = numbers.without_rounding(bound)
-    bins = np.union1d(*(side.histogram.bins for side in values))
-    counts = [_align(side.histogram, bins) for side in values]
-    low, high = ks_bounds(counts[0], counts[1], bins == 0, (values[0].around, values[1].around))
-    # Where each sample has one value, and all are held, the distance is known.
+    bins = np.union1d(*(each.bins for each in histograms))
+    counts = [_align(each, bins) for each in histograms]
+    low, high = ks_bounds(counts[0], counts[1], bins == 0, atoms)
     means = mean_or_nan(first), mean_or_nan(second)
     deviations = sample_deviation(first), sample_deviation(second)
     equal = within_rounding(means, deviations, bound)
@@ -212,7 +234,9 @@ def _compare(
     smd = standardised_difference(
         (first.count, first.mean, first.m2), (second.count, second.mean, second.m2)
     )
-    exact = (first.count == samples.tested) & (second.count == samples.tested2)
+    # Where each sample has one value, and all are held, the distance is known.
+    exact = (samples.tested > 0) & (samples.tested2 > 0)
+    exact &= (first.count == samples.tested) & (second.count == samples.tested2)
     return UnitDifferences(
         count=first.count,
         count2=second.count,
@@ -258,6 +282,8 @@ def _join(parts: list[UnitDifferences]) -> UnitDifferences:
             **{
                 name: join(NumberDifferences, values)
                 if isinstance(values[0], NumberDifferences)
+                else values[0]
+                if isinstance(values[0], bool)
                 else np.concatenate(values)
                 for name, values in columns.items()
             }

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from support.dumps import make_data
+from support.networks import residual_convnet, saved
 
 import cnatool
 from cnatool.comparing.drift import numbers, unit_drift
@@ -34,7 +36,7 @@ def draw(rows: int, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def make_data(seed: int = 0) -> dict[str, dict[str, Any]]:
+def draw_splits(seed: int = 0) -> dict[str, dict[str, Any]]:
     rng = np.random.default_rng(seed)
     data = {split: draw(rows, rng) for split, rows in ROWS.items()}
     data["test"]["conv"][:, BRIGHTER] *= 1.5
@@ -64,7 +66,7 @@ def unit_values(array: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, dict[str, Any]]:
-    return make_data()
+    return draw_splits()
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,8 @@ def test_what_was_shifted_drifts_and_nothing_else(found: cnatool.Drift) -> None:
     assert first is not None
     assert (first.farthest, first.unit_axis, first.drifting) == (1, 1, 1)
     assert any("2 of 13 units" in text for text in result.meaning_notes)
+    assert found._repr_html_().startswith('<div class="cnatool">')
+    assert "2 of 13 units drift" in result._repr_html_()
 
 
 def test_means_of_tensors_alpha_and_beta(
@@ -204,8 +208,54 @@ def test_statistics_alone_compare_means(
         assert tensor.means.smd == pytest.approx(whole[tensor.name].smd, abs=1e-9)
 
 
+def test_units_that_dumps_counted(tmp_path: Path) -> None:
+    make_data(tmp_path, 120, 80)
+    saved(residual_convnet(), tmp_path / "net.onnx")
+    whole, counted = (
+        cnatool.drift(
+            cnatool.dump(tmp_path / "net.onnx", tmp_path / "data", tmp_path / name, **options),
+            splits=["train", "test"],
+        )
+        for name, options in (
+            ("whole.zarr", {}),
+            ("counted.zarr", {"keep": "statistics", "units": True}),
+        )
+    )
+    # The outputs are whole in both.
+    inner = pl.col("tensor").is_in(
+        [tensor.name for tensor in counted.result.drift if tensor.units and tensor.units.reason]
+    )
+    first, second = whole.units.filter(inner), counted.units.filter(inner)
+    assert len(first) == len(second) > 10
+    for name in ("count", "mean", "std2", "smd"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-6, atol=1e-7)
+    assert (second["ks"] <= first["ks_high"] + 1e-12).all()
+    assert (second["ks_high"] >= first["ks"] - 1e-12).all()
+    assert second["p_value"].null_count() == len(second)
+    tensor = next(tensor for tensor in counted.result.drift if tensor.layer == 1)
+    assert counted.result.ordered_by == "units"
+    assert tensor.units is not None
+    assert "single samples, which are not stored" in (tensor.units.reason or "")
+    assert tensor.means.p_value is not None
+
+
+def test_the_axis_of_units(store: Path, data: dict[str, dict[str, Any]]) -> None:
+    found = cnatool.drift(store, tensors=["conv", "tokens"], axes={"conv": "element", "tokens": 0})
+    conv = found.units.filter(tensor="conv")
+    assert len(conv) == 36
+    unit = np.ravel_multi_index((1, 2, 0), SHAPES["conv"])
+    values = [data[split]["conv"][:, 1, 2, 0] for split in ("train", "test")]
+    exact = stats.ks_2samp(*values).statistic
+    assert conv["ks"][int(unit)] == pytest.approx(exact, abs=1e-12)
+    assert len(found.units.filter(tensor="tokens")) == 5
+    assert {tensor.units.unit_axis for tensor in found.result.drift if tensor.units} == {
+        "element",
+        0,
+    }
+
+
 def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
-    data = make_data(1)
+    data = draw_splits(1)
     data["train"]["conv"][:20, 1, 0, 0] = np.nan
     data["test"]["conv"][:5, 1, 2, 2] = np.inf
     data["test"]["conv"][:, 0] = np.nan
@@ -225,7 +275,7 @@ def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 
 
 def test_few_samples_have_a_reason_in_place_of_p_values(tmp_path: Path) -> None:
-    data = make_data()
+    data = draw_splits()
     few = {
         split: {name: values[:n] for name, values in data[split].items()}
         for split, n in (("train", 40), ("test", 6))
