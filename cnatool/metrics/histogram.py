@@ -170,7 +170,7 @@ class Histogram:
         if whole:
             first, second = np.trunc(first), np.trunc(second)
         share = rank - low
-        # Where both are one value, also if that is infinite.
+        # Where both are one value, the second is not needed.
         between = np.where(share > 0, first + share * (second - first), first)
         return np.where(total > 0, between, np.nan)
 
@@ -186,8 +186,7 @@ class Histogram:
         low, high = self.edges[column].T
         with np.errstate(invalid="ignore"):
             inside = low + share.clip(0, 1) * (high - low)
-        outermost = np.where(low > 0, low, high)
-        value: NDArray[np.float64] = np.where(np.isfinite(high - low), inside, outermost)
+        value: NDArray[np.float64] = np.where(np.isfinite(high - low), inside, np.nan)
         return value
 
 

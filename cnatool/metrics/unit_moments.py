@@ -29,6 +29,8 @@ _PAIRWISE = 256
 _FEW = 32
 # Distances from the mean whose cubes are float32.
 _LEAST, _GREATEST = 2.0**-30, 2.0**30
+# Sums of squares, and cubes, below which these have lost digits.
+_LEAST_SQUARES = 2.0**-960
 
 Sums: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 
@@ -97,17 +99,25 @@ class UnitMoments:
 
     @property
     def deviation(self) -> NDArray[np.float64]:
-        """Standard deviation of the values as a population; NaN without values."""
+        """Standard deviation of the values as a population; NaN without values.
+
+        NaN also where squares of float64 values are too small, or too large, for a float64.
+        """
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             deviation: NDArray[np.float64] = np.sqrt(self.m2 / self.count)
-        return deviation
+        lost = (self.m2 < _LEAST_SQUARES) & (self.minimum < self.maximum)
+        return np.where(lost | np.isinf(deviation), np.nan, deviation)
 
     @property
     def skewness(self) -> NDArray[np.float64]:
-        """Third standardised moment, (Σ (x − mean)³ / n) / σ³; NaN where the values are equal."""
+        """Third standardised moment, (Σ (x − mean)³ / n) / σ³.
+
+        NaN where the values are equal, and where a float64 cannot hold their cubes.
+        """
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            skewness = self.m3 / self.count / (self.m2 / self.count) ** 1.5
-        return np.where(self.m2 > 0, skewness, np.nan)
+            scale = (self.m2 / self.count) ** 1.5
+            skewness = self.m3 / self.count / scale
+        return np.where((scale > _LEAST_SQUARES) & np.isfinite(skewness), skewness, np.nan)
 
     def update(self, values: ArrayLike, start: int = 0) -> None:
         """Add values, (n, units) or (n, units, positions), of the units from ``start`` on."""

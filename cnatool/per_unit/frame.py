@@ -44,8 +44,8 @@ def unit_schema(quantiles: Sequence[float]) -> dict[str, Any]:
 
 
 def quantile_name(q: float) -> str:
-    """Return the name of a quantile's column, such as ``q0.05``."""
-    return f"q{q:g}"
+    """Return the name of a quantile's column, such as ``q0.05``; each number has its own."""
+    return f"q{np.format_float_positional(q, trim='-')}"
 
 
 def tensor_frame(split: str, columns: UnitColumns, schema: Mapping[str, Any]) -> polars.DataFrame:

@@ -143,7 +143,10 @@ def units(
     names = [splits] if isinstance(splits, str) else list(splits)
     chosen = {name: opened.splits[name] for name in names or opened.splits}
     check_has_rows(opened)
+    empty = find_empty(chosen, named=bool(names))
+    chosen = {name: split for name, split in chosen.items() if name not in empty}
     said = (
+        f"without rows, and left out: {list_names(empty)}" if empty else None,
         describe_missing_rows(opened),
         describe_padding(selected),
         describe_axes(opened, selected),
@@ -205,6 +208,17 @@ def check_numbers(quantiles: Sequence[float], top: int) -> None:
         raise UsageError("`quantiles` has the same number twice.")
     if top < 1:
         raise UsageError(f"`top={top}` is not 1 or more.")
+
+
+def find_empty(splits: Mapping[str, Split], *, named: bool) -> list[str]:
+    """Return the splits that are complete without a row, as in one of the parts of a dump.
+
+    Raises MetricError if they were named, or if there are no others.
+    """
+    empty = [name for name, split in splits.items() if split.record.complete and not len(split)]
+    if empty and (named or len(empty) == len(splits)):
+        raise MetricError(f"{splits[empty[0]].path}: split {empty[0]!r} has no rows.")
+    return empty
 
 
 def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) -> UnitState | None:

@@ -16,7 +16,7 @@ from support.networks import Builder, residual_convnet, saved
 from support.notes import Notes
 
 import cnatool
-from cnatool.errors import StoreDamagedError, UsageError
+from cnatool.errors import MetricError, StoreDamagedError, UsageError
 from cnatool.records.units import units_folder
 from cnatool.store import unit_writer
 from cnatool.store.store import Split
@@ -260,3 +260,13 @@ def test_axes_and_refusals(here: Here) -> None:
         target = "s.zarr" if "resume" in options else "other.zarr"
         with pytest.raises(UsageError, match=text):
             here.dump(target, keep="statistics", **options)
+
+
+def test_a_part_without_rows_of_a_split_shows_the_other(here: Here) -> None:
+    part = here.dump("part.zarr", keep="statistics", part=(1, 3))
+    assert not len(part.splits["test"])
+    result = cnatool.units(part).result
+    assert list(result.splits) == ["train"]
+    assert result.notes[0] == "without rows, and left out: test"
+    with pytest.raises(MetricError, match="split 'test' has no rows"):
+        cnatool.units(part, splits="test")

@@ -167,3 +167,9 @@ def test_small_integers_have_bins_of_their_own() -> None:
     assert len(found.bins) == 255
     assert found.counts.tolist() == [[1] * 255]
     assert found.quantile(0.3, whole=True)[0] == np.quantile(np.arange(-127, 128), 0.3)
+
+
+def test_values_that_no_float32_holds_have_no_quantile() -> None:
+    found = Histogram.of(np.array([[1.0], [2.0], [-1e100], [1e100]]))
+    assert np.isnan([found.quantile(q)[0] for q in (0, 0.2, 0.9, 1)]).all()
+    assert found.quantile(0.5)[0] == pytest.approx(1.5, rel=RELATIVE_ERROR)

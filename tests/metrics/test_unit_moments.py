@@ -115,3 +115,18 @@ def test_a_constant_unit_has_no_deviation() -> None:
     assert found.deviation[0] == 0
     assert np.isnan(found.skewness[0])
     assert found.mean[0] == np.float32(0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-107, 1e-103, 1e-90, 1e-30, 1e30, 1e90, 1e103, 1e300])
+def test_powers_that_no_float64_holds_are_unknown(scale: float) -> None:
+    values = np.random.default_rng(0).exponential(size=(500, 1))
+    found = UnitMoments.of(values * scale)
+    deviation, skewness = found.deviation[0] / scale, found.skewness[0]
+    if 1e-140 < scale < 1e140:
+        assert deviation == pytest.approx(values.std(), rel=1e-9)
+    else:
+        assert np.isnan(deviation)
+    if 1e-95 < scale < 1e100:
+        assert skewness == pytest.approx(scipy.stats.skew(values[:, 0]), rel=1e-9)
+    else:
+        assert np.isnan(skewness)

@@ -195,6 +195,14 @@ def test_several_passes_over_blocks_of_units_are_one(
     assert again.equals(counted.frame())
 
 
+def test_each_quantile_has_a_column_of_its_own(store: Path, tensors: dict[str, Any]) -> None:
+    frame = cnatool.units(store, tensors="integers", quantiles=(0.99999999, 1, 0.5)).frame()
+    assert [name for name in frame.columns if name[0] == "q"] == ["q0.99999999", "q1", "q0.5"]
+    median = np.median(tensors["integers"], axis=0)
+    found = frame.filter(pl.col("split") == "train")["q0.5"].to_numpy()
+    np.testing.assert_allclose(found, median, atol=300 / 64)
+
+
 def test_elements_and_other_axes_are_units_on_request(store: Path, tensors: dict[str, Any]) -> None:
     axes = {"conv": "element", "tokens": 0}
     frame = cnatool.units(store, tensors=["conv", "tokens"], axes=axes, splits="train").frame()

@@ -299,3 +299,8 @@ def _note_tensors(
                     f"{name}: {count_text(first, 'value')} of the reference and {second:,} of the "
                     "other set are not finite, and left out of all distances"
                 )
+            if rounded := int(each.rounded.sum()):
+                yield (
+                    f"{name}: the sets differ by no more than rounding can cause in "
+                    f"{count_text(rounded, 'unit')}, where KS or that of means counts as 0"
+                )

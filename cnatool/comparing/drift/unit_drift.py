@@ -61,6 +61,7 @@ class UnitDifferences:
     ks: NDArray[np.float64]  # at least
     ks_high: NDArray[np.float64]
     samples: NumberDifferences  # of means over the positions of a sample
+    rounded: NDArray[np.bool_]  # units whose distance rounding can cause, so that it is set to 0
 
 
 def compare_units(
@@ -220,13 +221,15 @@ def _compare(
 ) -> UnitDifferences:
     first, second = moments
     bound = rounding * np.maximum(_root_mean_square(first), _root_mean_square(second))
-    samples = samples.without_rounding(bound)
+    numbers = samples
+    samples = numbers.without_rounding(bound)
     bins = np.union1d(*(each.bins for each in histograms))
     counts = [_align(each, bins) for each in histograms]
     low, high = ks_bounds(counts[0], counts[1], bins == 0, atoms)
     means = mean_or_nan(first), mean_or_nan(second)
     deviations = sample_deviation(first), sample_deviation(second)
     equal = within_rounding(means, deviations, bound)
+    rounded = (samples.ks < numbers.ks) | (equal & (low > 0))
     low, high = (np.where(equal, 0.0, each) for each in (low, high))
     smd = standardised_difference(
         (first.count, first.mean, first.m2), (second.count, second.mean, second.m2)
@@ -247,6 +250,7 @@ def _compare(
         ks=np.where(exact, samples.ks, low),
         ks_high=np.where(exact, samples.ks, high),
         samples=samples,
+        rounded=rounded,
     )
 
 

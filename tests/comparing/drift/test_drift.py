@@ -303,6 +303,8 @@ def test_rounding_is_no_drift(tmp_path: Path) -> None:
     assert (found.units["p_value"] == 1).all()
     assert (found.units["ks_samples"] == 0).all()
     assert (found.units["ks"] > 0).all()
+    (note,) = [note for note in found.result.notes if "rounding" in note]
+    assert note.startswith("conv: the sets differ by no more than rounding can cause in 4 units")
 
 
 def test_samples_of_different_lengths(tmp_path: Path) -> None:
