@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cnatool.store.store import Store
 
 _ONLY_STATISTICS = (
-    "only statistics of samples are stored: `units=True` of `cnatool.dump` counts its units while "
-    "dumping, and `keep='full'` stores it whole"
+    "only statistics of samples are stored: a dump with `units_tensors` that name it counts its "
+    "units, and one with `keep='full'` stores it whole"
 )
 
 
@@ -59,9 +59,13 @@ def select_tensors(
                 f"`cnatool inspect {store.path}` lists them."
             )
     else:
-        known = [name for name in names if _has_units(tensors[name], store)]
-        layers = [name for name in known if tensors[name].role == "layer"]
-        chosen = layers or known or names
+        # Numbers of a projection are no units of the network, unless somebody asks for them.
+        own = [name for name in names if not _is_projected(tensors[name])] or names
+        known = [name for name in own if _has_units(tensors[name], store)]
+        layers = [name for name in own if tensors[name].role == "layer"]
+        counted = [name for name in layers if name in known] or known or names
+        # Layers that cannot be counted are named with the reason.
+        chosen = [name for name in own if name in {*layers, *counted}] if known else names
     usable, left_out = [], []
     for name in chosen:
         reason = _find_reason(tensors[name], store)
@@ -114,6 +118,14 @@ def _list_tensors(store: Store) -> Iterable[TensorRecord]:
                 output=number,
                 ragged_axis=output.ragged_axis,
             )
+
+
+def _is_projected(tensor: TensorRecord) -> bool:
+    """Whether a tensor is reduced to numbers that each mix several units."""
+    form = tensor.reduction
+    if form is msgspec.UNSET:
+        return False
+    return form.method is not msgspec.UNSET or form.components is not msgspec.UNSET
 
 
 def _is_whole(tensor: TensorRecord) -> bool:
