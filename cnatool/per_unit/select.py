@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cnatool.store.store import Store
 
 _ONLY_STATISTICS = (
-    "only statistics of samples are stored: a dump with `units_tensors` that name it counts its "
-    "units, and one with `keep='full'` stores it whole"
+    "only statistics of samples are stored: dump again with `units=True` (and `units_tensors`, if "
+    "it is not a layer) to count its units, or with `keep='full'` to store it whole"
 )
 
 
