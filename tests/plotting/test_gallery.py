@@ -25,6 +25,6 @@ def test_every_figure_is_in_the_docs_with_its_picture() -> None:
         assert picture.stat().st_size < 80_000
         with Image.open(picture) as opened:
             opened.verify()
-    pages = "".join(one.read_text("utf-8") for one in DOCS.glob("*.md"))
+    pages = "".join(one.read_text("utf-8") for one in DOCS.rglob("*.md"))
     for path in (DOCS / "pictures").glob("*.png"):
         assert f"pictures/{path.name}" in pages
