@@ -130,6 +130,17 @@ ScoresOutputOption = Annotated[
         rich_help_panel=DEFINITIONS,
     ),
 ]
+UnitsOutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE.parquet|csv",
+        help="Write a row for each unit to a file. In CSV, a single quote precedes text that a "
+        "spreadsheet would evaluate.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead.", rich_help_panel=OUTPUT)
 ]

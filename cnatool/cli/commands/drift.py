@@ -11,12 +11,12 @@ from cnatool.cli.completion import complete_from, complete_store
 from cnatool.cli.console import PATIENCE, ConsoleObserver, note, print_result, read_pairs
 from cnatool.cli.options import (
     DEFINITIONS,
-    OUTPUT,
     ConventionOption,
     InputsOption,
     JsonOption,
     SetOption,
     StoreArgument,
+    UnitsOutputOption,
 )
 
 _SAMPLES = "What is compared"
@@ -84,17 +84,7 @@ def drift(
     convention: ConventionOption = "paper",
     overrides: SetOption = None,
     inputs: InputsOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE.parquet|csv",
-            help="Write one row a unit to a file. In CSV, a single quote precedes text that a "
-            "spreadsheet would evaluate.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compare distributions of activations in two splits or sets of data.

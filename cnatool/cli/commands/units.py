@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cnatool.cli.console import PATIENCE, ConsoleObserver, note, print_result, read_pairs
-from cnatool.cli.options import DEFINITIONS, OUTPUT, JsonOption, StoreArgument
+from cnatool.cli.options import DEFINITIONS, JsonOption, StoreArgument, UnitsOutputOption
 from cnatool.errors import UsageError
 
 _QUANTILES = "0.01,0.05,0.25,0.5,0.75,0.95,0.99"
@@ -61,17 +60,7 @@ def units(
             rich_help_panel=DEFINITIONS,
         ),
     ] = 10,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE.parquet|csv",
-            help="Write a row for each unit to a file. In CSV, a single quote precedes text that a "
-            "spreadsheet would evaluate.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what single units do: dead units, quantiles, classes, samples.
