@@ -97,8 +97,8 @@ class Networks:
             return f"at least {_LEAST_NETWORKS} networks are needed, and there are {len(rows)}"
         for column in columns:
             if is_constant(self.values[column][rows]):
-                same = f"{column} is the same for all {len(rows)} networks"
-                return f"{same}, as it is if their inputs are" if is_of_inputs(column) else same
+                why = ", as for networks with the same inputs" if is_of_inputs(column) else ""
+                return f"{column} is the same for all {len(rows)} networks{why}"
         return None
 
     def correlates(self, measure: str, target: str) -> bool:

@@ -98,7 +98,8 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="MEASURE,MEASURE",
-            help="Compare two measures; by default each with each trivial baseline. Repeatable.",
+            help="Compare two measures by the difference of |r|; by default each with each trivial "
+            "baseline, such as training accuracy or mean α. Repeatable.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,

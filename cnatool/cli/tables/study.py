@@ -181,7 +181,7 @@ def _print_against_baseline(
 
 
 def _judge(difference: StudyEstimate, above: str, below: str) -> str:
-    """Say on which side of 0 the interval of a difference lies."""
+    """Return `above` or `below`, by the side of 0 on which the interval of a difference lies."""
     if difference.interval is None:
         return "–"
     low, high = difference.interval
