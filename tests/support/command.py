@@ -82,9 +82,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def python(
-    code: str | Path, *words: object, cwd: Path | None = None, exports: bool = False
-) -> str:
+def python(code: str | Path, *words: object, cwd: Path | None = None, exports: bool = False) -> str:
     """Run Python code, or a script, in a process of its own; return what it prints.
 
     ``exports`` says whether a script exports several networks from PyTorch.
