@@ -30,7 +30,7 @@ class NarrowingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Values that are stored with a larger relative error, since they are smaller than the
         smallest number that has all digits.
     largest : float
-        Largest magnitude of a finite value.
+        Largest magnitude of a value that is finite and stored as such.
     """
 
     values: int = 0

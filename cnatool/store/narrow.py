@@ -116,8 +116,8 @@ def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
         absolute = float(error.max())
         scale = np.abs(values)
         largest = float(scale.max())
-        if not np.isfinite(largest):
-            largest = float(scale[np.isfinite(scale)].max(initial=0))
+        if overflows or not np.isfinite(largest):
+            largest = float(scale[np.isfinite(wide)].max(initial=0))
         scale += scale == 0  # which is stored exactly
         error /= scale
         rounding = (bfloat16.EPS if is_bfloat16 else float(np.finfo(stored.dtype).eps)) / 2

@@ -39,7 +39,7 @@ def expect(values: np.ndarray, stored: np.ndarray, narrow: str) -> NarrowingReco
         float(absolute.max(initial=0)),
         float(relative[~coarse].max(initial=0)),
         int(coarse.sum()),
-        float(np.abs(true)[np.isfinite(true)].max(initial=0)),
+        float(np.abs(true)[kept].max(initial=0)),
     )
 
 
