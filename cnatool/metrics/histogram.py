@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.metrics.unit_values import Scratch, as_unit_values, tiles
+from cnatool.metrics.unit_values import Scratch, as_unit_values, stretches, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,14 @@ _DENSE_UNITS = 1024
 _GROWTH = 256
 # Columns of 16 powers of two, those of magnitudes around 1 first.
 _PAGE = 16 * PARTS
-_PAGES = sorted(range(0, _COLUMNS, _PAGE), key=lambda start: abs(start % _SIGN - 7 * _PAGE))
+# Zeros are in the first page of either sign.
+_PAGES = sorted(
+    range(0, _COLUMNS, _PAGE),
+    key=lambda start: abs(start % _SIGN - 7 * _PAGE) if start % _SIGN else 0,
+)
+# Units whose counts fit a cache, and positions from which a unit has a stretch of values.
+_UNITS = 64
+_POSITIONS = 32
 _ONE = np.uint32(1)
 
 
@@ -230,6 +237,7 @@ class HistogramCounter:
         self._counted = 0
         self._wide = False
         self._scratch = Scratch()
+        self._offsets: dict[tuple[int, ...], NDArray[np.intp]] = {}
         self._done = Histogram.empty(units) if before is None else before
 
     def update(self, values: ArrayLike, start: int = 0) -> None:
@@ -251,12 +259,32 @@ class HistogramCounter:
             self._flush()
             self._since = n * positions
         self._counted += tile.size
-        keys = _find_keys(tile.reshape(n, units * positions), self._scratch)
+        for first in range(0, units, _UNITS):
+            few = tile[:, first : first + _UNITS]
+            for rows in stretches(few.shape):
+                self._count(few[rows], start + first)
+
+    def _count(self, values: NDArray[np.floating[Any]], start: int) -> None:
+        """Count a stretch of a few units."""
+        keys = _find_keys(values, self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
-        first = np.arange(start, start + units) * self._table.shape[1]
-        np.add(keys, np.repeat(first, positions), out=keys)
-        np.add.at(self._table.reshape(-1), keys.reshape(-1), _ONE)
+        np.add(keys, self._find_offsets(values.shape), out=keys)
+        table = self._table[start : start + values.shape[1]]
+        np.add.at(table.reshape(-1), keys.reshape(-1), _ONE)
+
+    def _find_offsets(self, shape: tuple[int, ...]) -> NDArray[np.intp]:
+        """Return the place of the table's row of each value's unit."""
+        n, units, positions = shape
+        rows = np.arange(units)[:, None] * self._table.shape[1]
+        if positions >= _POSITIONS:
+            return rows
+        key = units, positions, self._table.shape[1]
+        offsets = self._offsets.get(key)
+        if offsets is None or len(offsets) < n:
+            # One array as long as the values takes less time than many short ones.
+            offsets = self._offsets[key] = np.broadcast_to(rows, shape).copy()
+        return offsets[:n]
 
     def _find_columns(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the columns of keys in the table, to which those that are missing are added."""
@@ -331,17 +359,17 @@ def _allocate(units: int) -> NDArray[np.uint32]:
     return np.frombuffer(pages, np.uint32).reshape(units, _WIDTH)
 
 
-def _find_keys(tile: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
+def _find_keys(values: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
     """Return the leading bits of each value as a float32, rounded towards 0."""
-    keys = scratch.take("keys", tile.shape, np.intp)
-    if tile.dtype == np.float32:
-        bits = scratch.take("bits", tile.shape, np.uint32)
-        np.right_shift(tile.view(np.uint32), np.uint32(_SHIFT), out=bits)
+    keys = scratch.take("keys", values.shape, np.intp)
+    if values.dtype == np.float32:
+        bits = scratch.take("bits", values.shape, np.uint32)
+        np.right_shift(values.view(np.uint32), np.uint32(_SHIFT), out=bits)
         np.copyto(keys, bits)
         return keys
-    bits = scratch.take("bits", tile.shape, np.uint64)
-    np.right_shift(tile.view(np.uint64), np.uint64(64 - _BITS64), out=bits)
-    return np.take(_NARROWED, bits.view(np.int64), out=keys, mode="clip")
+    wide = scratch.take("bits", values.shape, np.uint64)
+    np.right_shift(values.view(np.uint64), np.uint64(64 - _BITS64), out=wide)
+    return np.take(_NARROWED, wide.view(np.int64), out=keys, mode="clip")
 
 
 def _narrow() -> NDArray[np.intp]:
