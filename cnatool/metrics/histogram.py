@@ -44,13 +44,11 @@ _MOST = 1 << 31
 # Units of which a table has a column for each bin there is; 128 KiB a unit.
 _DENSE_UNITS = 1024
 _GROWTH = 256
-# Columns of 16 powers of two, those of magnitudes around 1 first.
+# Columns of 16 powers of two: those of zeros and of magnitudes around 1 first, positive before
+# negative ones.
 _PAGE = 16 * PARTS
-# Zeros are in the first page of either sign.
-_PAGES = sorted(
-    range(0, _COLUMNS, _PAGE),
-    key=lambda start: abs(start % _SIGN - 7 * _PAGE) if start % _SIGN else 0,
-)
+_PAGES = [page * _PAGE + sign for sign in (0, _SIGN) for page in (0, 7, 8, 6)]
+_PAGES += sorted(set(range(0, _COLUMNS, _PAGE)) - set(_PAGES))
 # Units whose counts fit a cache, and positions from which a unit has a stretch of values.
 _UNITS = 64
 _POSITIONS = 32
@@ -237,7 +235,6 @@ class HistogramCounter:
         self._counted = 0
         self._wide = False
         self._scratch = Scratch()
-        self._offsets: dict[tuple[int, ...], NDArray[np.intp]] = {}
         self._done = Histogram.empty(units) if before is None else before
 
     def update(self, values: ArrayLike, start: int = 0) -> None:
@@ -269,22 +266,15 @@ class HistogramCounter:
         keys = _find_keys(values, self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
-        np.add(keys, self._find_offsets(values.shape), out=keys)
-        table = self._table[start : start + values.shape[1]]
+        n, units, positions = keys.shape
+        rows = np.arange(units) * self._table.shape[1]
+        if positions < _POSITIONS:
+            flat = keys.reshape(n, units * positions)
+            np.add(flat, np.repeat(rows, positions), out=flat)
+        else:
+            np.add(keys, rows[:, None], out=keys)
+        table = self._table[start : start + units]
         np.add.at(table.reshape(-1), keys.reshape(-1), _ONE)
-
-    def _find_offsets(self, shape: tuple[int, ...]) -> NDArray[np.intp]:
-        """Return the place of the table's row of each value's unit."""
-        n, units, positions = shape
-        rows = np.arange(units)[:, None] * self._table.shape[1]
-        if positions >= _POSITIONS:
-            return rows
-        key = units, positions, self._table.shape[1]
-        offsets = self._offsets.get(key)
-        if offsets is None or len(offsets) < n:
-            # One array as long as the values takes less time than many short ones.
-            offsets = self._offsets[key] = np.broadcast_to(rows, shape).copy()
-        return offsets[:n]
 
     def _find_columns(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the columns of keys in the table, to which those that are missing are added."""
@@ -316,10 +306,11 @@ class HistogramCounter:
         """Find the columns that hold a count; of many columns, none is read without need."""
         found: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
         left, width = self._counted, self._table.shape[1]
+        dtype = np.uint32 if left < 1 << 32 else np.int64
         for start in _PAGES if self._columns is None else range(0, width, _PAGE):
             if not left:
                 break
-            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=np.int64)
+            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=dtype)
             found.append(start + np.flatnonzero(counts))
             left -= int(counts.sum())
         return np.sort(np.concatenate(found))

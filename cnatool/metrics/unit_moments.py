@@ -235,9 +235,7 @@ class _Sums:
         shift = np.full(units, np.nan)
         return cls(count, shift, (first, second, third), low, high, zeros, positives)
 
-    def add(
-        self, units: slice, count: int, shift: NDArray[np.float64], sums: TileSums
-    ) -> None:
+    def add(self, units: slice, count: int, shift: NDArray[np.float64], sums: TileSums) -> None:
         """Add the sums of a tile."""
         self.count[units] += count
         self.shift[units] = shift

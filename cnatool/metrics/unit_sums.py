@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from cnatool.metrics.unit_values import Scratch, fold, stretches
+from cnatool.metrics.unit_values import Scratch, fold, stretches, unit_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Rows that 8-bit counts take.
+# Numbers that 8-bit counts take, and unsigned types by their bytes.
 _BYTE = 255
-# Positions from which each row is summed first, rather than each position over rows.
-_POSITIONS = 32
-# Rows, or positions, that are summed in the type of the values.
-_FEW, _MANY = 32, 1024
+_WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+# Positions from which each row is summed first, rather than each position over rows, and from which
+# NumPy sums in pairs sooner than a product with ones.
+_POSITIONS, _PAIRWISE = 64, 256
+# Rows that are summed in the type of the values.
+_FEW = 8
 # Distances from the mean whose cubes are float32.
 _LEAST, _GREATEST = 2.0**-30, 2.0**30
 
@@ -90,18 +92,42 @@ def find_shift(tile: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def count_values(which: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count what is true of each unit, of (n, units, positions)."""
     n, units, positions = which.shape
+    counts = np.zeros(units, np.int64)
+    if positions >= _POSITIONS:
+        # Words are added up, the bytes of which do not run over.
+        word = next(size for size in (8, 4, 2, 1) if positions % size == 0)
+        words = which.view(_WORDS[word])
+        for start in range(0, words.shape[2], _BYTE):
+            part = words[:, :, start : start + _BYTE]
+            sums = np.add.reduce(part, axis=2, dtype=part.dtype).view(np.uint8)
+            counts += sums.reshape(n, units, word).sum(axis=(0, 2), dtype=np.int64)
+        return counts
     flat = which.view(np.uint8).reshape(n, units * positions)
-    counts = np.zeros(units * positions, np.int64)
     for row in range(0, n, _BYTE):
-        counts += np.add.reduce(flat[row : row + _BYTE], axis=0, dtype=np.uint8)
-    return counts if positions == 1 else counts.reshape(units, positions).sum(axis=1)
+        sums = np.add.reduce(flat[row : row + _BYTE], axis=0, dtype=np.uint8)
+        counts += sums.reshape(units, positions).sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def _sum(
     tile: NDArray[np.floating[Any]], shift: NDArray[np.floating[Any]], scratch: Scratch
 ) -> TileSums:
-    by_rows = tile.shape[2] >= _POSITIONS
-    return (_sum_rows if by_rows else _sum_columns)(tile, shift, scratch)
+    if tile.shape[2] >= _POSITIONS:
+        return _sum_rows(tile, shift, scratch)
+    parts = [_sum_columns(tile[:, few], shift[few], scratch) for few in unit_ranges(tile.shape)]
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _join(parts: list[TileSums]) -> TileSums:
+    """Put the units of several behind one another."""
+    first, second, third = (
+        np.concatenate(powers) for powers in zip(*(part.powers for part in parts), strict=True)
+    )
+    low, high, zeros, positives = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("low", "high", "zeros", "positives")
+    )
+    return TileSums((first, second, third), low, high, zeros, positives, None, None)
 
 
 def _sum_rows(
@@ -124,11 +150,9 @@ def _sum_rows(
         if first is not row_sums:
             np.add.reduce(centred, axis=2, out=first[rows])
         np.multiply(centred, centred, out=squares)
-        second[rows] = np.add.reduce(squares, axis=2)
-        third[rows] = np.einsum("ijk,ijk->ij", squares[..., :_MANY], centred[..., :_MANY])
-        for start in range(_MANY, positions, _MANY):
-            part = slice(start, start + _MANY)
-            third[rows] += np.einsum("ijk,ijk->ij", squares[..., part], centred[..., part])
+        second[rows] = _sum_positions(squares)
+        np.multiply(squares, centred, out=squares)
+        third[rows] = _sum_positions(squares)
         _count_signs(values, low[rows].min(axis=0), high[rows].max(axis=0), zeros, above, scratch)
     powers = first.sum(axis=0), second.sum(axis=0), third.sum(axis=0)
     if first is row_sums:
@@ -172,6 +196,18 @@ def _sum_columns(
     return TileSums(
         powers, columns[3].min(axis=1), columns[4].max(axis=1), zeros, above, None, None
     )
+
+
+def _sum_positions(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Sum over positions in the type of the values: (n, units)."""
+    n, units, positions = values.shape
+    rows = values.reshape(n * units, positions)
+    sums: NDArray[np.floating[Any]]
+    if positions < _PAIRWISE:
+        sums = rows @ np.ones(positions, values.dtype)
+    else:
+        sums = np.add.reduce(rows, axis=1)
+    return sums.reshape(n, units)
 
 
 def _few(rows: int) -> list[slice]:
