@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.metrics.unit_values import Scratch, as_unit_values, tiles
+from cnatool.metrics.unit_values import Scratch, as_unit_values, stretches, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +44,14 @@ _MOST = 1 << 31
 # Units of which a table has a column for each bin there is; 128 KiB a unit.
 _DENSE_UNITS = 1024
 _GROWTH = 256
-# Columns of 16 powers of two, those of magnitudes around 1 first.
+# Columns of 16 powers of two: those of zeros and of magnitudes around 1 first, positive before
+# negative ones.
 _PAGE = 16 * PARTS
-_PAGES = sorted(range(0, _COLUMNS, _PAGE), key=lambda start: abs(start % _SIGN - 7 * _PAGE))
+_PAGES = [page * _PAGE + sign for sign in (0, _SIGN) for page in (0, 7, 8, 6)]
+_PAGES += sorted(set(range(0, _COLUMNS, _PAGE)) - set(_PAGES))
+# Units whose counts fit a cache, and positions from which a unit has a stretch of values.
+_UNITS = 64
+_POSITIONS = 32
 _ONE = np.uint32(1)
 
 
@@ -251,12 +256,25 @@ class HistogramCounter:
             self._flush()
             self._since = n * positions
         self._counted += tile.size
-        keys = _find_keys(tile.reshape(n, units * positions), self._scratch)
+        for first in range(0, units, _UNITS):
+            few = tile[:, first : first + _UNITS]
+            for rows in stretches(few.shape):
+                self._count(few[rows], start + first)
+
+    def _count(self, values: NDArray[np.floating[Any]], start: int) -> None:
+        """Count a stretch of a few units."""
+        keys = _find_keys(values, self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
-        first = np.arange(start, start + units) * self._table.shape[1]
-        np.add(keys, np.repeat(first, positions), out=keys)
-        np.add.at(self._table.reshape(-1), keys.reshape(-1), _ONE)
+        n, units, positions = keys.shape
+        rows = np.arange(units) * self._table.shape[1]
+        if positions < _POSITIONS:
+            flat = keys.reshape(n, units * positions)
+            np.add(flat, np.repeat(rows, positions), out=flat)
+        else:
+            np.add(keys, rows[:, None], out=keys)
+        table = self._table[start : start + units]
+        np.add.at(table.reshape(-1), keys.reshape(-1), _ONE)
 
     def _find_columns(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the columns of keys in the table, to which those that are missing are added."""
@@ -288,10 +306,11 @@ class HistogramCounter:
         """Find the columns that hold a count; of many columns, none is read without need."""
         found: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
         left, width = self._counted, self._table.shape[1]
+        dtype = np.uint32 if left < 1 << 32 else np.int64
         for start in _PAGES if self._columns is None else range(0, width, _PAGE):
             if not left:
                 break
-            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=np.int64)
+            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=dtype)
             found.append(start + np.flatnonzero(counts))
             left -= int(counts.sum())
         return np.sort(np.concatenate(found))
@@ -331,17 +350,17 @@ def _allocate(units: int) -> NDArray[np.uint32]:
     return np.frombuffer(pages, np.uint32).reshape(units, _WIDTH)
 
 
-def _find_keys(tile: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
+def _find_keys(values: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
     """Return the leading bits of each value as a float32, rounded towards 0."""
-    keys = scratch.take("keys", tile.shape, np.intp)
-    if tile.dtype == np.float32:
-        bits = scratch.take("bits", tile.shape, np.uint32)
-        np.right_shift(tile.view(np.uint32), np.uint32(_SHIFT), out=bits)
+    keys = scratch.take("keys", values.shape, np.intp)
+    if values.dtype == np.float32:
+        bits = scratch.take("bits", values.shape, np.uint32)
+        np.right_shift(values.view(np.uint32), np.uint32(_SHIFT), out=bits)
         np.copyto(keys, bits)
         return keys
-    bits = scratch.take("bits", tile.shape, np.uint64)
-    np.right_shift(tile.view(np.uint64), np.uint64(64 - _BITS64), out=bits)
-    return np.take(_NARROWED, bits.view(np.int64), out=keys, mode="clip")
+    wide = scratch.take("bits", values.shape, np.uint64)
+    np.right_shift(values.view(np.uint64), np.uint64(64 - _BITS64), out=wide)
+    return np.take(_NARROWED, wide.view(np.int64), out=keys, mode="clip")
 
 
 def _narrow() -> NDArray[np.intp]:
