@@ -3,12 +3,13 @@
 The store has a map (64, 28, 28), 256 features of 64 tokens, and a vector of 1,024, all float32
 behind a ReLU, and labels. `cnatool.units` gives moments, quantiles, class selectivity and the
 samples that excite each unit most. The tool's own reader, and zarr alone, read the same arrays; all
-three take them from the operating system's cache.
+three take them from the operating system's cache, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from timing import seconds
+from timing import alternate
 
 import cnatool
 
@@ -62,20 +63,23 @@ def read_with_zarr(path: Path, names: Sequence[str]) -> None:
             array[start : start + rows]
 
 
-def measure(path: Path, names: Sequence[str], rounds: int) -> str:
-    """Return a row of the table: seconds, and the ratios of rates within a round."""
+def measure(path: Path, names: Sequence[str], rows: int, rounds: int) -> str:
+    """Return a row of the table: ns a value, and the ratios of rates within a round."""
     calls: dict[str, Callable[[], object]] = {
         "units": lambda: cnatool.units(path, tensors=names),
         "cnatool": lambda: read_with_cnatool(path, names),
         "zarr": lambda: read_with_zarr(path, names),
     }
-    taken = [{name: seconds(call) for name, call in calls.items()} for _ in range(rounds)]
-    middle = {name: statistics.median(each[name] for each in taken) for name in calls}
-    ratios = [
-        statistics.median(e[peer] / e["units"] for e in taken) for peer in ("cnatool", "zarr")
-    ]
-    times = " | ".join(f"{middle[name]:.2f}" for name in calls)
-    return f"| {', '.join(names)} | {times} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
+    times = alternate(calls, rounds, lambda: None)
+    values = rows * sum(math.prod(SHAPES[name]) for name in names)
+    cells = []
+    for what in ("processor_seconds", "seconds"):
+        taken = {name: [getattr(each, what) for each in times[name]] for name in calls}
+        cells += [f"{statistics.median(taken[name]) / values * 1e9:.1f}" for name in calls]
+        for peer in ("cnatool", "zarr"):
+            ratios = [b / a for a, b in zip(taken["units"], taken[peer], strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f}")
+    return f"| {', '.join(names)} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -87,12 +91,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.zarr"
         write_store(path, options.rows)
-        print("| tensors | units, s | cnatool reads, s | zarr reads, s | of cnatool | of zarr |")
-        print("|---|---:|---:|---:|---:|---:|")
-        for names in ([name] for name in SHAPES):
-            print(measure(path, names, options.rounds))
-        print(measure(path, list(SHAPES), options.rounds))
-    print(f"goal: counting at {GOAL} or more of the rate of reading")
+        heads = [
+            f"{what}: units, ns a value | cnatool reads | zarr reads | of cnatool | of zarr"
+            for what in ("processor time", "duration")
+        ]
+        print(f"| tensors | {' | '.join(heads)} |")
+        print(f"|---|{'---:|' * 10}")
+        for names in [[name] for name in SHAPES] + [list(SHAPES)]:
+            print(measure(path, names, options.rows, options.rounds), flush=True)
+    print(f"goal: counting at {GOAL} or more of the rate of reading, in processor time")
 
 
 if __name__ == "__main__":
