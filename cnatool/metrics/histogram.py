@@ -166,12 +166,14 @@ class Histogram:
         """
         if not 0 <= q <= 1:
             raise ValueError(f"q is {q}, not between 0 and 1")
-        ends = self.counts.cumsum(axis=1)
-        total = ends[:, -1] if ends.shape[1] else np.zeros(self.units, np.int64)
+        # Values up to each bin, all units behind one another, and those of the units before.
+        ends = self.counts.cumsum()
+        before = np.append(0, ends)[: self.counts.size : max(1, len(self.bins))]
+        total = self.total
         rank = q * np.maximum(total - 1, 0)
         low = np.floor(rank)
-        first = self._value(ends, low)
-        second = self._value(ends, np.minimum(low + 1, np.maximum(total - 1, 0)))
+        first = self._value(ends, before, low)
+        second = self._value(ends, before, np.minimum(low + 1, np.maximum(total - 1, 0)))
         if whole:
             first, second = np.trunc(first), np.trunc(second)
         share = rank - low
@@ -179,16 +181,19 @@ class Histogram:
         between = np.where(share > 0, first + share * (second - first), first)
         return np.where(total > 0, between, np.nan)
 
-    def _value(self, ends: NDArray[np.int64], rank: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _value(
+        self, ends: NDArray[np.int64], before: NDArray[np.int64], rank: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Estimate the value of a rank, from 0, in each unit."""
-        if not len(self.bins):
+        bins = len(self.bins)
+        if not bins:
             return np.full(self.units, np.nan)
-        column = np.minimum((ends <= rank[:, None]).sum(axis=1), len(self.bins) - 1)
         unit = np.arange(self.units)
-        count = self.counts[unit, column]
-        before = ends[unit, column] - count
-        share = (rank - before + 0.5) / np.maximum(count, 1)
-        low, high = self.edges[column].T
+        place = np.searchsorted(ends, before + rank.astype(np.int64), side="right")
+        place = np.minimum(place, (unit + 1) * bins - 1)
+        count = self.counts.reshape(-1)[place]
+        share = (rank - (ends[place] - before - count) + 0.5) / np.maximum(count, 1)
+        low, high = self.edges[place % bins].T
         with np.errstate(invalid="ignore"):
             inside = low + share.clip(0, 1) * (high - low)
         value: NDArray[np.float64] = np.where(np.isfinite(high - low), inside, np.nan)
