@@ -17,6 +17,7 @@ import cnatool
 
 ROWS = {"train": 300, "test": 200}
 CONVENTIONS = ("paper", "reference", "legacy")
+QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 
 
 class Convnet(nn.Module):
@@ -200,7 +201,7 @@ def test_scores_from_hooks(key: str, convention: str, every: dict[str, Exported]
     legacy = convention == "legacy"
     rule = "linear" if convention == "reference" else "preactivation"
     modules = case.hooked(rule, output=legacy, shortcut=not legacy)
-    result = cnatool.score(case.store, convention=convention)
+    result = cnatool.score(case.store, convention=convention, overrides=QUICK)
     frame = cnatool.score_samples(case.store, convention=convention)
     for split in ROWS:
         rows = frame.filter(frame["split"] == split)
@@ -228,7 +229,9 @@ def test_scores_from_hooks(key: str, convention: str, every: dict[str, Exported]
 @pytest.mark.parametrize("key", EXPORTS)
 def test_performance_is_torchs(key: str, every: dict[str, Exported]) -> None:
     case = every[key]
-    results = {name: cnatool.score(case.store, convention=name) for name in CONVENTIONS}
+    results = {
+        name: cnatool.score(case.store, convention=name, overrides=QUICK) for name in CONVENTIONS
+    }
     frame = cnatool.score_samples(case.store)
     accuracy, loss = {}, {}
     for split in ROWS:
@@ -254,7 +257,9 @@ def test_performance_is_torchs(key: str, every: dict[str, Exported]) -> None:
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_exporters_agree(one: str, other: str, convention: str, every: dict[str, Exported]) -> None:
     assert every[one].folded == every[other].folded
-    first, second = (cnatool.score(every[k].store, convention=convention) for k in (one, other))
+    first, second = (
+        cnatool.score(every[k].store, convention=convention, overrides=QUICK) for k in (one, other)
+    )
     assert [layer.depth for layer in first.layers] == [layer.depth for layer in second.layers]
     for split in ROWS:
         a, b = first.splits[split], second.splits[split]
