@@ -121,6 +121,15 @@ def read_task(name: str, folders: dict[str, Path]) -> Data:
     return Data(images, labels)
 
 
+def count_rows(name: str) -> int:
+    """Count the training samples of a task without reading them."""
+    task = (TASKS | MEMORISED)[name]
+    whole = {"digits": 1_297, "mnist": 60_000, "cifar10": 50_000}[task.source]
+    if task.groups is not None:
+        whole = whole * sum(map(len, task.groups)) // 10
+    return min(task.rows or whole, whole)
+
+
 def to_grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Convert colours, (n, height, width, 3), to luma by ITU-R BT.601, (n, height, width)."""
     weights = np.array([299, 587, 114], np.uint32)

@@ -15,7 +15,7 @@ from torch import nn
 BATCH = 128
 MOMENTUM = 0.8
 # A run has converged when the mean loss of an epoch's steps falls below this (nats).
-CONVERGED = 0.01
+CONVERGED = 0.02
 # One that memorises has when its training accuracy reaches this.
 MEMORISED = 0.99
 _STATE_SECONDS = 30.0
@@ -91,18 +91,15 @@ def start(run: Run, data: Data) -> nn.Sequential:
     return build(run.network, data)
 
 
-def read_history(run: Run, folder: Path) -> History | None:
-    """Read how a run went; None if it is not finished."""
-    path = folder / run.name / "history.json"
-    return History(**json.loads(path.read_text())) if path.exists() else None
-
-
 def train(run: Run, data: Data, folder: Path) -> History:
-    """Train a run, or continue it from its last state.
+    """Train a run, or continue it from its last state; nothing if it is finished.
 
     Writes each checkpoint as a ``state_dict`` and, at the end, ``history.json``.
     """
     own = folder / run.name
+    finished = own / "history.json"
+    if finished.exists():
+        return History(**json.loads(finished.read_text()))
     own.mkdir(parents=True, exist_ok=True)
     network = start(run, data).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=run.rate, momentum=MOMENTUM)
@@ -144,7 +141,7 @@ def train(run: Run, data: Data, folder: Path) -> History:
     history = History(epochs, losses, converged, round(seconds, 1))
     partial = own / ".history.partial"
     partial.write_text(json.dumps(history.__dict__) + "\n")
-    partial.replace(own / "history.json")
+    partial.replace(finished)
     state.unlink(missing_ok=True)
     return history
 
