@@ -100,10 +100,8 @@ def process_all(
                 _write(networks, table)
                 left.remove(run)
                 seconds[run] = _sum_seconds(rows)
-                rest = estimate_seconds(left, seconds) / jobs
-                print(
-                    f"{run.name}: {_describe(rows)}; {_describe_rest(len(left), rest)}", flush=True
-                )
+                rest = _describe_rest(len(left), estimate_seconds(left, seconds), jobs)
+                print(f"{run.name}: {_describe(rows)}; {rest}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
