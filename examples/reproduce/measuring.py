@@ -99,6 +99,12 @@ def _measure_network(network: nn.Sequential, exporter: Exporter, data: Data, wor
     row: Row = {}
     for prefix in CONVENTIONS:
         row |= dict(_score(store.path, prefix))
+    # By rising α (paper Fig. 6); no intervals, which would take most of the time.
+    scores = cnatool.score(
+        store, overrides={"resamples": 0, "area_resamples": 0, "permutations": 0}
+    )
+    for number, group in enumerate(scores.splits["test"].alpha_groups, start=1):
+        row |= {f"test.alpha.{number}": group.alpha_mean, f"test.error.{number}": group.error}
     row |= _compare_accuracy(network, data, row)
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         recorded = work / "recorded.zarr"
