@@ -34,7 +34,7 @@ Batches = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def make_texts(count: int) -> list[str]:
-    """Cut texts of evenly distributed lengths from the documentation."""
+    """Cut texts from the documentation, with numbers of words that are evenly distributed."""
     words = " ".join(path.read_text("utf-8") for path in sorted(_DOCS.rglob("*.md"))).split()
     generator = random.Random(0)
     texts = []
@@ -57,6 +57,12 @@ def train_tokenizer(texts: Sequence[str], path: Path) -> tokenizers.Tokenizer:
     )
     tokenizer.save(str(path))
     return tokenizer
+
+
+def select_short(texts: Sequence[str], tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """Select the texts that the network can read."""
+    encodings = tokenizer.encode_batch(texts)
+    return [text for text, each in zip(texts, encodings, strict=True) if len(each.ids) <= _LONGEST]
 
 
 def build_network() -> torch.nn.Module:
@@ -210,10 +216,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     onnxruntime.set_default_logger_severity(3)
-    texts = make_texts(options.texts)
+    texts = make_texts(options.texts * 5 // 4)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer = train_tokenizer(texts, folder / "tokenizer.json")
+        texts = select_short(texts, tokenizer)[: options.texts]
         tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))
         network = build_network()
         export(network, folder / "bert.onnx")
