@@ -16,6 +16,7 @@ import polars as pl
 from collection import SEEDS, list_runs, process_all
 from deciding import correlate
 from networks import NETWORKS
+from rules import apply_rules, list_lines
 from tasks import MEMORISED, TASKS
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,6 +72,8 @@ def main() -> None:
         if rows:
             pl.DataFrame(rows, infer_schema_length=None).write_csv(output / f"{name}.csv")
     print(f"{len(networks)} networks of {len(runs)} runs; results are in {output}")
+    if options.tasks == every:
+        print(*list_lines(apply_rules(correlations, differences)), sep="\n")
 
 
 if __name__ == "__main__":

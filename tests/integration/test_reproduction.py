@@ -336,3 +336,65 @@ def test_correlations_of_the_rules_equal_scipy() -> None:
         assert math.isclose(row["high"], high, abs_tol=0.03)
     pairs = {(row["subset"], row["second"]) for row in differences if row["first"] == "cna_margin"}
     assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
+
+
+@pytest.mark.usefixtures("modules")
+def test_rules_hold_where_all_they_ask_for_holds() -> None:
+    from deciding import AREAS, CNA, MEASURES, OTHERS
+    from rules import apply_rules, list_lines
+    from tasks import TASKS
+
+    def correlation(subset: str, target: str, measure: str, low: float) -> dict[str, object]:
+        head = {
+            "subset": subset,
+            "target": target,
+            "measure": measure,
+            "networks": 9,
+            "clusters": 3,
+        }
+        return head | {"r": low + 0.1, "low": low, "high": 0.99}
+
+    def difference(subset: str, target: str, first: str, second: str) -> dict[str, object]:
+        head = {"subset": subset, "target": target, "first": first, "second": second}
+        return head | {"networks": 9, "clusters": 8, "difference": 0.2, "low": 0.1, "high": 0.3}
+
+    subsets = ["good", *(f"good {task}" for task in TASKS)]
+    rows = [correlation(subset, "test.accuracy", m, 0.2) for subset in subsets for m in MEASURES]
+    pairs = [difference("good", "test.accuracy", cna, "test.alpha.mean") for cna in CNA.values()]
+    for gap in ("gap_accuracy", "gap_loss"):
+        subsets = ["all", *(f"all {task}" for task in TASKS)]
+        rows += [correlation(subset, gap, m, 0.2) for subset in subsets for m in MEASURES]
+        pairs += [difference("all", gap, "cna_margin", other) for other in OTHERS]
+    for row in rows:
+        if row["subset"] == "all mnist" and row["measure"] in AREAS.values():
+            row["high"] = 0.9
+    verdicts = apply_rules(rows, pairs)
+    assert [verdict.rule for verdict in verdicts] == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5]
+    assert all(verdict.holds for verdict in verdicts)
+    assert next(list_lines(verdicts)).startswith("rule 1, raw CNA: holds (0.30 (0.20 … 0.99);")
+
+    def spoil(found: list[dict[str, object]], **changes: object) -> set[tuple[int, str]]:
+        """Return what fails once one row is changed."""
+        where = {name: value for name, value in changes.items() if name in rows[0] | pairs[0]}
+        new = {name[4:]: value for name, value in changes.items() if name.startswith("new_")}
+        changed = [
+            row | new if all(row[name] == value for name, value in where.items()) else row
+            for row in found
+        ]
+        assert changed != found
+        again = (changed, pairs) if found is rows else (rows, changed)
+        return {(each.rule, each.of) for each in apply_rules(*again) if not each.holds}
+
+    cna = {"measure": "test.cna", "target": "test.accuracy"}
+    assert spoil(rows, subset="good", new_low=-0.1, **cna) == {(1, "raw CNA")}
+    assert spoil(pairs, first="test.cna.smoothed", new_low=-0.1) == {(1, "smoothed CNA")}
+    assert spoil(rows, subset="good mnist", new_r=-0.1, **cna) == set()
+    assert spoil(rows, new_networks=2, **cna) == {(2, "raw CNA")}
+    assert spoil(pairs, target="gap_loss", second="margin", new_low=0.0) == {(3, "gap_loss")}
+    area = {"measure": "cna_area", "target": "gap_accuracy"}
+    assert spoil(rows, new_low=-0.1, **area) == {(4, "total, gap_accuracy")}
+    assert spoil(rows, subset="all mnist", new_high=0.99, **area) == {(5, "gap_accuracy")}
+    assert spoil(rows, new_low=None, measure="legacy:test.cna") == {
+        (5, "gap_accuracy"),
+        (5, "gap_loss"),
+    }
