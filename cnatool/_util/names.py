@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
 _NOT = "!"
+# Names that a message suggests, and the shortest text for which it suggests those that contain it.
+_SUGGESTED = 3
+_SHORTEST = 3
 
 
 def match_names(
@@ -68,6 +72,37 @@ def complete_name(names: Collection[str], pattern: str) -> str:
     name = pattern.removeprefix(sign)
     full = "" if _match(names, name) else find_full_name(names, name)
     return f"{sign}{full}" if full else pattern
+
+
+def find_near_names(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that somebody may have meant by a pattern without a match: at most three.
+
+    These contain it, or are spelled nearly like it, as a whole or in a part between ``/``.
+    """
+    from difflib import get_close_matches
+
+    text = pattern.removeprefix(_NOT).strip("*?/").casefold()
+    parts: dict[str, list[str]] = {}
+    containing = []
+    for name in names:
+        folded = name.casefold()
+        for part in {folded, *filter(None, folded.split("/"))}:
+            parts.setdefault(part, []).append(name)
+        if len(text) >= _SHORTEST and text in folded:
+            containing.append(name)
+    close = get_close_matches(text, parts, _SUGGESTED)
+    near = dict.fromkeys([*containing, *(name for part in close for name in parts[part])])
+    return list(near)[:_SUGGESTED]
+
+
+def advise_on_name(pattern: str, names: Iterable[str], path: Path) -> str:
+    """Return what to do about a pattern that matches no tensor of the model or store at a path."""
+    near = find_near_names(pattern, names)
+    if not near:
+        return f"`cnatool inspect {path}` lists them."
+    *others, last = map(repr, near)
+    meant = f"{', '.join(others)} or {last}" if others else last
+    return f"Did you mean {meant}? `cnatool inspect {path}` lists all."
 
 
 def exclusion(name: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from cnatool._util import bfloat16
 from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.names import (
+    advise_on_name,
     complete_name,
     find_excluded,
     find_named,
@@ -164,7 +165,7 @@ def _unmatched_text(
     full = list_full_names([*names, *reasons], pattern)
     if full:
         return f"{text}Several inside subgraphs are called so: {list_names(full)}."
-    return f"{text}`cnatool inspect {path}` lists them; `tensors` takes several."
+    return f"{text}{advise_on_name(pattern, names, path)} `tensors` takes several."
 
 
 def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from cnatool._util.names import complete_name, match_names
+from cnatool._util.names import advise_on_name, complete_name, match_names
 from cnatool._util.text import count_text
 from cnatool.backend.graph.tensor_sources import find_sources
 from cnatool.backend.select import INNER, RESIDUAL, stored_dtype
@@ -145,7 +145,7 @@ def _match_sources(
     if unmatched or not names:
         raise UsageError(
             f"{asked}: {network.graph.path} has no such tensor with a sample axis. "
-            f"`cnatool inspect {network.graph.path}` lists them."
+            f"{advise_on_name(full, every, network.graph.path)}"
         )
     chosen = set(names)
     return [tensor for tensor in probed if tensor.name in chosen]

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.memory import available_memory
-from cnatool._util.names import complete_name, find_named, match_names
+from cnatool._util.names import advise_on_name, complete_name, find_named, match_names
 from cnatool._util.text import bytes_text, count_text
 from cnatool.backend.select import RESIDUAL, can_be_whole
 from cnatool.errors import UsageError
@@ -138,7 +138,8 @@ def _select(
     if unmatched:
         raise UsageError(
             f"`units_tensors={unmatched[0]!r}`: no tensor of the store is called so. Units are "
-            "measured of tensors that `tensors` selects."
+            "measured of tensors that `tensors` selects. "
+            f"{advise_on_name(unmatched[0], names, network.graph.path)}"
         )
     asked = find_named(names, [pattern for pattern in full if pattern not in groups])
     return set(chosen) - (set(measured) - asked)

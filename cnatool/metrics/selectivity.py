@@ -97,7 +97,7 @@ class ClassMeans:
 
     @property
     def best(self) -> NDArray[np.intp]:
-        """The class with the highest mean, the lowest of equal ones, (units,); −1 without any."""
+        """The class with the highest mean, (units,), as `find_best_class`."""
         return find_best_class(self.means)
 
     @property
@@ -107,7 +107,7 @@ class ClassMeans:
 
 
 def find_best_class(means: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Find the class with the highest mean, the lowest of equal ones.
+    """Find the class with the highest mean.
 
     Parameters
     ----------
@@ -117,13 +117,14 @@ def find_best_class(means: NDArray[np.float64]) -> NDArray[np.intp]:
     Returns
     -------
     ndarray of int, (units,)
-        −1 for a unit without values.
+        −1 for a unit without values, and where several classes share the highest mean.
     """
     if not len(means):
         return np.full(means.shape[1], -1)
     known = ~np.isnan(means)
-    best = np.where(known, means, -np.inf).argmax(axis=0)
-    return np.where(known.any(axis=0), best, -1)
+    highest = np.where(known, means, -np.inf).max(axis=0)
+    alone = (known & (means == highest)).sum(axis=0) == 1
+    return np.where(alone, (known & (means == highest)).argmax(axis=0), -1)
 
 
 def compute_ccmas(means: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from cnatool._util.text import count_text, printable, shorten
 from cnatool.page.facts import Fact
 from cnatool.page.packed import Packed, pack
 from cnatool.page.samples import SEED
-from cnatool.studying.columns import TAG, TARGETS, measure_kind
+from cnatool.studying.columns import TAG, measure_kind
 from cnatool.studying.results import StudyEstimate
 from cnatool.studying.titles import is_percentage, measure_title
 
@@ -155,7 +155,7 @@ def view_study(study: Study, name: str, views: Mapping[Path, int], most: int) ->
         },
         cluster=None if result.settings.cluster is None else printable(result.settings.cluster),
         columns=tuple(_list_columns(frame, result)),
-        targets=tuple(target for target in TARGETS if target in frame.columns),
+        targets=result.settings.targets,
         correlations=tuple(
             ColumnCorrelation(
                 row.target, row.measure, row.networks, row.pearson, row.spearman, row.kendall_b
@@ -177,10 +177,14 @@ def _list_columns(frame: pl.DataFrame, result: StudyResult) -> Iterator[Column]:
         yield Column(
             name=column.name,
             title=measure_title(column.name),
-            kind=measure_kind(column.name) or "target",
+            kind=_column_kind(column.name, result.settings.targets),
             share=is_percentage(column.name, result.convention),
             values=pack(column.fill_null(np.nan).to_numpy(), "f8"),
         )
+
+
+def _column_kind(column: str, targets: tuple[str, ...]) -> str:
+    return (None if column in targets else measure_kind(column)) or "target"
 
 
 def _list_facts(study: Study) -> Iterator[tuple[str, str]]:

@@ -37,9 +37,11 @@ class UnitColumns:
     quantiles : ndarray of float64, (units, q)
         The quantiles that were asked for.
     label : ndarray of int64, (units,)
-        The label with the highest mean; meaningless where ``class_mean`` is NaN.
+        The label with the highest mean.
+    labelled : ndarray of bool, (units,)
+        Whether there is one such label: no constant unit has, and none where labels share it.
     class_mean, ccmas : ndarray of float64, (units,)
-        That mean, and class selectivity.
+        The highest mean of a label, and class selectivity.
     top_values, top_rows, top_positions : ndarray, (units, k), and (units, k, axes) for positions
         The samples that excite a unit most; row −1 for none.
     source : {"arrays", "statistics"}
@@ -63,6 +65,7 @@ class UnitColumns:
     maximum: NDArray[np.float64]
     quantiles: NDArray[np.float64]
     label: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
     class_mean: NDArray[np.float64]
     ccmas: NDArray[np.float64]
     top_values: NDArray[np.float64]
@@ -149,12 +152,13 @@ def make_columns(
     known = moments.count > 0
     nothing = np.full(moments.units, np.nan)
     label, class_mean, ccmas = np.zeros(moments.units, np.int64), nothing, nothing
+    labelled = np.zeros(moments.units, np.bool_)
     if statistics.classes is not None and len(labels):
         best = statistics.classes.best
-        means = statistics.classes.means
         label = labels[np.maximum(best, 0)]
-        highest = np.take_along_axis(means, np.maximum(best, 0)[None], axis=0)[0]
-        class_mean = np.where(best >= 0, highest, np.nan)
+        # The means of classes differ by rounding even where all values are equal.
+        labelled = (best >= 0) & (moments.minimum < moments.maximum)
+        class_mean = np.fmax.reduce(statistics.classes.means, axis=0)
         ccmas = statistics.classes.ccmas
     estimated = np.full((moments.units, len(quantiles)), np.nan)
     if statistics.histogram is not None and len(quantiles):
@@ -177,6 +181,7 @@ def make_columns(
         maximum=np.where(known, moments.maximum, np.nan),
         quantiles=estimated,
         label=label,
+        labelled=labelled,
         class_mean=class_mean,
         ccmas=ccmas,
         top_values=extremes.values,

@@ -54,7 +54,6 @@ def tensor_frame(split: str, columns: UnitColumns, schema: Mapping[str, Any]) ->
     import polars.selectors as cs
 
     units = len(columns.count)
-    labelled = ~np.isnan(columns.class_mean)
     with np.errstate(invalid="ignore", divide="ignore"):
         zeros, positives = columns.zeros / columns.count, columns.positives / columns.count
     data: dict[str, Any] = {
@@ -77,10 +76,10 @@ def tensor_frame(split: str, columns: UnitColumns, schema: Mapping[str, Any]) ->
         "positives": positives,
         "dead": columns.dead,
         "constant": columns.constant,
-        "class": pl.Series(columns.label, dtype=pl.Int64).set(pl.Series(~labelled), None),
+        "class": pl.Series(columns.label, dtype=pl.Int64).set(pl.Series(~columns.labelled), None),
         "class_name": [
             columns.names.get(label) if known else None
-            for label, known in zip(columns.label.tolist(), labelled.tolist(), strict=True)
+            for label, known in zip(columns.label.tolist(), columns.labelled.tolist(), strict=True)
         ],
         "class_mean": columns.class_mean,
         "ccmas": columns.ccmas,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cnatool._util.names import complete_name, match_names
+from cnatool._util.names import advise_on_name, complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
 from cnatool.per_unit.results import LeftOut
@@ -56,7 +56,7 @@ def select_tensors(
         if unmatched:
             raise UsageError(
                 f"`tensors={unmatched[0]!r}` matches no tensor of {store.path}. "
-                f"`cnatool inspect {store.path}` lists them."
+                f"{advise_on_name(unmatched[0], names, store.path)}"
             )
     else:
         # Numbers of a projection are no units of the network, unless somebody asks for them.

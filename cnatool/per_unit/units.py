@@ -61,10 +61,10 @@ class Units:
         Columns are ``split``, ``tensor``, ``unit`` (from 0), ``count`` (of finite values), ``nan``,
         ``infinite``, ``mean``, ``deviation``, ``skewness``, ``min``, ``max``, a column for each
         quantile, such as ``q0.05``, ``zeros`` and ``positives`` (shares), ``dead``, ``constant``,
-        ``class`` (the label with the highest mean), ``class_name``, ``class_mean``, ``ccmas``, and
-        of the samples that excite the unit most, in lists, ``top_values``, ``top_ids``,
-        ``top_rows`` and ``top_positions`` (indices along the axes that have no units). Undefined is
-        null.
+        ``class`` (the label with the highest mean, null where labels share it, as for a constant
+        unit), ``class_name``, ``class_mean`` (the highest), ``ccmas``, and of the samples that
+        excite the unit most, in lists, ``top_values``, ``top_ids``, ``top_rows`` and
+        ``top_positions`` (indices along the axes that have no units). Undefined is null.
         """
         import polars as pl
 

@@ -176,6 +176,8 @@ _GAPS: Mapping[Gap, str] = {
     "accuracy": "gap = accuracy(train) − accuracy(test)",
     "loss": "gap = |loss(train) − loss(test)| in nats",
 }
+# Other columns of the gap have the form that the convention names.
+_GAP_COLUMNS: Mapping[str, Gap] = {"gap_accuracy": "accuracy", "gap_loss": "loss"}
 
 
 def measure_name(column: str) -> str:
@@ -183,6 +185,8 @@ def measure_name(column: str) -> str:
     return safe_title(measure_title(column))
 
 
-def gap_title(convention: Convention | None) -> str:
-    """Define the gap as the convention does; empty where no convention is known."""
+def gap_title(convention: Convention | None, column: str = "gap") -> str:
+    """Define a column of the gap; empty where a convention decides that is not known."""
+    if column in _GAP_COLUMNS:
+        return _GAPS[_GAP_COLUMNS[column]]
     return "" if convention is None else _GAPS[convention.fields.gap]

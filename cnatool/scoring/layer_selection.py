@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cnatool._util.names import match_names
+from cnatool._util.names import advise_on_name, match_names
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, UsageError
 from cnatool.records.store import LayerRecord, TensorRecord, UnselectedTensor
@@ -151,11 +151,12 @@ def _tensors_by_name(
     store: Store, convention: ConventionFields, patterns: Sequence[str]
 ) -> list[TensorRecord]:
     """Select tensors by a list: by name always, by glob if the convention counts them."""
-    names, unmatched = match_names([tensor.name for tensor in store.tensors], patterns)
+    known = [tensor.name for tensor in store.tensors]
+    names, unmatched = match_names(known, patterns)
     if unmatched:
         raise UsageError(
             f"`layers={unmatched[0]!r}`: {store.path} has no such tensor. "
-            f"`cnatool inspect {store.path}` lists them."
+            f"{advise_on_name(unmatched[0], known, store.path)}"
         )
     for tensor in store.tensors:
         if tensor.name in patterns and tensor.conditional:

@@ -6,40 +6,37 @@ the batches of one window are used, threads read the next one, so that two are i
 
 from __future__ import annotations
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.text import count_text
 from cnatool.errors import MetricError, UsageError
-from cnatool.records.ragged import Ragged, concatenate_rows
+from cnatool.records.ragged import Ragged
 from cnatool.store.ragged import RaggedArray
 from cnatool.store.reading_order import Layout, ReadingOrder, choose_block_rows
 from cnatool.store.stored_array import BLOCK_BYTES
+from cnatool.store.windows import WindowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.records.ragged import Rows
-    from cnatool.store.reading_order import Window
     from cnatool.store.stored_array import StoredArray
 
+# Tensors and inputs that a batch shows.
+_SHOWN = 4
 # Bytes of both windows.
 BUFFER_BYTES = 128 << 20
-# Pieces of a window that are read at the same time.
-_THREADS = min(4, os.cpu_count() or 1)
 # Chunks of values that a block of samples that differ in length is at least: it begins and ends
 # inside of one, which is read as a whole.
 _RAGGED_CHUNKS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Batch:
     """Samples of one batch; all arrays have the same samples in the same order.
 
@@ -70,6 +67,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        arrays = [_describe(name, rows) for name, rows in self.tensors.items()]
+        arrays += [_describe(f"input {name}", rows) for name, rows in self.inputs.items()]
+        more = [f"and {len(arrays) - _SHOWN} more"] * (len(arrays) > _SHOWN)
+        kinds = {"labels": self.labels, "ids": self.ids}
+        shown = [*arrays[:_SHOWN], *more, *(k for k, rows in kinds.items() if rows is not None)]
+        return f"<batch of {count_text(len(self), 'sample')}: {', '.join(shown)}>"
 
 
 class Sources(NamedTuple):
@@ -136,7 +141,7 @@ class Batches:
         self._sources, self._arrays = sources, sources.all()
         self._dtype = _check_dtype(dtype, sources)
         self._size, self._start = size, start
-        layouts = [_layout(array) for array in self._arrays] or [Layout(BLOCK_BYTES // 8, 8)]
+        layouts = [_layout(array) for array in self._arrays]
         row_bytes = sum(layout.row_bytes for layout in layouts)
         # In the order of the store, mixing needs no memory.
         held = buffer_bytes // 2 if shuffle else min(buffer_bytes // 2, BLOCK_BYTES)
@@ -154,8 +159,8 @@ class Batches:
                 "next epoch."
             )
         self._order, self._steps = order, steps
-        self._end = min(share, steps * size)
-        self.rows = self._end - min(self._end, start * size)
+        last = min(share, steps * size)
+        self.rows = last - min(last, start * size)
         self.window_rows = min(window, max(1, share))
         self.buffer_bytes = self.window_rows * row_bytes * (2 if share > window else 1)
 
@@ -166,15 +171,14 @@ class Batches:
         return f"<{len(self)} batches of {self._size}: {self.rows} rows>"
 
     def __iter__(self) -> Iterator[Batch]:
-        left = self.rows
-        windows = self._order.windows(self._start * self._size, self._end)
-        for window, arrays in _read_windows(self._arrays, windows, self.window_rows):
+        start = self._start * self._size
+        windows = self._order.windows(start, start + self.rows)
+        reader = WindowReader(self._arrays, self.window_rows, self._size)
+        for window, columns in reader.read(windows):
             numbers = np.concatenate([np.arange(*piece) for piece in window.pieces])
-            for at in range(0, min(left, len(window.order)), self._size):
-                places = window.order[at : at + min(self._size, left - at)]
-                rows = (_take(array, places) for array in arrays)
-                yield self._convert(self._sources.pack(numbers[places], rows))
-            left -= min(left, len(window.order))
+            for at in range(0, len(window.order), self._size):
+                places = window.order[at : at + self._size]
+                yield self._convert(self._sources.pack(numbers[places], map(next, columns)))
 
     def _convert(self, batch: Batch) -> Batch:
         """Convert the tensors of a batch to the element type that is asked for."""
@@ -184,7 +188,7 @@ class Batches:
         for name, values in batch.tensors.items():
             try:
                 with np.errstate(over="raise"):
-                    tensors[name] = values.astype(self._dtype)
+                    tensors[name] = _convert(values, self._dtype)
             except FloatingPointError:
                 array = self._sources.tensors[name]
                 path = (array.values if isinstance(array, RaggedArray) else array).path
@@ -195,91 +199,6 @@ class Batches:
         return Batch(batch.rows, tensors, batch.labels, batch.ids, batch.inputs)
 
 
-# An array, its buffer, a range of its rows, and where these end in the buffer.
-_Task = tuple["StoredArray | RaggedArray", "NDArray[Any] | None", tuple[int, int], int]
-
-
-class _Windows:
-    """Reads windows of several arrays into memory that is used again."""
-
-    def __init__(
-        self, arrays: list[StoredArray | RaggedArray], rows: int, pool: ThreadPoolExecutor
-    ) -> None:
-        self._arrays = arrays
-        self._rows = rows
-        self._pool = pool
-        self._buffers: list[list[NDArray[Any] | None]] = []
-        self._ended = threading.Event()
-
-    def stop(self) -> None:
-        """Let a window that is being read end early; nobody wants it."""
-        self._ended.set()
-
-    def read(self, number: int, window: Window) -> list[Rows]:
-        """Read a window into one of two sets of buffers."""
-        if len(self._buffers) <= number % 2:
-            plain = (None if isinstance(a, RaggedArray) else a for a in self._arrays)
-            self._buffers.append(
-                [a if a is None else np.empty((self._rows, *a.shape[1:]), a.dtype) for a in plain]
-            )
-        buffers = self._buffers[number % 2]
-        ends = list(accumulate(stop - start for start, stop in window.pieces))
-        tasks = [
-            (array, buffer, piece, end)
-            for array, buffer in zip(self._arrays, buffers, strict=True)
-            for piece, end in zip(window.pieces, ends, strict=True)
-        ]
-        pieces = self._pool.map(self._read_piece, tasks)
-        read: list[Rows] = []
-        for buffer in buffers:
-            part = list(islice(pieces, len(ends)))
-            read.append(concatenate_rows(part) if buffer is None else buffer[: ends[-1]])
-        return read
-
-    def _read_piece(self, task: _Task) -> Rows:
-        """Read some rows of an array, into its buffer if it has one."""
-        array, buffer, (start, stop), end = task
-        if self._ended.is_set():
-            raise _EndedError
-        if buffer is None or isinstance(array, RaggedArray):
-            rows: Rows = array[start:stop]
-            return rows
-        target = buffer[end - (stop - start) : end]
-        array.read_into(start, target)
-        return target
-
-
-class _EndedError(Exception):
-    """The batches are not wanted any more."""
-
-
-def _read_windows(
-    arrays: list[StoredArray | RaggedArray], windows: Iterable[Window], rows: int
-) -> Iterator[tuple[Window, list[Rows]]]:
-    """Yield windows with the rows of each array, which count until the next one is asked for.
-
-    ``rows`` are those of the longest window.
-    """
-    numbered = enumerate(windows)
-    with (
-        ThreadPoolExecutor(_THREADS, "cnatool-batches") as pool,
-        ThreadPoolExecutor(1, "cnatool-windows") as ahead,
-    ):
-        reader = _Windows(arrays, rows, pool)
-        try:
-            following = next(numbered, None)
-            future = None if following is None else ahead.submit(reader.read, *following)
-            while following is not None and future is not None:
-                _, window = following
-                values = future.result()
-                following = next(numbered, None)
-                if following is not None:
-                    future = ahead.submit(reader.read, *following)
-                yield window, values
-        finally:
-            reader.stop()
-
-
 def _layout(array: StoredArray | RaggedArray) -> Layout:
     if not isinstance(array, RaggedArray):
         return Layout(array.chunk_rows, array.row_bytes)
@@ -287,8 +206,13 @@ def _layout(array: StoredArray | RaggedArray) -> Layout:
     return Layout(max(1, _RAGGED_CHUNKS * array.values.chunk_rows // length), array.row_bytes)
 
 
-def _take(rows: Rows, places: NDArray[np.intp]) -> Rows:
-    return rows[places] if isinstance(rows, Ragged) else rows.take(places, axis=0)
+def _convert(rows: Rows, dtype: np.dtype[Any]) -> Rows:
+    return rows.astype(dtype) if isinstance(rows, Ragged) else rows.astype(dtype, copy=False)
+
+
+def _describe(name: str, rows: Rows) -> str:
+    kind = repr(rows) if isinstance(rows, Ragged) else f"{rows.shape} {rows.dtype}"
+    return f"{name} {kind}"
 
 
 def _check_number(name: str, value: int, least: int) -> None:

@@ -6,7 +6,7 @@ the table in `cnatool.store.format_table`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,11 +48,6 @@ class ReadableArray(Protocol):
         Raises StoreDamagedError, which names array and rows, if a chunk is missing, cut short or
         does not match its checksum.
         """
-
-
-@runtime_checkable
-class DirectArray(ReadableArray, Protocol):
-    """An array whose rows can be read into memory that is there."""
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
         """Read rows from ``start`` on into a contiguous array of their type; errors as `read`."""

@@ -6,6 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
+from cnatool._util.text import quote_for_shell
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.journal import find_journal_fault, follow_link
@@ -116,6 +117,11 @@ def detect_format(path: Path) -> ReadableFormat:
         return _hdf5()
     if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):
         return _zipped_zarr()
+    if path.suffix.lower() == ".onnx":
+        raise NotAStoreError(
+            f"{path} is a model, and this takes a store of what it computes on samples. Write one "
+            f"first: `cnatool dump {quote_for_shell(path)} DATA -o STORE.zarr`."
+        )
     return format_by_name(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnatool.errors import MetricError
+from cnatool.errors import MetricError, UsageError
 from cnatool.store.batches import Batches, Sources
 from cnatool.store.missing_rows import explain_missing_rows
 from cnatool.store.tensor_selection import select_tensors
@@ -26,7 +26,10 @@ def open_batches(
         kept = (t for t in store.tensors if t.stored is not None or t.output is not None)
         names = [tensor.name for tensor in kept]
     else:
+        tensors = [tensors] if isinstance(tensors, str) else list(tensors)
         names = select_tensors(split.path, [tensor.name for tensor in store.tensors], tensors)
+    if not names and not inputs:
+        raise UsageError(_nothing_text(split, tensors))
     sources = Sources(
         {name: split.activations(name) for name in names},
         split.labels,
@@ -34,3 +37,17 @@ def open_batches(
         {a.name: split.inputs(n) for n, a in enumerate(store.record.inputs)} if inputs else {},
     )
     return Batches(sources, len(split), **options)
+
+
+def _nothing_text(split: Split, tensors: str | Iterable[str] | None) -> str:
+    """Describe that batches would have no values."""
+    inputs = "`inputs=True` reads the raw inputs."
+    if tensors is None:
+        return (
+            f"{split.path}: only statistics are stored, so that there are no values for batches. "
+            f"Dump with `keep='full'`; {inputs}"
+        )
+    return (
+        f"`tensors={tensors!r}` leaves no tensor of {split.path}. `cnatool inspect {split.path}` "
+        f"lists them; by default all that are stored whole are read. {inputs}"
+    )

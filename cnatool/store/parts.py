@@ -134,21 +134,22 @@ class PartedArray:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows from the parts that have them."""
-        pieces = []
-        number = bisect_right(self._ends, start)
-        while start < stop:
+        rows = np.empty((stop - start, *self.shape[1:]), self._read_dtype)
+        self.read_into(start, rows)
+        return rows
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read rows from one on into an array of the type that is read."""
+        number, done = bisect_right(self._ends, start), 0
+        while done < len(out):
             end = self._ends[number]
             first = end - self._length(number)
-            last = min(stop, end)
-            if start < last:
-                pieces.append(self._open(number)[start - first : last - first])
-                start = last
+            last = min(start + len(out), end)
+            if start + done < last:
+                target = out[done : last - start]
+                self._open(number).read_into(start + done - first, target)
+                done = last - start
             number += 1
-        if len(pieces) == 1:
-            return np.asarray(pieces[0])
-        if not pieces:
-            return np.empty((0, *self.shape[1:]), self._read_dtype)
-        return np.concatenate(pieces)
 
     def _length(self, number: int) -> int:
         return self._ends[number] - (self._ends[number - 1] if number else 0)
@@ -204,6 +205,10 @@ class PartedOffsets(PartedArray):
                 ends = self._open(number)[low - begin + 1 : high - begin + 1]
                 pieces.append(ends + self._firsts[number])
         return np.concatenate(pieces)
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read offsets from one on into an array of integers."""
+        out[:] = self.read(start, start + len(out))
 
     def _rows(self, number: int) -> int:
         return self._length(number) + 1

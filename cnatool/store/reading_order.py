@@ -37,12 +37,19 @@ class Layout(NamedTuple):
 class Window(NamedTuple):
     """Rows that are in memory together.
 
-    ``pieces`` are ranges of rows of the split, ascending; ``order`` has the place of each row in
-    these, put behind one another, in the order in which they are returned.
+    ``pieces`` are ranges of rows of the split, ascending; ``order`` has the place in these, put
+    behind one another, of each row that is wanted, in the order in which they are returned:
+    random if they are ``mixed``, else ascending.
     """
 
     pieces: tuple[tuple[int, int], ...]
     order: NDArray[np.intp]
+    mixed: bool
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in memory."""
+        return sum(stop - start for start, stop in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,16 @@ class ReadingOrder:
     def windows(self, start: int, stop: int) -> Iterator[Window]:
         """Yield the windows of the worker's rows, from one to another in the order of reading.
 
-        The first window lacks the rows before ``start``; the last may have some behind ``stop``.
+        In memory are whole windows, also rows before ``start`` and behind ``stop``.
         """
         first, end = self.share
+        if start >= stop:
+            return
         for low in range(first + start // self.window * self.window, first + stop, self.window):
             high = min(low + self.window, end)
             pieces = tuple(sorted(self._pieces(low, high)))
-            yield Window(_join(pieces), self._mix(low, high)[max(0, first + start - low) :])
+            wanted = slice(max(0, first + start - low), first + stop - low)
+            yield Window(_join(pieces), self._mix(low, high)[wanted], self.seed is not None)
 
     def _mix(self, low: int, high: int) -> NDArray[np.intp]:
         """Return the order of the rows of a window."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnatool._util.bfloat16 import dtype_name
 from cnatool._util.html import shown_by
-from cnatool._util.names import find_full_name
+from cnatool._util.names import advise_on_name, find_full_name
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.layout import (
@@ -628,7 +628,7 @@ class Store:
             hint = (
                 f"One inside a subgraph is {full!r}."
                 if full
-                else f"`cnatool inspect {self.path}` lists the tensors."
+                else advise_on_name(name, self._tensors, self.path)
             )
             raise MetricError(f"{self.path}: no tensor {name!r}. {hint}") from None
 

@@ -11,7 +11,6 @@ import numpy as np
 from cnatool._util.bfloat16 import memory_dtype
 from cnatool._util.threads import prefetch
 from cnatool.errors import StoreDamagedError
-from cnatool.store.format import DirectArray
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import rows_checksum
 from cnatool.store.narrow import from_stored
@@ -160,7 +159,7 @@ class StoredArray:
         Whole chunks are decoded there, where the format allows.
         """
         array, stop = self._array, start + len(out)
-        if len(out) and isinstance(array, DirectArray) and array.dtype == out.dtype:
+        if len(out) and array.dtype == out.dtype:
             first, last = next(self._pieces(start, stop))
             size = 1 if self._checksums is None else self._checksums.rows
             whole = first % size == 0 and (last % size == 0 or last == self._end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.names import match_names
+from cnatool._util.names import advise_on_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError
 
@@ -24,7 +24,7 @@ def select_tensors(path: Path, names: Sequence[str], tensors: str | Iterable[str
     chosen, unmatched = match_names(names, patterns)
     if unmatched:
         raise MetricError(
-            f"{path}: no tensor {list_names(map(repr, unmatched))}. `cnatool inspect {path}` lists "
-            "the tensors."
+            f"{path}: no tensor {list_names(map(repr, unmatched))}. "
+            f"{advise_on_name(unmatched[0], names, path)}"
         )
     return chosen

@@ -10,7 +10,13 @@ import numpy as np
 from cnatool._util.text import natural_order
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.estimate import Estimate
-from cnatool.studying.columns import TARGETS, is_share, measure_kind, tag_column
+from cnatool.studying.columns import (
+    TARGETS,
+    is_of_inputs,
+    is_share,
+    measure_kind,
+    tag_column,
+)
 from cnatool.studying.hyperparameters import encode_levels
 from cnatool.studying.results import (
     Bin,
@@ -91,8 +97,14 @@ class Networks:
             return f"at least {_LEAST_NETWORKS} networks are needed, and there are {len(rows)}"
         for column in columns:
             if is_constant(self.values[column][rows]):
-                return f"{column} is the same for all {len(rows)} networks"
+                why = ", as for networks with the same inputs" if is_of_inputs(column) else ""
+                return f"{column} is the same for all {len(rows)} networks{why}"
         return None
+
+    def correlates(self, measure: str, target: str) -> bool:
+        """Whether a measure has a correlation with a target over all networks."""
+        rows = self.select_rows(target, measure)
+        return self.explain_undefined(rows, measure, target) is None
 
     def resample(self, rows: NDArray[np.intp], statistics: Statistics) -> Resamples:
         """Compute statistics of some networks, and of each resample of their clusters."""
@@ -109,9 +121,9 @@ class Networks:
         return Resamples(values, np.concatenate(blocks, axis=1), number)
 
     def resample_coefficients(
-        self, rows: NDArray[np.intp], target: str, measure: str, *, keep: bool = False
+        self, rows: NDArray[np.intp], target: str, measure: str, *, keep: bool = True
     ) -> Resamples:
-        """Compute the correlation coefficients over some networks; `keep` them for reuse."""
+        """Compute the correlation coefficients over some networks, and `keep` them for reuse."""
         key = (rows.tobytes(), target, measure)
         if key in self._coefficients:
             return self._coefficients[key]
@@ -217,7 +229,7 @@ def control_for_hyperparameters(
         b,
         levels,
         {name: find_coupled_pairs(levels, axis) for axis, name in enumerate(names)},
-        samples=settings.test_samples,
+        samples=settings.test_samples if target in settings.weighted else None,
         least_pairs=settings.least_pairs,
     )
     undefined = Estimate.undefined("no two networks differ in this hyperparameter alone")
@@ -243,7 +255,8 @@ def bin_networks(networks: Networks) -> list[Bin]:
     if accuracy is None:
         return []
     rows = networks.select_rows(TARGETS[0])
-    names = (*networks.kinds, *(name for name in TARGETS[1:] if name in networks.values))
+    targets = (name for name in networks.settings.targets if name != TARGETS[0])
+    names = (*networks.kinds, *targets)
     return [
         Bin(
             len(members),
@@ -273,7 +286,7 @@ def to_arrays(networks: polars.DataFrame, settings: StudySettings) -> Networks:
     }
     kinds: dict[str, MeasureKind] = {}
     for name in values:
-        kind = measure_kind(name)
+        kind = None if name in settings.targets else measure_kind(name)
         if kind is not None and not _repeats_cna(name, values):
             kinds[name] = kind
     order = ("measure", "norm", "trivial")

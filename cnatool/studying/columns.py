@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")
 TARGETS = ("test.accuracy", "gap")
+GAPS = ("gap", "gap_accuracy", "gap_loss")
 
-_ESTIMATES = ("gap", "gap_accuracy", "gap_loss", "cna_area", "margin", "cna_margin")
+_ESTIMATES = (*GAPS, "cna_area", "margin", "cna_margin")
 _BASELINES = (
     "l2",
     "spectral",
@@ -36,9 +37,11 @@ _CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed")
 _TRIVIAL = frozenset(
     {"log.parameter_norm", "log.l1", "log.distance", "log.parameters", "log.depth"}
 )
-_GAPS = frozenset({"gap", "gap_accuracy", "gap_loss"})
+# Of a split: how complex its inputs are and how many there are, whatever the network.
+_OF_INPUTS = (".alpha.mean", ".alpha.std")
+_OF_DATA = (*_OF_INPUTS, ".samples")
 # Columns that depend on the test labels, as the targets do.
-_NOT_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
+_NOT_MEASURES = frozenset({*GAPS, "test.accuracy", "test.loss"})
 
 
 def tag_column(tag: str) -> str:
@@ -53,16 +56,21 @@ def describe_tags(tags: Sequence[str]) -> str:
 
 def measure_kind(column: str) -> MeasureKind | None:
     """Classify a column of numbers as a measure, a norm or a trivial baseline; None if neither."""
-    if column in _NOT_MEASURES or column.endswith(".samples"):
+    if column in _NOT_MEASURES:
         return None
-    if column in _TRIVIAL or column.endswith((".accuracy", ".loss")):
+    if column in _TRIVIAL or column.endswith((".accuracy", ".loss", *_OF_DATA)):
         return "trivial"
     return "norm" if column.startswith("log.") else "measure"
 
 
+def is_of_inputs(column: str) -> bool:
+    """Whether a column is a function of the inputs of a split alone."""
+    return column.endswith(_OF_INPUTS)
+
+
 def is_share(column: str) -> bool:
     """Whether a column holds shares of samples, or differences of them."""
-    return column in _GAPS or column.endswith(".accuracy")
+    return column in GAPS or column.endswith(".accuracy")
 
 
 def is_variant(column: str) -> bool:

@@ -94,12 +94,18 @@ class StudySettings(msgspec.Struct, frozen=True):
     least_pairs : float
         Effective pairs of networks that an environment of the sign error needs.
     test_samples : int or None
-        Test samples behind the weights of the sign error; None where pairs are not weighted.
+        Test samples behind the weights of the sign error; None where no pairs are weighted.
     held : tuple of str
         Tags that are not hyperparameters, but are equal in both networks of each pair that Ψ and
         the sign error compare, such as steps of training.
     not_hyperparameters : dict of str to str
         Tags that are neither, each with the reason; empty where hyperparameters were named.
+    weighted : tuple of str
+        The targets for which the sign error weights pairs of networks: accuracies, and gaps of
+        them.
+    compare : tuple of (str, str), or None
+        Pairs of measures that were named to be compared; None where each measure is compared with
+        each trivial baseline.
     """
 
     targets: tuple[str, ...]
@@ -113,6 +119,8 @@ class StudySettings(msgspec.Struct, frozen=True):
     test_samples: int | None
     held: tuple[str, ...] = ()
     not_hyperparameters: dict[str, str] = {}
+    weighted: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] | None = None
 
 
 class MeasureCorrelation(msgspec.Struct, frozen=True):

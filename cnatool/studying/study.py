@@ -21,9 +21,10 @@ from cnatool.studying.analysis import (
     group_networks,
     to_arrays,
 )
-from cnatool.studying.columns import TAG, TARGETS, describe_tags, is_variant, tag_column
+from cnatool.studying.columns import TAG, describe_tags, is_variant, tag_column
 from cnatool.studying.hyperparameters import HyperparameterTags, select_hyperparameters
 from cnatool.studying.results import StudyResult, StudySettings
+from cnatool.studying.targets import select_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from cnatool._util.observer import Observer
+    from cnatool.studying.analysis import Networks
     from cnatool.studying.collect import Collection
-    from cnatool.studying.results import Difference, MeasureKind
+    from cnatool.studying.results import Difference
 
 LEVEL = 0.95
 _CORRELATIONS = "correlations"
@@ -76,6 +78,7 @@ def study(
     by: str | None = None,
     cluster: str | None = None,
     hyperparameters: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
     compare: Sequence[tuple[str, str]] | None = None,
     resamples: int = 2000,
     seed: int = 0,
@@ -111,8 +114,12 @@ def study(
         Tags that are hyperparameters. By default those that vary, except the cluster tag,
         repetitions such as ``seed``, names of runs, steps of training, and tags that name each
         network or follow from others; ``result.settings`` has the reasons.
+    targets : sequence of str, optional
+        Columns that measures are correlated with, such as ``gap_loss``; by default
+        ``test.accuracy`` and ``gap``. A target is not a measure.
     compare : sequence of (str, str), optional
-        Pairs of measures to compare; by default each measure with each trivial baseline.
+        Pairs of measures to compare; by default each measure with each trivial baseline, where both
+        have a correlation.
     resamples : int
         Bootstrap resamples; 0 for no intervals.
     seed : int
@@ -135,7 +142,7 @@ def study(
     Raises
     ------
     UsageError
-        If a tag, a measure, the convention or a field does not exist.
+        If a tag, a column, a measure, the convention or a field does not exist.
     DataError
         If no network could be scored or read, or the frame cannot be used.
     StoreWriteError
@@ -185,8 +192,11 @@ def study(
         error = DataError(f"{message}.")
         raise error if collection is None else collection.omissions.too_few(message)
     tags = _select_tags(networks, by, cluster, hyperparameters)
+    chosen = select_targets(
+        networks, targets, None if collection is None else collection.convention
+    )
     settings = StudySettings(
-        targets=tuple(target for target in TARGETS if target in networks.columns),
+        targets=chosen.names,
         by=by,
         cluster=cluster,
         hyperparameters=tags.names,
@@ -194,11 +204,13 @@ def study(
         seed=seed,
         level=LEVEL,
         least_pairs=float(least_pairs),
-        test_samples=_count_test_samples(networks, collection),
+        test_samples=chosen.test_samples,
         held=tags.held,
         not_hyperparameters=tags.others,
+        weighted=chosen.weighted,
+        compare=None if compare is None else tuple(dict.fromkeys(compare)),
     )
-    result = _analyse(networks, collection, settings, compare, observer)
+    result = _analyse(networks, collection, settings, observer)
     if where is not None:
         write_study(networks, result, where)
     return Study(networks, result, 0 if collection is None else collection.reused)
@@ -249,29 +261,15 @@ def _select_tags(
     )
 
 
-def _count_test_samples(networks: polars.DataFrame, collection: Collection | None) -> int | None:
-    """Return the number of test samples behind all accuracies; None unless all are known."""
-    name = "test.samples"
-    if name not in networks.columns or networks[name].null_count():
-        return None
-    if collection is None or collection.convention.fields.gap == "accuracy":
-        # The smallest number makes no pair look more certain than it is.
-        return int(min(networks[name].to_list()))
-    return None
-
-
 def _analyse(
     networks: polars.DataFrame,
     collection: Collection | None,
     settings: StudySettings,
-    compare: Sequence[tuple[str, str]] | None,
     observer: Observer,
 ) -> StudyResult:
-    if not settings.targets:
-        raise DataError(f"the networks have none of the columns {' and '.join(TARGETS)}.")
     arrays = to_arrays(networks, settings)
+    pairs = _select_comparisons(arrays, settings)
     groups = group_networks(networks, settings.by)
-    pairs = _select_comparisons(arrays.kinds, compare)
     columns = [(target, measure) for measure in arrays.kinds for target in settings.targets]
     steps = len(columns) * (1 + len(groups)) + len(pairs) * len(settings.targets)
     done = 0
@@ -313,22 +311,29 @@ def _analyse(
     )
 
 
-def _select_comparisons(
-    kinds: Mapping[str, MeasureKind], compare: Sequence[tuple[str, str]] | None
-) -> list[tuple[str, str]]:
-    """Return the pairs of measures to compare; by default each measure and trivial baseline."""
-    if compare is None:
-        measures = [m for m, kind in kinds.items() if kind == "measure" and not is_variant(m)]
-        baselines = [baseline for baseline, kind in kinds.items() if kind == "trivial"]
+def _select_comparisons(networks: Networks, settings: StudySettings) -> list[tuple[str, str]]:
+    """Return the pairs of measures to compare; by default each measure and trivial baseline.
+
+    By default, what has no correlation with any target is left out.
+    """
+    kinds = networks.kinds
+    if settings.compare is None:
+        defined = [
+            name
+            for name in kinds
+            if any(networks.correlates(name, target) for target in settings.targets)
+        ]
+        measures = [m for m in defined if kinds[m] == "measure" and not is_variant(m)]
+        baselines = [name for name in defined if kinds[name] == "trivial"]
         return [(measure, baseline) for measure in measures for baseline in baselines]
-    for pair in compare:
+    for pair in settings.compare:
         for name in pair:
             if name not in kinds:
                 raise UsageError(
                     f"`compare` {','.join(pair)}: no measure is called {name}; there are "
                     f"{', '.join(kinds)}."
                 )
-    return list(dict.fromkeys(compare))
+    return list(settings.compare)
 
 
 def _write_notes(
@@ -346,8 +351,10 @@ def _write_notes(
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)
         if len(conventions) > 1:
             yield f"the networks were scored by different conventions: {list_names(conventions)}"
-    if settings.hyperparameters and settings.test_samples is None:
+    unweighted = [target for target in settings.targets if target not in settings.weighted]
+    if settings.hyperparameters and unweighted:
+        of = f" for {list_names(unweighted)}" if settings.weighted else ""
         yield (
-            "the sign error weights all pairs equally: the certainty of their differences is known "
-            "only for accuracies over a known number of test samples"
+            f"the sign error{of} weights all pairs equally: the certainty of their differences is "
+            "known only for accuracies over a known number of test samples"
         )

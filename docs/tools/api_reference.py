@@ -83,7 +83,11 @@ _RECORDERS = {
     "cnatool.recorders.keras.store_callback": "recorders/keras/recorder.py",
 }
 _RULE = re.compile(r"^-{3,}$")
-_PUBLIC = re.compile(r"`(?:cnatool\.)?(\w+)`")
+# In docstrings a name in single backticks is a reference, and text in double ones a value.
+_PUBLIC = re.compile(r"(?<!`)`((?:cnatool\.)?\w+)`(?!`)")
+# Marks references until both are in single ones.
+_REFERENCE = "\0"
+_MARKED = re.compile(f"`{_REFERENCE}((?:cnatool\\.)?(\\w+))`")
 _WIDTH = 88
 
 
@@ -206,14 +210,14 @@ def _format_paragraphs(lines: list[str]) -> Iterator[str]:
 
 def _markdown(text: str) -> str:
     """Convert the markup of docstrings, with links to public names."""
-    text = escape(text.replace("``", "`"))
 
     def link(match: re.Match[str]) -> str:
-        name = match[1]
+        name = match[2]
         if name not in cnatool.__all__ or name in _ELSEWHERE:
-            return match[0]
+            return f"`{match[1]}`"
         # The heading of a class differs from that of the function of the same name.
         anchor = "class-" * name[0].isupper() + f"cnatool{name.lower()}"
         return f"[`cnatool.{name}`](#{anchor})"
 
-    return _PUBLIC.sub(link, text)
+    marked = _PUBLIC.sub(f"`{_REFERENCE}\\1`", text).replace("``", "`")
+    return _MARKED.sub(link, escape(marked))

@@ -54,6 +54,10 @@ def make_bad_files(folder: Path) -> None:
         ("dump net.onnx --split train=", "DATA is empty"),
         ("score data", "is not a cnatool store"),
         ("inspect data", "is not a cnatool store"),
+        ("units net.onnx", "Write one first: `cnatool dump net.onnx DATA -o STORE.zarr`."),
+        ("drift net.onnx", "net.onnx is a model, and this takes a store"),
+        ("verify net.onnx", "net.onnx is a model, and this takes a store"),
+        ("study net.onnx --strict", "net.onnx is a model, and this takes a store"),
         ("score nothing.zarr", "no such file or folder"),
     ],
 )

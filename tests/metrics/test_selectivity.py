@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cnatool.metrics.selectivity import ClassMeans, compute_ccmas
+from cnatool.metrics.selectivity import ClassMeans, compute_ccmas, find_best_class
 
 VALUES = hnp.arrays(
     np.float32,
@@ -39,7 +39,11 @@ def test_any_partition_gives_the_means_of_classes(values: np.ndarray, data: st.D
         if not means:
             assert found.best[unit] == -1
             continue
+        ranked = sorted(means, key=lambda label: -means[label])
         best = int(found.best[unit])
+        if best == -1:
+            assert means[ranked[0]] == pytest.approx(means[ranked[1]], rel=1e-12)
+            best = ranked[0]
         assert means[best] == pytest.approx(max(means.values()), rel=1e-12)
         rest = [mean for label, mean in means.items() if label != best]
         if rest and means[best] > 0:
@@ -47,6 +51,15 @@ def test_any_partition_gives_the_means_of_classes(values: np.ndarray, data: st.D
             assert found.ccmas[unit] == pytest.approx(expected, abs=1e-9)
         else:
             assert np.isnan(found.ccmas[unit])
+
+
+def test_no_class_is_best_where_several_are() -> None:
+    nan = np.nan
+    means = np.array([[1.0, 0.0, 2.0, nan, nan, 3.0], [4.0, 0.0, 2.0, 5.0, nan, 3.0]])
+    means = np.vstack([means, [4.0, 0.0, 1.0, nan, nan, nan]])
+    assert find_best_class(means).tolist() == [-1, -1, -1, 1, -1, -1]
+    assert find_best_class(means[:2]).tolist() == [1, -1, -1, 1, -1, -1]
+    assert find_best_class(means[:0]).tolist() == [-1] * 6
 
 
 def test_selectivity_is_one_for_a_single_class_and_undefined_below_zero() -> None:

@@ -140,6 +140,10 @@ def _check_unit(row: dict[str, Any], samples: list[np.ndarray], labels: np.ndarr
         means[label] = chosen[np.isfinite(chosen)].mean()
     highest = max(means.values())
     assert row["class_mean"] == pytest.approx(highest, rel=1e-5, abs=1e-6)
+    if row["constant"]:
+        # The same in all classes, up to rounding.
+        assert row["class"] is row["class_name"] is None
+        return
     assert means[row["class"]] == pytest.approx(highest, rel=1e-5, abs=1e-6)
     rest = np.mean(sorted(means.values())[:2])
     if min(means.values()) >= 0 and highest > 0:
@@ -226,6 +230,7 @@ def test_layers_are_the_default_and_quantiles_can_be_left_out(store: Path) -> No
     ("options", "error", "message"),
     [
         ({"tensors": "none*"}, UsageError, "`tensors='none*'` matches no tensor"),
+        ({"tensors": "integer"}, UsageError, "Did you mean 'integers'? `cnatool inspect"),
         ({"splits": "val"}, MissingSplitError, "no split 'val'; it has"),
         ({"quantiles": [0.5, 2]}, UsageError, "`quantiles=2` is not between"),
         ({"quantiles": [0.5, 0.5]}, UsageError, "the same number twice"),
@@ -288,7 +293,17 @@ def test_the_command_prints_dead_layers_first_and_writes_tables(
     assert "--units-axis" in " ".join(document.pop("notes"))
     assert "axes=" in " ".join(expected.pop("notes"))
     assert document == expected
+    listed = run("units", str(store), "--tensors", "conv", "--list", "3").stdout
+    train = listed[: listed.index("test, ")].splitlines()
+    table = train[train.index("conv") + 2 :]
+    assert [line.split()[:2] for line in table[2:5]] == [
+        ["2", "dead"],
+        ["3", "constant"],
+        ["0", "0.0%"],
+    ]
+    assert "and 2 units more" in "\n".join(table)
     for wrong, message in (
+        (["--list", "-1"], "--list -1: write a whole number"),
         (["--quantiles", "half"], "write numbers between 0 and 1"),
         (["--units-axis", "conv"], "write it as GLOB=AXIS"),
         (["--units-axis", "conv=x"], "axis x of 'conv'"),

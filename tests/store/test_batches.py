@@ -178,6 +178,10 @@ def test_what_can_be_left_out_or_asked_for(tmp_path: Path, monkeypatch: pytest.M
     assert list(batch.tensors) == ["a/b:0", "a/b", "out"]
     assert (batch.ids, batch.inputs, len(batch)) == (None, {}, ROWS)
     assert list(next(iter(split.batches("a*"))).tensors) == ["a/b:0", "a/b"]
+    assert repr(batch) == (
+        f"<batch of {ROWS} samples: a/b:0 {data['a'].shape} float16, a/b {data['b'].shape} "
+        f"float32, out {data['outputs'].shape} float32, labels>"
+    )
     [batch] = split.batches([], size=400, inputs=True)
     assert (batch.tensors, len(batch.inputs["x"])) == ({}, ROWS)
     for wide in ("float64", np.float32):
@@ -212,6 +216,11 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert str(error.value).startswith(reason)
     with pytest.raises(MetricError, match="no tensor 'none'. `cnatool inspect"):
         split.batches(["a*", "none"])
+    with pytest.raises(MetricError, match="no tensor 'outt'. Did you mean 'out'"):
+        split.batches("outt")
+    for nothing in ([], "!*"):
+        with pytest.raises(UsageError, match=r"^`tensors=\[.*\]` leaves no tensor of .*`inputs"):
+            split.batches(nothing)
     with pytest.raises(MetricError, match="only statistics of tensor 'thin' are stored"):
         split.batches("thin")
 

@@ -128,11 +128,10 @@ def test_trivial_baselines_are_beside(studied: cnatool.Study) -> None:
     assert found(studied, "train.accuracy").kind == "trivial"
     named = {one.measure for one in studied.result.correlations}
     assert "test.accuracy" not in named
-    assert "test.samples" not in named
     default = cnatool.study(frame=collection(), resamples=0).result
+    # Those without a correlation, as all test splits are of one size, are not compared.
     assert {(one.first, one.second) for one in default.differences} == {
-        (measure, "train.accuracy")
-        for measure in ("same", "opposite", "noise", "confounded", "constant", "rare")
+        (measure, "train.accuracy") for measure in ("same", "opposite", "noise", "confounded")
     }
     assert default.correlations[0].pearson.interval_reason == "no resamples are drawn"
 
@@ -167,6 +166,133 @@ def test_a_difference_over_the_same_networks_and_resamples() -> None:
         for name in ("confounded", "noise")
     )
     assert (one.networks, one.difference.value) == (30, pytest.approx(r1 - r2))
+
+
+def test_what_the_data_alone_tell_is_a_baseline() -> None:
+    frame = collection()
+    # A dataset for each learning rate; α and the number of samples are those of the dataset.
+    task = frame["tag.lr"].cast(pl.Float64)
+    of_data = {
+        "train.alpha.mean": 2 + task,
+        "test.alpha.std": 0.1 * task**2,
+        "train.samples": 1000 * (1 + task),
+    }
+    frame = frame.with_columns(**of_data)
+    result = cnatool.study(frame=frame, by="lr", resamples=0).result
+    compared = {one.second for one in result.differences}
+    assert compared == {"train.accuracy", *of_data}
+    for name, values in of_data.items():
+        whole, *groups = (
+            one for one in result.correlations if (one.target, one.measure) == ("gap", name)
+        )
+        assert whole.kind == "trivial"
+        expected = scipy.stats.pearsonr(values.to_numpy(), frame["gap"].to_numpy()).statistic
+        assert whole.pearson.value == pytest.approx(expected)
+        why = "" if name == "train.samples" else ", as for networks with the same inputs"
+        assert [(one.group, one.pearson.reason) for one in groups] == [
+            (group, f"{name} is the same for all 12 networks{why}") for group in "012"
+        ]
+    # Over one dataset there is nothing to compare with.
+    one_task = cnatool.study(frame=frame.filter(pl.col("tag.lr") == "1"), resamples=0).result
+    assert {one.second for one in one_task.differences} == {"train.accuracy"}
+
+
+def test_targets_that_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    frame = collection().rename({"gap": "gap_accuracy"})
+    frame = frame.with_columns(
+        gap=rng.normal(size=36), gap_loss=pl.Series(rng.exponential(size=36)), other="noise"
+    )
+    names = ("gap_accuracy", "gap_loss", "other")
+    studied = cnatool.study(
+        frame=frame, folder=tmp_path, targets=names, by="lr", compare=[("same", "noise")],
+        resamples=60, least_pairs=1,
+    )  # fmt: skip
+    result = studied.result
+    assert result.settings.targets == names
+    assert result.settings.compare == (("same", "noise"),)
+    # A target is no measure, and neither is another form of the gap.
+    assert not {"other", "gap", "gap_loss"} & {one.measure for one in result.correlations}
+    for rows in (result.correlations, result.hyperparameters, result.differences):
+        assert {one.target for one in rows} == set(names)
+    values = frame["noise"].to_numpy()
+    for target in names[:2]:
+        one = found(studied, "noise", target)
+        expected = scipy.stats.pearsonr(values, frame[target].to_numpy()).statistic
+        assert one.pearson.value == pytest.approx(expected)
+        assert found(studied, "noise", target, "1").networks == 12
+    # Bins are by test accuracy all the same.
+    assert set(names) < set(result.bins[0].means)
+    # Only of accuracies is it known how certain a difference is.
+    assert result.settings.weighted == ("gap_accuracy",)
+    assert result.settings.test_samples == 10000
+    assert "the sign error for gap_loss, other weights all pairs equally" in result.notes[-1]
+    known = cnatool.study(
+        frame=frame.drop("test.samples"), targets=names, resamples=0, least_pairs=1
+    )
+    assert known.result.notes[-1].startswith("the sign error weights all pairs equally")
+    for target, same in (("gap_accuracy", False), ("gap_loss", True)):
+        errors = [
+            next(
+                one.sign_error.mean
+                for one in each.hyperparameters
+                if (one.target, one.measure) == (target, "noise")
+            )
+            for each in (result, known.result)
+        ]
+        assert (errors[0] == errors[1]) is same
+    # What was written is read again, and drawn.
+    again = cnatool.study(frame=tmp_path / "networks.parquet", targets=["gap_loss"], resamples=0)
+    assert found(again, "noise", "gap_loss").pearson.value == pytest.approx(
+        found(studied, "noise", "gap_loss").pearson.value
+    )
+    for figure in ("measures", "gap"):
+        drawn = str(cnatool.plot(tmp_path, figure, measure=["noise"]).to_dict())
+        assert "accuracy(train)" in drawn
+
+
+def test_a_gap_of_losses_is_not_weighted() -> None:
+    frame = collection().with_columns(gap_loss="gap")
+    settings = cnatool.study(frame=frame, resamples=0).result.settings
+    assert settings.weighted == ("test.accuracy",)
+    assert cnatool.study(frame=collection(), resamples=0).result.settings.weighted == (
+        "test.accuracy",
+        "gap",
+    )
+
+
+def test_the_interval_of_a_difference_of_magnitudes_is_that_of_a_slow_formula() -> None:
+    rng = np.random.default_rng(3)
+    tasks, size, resamples, seed = 8, 9, 100, 5
+    of = np.repeat(np.arange(tasks), size)
+    gap, down, up = rng.normal(size=(3, tasks))[:, of] + 0.5 * rng.normal(size=(3, len(of)))
+    down, up = down - 1.5 * gap, up + 0.5 * gap
+    frame = pl.DataFrame(
+        {"id": [f"{i}" for i in range(len(of))], "tag.task": [f"t{i}" for i in of],
+         "gap": gap, "down": down, "up": up}
+    )  # fmt: skip
+    result = cnatool.study(
+        frame=frame, cluster="task", compare=[("down", "up")], resamples=resamples, seed=seed
+    ).result
+    draws = np.random.default_rng(seed).integers(0, tasks, (resamples, tasks))
+    differences: dict[str, list[float]] = {}
+    for draw in draws:
+        rows = np.concatenate([np.flatnonzero(of == task) for task in draw])
+        for name, peer in (
+            ("pearson", scipy.stats.pearsonr),
+            ("kendall_b", scipy.stats.kendalltau),
+        ):
+            first, second = (peer(each[rows], gap[rows]).statistic for each in (down, up))
+            differences.setdefault(f"{name} magnitude", []).append(abs(first) - abs(second))
+            differences.setdefault(f"{name} difference", []).append(first - second)
+    tail = scipy.stats.norm.cdf(-scipy.stats.t.ppf(0.975, tasks - 1) * np.sqrt(tasks / (tasks - 1)))
+    for one in result.differences:
+        for form in ("magnitude", "difference"):
+            slow = differences.get(f"{one.coefficient} {form}")
+            if slow is not None:
+                expected = np.quantile(slow, [tail, 1 - tail])
+                assert getattr(one, form).interval == pytest.approx(tuple(expected), abs=1e-9)
+    assert result.differences[0].difference.value < 0 < result.differences[0].magnitude.value
 
 
 def test_clusters_make_intervals_wider() -> None:
@@ -275,6 +401,10 @@ def test_frames_that_cannot_be_used(frame: pl.DataFrame, message: str) -> None:
         ({"hyperparameters": ["lr", "x"]}, "`hyperparameters` x: no network has this tag"),
         ({"compare": [("same", "x")]}, "`compare` same,x: no measure is called x; there are same,"),
         ({"resamples": -1}, "`resamples` and `seed` must be at least 0"),
+        ({"targets": []}, "`targets`: name at least one column."),
+        ({"targets": "lost"}, "`targets` lost: no column of numbers is called so; there are test"),
+        ({"targets": ["tag.lr"]}, "`targets` tag.lr: no column of numbers is called so"),
+        ({"targets": ["same"], "compare": [("same", "noise")]}, "no measure is called same; there"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict, message: str) -> None:

@@ -84,11 +84,22 @@ def study(
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="COLUMN",
+            help="Column that measures are correlated with, such as gap_loss; by default "
+            "test.accuracy and gap. Repeatable.",
+            rich_help_panel=_CORRELATIONS,
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MEASURE,MEASURE",
-            help="Compare two measures; by default each with each trivial baseline. Repeatable.",
+            help="Compare two measures by the difference of |r|; by default each with each trivial "
+            "baseline, such as training accuracy or mean α. Repeatable.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
@@ -146,6 +157,7 @@ def study(
             by=by,
             cluster=cluster,
             hyperparameters=None if hyperparameters is None else _split_words(hyperparameters),
+            targets=targets or None,
             compare=None if compare is None else [_parse_pair(text) for text in compare],
             resamples=resamples,
             seed=seed,

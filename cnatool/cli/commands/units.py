@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from cnatool.cli.console import PATIENCE, ConsoleObserver, note, print_result, read_pairs
-from cnatool.cli.options import DEFINITIONS, JsonOption, StoreArgument, UnitsOutputOption
+from cnatool.cli.options import (
+    DEFINITIONS,
+    OUTPUT,
+    JsonOption,
+    StoreArgument,
+    UnitsOutputOption,
+)
 from cnatool.errors import UsageError
 
 _QUANTILES = "0.01,0.05,0.25,0.5,0.75,0.95,0.99"
@@ -60,6 +67,16 @@ def units(
             rich_help_panel=DEFINITIONS,
         ),
     ] = 10,
+    listed: Annotated[
+        int,
+        typer.Option(
+            "--list",
+            metavar="N",
+            help="List up to N units of each tensor: dead ones first, then the most selective "
+            "ones. -o writes all.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 0,
     output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -73,6 +90,8 @@ def units(
     from cnatool.per_unit.frame import flatten_lists
     from cnatool.per_unit.units import units as count_units
 
+    if listed < 0:
+        raise UsageError(f"--list {listed}: write a whole number, such as 20.")
     if output is not None:
         check_frame_path(output)
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
@@ -89,7 +108,9 @@ def units(
         frame = counted.frame()
         write_frame(flatten_lists(frame) if output.suffix == ".csv" else frame, output)
         note(f"wrote {output}")
-    print_result(counted.result, print_units, json=json)
+    print_result(
+        counted.result, partial(print_units, frames=counted.frames, most=listed), json=json
+    )
 
 
 def _read_quantiles(text: str) -> list[float]:

@@ -60,7 +60,10 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
                 result,
             )
     for target in result.settings.targets:
-        _print_against_baseline(target, whole, result)
+        if result.settings.compare is None:
+            _print_against_baseline(target, whole, result)
+        else:
+            _print_comparisons(target, result)
     if everything:
         _print_beyond_hyperparameters(result)
     _print_reasons(whole, result)
@@ -155,19 +158,13 @@ def _print_against_baseline(
     for difference in pairs:
         if difference.second != best:
             continue
-        edges = difference.magnitude.interval
-        verdict = "undecided" if edges is not None else "–"
-        if edges is not None and edges[0] > 0:
-            verdict = "yes"
-        elif edges is not None and edges[1] < 0:
-            verdict = "no"
         rows.append(
             [
                 difference.first,
                 str(difference.networks),
                 number_text(difference.magnitude.value, 2),
-                _interval(edges),
-                verdict,
+                _interval(difference.magnitude.interval),
+                _judge(difference.magnitude, "yes", "no"),
             ]
         )
     print_line(f"\ncorrelation with {target}, against the best trivial baseline: {best}\n")
@@ -180,6 +177,53 @@ def _print_against_baseline(
             ("beats it", "left"),
         ],
         rows,
+    )
+
+
+def _judge(difference: StudyEstimate, above: str, below: str) -> str:
+    """Return `above` or `below`, by the side of 0 on which the interval of a difference lies."""
+    if difference.interval is None:
+        return "–"
+    low, high = difference.interval
+    return above if low > 0 else below if high < 0 else "undecided"
+
+
+def _print_comparisons(target: str, result: StudyResult) -> None:
+    """Print which measure of each pair that was named goes with a target more."""
+    pairs = [
+        difference
+        for difference in result.differences
+        if difference.target == target and difference.coefficient == "pearson"
+    ]
+    print_line(f"\ncorrelation with {target}, compared\n")
+    print_table(
+        [
+            ("first", "left"),
+            ("second", "left"),
+            ("n", "right"),
+            ("|r| of first − |r| of second", "right"),
+            (f"{_level(result)} interval", "right"),
+            ("stronger", "left"),
+        ],
+        [
+            [
+                difference.first,
+                difference.second,
+                str(difference.networks),
+                number_text(difference.magnitude.value, 2),
+                _interval(difference.magnitude.interval),
+                _judge(difference.magnitude, difference.first, difference.second),
+            ]
+            for difference in pairs
+        ],
+    )
+    print_reasons(
+        "no difference",
+        (
+            f"{difference.first}, {difference.second}: {difference.magnitude.reason}"
+            for difference in pairs
+            if difference.magnitude.reason is not None
+        ),
     )
 
 

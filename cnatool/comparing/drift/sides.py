@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.names import complete_name, match_names
+from cnatool._util.names import advise_on_name, complete_name, match_names
 from cnatool._util.text import list_names
 from cnatool.errors import MetricError, UsageError
 from cnatool.per_unit.select import find_axes
@@ -186,11 +186,12 @@ def _pair_tensors(
         raise MetricError(f"{first.path} and {second.path} have no tensor of the same name.")
     patterns = [tensors] if isinstance(tensors, str) else list(tensors)
     if patterns:
-        names, unmatched = match_names(names, [complete_name(names, each) for each in patterns])
+        known = names
+        names, unmatched = match_names(known, [complete_name(known, each) for each in patterns])
         if unmatched:
             raise UsageError(
                 f"`tensors={unmatched[0]!r}`: {first.path} has no such tensor. "
-                f"`cnatool inspect {first.path}` lists them."
+                f"{advise_on_name(unmatched[0], known, first.path)}"
             )
         if not names:
             raise UsageError("`tensors` leaves no tensor to compare.")

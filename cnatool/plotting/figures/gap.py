@@ -17,7 +17,7 @@ from cnatool.plotting.figures.of_networks import (
 )
 from cnatool.plotting.marks import page, panel, panel_title, points, x_axis, y_axis
 from cnatool.plotting.style import COLOURS, coefficient_text, gap_title, measure_name
-from cnatool.studying.columns import TARGETS
+from cnatool.studying.columns import GAPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,17 +41,17 @@ _USUAL = (
 )
 _MOST = 9
 _COLUMNS = 3
-_GAP = TARGETS[1]
 
 
 def gap(studies: Sequence[Study], options: Options) -> Chart:
-    """Draw the gap over each measure, one panel each."""
+    """Draw the gap over each measure, one panel each; the first form that is a target."""
     (study,) = studies
+    target = next((name for name in study.result.settings.targets if name in GAPS), GAPS[0])
     measures = select_measures(study, options.measure, _USUAL)
     if not options.measure:
         measures = measures[:_MOST]
     columns = min(_COLUMNS, len(measures))
-    correlations = [find_correlation(study, _GAP, measure) for measure in measures]
+    correlations = [find_correlation(study, target, measure) for measure in measures]
     return page(
         [
             _draw_panel(study, row, place % columns == 0, options)
@@ -61,7 +61,7 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
         "Measures against the generalisation gap",
         (
             *describe_networks(study),
-            gap_title(study.result.convention),
+            gap_title(study.result.convention, target),
             "r: Pearson, ρ: Spearman",
             describe_intervals(study, "[ ]", correlations),
         ),
@@ -76,7 +76,8 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
 def _draw_panel(
     study: Study, correlation: MeasureCorrelation, first: bool, options: Options
 ) -> Any:
-    networks = select_networks(study, (correlation.measure, _GAP), options.by)
+    target = correlation.target
+    networks = select_networks(study, (correlation.measure, target), options.by)
     r, rho = correlation.pearson, correlation.spearman
     lines = (
         (
@@ -91,7 +92,7 @@ def _draw_panel(
         y=y_axis(
             "v1",
             "generalisation gap" if first else None,
-            **axis_format(study, _GAP),
+            **axis_format(study, target),
             labels=first,
             ticks=first,
             domain=first,

@@ -15,7 +15,7 @@ from cnatool.plotting.figures.of_networks import (
 )
 from cnatool.plotting.marks import categorise, interval, page, panel, panel_title, points, rule
 from cnatool.plotting.style import COEFFICIENT_NAMES, COLOURS, SHAPES, gap_title, measure_name
-from cnatool.studying.columns import TARGETS, is_variant
+from cnatool.studying.columns import GAPS, TARGETS, is_variant
 from cnatool.studying.results import MeasureKind
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
         for row in study.result.correlations
         if row.group is None and row.measure in names
     }
-    targets = [t for t in TARGETS if any((t, name) in correlations for name in names)]
+    targets = study.result.settings.targets
     names = _sort_measures(correlations, names, targets, coefficient)
     if not names:
         raise DataError(
@@ -130,15 +130,18 @@ def _draw_panel(
         scale=scale,
         axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], format="~", grid=False),
     )
-    of_accuracy = target == TARGETS[0]
     return panel(
         rule("zero", pl.DataFrame({"zero": [0.0]}), scale),
         interval(base, "low", "high", scale),
         points(base.encode(x=x, shape=shape), 48),
         options=options,
-        title=panel_title(
-            f"with {'test accuracy' if of_accuracy else 'the gap'}",
-            ("" if of_accuracy else gap_title(study.result.convention)) or " ",
-        ),
+        title=_panel_title(study, target),
         height=options.height or _ROW * len(rows),
     )
+
+
+def _panel_title(study: Study, target: str) -> Any:
+    if target in GAPS:
+        return panel_title("with the gap", gap_title(study.result.convention, target) or " ")
+    of_accuracy = target == TARGETS[0]
+    return panel_title(f"with {'test accuracy' if of_accuracy else measure_name(target)}", " ")

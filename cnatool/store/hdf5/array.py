@@ -137,8 +137,15 @@ class HDF5Array:
         Raises StoreDamagedError if a chunk is missing (HDF5 would return zeros for it), is cut
         short, or does not match its checksum.
         """
+        return self._read(start, stop, None)
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read rows from one on into a contiguous array; raise StoreDamagedError as `read`."""
+        self._read(start, start + len(out), out)
+
+    def _read(self, start: int, stop: int, out: NDArray[Any] | None) -> NDArray[Any]:
         try:
-            return self._file.retry_read(lambda: self._read(start, stop))
+            return self._file.retry_read(lambda: self._read_once(start, stop, out))
         except StoreDamagedError:
             raise
         except Exception as error:
@@ -147,15 +154,17 @@ class HDF5Array:
                 f"({one_line(error)}). Dump again, or restore the store from a copy."
             ) from error
 
-    def _read(self, start: int, stop: int) -> NDArray[Any]:
+    def _read_once(self, start: int, stop: int, out: NDArray[Any] | None) -> NDArray[Any]:
         dataset = self._open()
-        if start >= stop or 0 in self.shape:
-            return np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._check_written(dataset, start, stop)
+        nothing = start >= stop or 0 in self.shape
+        if not nothing:
+            self._check_written(dataset, start, stop)
+        rows = np.empty((stop - start, *self.shape[1:]), self.dtype) if out is None else out
+        if nothing:
+            return rows
         if is_text(dataset):
-            return np.array([row.decode() for row in dataset[start:stop]], object)
-        rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        if self.dtype == BFLOAT16:
+            rows[:] = [row.decode() for row in dataset[start:stop]]
+        elif self.dtype == BFLOAT16:
             read_bits(dataset, start, stop, rows)
         else:
             dataset.read_direct(rows, np.s_[start:stop])

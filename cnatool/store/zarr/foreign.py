@@ -110,6 +110,10 @@ class ForeignArray:
                 f"read ({one_line(error)}). Dump again, or restore the store from a copy."
             ) from error
 
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Read rows from one on into an array of their type; errors as `read`."""
+        out[:] = self.read(start, start + len(out))
+
     def _check_presence(self, start: int, stop: int) -> None:
         outer = self._file_shape
         cells = [range(-(-size // step)) for size, step in zip(self.shape, outer, strict=True)]

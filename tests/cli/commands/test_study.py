@@ -135,6 +135,17 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         run("study", here / "stores", "--from", "extra.csv", *compare, cwd=tmp_path).stdout
     )
     assert {(d["first"], d["second"]) for d in found["differences"]} == {("sharpness", "margin")}
+    words = ("--target", "gap_loss", "--target", "gap_accuracy", *compare[:2], "--cluster", "run")
+    text = run(
+        "study", here / "stores", "--from", "extra.csv", *words, "--resamples", 20, cwd=tmp_path
+    ).stdout
+    headings = [line for line in text.splitlines() if line.startswith("correlation with")]
+    assert headings == [
+        f"correlation with {target}{end}"
+        for end in ("", ", compared")
+        for target in ("gap_loss", "gap_accuracy")
+    ]
+    assert re.search(r"\nsharpness +margin +12 +-?0\.\d\d ", text)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +154,7 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         ((), "there is nothing to study: give STORE, or networks by --from."),
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
+        (("stores", "--target", "loss"), "--target loss: no column of numbers is called so; there"),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
         (("stores", "--convention", "x"), "--convention 'x': choose"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
