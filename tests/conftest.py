@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Threads of OpenMP spin while they wait for each other, and several processes test at once: with
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import pytest
 from support.buckets import Bucket, Server, run_server, use_bucket
+from support.exporter import keep_operators
 
 from cnatool.store import object_client
 
@@ -24,11 +26,30 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+# Folders with files that take long. They come first: at the end, none keeps one process busy alone.
+_LONG = ("campaigns", "integration", "docs", "demo", "cli", "dumping", "store")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: min(place.get(folder, len(_LONG)) for folder in item.path.parents))
+
+
+def pytest_collection_finish() -> None:
+    """Let exports of PyTorch begin at once, where a test has imported it."""
+    if "torch" in sys.modules:
+        keep_operators()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file in one process, so that its fixtures train a network once."""
     from xdist.scheduler import LoadFileScheduling
 
+    # By the number of their tests the files that take longest would come last.
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
 
 

@@ -41,6 +41,8 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     a generator of its own, so that it depends neither on how many there are nor on the thread.
     """
     generator = np.random.default_rng([seed, stream, number])
+    if n <= _CELL:
+        return np.bincount(generator.integers(0, n, n), minlength=n)
     # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
     # first.
     cell = _CELL if n < _LARGE_CELLS else _RAW

@@ -185,11 +185,16 @@ def _other_version(text: bytes | None, checksum: str | None) -> str | None:
 
 def _read_attribute(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
     """Read a store's attribute and its checksum; again if a writer came between the two."""
+    before = None
     for wait in (*_PAUSES, None):
         tree = detect_format(path).open(path)
-        text, checksum = tree.attribute(), tree.checksum()
+        text, checksum = found = tree.attribute(), tree.checksum()
         if wait is None or text is None or checksum in (None, attribute_checksum(text)):
             break
+        # Behind a writer that came between, they would fit or be others: these are damaged.
+        if found == before:
+            break
+        before = found
         time.sleep(wait)
     return tree, text, checksum
 

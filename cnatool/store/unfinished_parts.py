@@ -25,16 +25,21 @@ class UnfinishedParts(NamedTuple):
 
 def parts_folders(store: Path) -> Iterator[Path]:
     """Yield the folders in which parts of a store may lie, in the order in which they are used."""
-    for number in range(_MOST_FOLDERS):
-        yield store.with_name(f"{store.stem}.parts{number or ''}")
+    return map(store.with_name, _folder_names(store))
+
+
+def _folder_names(store: Path) -> Iterator[str]:
+    stem = store.stem
+    return (f"{stem}.parts{number or ''}" for number in range(_MOST_FOLDERS))
 
 
 def find_unfinished_parts(store: Path) -> UnfinishedParts | None:
     """Find the parts of a store that were not all finished and merged."""
     names = list_names(store.parent)
-    for folder in parts_folders(store):
+    # A path is made for the few that are there, not for each of a thousand names.
+    for folder in (store.with_name(name) for name in _folder_names(store) if name in names):
         with suppress(OSError):
-            if folder.name in names and (settings := read_file(folder / UNFINISHED)) is not None:
+            if (settings := read_file(folder / UNFINISHED)) is not None:
                 return UnfinishedParts(folder, settings)
     return None
 

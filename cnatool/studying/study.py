@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.studying.analysis import Networks
     from cnatool.studying.collect import Collection
-    from cnatool.studying.results import Difference
+    from cnatool.studying.results import Difference, MeasureCorrelation
 
 LEVEL = 0.95
+_FEW_CLUSTERS = 10
 _CORRELATIONS = "correlations"
 
 
@@ -307,7 +308,7 @@ def _analyse(
         hyperparameters=tuple(beyond),
         differences=tuple(differences),
         bins=tuple(bin_networks(arrays)),
-        notes=tuple(_write_notes(networks, collection, settings)),
+        notes=tuple(_write_notes(networks, collection, settings, correlations)),
     )
 
 
@@ -337,7 +338,10 @@ def _select_comparisons(networks: Networks, settings: StudySettings) -> list[tup
 
 
 def _write_notes(
-    networks: polars.DataFrame, collection: Collection | None, settings: StudySettings
+    networks: polars.DataFrame,
+    collection: Collection | None,
+    settings: StudySettings,
+    correlations: Iterable[MeasureCorrelation],
 ) -> Iterator[str]:
     if collection is not None:
         yield from collection.notes
@@ -346,6 +350,14 @@ def _write_notes(
         yield (
             "each network counts as independent; if some are not, such as checkpoints of one run, "
             "name the tag that they share with `cluster`"
+        )
+    clusters = [row.clusters for row in correlations if row.pearson.interval is not None]
+    if clusters and min(clusters) < _FEW_CLUSTERS:
+        few = max(clusters) < _FEW_CLUSTERS
+        yield (
+            f"{'all' if few else 'some'} intervals rest on fewer than {_FEW_CLUSTERS} clusters, "
+            f"at least {min(clusters)}: they depend much on each of them, are wide, and rarely "
+            "show a difference"
         )
     if "convention" in networks.columns:
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)

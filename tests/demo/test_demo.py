@@ -108,12 +108,16 @@ def test_one_row_a_network_run_by_run(rows: list[DemoRow]) -> None:
 
 
 def test_accuracies_are_those_of_another_runtime(rows: list[DemoRow]) -> None:
-    for row, model in zip(rows, NETWORKS, strict=True):
-        for split, got in (("train", row.train.accuracy), ("test", row.test.accuracy)):
+    for number, (row, model) in enumerate(zip(rows, NETWORKS, strict=True)):
+        accuracies = {"train": row.train.accuracy, "test": row.test.accuracy}
+        # That runtime takes long over convolutions; of each run, some networks see more pictures.
+        for split in ("test", "train") if number % 4 == 0 else ("test",):
             pictures, labels = digits(split)
             (logits,) = outputs(model, pictures, None)
             # Rounding may turn one picture whose best two classes are all but equal.
-            assert got == pytest.approx((logits.argmax(1) == labels).mean(), abs=1.5 / len(labels))
+            assert accuracies[split] == pytest.approx(
+                (logits.argmax(1) == labels).mean(), abs=1.5 / len(labels)
+            )
 
 
 @pytest.mark.parametrize("run", ["adam", "conv", "noisy-labels", "sgd"])

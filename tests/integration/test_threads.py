@@ -73,7 +73,9 @@ def test_open(store: Path) -> None:
 
 
 def test_score(store: Path) -> None:
-    _in_threads(f"cnatool.score({str(store)!r}, overrides={{'resamples': 0, 'permutations': 0}})")
+    # A part of resamples for each thread of a pool, of which there are eight.
+    overrides = {"resamples": 0, "area_resamples": 8, "permutations": 0}
+    _in_threads(f"cnatool.score({str(store)!r}, overrides={overrides!r})")
 
 
 def test_a_preprocessing_file(tmp_path: Path) -> None:

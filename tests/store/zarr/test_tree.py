@@ -349,7 +349,9 @@ def test_only_stores_are_replaceable(tmp_path: Path) -> None:
 
 
 # One in so many moments is continued from.
-CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "23"))
+CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "53"))
+# Random losses tried at each moment.
+LOSSES = int(os.environ.get("CNATOOL_LOSSES", "1"))
 
 
 class Disk:
@@ -423,8 +425,8 @@ def _patched(content: bytes, offset: int, data: bytes | None) -> bytes:
 def states(disk: Disk) -> Iterator[tuple[int, dict[Path, bytes]]]:
     rng = random.Random(0)
     for after in range(len(disk.events) + 1):
-        yield disk.left(after, rng)
-        yield disk.left(after, rng)
+        for _ in range(LOSSES):
+            yield disk.left(after, rng)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it asks /proc what was synced")
