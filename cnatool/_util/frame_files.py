@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.files import check_replaceable, replace_atomically
 from cnatool._util.spreadsheets import write_csv
-from cnatool._util.text import one_line
-from cnatool.errors import StoreWriteError, UsageError
+from cnatool._util.write_failures import make_write_error
+from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def check_frame_path(path: Path) -> None:
     try:
         check_replaceable(path)
     except OSError as error:
-        raise frame_write_error(path, error.strerror or str(error)) from error
+        raise make_write_error(path, error) from error
 
 
 def write_frame(frame: polars.DataFrame, path: Path) -> None:
@@ -37,10 +37,4 @@ def write_frame(frame: polars.DataFrame, path: Path) -> None:
             else:
                 write_csv(frame, partial)
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        why = error.strerror if isinstance(error, OSError) else None
-        raise frame_write_error(path, why or one_line(error)) from error
-
-
-def frame_write_error(path: Path, why: str) -> StoreWriteError:
-    """Return the error of a table that cannot be written."""
-    return StoreWriteError(f"{path} cannot be written: {why}. Choose another path.")
+        raise make_write_error(path, error) from error

@@ -85,6 +85,8 @@ def find_near_names(pattern: str, names: Iterable[str]) -> list[str]:
     parts: dict[str, list[str]] = {}
     containing = []
     for name in names:
+        if name == pattern:
+            continue  # which stands for something else
         folded = name.casefold()
         for part in {folded, *filter(None, folded.split("/"))}:
             parts.setdefault(part, []).append(name)

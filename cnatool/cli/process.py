@@ -84,7 +84,7 @@ def _end_on_error(error: BaseException) -> NoReturn:
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
-        from cnatool.store.write_errors import FULL
+        from cnatool._util.write_failures import FULL
 
         if error.errno in FULL and not error.filename:
             # Errors of writing results and stores have messages of their own.

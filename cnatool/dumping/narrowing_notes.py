@@ -53,10 +53,14 @@ def describe_narrowing(record: StoreRecord) -> Iterator[str]:
             for kind in ("relative_error", "absolute_error")
         )
         zeros = sum(each.underflows for each in errors.values())
+        small = sum(each.subnormals for each in errors.values())
+        size = errors[absolute].largest
         yield (
             f"{name}: {count_text(len(errors), 'tensor')} narrowed to {kinds}; largest relative "
             f"error {errors[relative].relative_error:.2g} ({tensors[relative].name!r}), largest "
-            f"absolute error {errors[absolute].absolute_error:.2g} ({tensors[absolute].name!r})"
+            f"absolute error {errors[absolute].absolute_error:.2g} ({tensors[absolute].name!r}"
+            + (f", values up to {size:.3g})" if size else ")")
+            + (f"; {count_text(small, 'value')} near 0 kept fewer digits" if small else "")
             + (f"; {count_text(zeros, 'value')} became 0" if zeros else "")
         )
 

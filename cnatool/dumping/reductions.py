@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 # Places of single positions, where samples differ, need GatherElements and Min of integers.
 _FIRST_OPSET: Final = 12
-# Maxima need IsNaN and Where.
-_MAXIMUM_OPSET: Final = 9
 # Numbers of the components of one tensor, in float32 64 MB.
 _LARGEST_COMPONENTS: Final = 1 << 24
 # Bytes of all random matrices and components, which are part of the model that runs.
@@ -184,11 +182,6 @@ def _find_position_obstacles(source: _Source, form: Reduction, network: Network)
         yield "a sample has one number at each position, and no units"
     if form.positions == "max" and tensor.dtype == "uint64":
         yield "no operator takes the maximum of uint64"
-    if form.positions == "max" and network.graph.opset < _MAXIMUM_OPSET:
-        yield (
-            f"maxima are told from NaN in models of opset {_MAXIMUM_OPSET} and later; this is one "
-            f"of {network.graph.opset}"
-        )
     if form.positions in ("mean", "max"):
         return
     if tensor.varies and network.graph.opset < _FIRST_OPSET:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.metrics.unit_values import Scratch, as_unit_values, tiles
+from cnatool.metrics.unit_values import Scratch, as_unit_values, stretches, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +44,14 @@ _MOST = 1 << 31
 # Units of which a table has a column for each bin there is; 128 KiB a unit.
 _DENSE_UNITS = 1024
 _GROWTH = 256
-# Columns of 16 powers of two, those of magnitudes around 1 first.
+# Columns of 16 powers of two: those of zeros and of magnitudes around 1 first, positive before
+# negative ones.
 _PAGE = 16 * PARTS
-_PAGES = sorted(range(0, _COLUMNS, _PAGE), key=lambda start: abs(start % _SIGN - 7 * _PAGE))
+_PAGES = [page * _PAGE + sign for sign in (0, _SIGN) for page in (0, 7, 8, 6)]
+_PAGES += sorted(set(range(0, _COLUMNS, _PAGE)) - set(_PAGES))
+# Units whose counts fit a cache, and positions from which a unit has a stretch of values.
+_UNITS = 64
+_POSITIONS = 32
 _ONE = np.uint32(1)
 
 
@@ -161,12 +166,14 @@ class Histogram:
         """
         if not 0 <= q <= 1:
             raise ValueError(f"q is {q}, not between 0 and 1")
-        ends = self.counts.cumsum(axis=1)
-        total = ends[:, -1] if ends.shape[1] else np.zeros(self.units, np.int64)
+        # Values up to each bin, all units behind one another, and those of the units before.
+        ends = self.counts.cumsum()
+        before = np.append(0, ends)[: self.counts.size : max(1, len(self.bins))]
+        total = self.total
         rank = q * np.maximum(total - 1, 0)
         low = np.floor(rank)
-        first = self._value(ends, low)
-        second = self._value(ends, np.minimum(low + 1, np.maximum(total - 1, 0)))
+        first = self._value(ends, before, low)
+        second = self._value(ends, before, np.minimum(low + 1, np.maximum(total - 1, 0)))
         if whole:
             first, second = np.trunc(first), np.trunc(second)
         share = rank - low
@@ -174,16 +181,19 @@ class Histogram:
         between = np.where(share > 0, first + share * (second - first), first)
         return np.where(total > 0, between, np.nan)
 
-    def _value(self, ends: NDArray[np.int64], rank: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _value(
+        self, ends: NDArray[np.int64], before: NDArray[np.int64], rank: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Estimate the value of a rank, from 0, in each unit."""
-        if not len(self.bins):
+        bins = len(self.bins)
+        if not bins:
             return np.full(self.units, np.nan)
-        column = np.minimum((ends <= rank[:, None]).sum(axis=1), len(self.bins) - 1)
         unit = np.arange(self.units)
-        count = self.counts[unit, column]
-        before = ends[unit, column] - count
-        share = (rank - before + 0.5) / np.maximum(count, 1)
-        low, high = self.edges[column].T
+        place = np.searchsorted(ends, before + rank.astype(np.int64), side="right")
+        place = np.minimum(place, (unit + 1) * bins - 1)
+        count = self.counts.reshape(-1)[place]
+        share = (rank - (ends[place] - before - count) + 0.5) / np.maximum(count, 1)
+        low, high = self.edges[place % bins].T
         with np.errstate(invalid="ignore"):
             inside = low + share.clip(0, 1) * (high - low)
         value: NDArray[np.float64] = np.where(np.isfinite(high - low), inside, np.nan)
@@ -251,12 +261,25 @@ class HistogramCounter:
             self._flush()
             self._since = n * positions
         self._counted += tile.size
-        keys = _find_keys(tile.reshape(n, units * positions), self._scratch)
+        for first in range(0, units, _UNITS):
+            few = tile[:, first : first + _UNITS]
+            for rows in stretches(few.shape):
+                self._count(few[rows], start + first)
+
+    def _count(self, values: NDArray[np.floating[Any]], start: int) -> None:
+        """Count a stretch of a few units."""
+        keys = _find_keys(values, self._scratch)
         if self._columns is not None:
             keys = self._find_columns(keys)
-        first = np.arange(start, start + units) * self._table.shape[1]
-        np.add(keys, np.repeat(first, positions), out=keys)
-        np.add.at(self._table.reshape(-1), keys.reshape(-1), _ONE)
+        n, units, positions = keys.shape
+        rows = np.arange(units) * self._table.shape[1]
+        if positions < _POSITIONS:
+            flat = keys.reshape(n, units * positions)
+            np.add(flat, np.repeat(rows, positions), out=flat)
+        else:
+            np.add(keys, rows[:, None], out=keys)
+        table = self._table[start : start + units]
+        np.add.at(table.reshape(-1), keys.reshape(-1), _ONE)
 
     def _find_columns(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the columns of keys in the table, to which those that are missing are added."""
@@ -288,10 +311,11 @@ class HistogramCounter:
         """Find the columns that hold a count; of many columns, none is read without need."""
         found: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
         left, width = self._counted, self._table.shape[1]
+        dtype = np.uint32 if left < 1 << 32 else np.int64
         for start in _PAGES if self._columns is None else range(0, width, _PAGE):
             if not left:
                 break
-            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=np.int64)
+            counts = self._table[:, start : start + _PAGE].sum(axis=0, dtype=dtype)
             found.append(start + np.flatnonzero(counts))
             left -= int(counts.sum())
         return np.sort(np.concatenate(found))
@@ -331,17 +355,17 @@ def _allocate(units: int) -> NDArray[np.uint32]:
     return np.frombuffer(pages, np.uint32).reshape(units, _WIDTH)
 
 
-def _find_keys(tile: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
+def _find_keys(values: NDArray[np.floating[Any]], scratch: Scratch) -> NDArray[np.intp]:
     """Return the leading bits of each value as a float32, rounded towards 0."""
-    keys = scratch.take("keys", tile.shape, np.intp)
-    if tile.dtype == np.float32:
-        bits = scratch.take("bits", tile.shape, np.uint32)
-        np.right_shift(tile.view(np.uint32), np.uint32(_SHIFT), out=bits)
+    keys = scratch.take("keys", values.shape, np.intp)
+    if values.dtype == np.float32:
+        bits = scratch.take("bits", values.shape, np.uint32)
+        np.right_shift(values.view(np.uint32), np.uint32(_SHIFT), out=bits)
         np.copyto(keys, bits)
         return keys
-    bits = scratch.take("bits", tile.shape, np.uint64)
-    np.right_shift(tile.view(np.uint64), np.uint64(64 - _BITS64), out=bits)
-    return np.take(_NARROWED, bits.view(np.int64), out=keys, mode="clip")
+    wide = scratch.take("bits", values.shape, np.uint64)
+    np.right_shift(values.view(np.uint64), np.uint64(64 - _BITS64), out=wide)
+    return np.take(_NARROWED, wide.view(np.int64), out=keys, mode="clip")
 
 
 def _narrow() -> NDArray[np.intp]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+# Values that are summed at a time.
+_VALUES = 1 << 17
+
 
 @dataclass(slots=True)
 class ClassMeans:
@@ -52,26 +55,46 @@ class ClassMeans:
             Class of each sample, from 0; samples of a negative one are left out.
         """
         array = np.asarray(sums)
-        numbers = np.asarray(classes)
-        if not len(numbers):
-            return
+        members = _Members.of(np.asarray(classes))
         units = slice(start, start + array.shape[1])
-        order = np.argsort(numbers, kind="stable")
-        order = order[numbers[order] >= 0]
-        if not len(order):
-            return
-        numbers = numbers[order]
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        present = numbers[starts]
         with np.errstate(over="ignore", invalid="ignore"):
-            added = np.add.reduceat(array[order], starts, axis=0, dtype=np.float64)
-            self.sums[present, units] += added
+            self.sums[members.present, units] += members.add_up(array)
         if np.ndim(counts):
-            counted = np.add.reduceat(np.asarray(counts)[order], starts, axis=0, dtype=np.int64)
+            counted = members.add_up(np.asarray(counts)).astype(np.int64)
         else:
-            samples = np.diff(np.append(starts, len(order)))
-            counted = (samples * int(np.asarray(counts)))[:, None]
-        self.counts[present, units] += counted
+            counted = members.samples[:, None] * int(np.asarray(counts))
+        self.counts[members.present, units] += counted
+
+    def add_tile(
+        self,
+        tile: NDArray[np.floating[Any]],
+        row_sums: NDArray[np.float64] | None,
+        classes: NDArray[np.integer[Any]],
+        start: int,
+    ) -> None:
+        """Add values, (n, units, positions), of the units from ``start`` on.
+
+        Those that are not finite are left out. ``row_sums``, (n, units), are their sums if they
+        are known, and all finite.
+        """
+        n, units, positions = tile.shape
+        if row_sums is not None:
+            self.update(row_sums, positions, classes, start)
+            return
+        flat = tile.reshape(n, units * positions)
+        members = _Members.of(classes)
+        sums = members.add_up(flat)
+        here = slice(start, start + units)
+        counts: NDArray[np.int64] = members.samples[:, None] * positions
+        if not np.isfinite(sums).all():
+            finite = np.isfinite(flat)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums = members.add_up(np.where(finite, flat, 0))
+            counts = members.add_up(finite).astype(np.int64)
+            counts = counts.reshape(-1, units, positions).sum(axis=2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.sums[members.present, here] += sums.reshape(-1, units, positions).sum(axis=2)
+        self.counts[members.present, here] += counts
 
     def merge(self, other: ClassMeans) -> None:
         """Add the sums of further samples of the same classes and units."""
@@ -104,6 +127,51 @@ class ClassMeans:
     def ccmas(self) -> NDArray[np.float64]:
         """Class selectivity, (units,), as `compute_ccmas`."""
         return compute_ccmas(self.means)
+
+
+@dataclass(slots=True)
+class _Members:
+    """Which rows are of which class.
+
+    Attributes
+    ----------
+    present : ndarray of int, (c,)
+        The classes that have rows, ascending.
+    samples : ndarray of int, (c,)
+        How many.
+    """
+
+    present: NDArray[np.integer[Any]]
+    samples: NDArray[np.intp]
+    _rows: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, classes: NDArray[np.integer[Any]]) -> Self:
+        """Sort rows by class; those of a negative one are left out."""
+        order = np.argsort(classes, kind="stable")
+        order = order[classes[order] >= 0]
+        present, samples = np.unique(classes[order], return_counts=True)
+        return cls(present, samples, order)
+
+    def add_up(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Sum the rows, (n, columns), of each class in float64, (c, columns)."""
+        from scipy.sparse import csr_array
+
+        n, columns = values.shape
+        ends = np.append(0, np.cumsum(self.samples))
+        indicator = csr_array(
+            (np.ones(len(self._rows)), self._rows, ends), shape=(len(self.present), n)
+        )
+        sums = np.empty((len(self.present), columns))
+        # A few columns at a time, whose copy fits a cache.
+        width = max(1, min(columns, _VALUES // max(1, n)))
+        wide = np.empty((n, width))
+        for start in range(0, columns, width):
+            part = values[:, start : start + width]
+            copy = wide[:, : part.shape[1]]
+            np.copyto(copy, part)
+            sums[:, start : start + width] = indicator @ copy
+        return sums
 
 
 def find_best_class(means: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -129,27 +129,19 @@ class UnitExtremes:
         rows: NDArray[np.int64],
         places: NDArray[np.int64],
         start: int,
+        largest: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Add a few values, (n, units, positions), of the units from ``start`` on.
 
-        `settle` inserts them.
+        ``largest``, (n, units), are the largest values of rows if they are known, and all values
+        are finite. `settle` inserts the candidates.
         """
         units = slice(start, start + tile.shape[1])
-        least = self.values[units, -1]
         ascending = self._follow(rows, places, units)
-        row = unit = position = None
-        if np.isfinite(least).all():
-            # In order, an equal value does not displace one of an earlier row.
-            bound = _as_bound(least, tile.dtype)
-            flat = tile.reshape(len(tile), -1)
-            bounds = np.repeat(bound, tile.shape[2])
-            better = (np.greater if ascending else np.greater_equal)(flat, bounds)
-            places_of = np.flatnonzero(better)
-            if len(places_of) <= max(64, tile.size // 16):
-                row, rest = np.divmod(places_of, tile.shape[1] * tile.shape[2])
-                unit, position = np.divmod(rest, tile.shape[2])
-        if row is None or unit is None or position is None:
-            row, unit, position = _row_maxima(tile, rows)
+        searched = tile if largest is None else largest[:, :, None]
+        row, unit, position = self._find_candidates(searched, rows, units, ascending=ascending)
+        if largest is not None:
+            position = tile[row, unit].argmax(axis=1)
         values = tile[row, unit, position].astype(np.float64)
         finite = np.isfinite(values)
         row, unit, position = row[finite], unit[finite], position[finite]
@@ -158,6 +150,31 @@ class UnitExtremes:
             self._count += len(row)
         if self._count > self.values.size:
             self.settle()
+
+    def _find_candidates(
+        self,
+        values: NDArray[np.floating[Any]],
+        rows: NDArray[np.int64],
+        units: slice,
+        *,
+        ascending: bool,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Return row, unit and position of values that may be among the k largest."""
+        n, width, positions = values.shape
+        bounds = _as_bound(self.values[units, -1], values.dtype)
+        if not ascending:
+            # In order, an equal value does not displace one of an earlier row.
+            bounds = np.nextafter(bounds, -np.inf)
+        elif not np.isfinite(bounds).all():
+            least = _find_least(values, rows, self.k)
+            bounds = np.where(np.isfinite(bounds), bounds, np.nextafter(least, -np.inf))
+        if np.isfinite(bounds).all():
+            better = values.reshape(n, -1) > np.repeat(bounds, positions)
+            places = np.flatnonzero(better)
+            if len(places) <= max(64, values.size // 16):
+                row, rest = np.divmod(places, width * positions)
+                return row, *np.divmod(rest, positions)
+        return _row_maxima(values, rows)
 
     def settle(self) -> None:
         """Insert the candidates of `add_tile`."""
@@ -190,24 +207,50 @@ class UnitExtremes:
         """Insert candidates into those that there are."""
         if not len(unit):
             return
-        changed = np.unique(unit)
+        changed = np.flatnonzero(np.bincount(unit, minlength=self.units))
         old, column = np.nonzero(self.rows[changed] >= 0)
-        unit = np.concatenate([unit, changed[old]])
-        values = np.concatenate([values, self.values[changed[old], column]])
-        rows = np.concatenate([rows, self.rows[changed[old], column]])
-        positions = np.concatenate([positions, self.positions[changed[old], column]])
+        unit = np.concatenate([changed[old], unit])
+        values = np.concatenate([self.values[changed[old], column], values])
+        rows = np.concatenate([self.rows[changed[old], column], rows])
+        positions = np.concatenate([self.positions[changed[old], column], positions])
         # The largest value of each sample, in its lowest position.
         order = np.lexsort((positions, -values, rows, unit))
         first = np.ones(len(order), bool)
         first[1:] = (np.diff(unit[order]) != 0) | (np.diff(rows[order]) != 0)
         order = order[first]
-        order = order[np.lexsort((rows[order], -values[order], unit[order]))]
+        # A stable sort leaves equal values in the order of rows.
+        order = order[np.argsort(-values[order], kind="stable")]
+        order = order[np.argsort(unit[order], kind="stable")]
         starts = np.searchsorted(unit[order], changed)
         rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
         order, rank = order[rank < self.k], rank[rank < self.k]
         self.values[unit[order], rank] = values[order]
         self.rows[unit[order], rank] = rows[order]
         self.positions[unit[order], rank] = positions[order]
+
+
+def _find_least(
+    values: NDArray[np.floating[Any]], rows: NDArray[np.int64], k: int
+) -> NDArray[np.floating[Any]]:
+    """Return a number that the k-th largest of samples is not below, of each unit; −∞ for none.
+
+    It is the k-th largest of maxima of groups of samples. Rows are in order.
+    """
+    n, units, positions = values.shape
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
+    if len(starts) < k:
+        return np.full(units, -np.inf, values.dtype)
+    groups = starts[np.linspace(0, len(starts), min(len(starts), 4 * k), endpoint=False, dtype=int)]
+    flat = values.reshape(n, units * positions)
+    maxima = np.empty((len(groups), units * positions), values.dtype)
+    for group, (start, stop) in enumerate(zip(groups, [*groups[1:], n], strict=True)):
+        np.maximum.reduce(flat[start:stop], axis=0, out=maxima[group])
+    if positions > 1:
+        maxima = maxima.reshape(len(groups), units, positions).max(axis=2)
+    # Values that are not finite tell nothing of the others.
+    maxima = np.where(np.isfinite(maxima), maxima, -np.inf)
+    least: NDArray[np.floating[Any]] = np.partition(maxima, len(groups) - k, axis=0)[-k]
+    return least
 
 
 def _as_bound(

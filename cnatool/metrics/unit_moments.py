@@ -8,31 +8,22 @@ division among processes, changes only the last digits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.metrics.unit_values import Scratch, as_unit_values, fold, tiles
+from cnatool.metrics.unit_sums import count_values, find_shift, sum_tile
+from cnatool.metrics.unit_values import Scratch, as_unit_values, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-# Rows that 8-bit counts take.
-_BYTE = 255
-# Positions from which each row is summed first, rather than each position over rows, and from which
-# NumPy sums in pairs sooner than a product with ones.
-_POSITIONS = 64
-_PAIRWISE = 256
-# Rows that are summed in the type of the values.
-_FEW = 32
-# Distances from the mean whose cubes are float32.
-_LEAST, _GREATEST = 2.0**-30, 2.0**30
+    from cnatool.metrics.unit_sums import Powers, TileSums
+
 # Sums of squares, and cubes, below which these have lost digits.
 _LEAST_SQUARES = 2.0**-960
-
-Sums: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 
 
 @dataclass(slots=True)
@@ -150,119 +141,45 @@ class UnitMoments:
         """Put the units of several behind one another."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in NAMES))
 
-    def add_tile(
-        self, tile: NDArray[np.floating[Any]], units: slice, *, row_sums: bool = False
-    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int64] | int] | None:
-        """Add a few values, (n, units, positions), that fit the cache; `settle` ends them.
+    def add_tile(self, tile: NDArray[np.floating[Any]], units: slice) -> TileSums | None:
+        """Add a few values, (n, units, positions); `settle` ends them.
 
         Returns
         -------
-        (sums, counts) or None
-            With ``row_sums``, the sum of the finite values of each row and unit, (n, units), and
-            their number.
+        TileSums or None
+            What was added; None for a tile some values of which are not finite.
         """
-        low, high = fold(np.minimum, tile), fold(np.maximum, tile)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            return self._add_nonfinite(tile, units, row_sums=row_sums)
-        n, width, positions = tile.shape
         if self._sums is None:
             self._sums = _Sums.empty(self.units)
-        shift = self._find_shift(tile, units, low, high)
-        if tile.dtype == np.float32 and _fits_float32(shift, low, high):
-            shift = shift.astype(np.float32)
-        rows = positions >= _POSITIONS or (row_sums and positions > 1)
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            powers, first = self._sum_powers(tile, shift, rows=rows)
-        self._sums.add(
-            units, n * positions, powers, (low, high), self._count_signs(tile, low, high)
-        )
-        if not row_sums:
+        shift = self._find_shift(tile, units)
+        sums = sum_tile(tile, shift, self._scratch)
+        if not (np.isfinite(sums.low).all() and np.isfinite(sums.high).all()):
+            self._add_nonfinite(tile, units)
             return None
-        if first is None:
-            return tile.reshape(n, width), 1
-        return first + shift * positions, positions
+        self._sums.add(units, tile.shape[0] * tile.shape[2], shift, sums)
+        return sums
 
-    def _find_shift(
-        self,
-        tile: NDArray[np.floating[Any]],
-        units: slice,
-        low: NDArray[np.floating[Any]],
-        high: NDArray[np.floating[Any]],
-    ) -> NDArray[np.float64]:
-        """Return what is subtracted from the values of each unit, so that no digits go to it.
-
-        It is about their mean; the value itself of a unit whose values are equal, so that its
-        deviation is 0.
-        """
+    def _find_shift(self, tile: NDArray[np.floating[Any]], units: slice) -> NDArray[np.float64]:
+        """Return what is subtracted from the values of each unit, so that no digits go to it."""
         assert self._sums is not None
         shift = self._sums.shift[units]
-        if np.isnan(shift).any():
+        new = np.isnan(shift)
+        if new.any():
             known = self.count[units] > 0
             mean = self.mean[units]
             if not known.all():
-                count = tile.shape[0] * tile.shape[2]
-                here = fold(np.add, tile, np.dtype(np.float64)) / count
-                mean = np.where(known, mean, np.where(low == high, low, here))
+                mean = np.where(known, mean, find_shift(tile))
             if tile.dtype == np.float32:
                 # So that differences from it are those of float32.
                 mean = mean.astype(np.float32).astype(np.float64)
-            shift[:] = np.where(np.isnan(shift), mean, shift)
+            shift = np.where(new, mean, shift)
         return shift
 
-    def _sum_powers(
-        self,
-        tile: NDArray[np.floating[Any]],
-        shift: NDArray[np.floating[Any]],
-        *,
-        rows: bool,
-    ) -> tuple[Sums, NDArray[np.floating[Any]] | None]:
-        """Return Σ (x − shift)^p of each unit for p = 1, 2, 3; with ``rows`` also of each row."""
-        n, units, positions = tile.shape
-        flat = tile.reshape(n, units * positions)
-        powers = self._scratch.take("powers", flat.shape, shift.dtype)
-        centred = self._scratch.take("centred", flat.shape, shift.dtype)
-        np.subtract(flat, np.repeat(shift, positions), out=centred)
-        sum_units = _sum_rows if rows else _sum_columns
-        if shift.dtype == np.float32:
-            # Means keep the digits of float64, as differences of float32 do not.
-            first = sum_units(flat, tile.shape, np.float64) - _count_terms(tile, rows=rows) * shift
-            sums = [first]
-        else:
-            sums = [sum_units(centred, tile.shape)]
-        np.multiply(centred, centred, out=powers)
-        sums.append(sum_units(powers, tile.shape))
-        np.multiply(powers, centred, out=powers)
-        sums.append(sum_units(powers, tile.shape))
-        folded = [each.sum(axis=0, dtype=np.float64) for each in sums]
-        return (folded[0], folded[1], folded[2]), sums[0] if rows else None
-
-    def _count_signs(
-        self,
-        tile: NDArray[np.floating[Any]],
-        low: NDArray[np.floating[Any]],
-        high: NDArray[np.floating[Any]],
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count zeros and values above 0, as far as the extremes do not tell."""
-        n, units, positions = tile.shape
-        every = np.full(units, n * positions)
-        which = self._scratch.take("which", tile.shape, bool)
-        if (low > 0).all() or (high < 0).all():
-            zeros = np.zeros(units, np.int64)
-        else:
-            zeros = _count(np.equal(tile, 0, out=which))
-        if (low >= 0).all():
-            return zeros, every - zeros
-        if (high <= 0).all():
-            return zeros, np.zeros(units, np.int64)
-        return zeros, _count(np.greater(tile, 0, out=which))
-
-    def _add_nonfinite(
-        self, tile: NDArray[np.floating[Any]], units: slice, *, row_sums: bool
-    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int64]] | None:
-        """Add a tile some values of which may not be finite."""
-        self.nan[units] += _count(np.isnan(tile))
-        self.below[units] += _count(tile == -np.inf)
-        self.above[units] += _count(tile == np.inf)
+    def _add_nonfinite(self, tile: NDArray[np.floating[Any]], units: slice) -> None:
+        """Add a tile some values of which are not finite."""
+        self.nan[units] += count_values(np.isnan(tile))
+        self.below[units] += count_values(tile == -np.inf)
+        self.above[units] += count_values(tile == np.inf)
         finite = np.isfinite(tile)
         for unit in range(tile.shape[1]):
             values = tile[:, unit][finite[:, unit]].astype(np.float64)
@@ -270,10 +187,6 @@ class UnitMoments:
                 moments = _moments_of(values)
                 number = units.start + unit
                 self._merge(moments, slice(number, number + 1))
-        if not row_sums:
-            return None
-        kept = np.where(finite, tile, 0)
-        return kept.sum(axis=2, dtype=np.float64), finite.sum(axis=2, dtype=np.int64)
 
     def _merge(self, other: UnitMoments, units: slice) -> None:
         """Combine with further values of a range of units."""
@@ -307,7 +220,7 @@ class _Sums:
 
     count: NDArray[np.int64]
     shift: NDArray[np.float64]
-    powers: Sums
+    powers: Powers
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     zeros: NDArray[np.int64]
@@ -322,23 +235,16 @@ class _Sums:
         shift = np.full(units, np.nan)
         return cls(count, shift, (first, second, third), low, high, zeros, positives)
 
-    def add(
-        self,
-        units: slice,
-        count: int,
-        powers: Sums,
-        extremes: tuple[NDArray[Any], NDArray[Any]],
-        signs: tuple[NDArray[np.int64], NDArray[np.int64]],
-    ) -> None:
+    def add(self, units: slice, count: int, shift: NDArray[np.float64], sums: TileSums) -> None:
         """Add the sums of a tile."""
         self.count[units] += count
-        for total, added in zip(self.powers, powers, strict=True):
+        self.shift[units] = shift
+        for total, added in zip(self.powers, sums.powers, strict=True):
             total[units] += added
-        low, high = extremes
-        np.minimum(self.low[units], low, out=self.low[units])
-        np.maximum(self.high[units], high, out=self.high[units])
-        self.zeros[units] += signs[0]
-        self.positives[units] += signs[1]
+        np.minimum(self.low[units], sums.low, out=self.low[units])
+        np.maximum(self.high[units], sums.high, out=self.high[units])
+        self.zeros[units] += sums.zeros
+        self.positives[units] += sums.positives
 
     def moments(self) -> UnitMoments:
         """Return the moments."""
@@ -350,7 +256,7 @@ class _Sums:
 def _moments(
     n: NDArray[np.int64],
     shift: NDArray[np.float64],
-    sums: Sums,
+    sums: Powers,
     extremes: tuple[NDArray[np.float64], NDArray[np.float64]],
     zeros: NDArray[np.int64],
     positives: NDArray[np.int64],
@@ -380,61 +286,6 @@ def _moments_of(values: NDArray[np.float64]) -> UnitMoments:
         np.array([np.count_nonzero(values == 0)]),
         np.array([np.count_nonzero(values > 0)]),
     )
-
-
-def _fits_float32(
-    shift: NDArray[np.float64],
-    low: NDArray[np.floating[Any]],
-    high: NDArray[np.floating[Any]],
-) -> bool:
-    """Whether cubes of x − shift are far from the least and the greatest float32."""
-    with np.errstate(over="ignore"):
-        reach = np.maximum(high - shift, shift - low)
-    return bool(((reach == 0) | ((reach > _LEAST) & (reach < _GREATEST))).all())
-
-
-def _count_terms(tile: NDArray[Any], *, rows: bool) -> NDArray[np.float64]:
-    """Return how many values each sum of `_sum_rows` or `_sum_columns` has, (…, 1)."""
-    n, _, positions = tile.shape
-    if rows:
-        return np.full((1, 1), float(positions))
-    ends = np.append(np.arange(0, n, _FEW), n)
-    return np.diff(ends)[:, None] * float(positions)
-
-
-def _sum_rows(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
-    """Sum over positions: (n, units)."""
-    n, units, positions = shape
-    rows = values.reshape(n * units, positions)
-    if dtype is None and positions < _PAIRWISE and values.dtype == np.float32:
-        sums: NDArray[Any] = rows @ np.ones(positions, np.float32)
-    else:
-        sums = np.add.reduce(rows, axis=1, dtype=dtype)
-    return sums.reshape(n, units)
-
-
-def _sum_columns(values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None) -> NDArray[Any]:
-    """Sum over a few rows at a time, (n / 32, units), so that float32 loses no digits."""
-    n, units, positions = shape
-    whole = n - n % _FEW
-    parts: NDArray[Any] = (
-        values[:whole].reshape(whole // _FEW, _FEW, units * positions).sum(axis=1, dtype=dtype)
-    )
-    if whole < n:
-        parts = np.concatenate([parts, values[whole:].sum(axis=0, dtype=dtype)[None]])
-    if positions > 1:
-        parts = parts.reshape(len(parts), units, positions).sum(axis=2)
-    return parts
-
-
-def _count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count what is true of each unit."""
-    n, units, positions = which.shape
-    flat = which.view(np.uint8).reshape(n, units * positions)
-    counts = np.zeros(units * positions, np.int64)
-    for row in range(0, n, _BYTE):
-        counts += np.add.reduce(flat[row : row + _BYTE], axis=0, dtype=np.uint8)
-    return counts if positions == 1 else counts.reshape(units, positions).sum(axis=1)
 
 
 NAMES = tuple(field.name for field in fields(UnitMoments) if field.init)

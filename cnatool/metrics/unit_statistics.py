@@ -155,12 +155,14 @@ class UnitCounter:
             tile = as_unit_values(array[part, units])
             first = start + units.start
             here = slice(first, first + tile.shape[1])
-            sums = self._moments.add_tile(tile, here, row_sums=labels is not None)
+            sums = self._moments.add_tile(tile, here)
             if self._histogram is not None:
                 self._histogram.add_tile(tile, first)
-            self._extremes.add_tile(tile, samples[part], places[part], first)
-            if self._classes is not None and labels is not None and sums is not None:
-                self._classes.update(*sums, labels[part], start=first)
+            largest = None if sums is None else sums.row_maxima
+            self._extremes.add_tile(tile, samples[part], places[part], first, largest)
+            if self._classes is not None and labels is not None:
+                row_sums = None if sums is None else sums.row_sums
+                self._classes.add_tile(tile, row_sums, labels[part], first)
         self._moments.settle()
 
     def spread_classes(self, places: NDArray[np.intp], classes: int) -> None:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-# Values of a tile: few enough for the caches, so many that calls of NumPy hardly count.
-TILE = 1 << 18
-# Rows of a tile, where there are as many: results of a tile are written once for all of them.
-_ROWS = 1024
+# Values of a tile: so many that what is computed once for a tile hardly counts.
+TILE = 1 << 20
+# Rows of a tile, and of a stretch of few positions, where there are as many: some arrays have an
+# element for each column, or position of each unit.
+_ROWS, _COLUMN_ROWS = 16, 256
+# Values of a stretch, whose intermediate arrays fit a cache, but not so few that calls of NumPy
+# count.
+STRETCH = 1 << 17
 
 
 def as_unit_values(values: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -51,6 +55,21 @@ def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
     for row in range(0, n, height):
         for unit in range(0, units, width):
             yield slice(row, row + height), slice(unit, min(unit + width, units))
+
+
+def stretches(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield the rows of stretches of a tile (n, units, positions)."""
+    height = max(1, STRETCH // max(1, math.prod(shape[1:])))
+    for row in range(0, shape[0], height):
+        yield slice(row, min(row + height, shape[0]))
+
+
+def unit_ranges(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield units of a tile (n, units, positions), so few that a stretch has many rows."""
+    n, units, positions = shape
+    width = max(1, STRETCH // max(1, positions * min(n, _COLUMN_ROWS)))
+    for start in range(0, units, width):
+        yield slice(start, min(start + width, units))
 
 
 def fold(ufunc: np.ufunc, values: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:

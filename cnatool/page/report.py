@@ -11,8 +11,9 @@ from cnatool._util.files import check_replaceable, replace_atomically
 from cnatool._util.local_paths import check_local, real_path
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text, printable
+from cnatool._util.write_failures import make_write_error
 from cnatool._version import __version__
-from cnatool.errors import CnatoolError, StoreWriteError, UsageError
+from cnatool.errors import CnatoolError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.page.document import render_page
 from cnatool.page.samples import most_samples
@@ -224,7 +225,7 @@ def check_page_path(path: Path, *, overwrite: bool = False) -> None:
     try:
         check_replaceable(path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise make_write_error(path, error) from error
 
 
 def _check_apart(path: Path, stores: Sequence[Store]) -> None:
@@ -239,10 +240,4 @@ def _write(path: Path, page: bytes) -> None:
         with replace_atomically(path) as partial:
             partial.write_bytes(page)
     except OSError as error:
-        raise _write_error(path, error) from error
-
-
-def _write_error(path: Path, error: OSError) -> StoreWriteError:
-    return StoreWriteError(
-        f"{path} cannot be written: {error.strerror or error}. Name another file."
-    )
+        raise make_write_error(path, error) from error

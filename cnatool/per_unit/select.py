@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.records.unit_axis import UnitAxis
+    from cnatool.records.units import UnitsTensor
     from cnatool.store.store import Store
 
 _ONLY_STATISTICS = (
@@ -39,7 +40,10 @@ class SelectedTensor:
 def select_tensors(
     store: Store, patterns: Sequence[str], axes: Mapping[str, int | str | None]
 ) -> tuple[list[SelectedTensor], list[LeftOut]]:
-    """Select tensors by name or glob, by default the layers, else all that are stored whole.
+    """Select tensors by name or glob.
+
+    By default these are the layers, and what else was measured while it was dumped; if there are
+    neither, all that are stored whole.
 
     Raises
     ------
@@ -50,6 +54,7 @@ def select_tensors(
     """
     tensors = {tensor.name: tensor for tensor in _list_tensors(store)}
     names = list(tensors)
+    measured = _list_measured(store)
     if patterns:
         full = [complete_name(names, pattern) for pattern in patterns]
         chosen, unmatched = match_names(names, full)
@@ -64,8 +69,11 @@ def select_tensors(
         known = [name for name in own if _has_units(tensors[name], store)]
         layers = [name for name in own if tensors[name].role == "layer"]
         counted = [name for name in layers if name in known] or known or names
+        # The output belongs to the layers that a dump measures by default.
+        others = [n for n in own if tensors[n].number in measured and tensors[n].role != "output"]
         # Layers that cannot be counted are named with the reason.
-        chosen = [name for name in own if name in {*layers, *counted}] if known else names
+        shown = {*layers, *counted, *others}
+        chosen = [name for name in own if name in shown] if known else names
     usable, left_out = [], []
     for name in chosen:
         reason = _find_reason(tensors[name], store)
@@ -80,9 +88,6 @@ def select_tensors(
         more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
         raise MetricError(f"{store.path}: of {first.tensor!r}{more}, {first.reason}.")
     found = find_axes(store.path, usable, axes)
-    measured = (
-        {unit.number: unit for unit in store.record.units.tensors} if store.record.units else {}
-    )
     selected = []
     for tensor in usable:
         unit = None if _is_whole(tensor) else measured[tensor.number]
@@ -134,9 +139,13 @@ def _is_whole(tensor: TensorRecord) -> bool:
 
 def _has_units(tensor: TensorRecord, store: Store) -> bool:
     """Whether a tensor is stored whole, or its units were measured while it was dumped."""
+    return _is_whole(tensor) or tensor.number in _list_measured(store)
+
+
+def _list_measured(store: Store) -> dict[int, UnitsTensor]:
+    """Return the tensors whose units were measured while they were dumped, by number."""
     units = store.record.units
-    measured = {unit.number for unit in units.tensors} if units else set()
-    return _is_whole(tensor) or tensor.number in measured
+    return {unit.number: unit for unit in units.tensors} if units else {}
 
 
 def _match(tensors: Sequence[TensorRecord], pattern: str) -> list[str]:

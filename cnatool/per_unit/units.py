@@ -104,7 +104,7 @@ def units(
         The store, with whole activations, or with what ``dump(units=True)`` counted.
     tensors : str or sequence of str
         Names of tensors or outputs, or globs; those after ``!`` are left out. By default the
-        layers that are stored, else all that is.
+        layers, and what the dump measured units of; without either, all that is stored.
     splits : str or sequence of str
         Names of splits; all by default.
     axes : mapping of str to int or "element"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.files import replace_atomically
 from cnatool._util.text import escape
-from cnatool.errors import StoreWriteError, UsageError
+from cnatool._util.write_failures import make_write_error
+from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     import types
@@ -66,9 +67,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
         with replace_atomically(path) as partial:
             partial.write_bytes(content)
     except OSError as error:
-        raise StoreWriteError(
-            f"{path} cannot be written: {error.strerror or error}. Name another file."
-        ) from error
+        raise make_write_error(path, error) from error
 
 
 def _escape(part: Any) -> Any:

@@ -36,8 +36,8 @@ def check_narrowing(
         if key not in known:
             yield f"split {name!r} has errors of narrowing {key!r}, which was not narrowed"
         elif not (
-            min(errors.overflows, errors.underflows) >= 0
-            and errors.overflows + errors.underflows <= errors.values
-            and min(errors.absolute_error, errors.relative_error) >= 0
+            min(errors.overflows, errors.underflows, errors.subnormals) >= 0
+            and errors.overflows + errors.underflows + errors.subnormals <= errors.values
+            and min(errors.absolute_error, errors.relative_error, errors.largest) >= 0
         ):
             yield f"the errors of narrowing {key!r} of split {name!r} are impossible"

@@ -24,7 +24,13 @@ class NarrowingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     absolute_error : float
         Largest difference between a value and the stored one, overflows left out.
     relative_error : float
-        Largest such difference divided by the value, overflows and underflows left out.
+        Largest such difference divided by the value; overflows, underflows and subnormals are left
+        out, so that it is at most half the distance from 1 to the next number.
+    subnormals : int
+        Values that are stored with a larger relative error, since they are smaller than the
+        smallest number that has all digits.
+    largest : float
+        Largest magnitude of a value that is finite and stored as such.
     """
 
     values: int = 0
@@ -32,6 +38,8 @@ class NarrowingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     underflows: int = 0
     absolute_error: float = 0.0
     relative_error: float = 0.0
+    subnormals: int = 0
+    largest: float = 0.0
 
     def merge(self, other: NarrowingRecord) -> NarrowingRecord:
         """Return the errors of the values of both."""
@@ -41,6 +49,8 @@ class NarrowingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.underflows + other.underflows,
             max(self.absolute_error, other.absolute_error),
             max(self.relative_error, other.relative_error),
+            self.subnormals + other.subnormals,
+            max(self.largest, other.largest),
         )
 
 

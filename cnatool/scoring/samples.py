@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.files import replace_atomically
-from cnatool._util.frame_files import check_frame_path, frame_write_error
+from cnatool._util.frame_files import check_frame_path
 from cnatool._util.spreadsheets import write_csv
-from cnatool._util.text import one_line
+from cnatool._util.write_failures import make_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -101,8 +101,7 @@ def write_frames(
     except Exception as error:  # polars raises its own kinds for what the system refuses
         if source.error is not None:
             raise source.error from None
-        why = error.strerror if isinstance(error, OSError) else None
-        raise frame_write_error(path, why or one_line(error)) from error
+        raise make_write_error(path, error) from error
 
 
 class _Source:

@@ -60,7 +60,7 @@ def _tensors_table(record: StoreRecord) -> Markup:
             tensor.operator,
             tensor.role,
             " × ".join(map(str, tensor.shape)) or "1",
-            tensor.dtype,
+            tensor.stored or tensor.dtype,
             "whole" if tensor.kept == "full" else "statistics",
             svg.bar(size, largest),
         ]

@@ -104,7 +104,7 @@ def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
     """Compare values with those that are stored; (n,) each."""
     is_bfloat16 = stored.dtype == bfloat16.BFLOAT16
     wide = bfloat16.widen(stored) if is_bfloat16 else _widen(stored)
-    overflows = underflows = 0
+    overflows = underflows = subnormals = 0
     with np.errstate(all="ignore"):
         error = wide.astype(values.dtype)
         error -= values
@@ -115,11 +115,20 @@ def _find_errors(values: NDArray[Any], stored: NDArray[Any]) -> NarrowingRecord:
             error[~np.isfinite(error)] = 0
         absolute = float(error.max())
         scale = np.abs(values)
+        largest = float(scale.max())
+        if overflows or not np.isfinite(largest):
+            largest = float(scale[np.isfinite(wide)].max(initial=0))
         scale += scale == 0  # which is stored exactly
         error /= scale
-        if not error.max() < 1:
+        rounding = (bfloat16.EPS if is_bfloat16 else float(np.finfo(stored.dtype).eps)) / 2
+        if not error.max() <= rounding:
             lost = (wide == 0) & (values != 0)
             underflows = int(np.count_nonzero(lost))
             error[lost | ~np.isfinite(error)] = 0
+            coarse = error > rounding
+            subnormals = int(np.count_nonzero(coarse))
+            error[coarse] = 0
         relative = float(error.max())
-    return NarrowingRecord(values.size, overflows, underflows, absolute, relative)
+    return NarrowingRecord(
+        values.size, overflows, underflows, absolute, relative, subnormals, largest
+    )

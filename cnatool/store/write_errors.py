@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cnatool._util.urls import ObjectURL
+from cnatool._util.write_failures import FULL, make_room
 from cnatool.errors import CnatoolError, StoreAccessError, StoreInUseError, StoreWriteError
 from cnatool.store.clouds import CLOUDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-# Windows has no quota.
-FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def name_deletion(url: ObjectURL) -> str:
@@ -66,11 +63,11 @@ def make_taken_over_error(path: Path) -> StoreInUseError:
 
 
 def _advice(number: int | None, committed: int) -> str:
-    room = "allow larger files (`ulimit -f`)" if number == errno.EFBIG else "free some space"
+    room = make_room(number)
     if committed:
-        first = room if number in FULL else "once it can be written"
+        first = f"{room[0].lower()}{room[1:]}" if number in FULL else "once it can be written"
         joint = " and" if number in FULL else ","
         return f"{committed:,} rows are safe: {first}{joint} continue with `resume=True`."
     if number in FULL:
-        return f"{room[0].upper()}{room[1:]} or name another path, and try again."
+        return f"{room} or name another path, and try again."
     return "Name another path."

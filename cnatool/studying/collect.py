@@ -14,8 +14,9 @@ import msgspec
 from cnatool._util.files import replace_atomically
 from cnatool._util.text import printable
 from cnatool._util.urls import is_url, parse_path
+from cnatool._util.write_failures import make_write_error
 from cnatool._version import __version__
-from cnatool.errors import MetricError, StoreWriteError, UsageError
+from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
@@ -318,9 +319,7 @@ class ScoreCache:
             with replace_atomically(path) as partial:
                 partial.write_bytes(msgspec.json.encode(kept))
         except OSError as error:
-            raise StoreWriteError(
-                f"{path} cannot be written: {error.strerror or error}. Name another folder."
-            ) from error
+            raise make_write_error(path, error, "folder") from error
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"

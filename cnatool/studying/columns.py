@@ -75,7 +75,7 @@ def is_share(column: str) -> bool:
 
 def is_variant(column: str) -> bool:
     """Whether a measure is a variant of another column, such as CNA by another coefficient."""
-    return ".cna." in column or column.endswith(".std")
+    return ".cna." in column or (column.endswith(".std") and not is_of_inputs(column))
 
 
 def list_measures(score: ScoreResult) -> Iterator[tuple[str, float | None, str | None]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.spelling import spell
 from cnatool._util.spreadsheets import write_csv
-from cnatool._util.text import one_line
-from cnatool.errors import CnatoolError, StoreWriteError, UsageError
+from cnatool._util.write_failures import make_write_error
+from cnatool.errors import CnatoolError, UsageError
 from cnatool.store.format_table import find_store_around
 from cnatool.studying.checksums import list_checksums, list_name
 from cnatool.studying.replace import finish_replacing, replace_results
@@ -41,7 +41,7 @@ def check_folder(folder: Path) -> None:
     except CnatoolError:
         raise
     except OSError as error:
-        raise _write_error(folder, error.strerror or str(error)) from error
+        raise make_write_error(folder, error, "folder") from error
 
 
 def write_results(
@@ -69,8 +69,7 @@ def write_results(
     except CnatoolError:
         raise
     except Exception as error:  # polars has its own exceptions
-        why = error.strerror if isinstance(error, OSError) else None
-        raise _write_error(folder / name, why or one_line(error)) from error
+        raise make_write_error(folder / name, error, "folder") from error
 
 
 def _spell_reasons(table: polars.DataFrame) -> polars.DataFrame:
@@ -81,10 +80,6 @@ def _spell_reasons(table: polars.DataFrame) -> polars.DataFrame:
     return table.with_columns(
         table[name].cast(pl.String).map_elements(spell, return_dtype=pl.String) for name in columns
     )
-
-
-def _write_error(path: Path, why: str) -> StoreWriteError:
-    return StoreWriteError(f"{path} cannot be written: {why}. Name another folder.")
 
 
 def write_study(networks: polars.DataFrame, result: StudyResult, folder: Path) -> None:

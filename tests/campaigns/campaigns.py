@@ -44,7 +44,7 @@ CAMPAIGNS: dict[str, Campaign] = {
         "damaged files of stores and kept results: no number changes unseen", flips, 14
     ),
     "models": Campaign("broken models: refused, or dumped correctly", broken_models, 30),
-    "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 240),
-    "settings": Campaign("odd options: refused, or a result", odd_settings, 30),
-    "stores": Campaign("stores with odd metadata: refused, or read", odd_stores, 20),
+    "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 160),
+    "settings": Campaign("odd options: refused, or a result", odd_settings, 20),
+    "stores": Campaign("stores with odd metadata: refused, or read", odd_stores, 12),
 }

@@ -96,9 +96,7 @@ def test_places_that_cannot_be_written(here: Path) -> None:
         assert re.search(rf" cannot be written: {why}\. (Name|Choose) another path\.$", message)
     (here / "folder.csv").mkdir()
     message = refused("score", "net.zarr", "--samples", "folder.csv", cwd=here, code=3)
-    assert message == (
-        "cnatool: folder.csv cannot be written: Is a directory. Choose another path."
-    )
+    assert message == ("cnatool: folder.csv cannot be written: Is a directory. Name another file.")
     assert "/proc/x cannot be written: " in refused("demo", "-o", "/proc/x", cwd=here, code=3)
     assert "net.onnx/x cannot be written: Not a directory" in refused(
         "demo", "-o", "net.onnx/x", cwd=here, code=3

@@ -253,7 +253,8 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     find_spec("torch") is None or find_spec("onnxscript") is None, reason="needs PyTorch"
 )
 def test_the_training_script_writes_networks_that_run(tmp_path: Path) -> None:
-    python(EXAMPLES / "train_demo_networks.py", "--until", "1", "--output", tmp_path, cwd=tmp_path)
+    words = ("--until", "1", "--output", tmp_path)
+    python(EXAMPLES / "train_demo_networks.py", *words, cwd=tmp_path, exports=True)
     models = sorted(tmp_path.iterdir())
     assert [path.name for path in models] == [
         f"{run}-epoch{epoch:03}.onnx"

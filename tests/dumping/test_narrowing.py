@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,16 @@ def expect(here: Path, dtype: str) -> dict[str, NarrowingRecord]:
             lost = np.isfinite(values) & np.isinf(stored)
             zero = (values != 0) & (stored == 0)
             error = np.abs(stored - values)
+            relative = (error / np.abs(values))[np.isfinite(error) & ~zero]
+            coarse = relative > (2**-8 if dtype == "bfloat16" else 2**-11)
             found[f"activations/{number}"] = NarrowingRecord(
                 values.size,
                 int(lost.sum()),
                 int(zero.sum()),
                 float(error[np.isfinite(error)].max()),
-                float((error / np.abs(values))[np.isfinite(error) & ~zero].max()),
+                float(relative[~coarse].max()),
+                int(coarse.sum()),
+                float(np.abs(values)[np.isfinite(stored)].max()),
             )
     return found
 
@@ -134,10 +139,14 @@ def test_an_overflow_is_said(here: Path) -> None:
         dump(here, "s3.zarr", dtype="bfloat16")
         dump(here, "s4.zarr", dtype="float16", tensors=["!scaled", "!size"])
     text = run("inspect", "s.zarr", cwd=here).stdout
-    assert "2 tensors narrowed to float16; largest relative error" in text
+    assert "2 tensors narrowed to float16; largest relative error 0.00048 (" in text
+    assert re.search(r"largest absolute error \S+ \('scaled', values up to \S+\); ", text)
+    assert re.search(r"[\d,]+ values near 0 kept fewer digits; [\d,]+ values became 0", text)
     assert "Dump with --dtype bfloat16" in text
     row = next(line for line in text.splitlines() if " scaled " in line)
     assert row.split()[-1] == str(lost)
+    assert f" {2 * SIZE}  " in row  # bytes of float16
+    assert f"3 tensors, {(2 + 2 + 4) * SIZE} B a sample" in text
     printed = run(
         "dump", "net.onnx", "data.npz", "-o", "t.zarr", "--dtype", "float16", "--json", cwd=here
     )

@@ -23,7 +23,7 @@ from support.dumps import COMMIT, command, files, make_data, same_arrays
 import cnatool
 from cnatool.errors import NotAStoreError
 
-ROWS = {"train": 4000, "test": 700}
+ROWS = {"train": 2000, "test": 350}
 FORMATS = ["zarr", "h5"]
 
 
@@ -127,10 +127,10 @@ def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here
             assert errors.endswith(f"cnatool: {word}.\n")
             safe = here.safe(store)
             said += (
-                f"{safe:,} of 4,700 rows are safe in it. The same command with --resume" in errors
+                f"{safe:,} of 2,350 rows are safe in it. The same command with --resume" in errors
             )
             told = (
-                f"{safe:,} of 4,700 rows are safe in it" in errors
+                f"{safe:,} of 2,350 rows are safe in it" in errors
                 or f"{store} is unchanged: {safe:,} rows are safe in it" in errors
             )
             # Of a finished one there is nothing to tell.
@@ -157,7 +157,7 @@ def test_a_second_signal_ends_at_once(form: str, here: Here) -> None:
     here.resumed(store)
 
 
-@pytest.mark.parametrize(("form", "kilobytes"), [("zarr", 200), ("h5", 1500)])
+@pytest.mark.parametrize(("form", "kilobytes"), [("zarr", 100), ("h5", 750)])
 def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
     """A limit on the size of a file stands in for it: writing fails in the same place."""
     store = f"s.{form}"
@@ -165,8 +165,8 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
         _, errors = process.communicate()
     safe = here.safe(store)
     assert process.returncode == 3
-    assert 0 < safe < 4700
-    assert f"{store} is not finished: {safe:,} of 4,700 rows are safe in it. The same" in errors
+    assert 0 < safe < 2350
+    assert f"{store} is not finished: {safe:,} of 2,350 rows are safe in it. The same" in errors
     assert (
         f"cnatool: {store} cannot be written: File too large. {safe:,} rows are safe: allow larger"
         in errors
@@ -177,7 +177,7 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
         _, errors = process.communicate()
     assert process.returncode == 3
     assert here.safe(store) >= safe
-    assert f"resuming: {safe:,} of 4,700 rows are there" in here.resumed(store)
+    assert f"resuming: {safe:,} of 2,350 rows are there" in here.resumed(store)
 
 
 @contextmanager

@@ -72,3 +72,21 @@ def test_selectivity_is_one_for_a_single_class_and_undefined_below_zero() -> Non
     assert np.isnan(compute_ccmas(np.empty((0, 2)))).all()
     with pytest.raises(ValueError, match="shapes"):
         joined.merge(ClassMeans.empty(3, 4))
+
+
+@pytest.mark.parametrize("positions", [1, 5])
+def test_tiles_add_the_finite_values_of_each_class(positions: int) -> None:
+    rng = np.random.default_rng(2)
+    values = (rng.standard_normal((50, 4, positions)) + 1e4).astype(np.float32)
+    values[3, 0], values[4, 1, 0] = np.inf, np.nan
+    classes = rng.integers(-1, 3, 50)
+    found = ClassMeans.empty(4, 5)
+    found.add_tile(values[:20], None, classes[:20], start=1)
+    sums = values[20:].sum(axis=2, dtype=np.float64)
+    found.add_tile(values[20:], sums, classes[20:], start=1)
+    for label in range(4):
+        chosen = np.moveaxis(values[classes == label], 1, 0).reshape(4, -1).astype(np.float64)
+        finite = np.isfinite(chosen)
+        assert found.counts[label].tolist() == [0, *finite.sum(axis=1)]
+        expected = np.where(finite, chosen, 0).sum(axis=1)
+        assert found.sums[label, 1:] == pytest.approx(expected, rel=1e-12)

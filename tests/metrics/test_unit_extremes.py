@@ -16,6 +16,7 @@ from cnatool.metrics.unit_extremes import UnitExtremes
 def small_tiles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unit_values, "TILE", 1 << 12)
+        patch.setattr(unit_values, "STRETCH", 1 << 10)
         yield
 
 

@@ -17,6 +17,7 @@ from cnatool.metrics.unit_moments import UnitMoments
 def small_tiles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unit_values, "TILE", 1 << 12)
+        patch.setattr(unit_values, "STRETCH", 1 << 10)
         yield
 
 

@@ -62,3 +62,19 @@ def test_layers_are_counted_alone_where_they_can_be(folder: Path) -> None:
     found = cnatool.units(store).result
     assert [each.tensor for each in found.splits["all"].tensors] == ["first", "second"]
     assert found.left_out == ()
+
+
+def test_what_was_measured_is_shown_beside_layers(folder: Path) -> None:
+    store = cnatool.dump(
+        folder / "m.onnx",
+        folder / "d.npz",
+        folder / "measured.zarr",
+        keep="statistics",
+        units=True,
+        units_tensors=["layers", "r2"],
+    )
+    found = cnatool.units(store).result
+    tensors = found.splits["all"].tensors
+    assert [each.tensor for each in tensors] == ["first", "second", "r2"]
+    assert {each.source for each in tensors} == {"statistics"}
+    assert found.left_out == ()

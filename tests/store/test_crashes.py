@@ -35,9 +35,9 @@ SECTOR = 512
 # What changes the entries of a folder.
 ENTRIES = ("create", "remove", "replace")
 # Random losses tried after each operation.
-LOSSES = int(os.environ.get("CNATOOL_LOSSES", "2"))
+LOSSES = int(os.environ.get("CNATOOL_LOSSES", "1"))
 # One in so many of these stores is continued, too.
-CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "23"))
+CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "37"))
 
 
 class Disk:
@@ -239,6 +239,7 @@ def test_a_crash_at_any_moment_leaves_a_commit(
     assert len(made) == 3 + 2 * 3
     assert len(disk.done) > 100
     states = set()
+    known: dict[frozenset[tuple[str, bytes]], StoreRecord | None] = {}
     for count in range(len(disk.done) + 1):
         finished = [number for number, (_, last, _) in enumerate(made) if last <= count]
         begun = [number for number, (first, _, _) in enumerate(made) if first <= count]
@@ -250,7 +251,11 @@ def test_a_crash_at_any_moment_leaves_a_commit(
             folder = tmp_path / f"{count}-{number}"
             folder.mkdir()
             disk.left(count, folder, lost, share)
-            got = found(folder / "s.h5", data)
+            # Many moments leave the same bytes.
+            left = frozenset((file.name, file.read_bytes()) for file in folder.iterdir())
+            if left not in known:
+                known[left] = found(folder / "s.h5", data)
+            got = known[left]
             assert got in allowed, (count, number)
             states.add(None if got is None else msgspec.json.encode(got))
             if got is not None and (count + number) % CONTINUED == 0:
@@ -278,7 +283,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
     """A full disk may refuse any write; what is safe stays so, and nothing hangs or crashes."""
     data = arrays(ROWS)
     write = files.write_at
-    for limit in range(0, 200, 3):
+    for limit in range(0, 200, 7):
         path = tmp_path / f"{limit}.h5"
         left = iter(range(limit))
 

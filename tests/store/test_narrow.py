@@ -18,7 +18,11 @@ TYPES = [("float64", "float32"), ("float64", "float16"), ("float64", "bfloat16")
          ("float32", "float16"), ("float32", "bfloat16")]  # fmt: skip
 
 
-def expect(values: np.ndarray, stored: np.ndarray) -> NarrowingRecord:
+# Half the distance from 1 to the next number.
+UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+
+def expect(values: np.ndarray, stored: np.ndarray, narrow: str) -> NarrowingRecord:
     """Write the definitions out."""
     with np.errstate(all="ignore"):
         true, stored = values.astype("f8"), stored.astype("f8")
@@ -27,12 +31,15 @@ def expect(values: np.ndarray, stored: np.ndarray) -> NarrowingRecord:
         kept = np.isfinite(true) & ~overflow
         absolute = np.abs(stored - true)[kept]
         relative = np.abs((stored - true) / true)[kept & ~zero & (true != 0)]
+        coarse = relative > UNITS[narrow]
     return NarrowingRecord(
         values.size,
         int(overflow.sum()),
         int(zero.sum()),
         float(absolute.max(initial=0)),
-        float(relative.max(initial=0)),
+        float(relative[~coarse].max(initial=0)),
+        int(coarse.sum()),
+        float(np.abs(true)[kept].max(initial=0)),
     )
 
 
@@ -64,12 +71,14 @@ def check(values: np.ndarray, narrow: str) -> None:
         kind = ml_dtypes.bfloat16 if narrow == "bfloat16" else narrow
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(wide, values.astype(kind).astype(wide.dtype))
-    expected = expect(values, wide)
+    expected = expect(values, wide, narrow)
     assert (errors.values, errors.overflows, errors.underflows) == (
         expected.values, expected.overflows, expected.underflows,
     )  # fmt: skip
     assert errors.absolute_error == pytest.approx(expected.absolute_error, rel=1e-6)
     assert errors.relative_error == pytest.approx(expected.relative_error, rel=1e-5)
+    assert errors.relative_error <= UNITS[narrow]
+    assert (errors.subnormals, errors.largest) == (expected.subnormals, expected.largest)
 
 
 def test_samples_that_differ_in_length() -> None:

@@ -70,9 +70,26 @@ def run(
     return result
 
 
-def python(code: str | Path, *words: object, cwd: Path | None = None) -> str:
-    """Run Python code, or a script, in a process of its own; return what it prints."""
+# Run a script as Python does, once PyTorch's exporter is ready for more than one export.
+_EXPORTS = f"""
+import runpy, sys
+from pathlib import Path
+sys.path[0:1] = [str(Path(sys.argv[1]).parent), {str(Path(__file__).parents[1])!r}]
+from support.exporter import keep_operators
+keep_operators()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def python(code: str | Path, *words: object, cwd: Path | None = None, exports: bool = False) -> str:
+    """Run Python code, or a script, in a process of its own; return what it prints.
+
+    ``exports`` says whether a script exports several networks from PyTorch.
+    """
     script = [str(code)] if isinstance(code, Path) else ["-c", code]
+    if exports:
+        script = ["-c", _EXPORTS, *script]
     arguments = [sys.executable, *script, *map(str, words)]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, cwd=cwd)
     assert result.returncode == 0, result.stderr

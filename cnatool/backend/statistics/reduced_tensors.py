@@ -216,10 +216,9 @@ class _Nodes:
         if operator == "max":
             if real is not None:
                 name = nodes.add("Where", [real, name, self._like(-math.inf)])
-            largest = nodes.reduce_axes("ReduceMax", name, axes)
             if self._is_integer:
-                return largest
-            return nodes.spread_nan(name, largest, axes, self._like(math.nan))
+                return nodes.reduce_axes("ReduceMax", name, axes)
+            return nodes.reduce_extreme("ReduceMax", name, axes, self._computed)
         if real is None:
             # Along each axis of its own: float32 sums of few numbers stay exact.
             for axis in sorted(axes, reverse=True):

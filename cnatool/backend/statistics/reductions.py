@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from cnatool.backend.graph.appended_nodes import AppendedNodes
@@ -92,21 +93,26 @@ class ReductionNodes(AppendedNodes):
         return self.columns(self.reduce_statistic(statistic, name, axes) if axes else name, 1)
 
     def reduce_statistic(self, statistic: Statistic, name: str, axes: Sequence[int]) -> str:
-        """Add the sum of a float64 tensor along axes, or its extreme, which is NaN if a value is.
-
-        The runtime's extremes may pass over NaN.
-        """
+        """Add the sum of a float64 tensor along axes, or its extreme, as `reduce_extreme`."""
         operator = EXTREMES.get(statistic)
         if operator is None:
             return self.reduce_axes("ReduceSum", name, axes)
+        return self.reduce_extreme(operator, name, axes, TensorProto.DOUBLE)
+
+    def reduce_extreme(self, operator: str, name: str, axes: Sequence[int], kind: int) -> str:
+        """Add the extreme of a tensor of a floating type along axes, which is NaN if a value is.
+
+        The runtime's extremes may pass over NaN.
+        """
         extreme = self.reduce_axes(operator, name, axes)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
         # IsNaN and Where came with opset 9. 1 of values that are numbers, 0 of NaN:
-        bounds = [self.constant(f"bound {at}", np.array([at], np.float64)) for at in (1.0, 0.0)]
+        bounds = [self.constant(f"bound {at} {dtype}", np.array([at], dtype)) for at in (1.0, 0.0)]
         parts = [self.add("Less", [name, bounds[0]]), self.add("Greater", [name, bounds[1]])]
         ordered = self.add("Cast", [self.add("Or", parts)], to=TensorProto.FLOAT)
         # The product of no values is 1.
         ordered = self.reduce_axes("ReduceProd", ordered, axes)
-        ordered = self.add("Cast", [ordered], to=TensorProto.DOUBLE)
+        ordered = self.add("Cast", [ordered], to=kind)
         zero = self.add("Sub", [ordered, ordered])
         return self.add("Add", [extreme, self.add("Div", [zero, ordered])])
 
@@ -157,12 +163,6 @@ class ReductionNodes(AppendedNodes):
         shape = self.constant("one number", np.array([1]))
         sizes = [self.add("Reshape", [self.add("Size", [name]), shape]) for name in tensors]
         return self.add("Concat", sizes, output, axis=0)
-
-    def spread_nan(self, name: str, largest: str, axes: Sequence[int], nan: str) -> str:
-        """Add maxima along axes that are NaN where a value is, which ReduceMax may pass over."""
-        found = self.add("Cast", [self.add("IsNaN", [name])], to=TensorProto.FLOAT)
-        found = self.add("Cast", [self.reduce_axes("ReduceMax", found, axes)], to=TensorProto.BOOL)
-        return self.add("Where", [found, nan, largest])
 
     def apply_elementwise(self, name: str, statistic: Statistic, dtype: int) -> str:
         """Add what is done to each element of a floating tensor before the sum."""

@@ -11,6 +11,7 @@ import typer
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import count_text
+from cnatool._util.write_failures import make_write_error
 from cnatool.cli.console import note, print_line, print_path
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
@@ -18,7 +19,7 @@ from cnatool.cli.parameter_names import with_options
 from cnatool.cli.parsing import Command, Group
 from cnatool.cli.shared_options import with_shared_options
 from cnatool.dumping.options import DATA, PREPROCESSING, DumpOptions
-from cnatool.errors import DataError, StoreWriteError, UsageError
+from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,9 +195,7 @@ def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None
             with replace_atomically(output) as partial:
                 partial.write_bytes(picture)
         except OSError as error:
-            raise StoreWriteError(
-                f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
-            ) from error
+            raise make_write_error(output, error) from error
         note(f"drew {count_text(len(preview.ids), 'sample')}, the first of them {preview.ids[0]}")
         print_path(output)
         return

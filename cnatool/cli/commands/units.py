@@ -26,8 +26,8 @@ def units(
         list[str] | None,
         typer.Option(
             metavar="NAME|GLOB",
-            help="Tensors and outputs to count; !NAME leaves one out. By default the layers that "
-            "are stored, else all that is. Repeatable.",
+            help="Tensors and outputs to count; !NAME leaves one out. By default the layers, and "
+            "what the dump measured units of; without either, all that is stored. Repeatable.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,

@@ -302,7 +302,9 @@ def _print_skipped(
 
 
 def _sample_bytes(tensor: TensorRecord) -> int:
-    kind = bfloat16.NAME if tensor.onnx_type == bfloat16.NAME else tensor.dtype
+    """Return the bytes of a sample as it is stored, or would be."""
+    own = bfloat16.NAME if tensor.onnx_type == bfloat16.NAME else tensor.dtype
+    kind = tensor.stored or own
     return math.prod(tensor.shape) * bfloat16.storage_dtype(kind).itemsize
 
 

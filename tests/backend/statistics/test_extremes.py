@@ -16,7 +16,7 @@ import cnatool
 def test_extremes_of_values_that_are_not_finite(opset: int, tmp_path: Path) -> None:
     shape = ["n", 4, 3]
     graph = helper.make_graph(
-        [helper.make_node("Neg", ["x"], ["inner"]), helper.make_node("Abs", ["inner"], ["y"])],
+        [helper.make_node("Neg", ["x"], ["negated"]), helper.make_node("Abs", ["negated"], ["y"])],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
@@ -36,9 +36,11 @@ def test_extremes_of_values_that_are_not_finite(opset: int, tmp_path: Path) -> N
         tensors="all",
         statistics=["sum", "min", "max"],
         keep="statistics",
+        reduce={"negated": "max"},
     )
     split = store.splits["all"]
-    column = next(tensor.number for tensor in store.tensors if tensor.name == "inner")
+    column = next(tensor.number for tensor in store.tensors if tensor.name == "negated")
     for name, whole in (("min", np.min), ("max", np.max)):
         found = split.statistics(name)[:][:, column]
         np.testing.assert_array_equal(found, whole(-x.reshape(20, -1), axis=1))
+    np.testing.assert_array_equal(split.activations("negated:max")[:], (-x).max(axis=1))
