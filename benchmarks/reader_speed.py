@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=512, help="of the tensor, uncompressed")
     parser.add_argument("--buffer", type=int, nargs="+", default=[128, 32], help="MiB")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--folder", type=Path, help="default: a temporary folder")
     options = parser.parse_args()
@@ -145,7 +146,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         paths: dict[tuple[str, str], Path] = {}
         forms = {form: FORMS[form] for form in options.forms}
-        for (title, shape), (form, (file, codec)) in product(SHAPES.items(), forms.items()):
+        shapes = {title: SHAPES[title] for title in options.shapes}
+        for (title, shape), (form, (file, codec)) in product(shapes.items(), forms.items()):
             rows = options.megabytes * 1_000_000 // (4 * int(np.prod(shape)))
             paths[title, form] = Path(name) / f"{len(shape)}-{file}"
             write(paths[title, form], rows, shape, codec)
@@ -161,7 +163,8 @@ def main() -> None:
             "blocks in a batch | neighbours of one block | spread of classes |"
         )
         print("|---" * 9 + "|")
-        for (title, size), buffer in product(SIZES.items(), options.buffer):
+        for title, buffer in product(shapes, options.buffer):
+            size = SIZES[title]
             cells = measure_mixing(paths[title, options.forms[0]], size, buffer)
             print(f"| {title} | {size} | {buffer} MiB | {' | '.join(cells)} |")
     print(f"\nload at the end: {os.getloadavg()[0]:.1f}")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import cnatool
 
 PACKAGE = Path(cnatool.__file__).parent
@@ -28,8 +30,10 @@ FOREIGN = {"--output", "--recursive", "--saved-model", "--scheduler-file", "--tf
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    """Every module of the package, parsed."""
+    return {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room(path: Path) -> str:
@@ -56,11 +60,11 @@ def test_packages_hold_a_docstring_only() -> None:
         assert len(body) == 1 or inside in SPEAKING, f"{inside} holds more than a docstring"
 
 
-def test_names_are_exported_by_public_modules_only() -> None:
-    for path in modules():
+def test_names_are_exported_by_public_modules_only(trees: dict[Path, ast.Module]) -> None:
+    for path, tree in trees.items():
         names = [
             target.id
-            for node in ast.parse(path.read_text("utf-8")).body
+            for node in tree.body
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name)
@@ -69,15 +73,15 @@ def test_names_are_exported_by_public_modules_only() -> None:
         assert "__all__" not in names or inside in SPEAKING, f"{inside} has __all__"
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_modules_import_each_other_in_no_circle(trees: dict[Path, ast.Module]) -> None:
     """Imports for types count as well."""
     names = {
         ".".join(("cnatool", *path.relative_to(PACKAGE).with_suffix("").parts)): path
-        for path in modules()
+        for path in trees
     }
     imports: dict[str, set[str]] = {}
     for name, path in names.items():
-        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        nodes = list(ast.walk(trees[path]))
         imports[name] = {
             imported
             for node in nodes
@@ -95,22 +99,22 @@ def test_tests_mirror_the_tree() -> None:
             assert (PACKAGE / inside / "__init__.py").exists(), f"there is no package for {path}"
 
 
-def test_docstrings_open_with_what_is_done() -> None:
+def test_docstrings_open_with_what_is_done(trees: dict[Path, ast.Module]) -> None:
     opened = {
         (path.relative_to(PACKAGE).as_posix(), text.splitlines()[0])
-        for path in modules()
-        for text in docstrings(ast.parse(path.read_text("utf-8")))
+        for path, tree in trees.items()
+        for text in docstrings(tree)
         if re.match(r"(Give|Say)\b", text)
     }
     assert opened == set()
 
 
-def test_options_are_named_by_the_command_line_only() -> None:
+def test_options_are_named_by_the_command_line_only(trees: dict[Path, ast.Module]) -> None:
     named = {
         (path.relative_to(PACKAGE).as_posix(), option)
-        for path in modules()
+        for path, tree in trees.items()
         if room(path) != "cli"
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for option in OPTION.findall(node.value)
         if option not in FOREIGN
