@@ -1,174 +1,179 @@
-"""A collection of networks: its settings, its files and its training."""
+"""The runs of the reproduction: trained and measured side by side, into one table."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
-from datasets import Data, read_data, vary_data, write_data
-from networks import Exporter
-from training import Run, estimate_seconds, is_trained, train
+import polars as pl
+import torch
+from measuring import measure
+from networks import NETWORKS
+from tasks import KINDS, MEMORISED, STANDARD, TASKS, Data, count_rows, read_task, vary_data
+from training import Run, train
+
+RATES = (0.05, 0.01)
+SEEDS = 2
+# Epochs; most runs converge long before. Those of few samples are short.
+LIMIT, LIMIT_OF_FEW = 60, 400
+_FEW = 2_000
+_SECONDS = "seconds"
+
+Folders = dict[str, Path]
 
 
-@dataclass(frozen=True)
-class Collection:
-    """The settings of a collection, which are kept with its results.
+def list_runs(
+    tasks: Sequence[str] = tuple(TASKS | MEMORISED),
+    networks: Sequence[str] = tuple(NETWORKS),
+    seeds: int = SEEDS,
+    limit: int | None = None,
+) -> list[Run]:
+    """List the runs: each task at two rates, and each set to memorise at the first of them.
 
-    Attributes
-    ----------
-    datasets, kinds, networks : tuple of str
-        Every combination is trained.
-    seeds : int
-        Number of seeds, 0, 1, …, of each combination.
-    epochs : tuple of int
-        Epochs with a checkpoint.
-    rows, test_rows : int or None
-        Samples of each split; None for all.
-    """
-
-    datasets: tuple[str, ...]
-    kinds: tuple[str, ...]
-    networks: tuple[str, ...]
-    seeds: int
-    epochs: tuple[int, ...]
-    rows: int | None = None
-    test_rows: int | None = None
-
-    def runs(self) -> list[Run]:
-        """List the runs, all combinations with one seed before those with the next."""
-        return [
-            Run(dataset, kind, network, seed, self.epochs)
-            for seed in range(self.seeds)
-            for dataset in self.datasets
-            for kind in self.kinds
-            for network in self.networks
-        ]
-
-
-QUICK = Collection(
-    datasets=("digits",),
-    kinds=("standard", "shuffled-10", "shuffled-30", "shuffled-50", "noise"),
-    networks=("mlp", "vgg", "resnet"),
-    seeds=2,
-    epochs=(0, 1, 2, 5, 10, 20),
-)
-FULL = Collection(
-    datasets=("digits", "mnist", "cifar10"),
-    kinds=(
-        "standard",
-        "shuffled-10",
-        "shuffled-20",
-        "shuffled-30",
-        "shuffled-40",
-        "shuffled-50",
-        "noise",
-    ),
-    networks=("mlp", "vgg", "resnet"),
-    seeds=3,
-    epochs=(0, 1, 2, 4, 8, 14, 20),
-)
-
-
-class Workplace:
-    """The folder of a collection.
+    All runs of one seed come before those of the next, small tasks before large ones.
 
     Parameters
     ----------
-    folder : Path
-        Holds ``models``, ``data``, ``stores`` and ``study``.
-    collection : Collection
-        Must be the one with which the folder was created.
-    folders : dict of str to Path
-        Folders of the datasets.
+    tasks, networks : sequence of str
+        Only these.
+    seeds : int
+        Number of seeds: 0, 1, …
+    limit : int, optional
+        The last epoch, in place of `LIMIT` and `LIMIT_OF_FEW`.
     """
+    settings = [(task, STANDARD, rate) for task in TASKS for rate in RATES]
+    settings += [(task, kind, RATES[0]) for task in MEMORISED for kind in KINDS if kind != STANDARD]
+    settings.sort(key=lambda setting: count_rows(setting[0]))
+    return [
+        Run(task, kind, network, rate, seed, limit or _find_limit(task))
+        for seed in range(seeds)
+        for task, kind, rate in settings
+        if task in tasks
+        for network in networks
+    ]
 
-    def __init__(self, folder: Path, collection: Collection, folders: dict[str, Path]) -> None:
-        self.folder = folder
-        self.collection = collection
-        self._folders = folders
-        self._read: dict[str, Data] = {}
-        self._exporters: dict[tuple[str, str], Exporter] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps(asdict(collection), indent=1) + "\n"
-        path = folder / "collection.json"
-        if path.exists() and path.read_text() != settings:
-            raise SystemExit(f"{path} is of another collection: name another folder with --output.")
-        path.write_text(settings)
 
-    @cached_property
-    def models(self) -> Path:
-        """Folder of the networks, with one folder per run."""
-        return self.folder / "models"
+def process_all(
+    runs: Sequence[Run], folders: Folders, models: Path, table: Path, jobs: int
+) -> pl.DataFrame:
+    """Train and measure the runs that the table lacks, and add the networks of each to it.
 
-    @cached_property
-    def stores(self) -> Path:
-        """Folder of the stores, with one folder per run."""
-        return self.folder / "stores"
+    After each run, says how long the rest will take.
 
-    @cached_property
-    def results(self) -> Path:
-        """Folder of the small files from which `tables.py` makes tables."""
-        return self.folder / "results"
+    Parameters
+    ----------
+    runs : sequence of Run
+    folders : dict of str to Path
+        As of `read_task`.
+    models : Path
+        Folder of the checkpoints, with one folder per run.
+    table : Path
+        A Parquet file; created if it does not exist.
+    jobs : int
+        Processes, each with one thread.
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Time of each stage so far, over all attempts."""
-        path = self.folder / "seconds.json"
-        return json.loads(path.read_text()) if path.exists() else {}
-
-    @contextmanager
-    def measure_time(self, stage: str) -> Iterator[None]:
-        """Add the time of the body to that of a stage, even if it fails."""
-        start = time.perf_counter()
+    Returns
+    -------
+    polars.DataFrame
+        The networks of these runs.
+    """
+    networks = pl.read_parquet(table) if table.exists() else pl.DataFrame({"tag.run": []})
+    known = set(networks["tag.run"])
+    left = [run for run in runs if run.name not in known]
+    seconds = {
+        run: _sum_seconds(networks.filter(pl.col("tag.run") == run.name))
+        for run in runs
+        if run.name in known
+    }
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        waiting = {pool.submit(_process, run, folders, models): run for run in left}
         try:
-            yield
-        finally:
-            spent = self.seconds
-            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - start
-            (self.folder / "seconds.json").write_text(json.dumps(spent, indent=1) + "\n")
-
-    def read_data(self, run: Run) -> Data:
-        """Read the data of a run."""
-        if run.dataset not in self._read:
-            most = self.collection.rows, self.collection.test_rows
-            self._read[run.dataset] = read_data(run.dataset, self._folders.get(run.dataset), *most)
-        return vary_data(self._read[run.dataset], run.dataset, run.kind)
-
-    def write_data(self, run: Run) -> Path:
-        """Write the data of a run for `cnatool dump`, and return their folder."""
-        folder = self.folder / "data" / f"{run.dataset}-{run.kind}"
-        write_data(self.read_data(run), folder)
-        return folder
-
-    def train_all(self) -> None:
-        """Train the runs that are not trained yet, and print an estimate of the time."""
-        runs = [run for run in self.collection.runs() if not is_trained(run, self.models)]
-        if not runs:
-            return
-        each = {
-            (run.dataset, run.network): estimate_seconds(run, self.read_data(run))
-            for run in {(run.dataset, run.network): run for run in runs}.values()
-        }
-        total = sum(each[run.dataset, run.network] for run in runs)
-        print(f"training {len(runs)} runs: about {_duration(total)}", flush=True)
-        estimated = done = 0.0
-        for number, run in enumerate(runs, start=1):
-            start = time.perf_counter()
-            exporter = self._exporters.setdefault(
-                (run.dataset, run.network), Exporter(self.read_data(run).shape)
-            )
-            train(run, self.read_data(run), exporter, self.models)
-            done += time.perf_counter() - start
-            estimated += each[run.dataset, run.network]
-            rest = (total - estimated) * done / estimated
-            print(f"{number} of {len(runs)} {run.name}: {_duration(rest)} left", flush=True)
+            for done in as_completed(waiting):
+                run, rows = waiting[done], done.result()
+                networks = pl.concat([networks, rows], how="diagonal_relaxed")
+                _write(networks, table)
+                left.remove(run)
+                seconds[run] = _sum_seconds(rows)
+                rest = _describe_rest(len(left), estimate_seconds(left, seconds), jobs)
+                print(f"{run.name}: {_describe(rows)}; {rest}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return networks.filter(pl.col("tag.run").is_in([run.name for run in runs]))
 
 
-def _duration(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+def estimate_seconds(left: Sequence[Run], seconds: Mapping[Run, float]) -> float | None:
+    """Estimate the processor time of runs from that of finished ones of the same networks.
+
+    A run takes as long as the finished one whose task has the number of samples closest to its own,
+    multiplied by the ratio of these numbers. None if a network has no finished run.
+    """
+    total = 0.0
+    for run in left:
+        alike = [each for each in seconds if each.network == run.network]
+        if not alike:
+            return None
+        rows = count_rows(run.task)
+        closest = min(
+            alike,
+            key=lambda each: (
+                abs(rows - count_rows(each.task)),
+                each.memorises != run.memorises,
+                each.rate != run.rate,
+            ),
+        )
+        total += seconds[closest] * rows / count_rows(closest.task)
+    return total
+
+
+def _process(run: Run, folders: Folders, models: Path) -> pl.DataFrame:
+    """Train a run and measure its checkpoints."""
+    start = time.process_time()
+    data = vary_data(_read_task(run.task, tuple(folders.items())), run.task, run.kind)
+    history = train(run, data, models)
+    rows = measure(run, history, data, models)
+    spent = history.seconds + time.process_time() - start
+    share = pl.lit(round(spent / len(rows), 2), pl.Float64)
+    return rows.with_columns(share.alias(_SECONDS))
+
+
+@lru_cache(1)
+def _read_task(name: str, folders: tuple[tuple[str, Path], ...]) -> Data:
+    return read_task(name, dict(folders))
+
+
+def _sum_seconds(rows: pl.DataFrame) -> float:
+    return float(rows[_SECONDS].sum())
+
+
+def _write(networks: pl.DataFrame, table: Path) -> None:
+    table.parent.mkdir(parents=True, exist_ok=True)
+    partial = table.with_name(f".{table.name}.partial")
+    networks.write_parquet(partial, compression="zstd")
+    partial.replace(table)
+
+
+def _find_limit(task: str) -> int:
+    return LIMIT_OF_FEW if count_rows(task) <= _FEW else LIMIT
+
+
+def _describe(rows: pl.DataFrame) -> str:
+    last = rows.row(-1, named=True)
+    end = "" if last["tag.converged"] == "True" else ", the limit"
+    accuracies = f"accuracy {last['train.accuracy']:.3f}, {last['test.accuracy']:.3f}"
+    return f"{len(rows)} networks, {last['tag.epoch']} epochs{end}, {accuracies}"
+
+
+def _describe_rest(runs: int, seconds: float | None, jobs: int) -> str:
+    if not runs or seconds is None:
+        return f"{runs} runs left"
+    minutes = max(1, round(seconds / jobs / 60))
+    return f"{runs} runs left, about " + (
+        f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    )

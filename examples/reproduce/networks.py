@@ -7,29 +7,45 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from tasks import Data
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CLASSES = 10
 OPSET = 18
 
 Shape = tuple[int, int, int]
 
 
-def perceptron(shape: Shape) -> nn.Module:
+class Standardize(nn.Module):
+    """Subtract the mean of each channel over the training data, and divide by the deviation."""
+
+    def __init__(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.register_buffer("mean", mean.reshape(-1, 1, 1))
+        self.register_buffer("deviation", deviation.reshape(-1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Standardize inputs, (n, channels, height, width)."""
+        return (x - self.mean) / self.deviation
+
+
+def perceptron(shape: Shape, classes: int) -> list[nn.Module]:
     """Build five hidden layers of 500 units."""
     layers: list[nn.Module] = [nn.Flatten()]
     width = shape[0] * shape[1] * shape[2]
     for _ in range(5):
         layers += [nn.Linear(width, 500), nn.ReLU()]
         width = 500
-    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+    return [*layers, nn.Linear(width, classes)]
 
 
-def vgg(shape: Shape) -> nn.Module:
+def vgg(shape: Shape, classes: int) -> list[nn.Module]:
     """Build five convolutions with batch normalisation in three blocks, and two linear layers."""
     layers: list[nn.Module] = []
     channels = shape[0]
@@ -43,8 +59,7 @@ def vgg(shape: Shape) -> nn.Module:
             channels = width
         layers.append(nn.MaxPool2d(2))
     flat = channels * (shape[1] // 8) * (shape[2] // 8)
-    head = [nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, CLASSES)]
-    return nn.Sequential(*layers, *head)
+    return [*layers, nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, classes)]
 
 
 class Residual(nn.Module):
@@ -68,27 +83,39 @@ class Residual(nn.Module):
         return torch.relu(self.second_norm(self.second(inner)) + self.bypass(x))
 
 
-def resnet(shape: Shape) -> nn.Module:
-    """Build a convolution, three residual blocks, and a linear layer on the channels' means."""
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
-        nn.BatchNorm2d(16),
+def resnet(shape: Shape, classes: int) -> list[nn.Module]:
+    """Build a strided convolution, three residual blocks, and a linear layer on channels' means."""
+    return [
+        nn.Conv2d(shape[0], 24, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(24),
         nn.ReLU(),
-        Residual(16, 16, 1),
-        Residual(16, 32, 2),
-        Residual(32, 64, 2),
+        Residual(24, 24, 1),
+        Residual(24, 48, 2),
+        Residual(48, 96, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(64, CLASSES),
-    )
+        nn.Linear(96, classes),
+    ]
 
 
-NETWORKS: dict[str, Callable[[Shape], nn.Module]] = {
+NETWORKS: dict[str, Callable[[Shape, int], list[nn.Module]]] = {
     "mlp": perceptron,
     "vgg": vgg,
     "resnet": resnet,
 }
-RATES = {"mlp": 0.02, "vgg": 0.05, "resnet": 0.05}
+
+
+def build(name: str, data: Data) -> nn.Sequential:
+    """Build a network for some data, with initial weights from PyTorch's generator."""
+    channels = data.images["train"].reshape(-1, data.shape[0]).T
+    counts = np.array([np.bincount(channel, minlength=256) for channel in channels])
+    shares, levels = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = shares @ levels
+    deviation = np.sqrt(shares @ levels**2 - mean**2)
+    standardize = Standardize(
+        torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+    )
+    return nn.Sequential(standardize, *NETWORKS[name](data.shape, data.classes))
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

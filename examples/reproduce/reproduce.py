@@ -1,37 +1,29 @@
-"""Train a collection of networks, dump and score every checkpoint, and study all of them.
+"""Train the networks of docs/reproduction.md, measure every checkpoint, and apply the rules.
 
 python examples/reproduce/reproduce.py --quick -o quick
 python examples/reproduce/reproduce.py --mnist FOLDER --cifar10 FOLDER -o full
 
-Everything is resumable: the same command continues an interrupted run.
+Everything is resumable: the same command continues where an interrupted one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import os
 from pathlib import Path
 
-import torch
-from collection import FULL, QUICK, Collection, Workplace
-from datasets import DATASETS, KINDS
-from evaluating import dump_all, study_all
+import polars as pl
+from collection import SEEDS, list_runs, process_all
+from deciding import correlate
 from networks import NETWORKS
+from rules import apply_rules, list_lines
+from tasks import MEMORISED, TASKS
 
-STAGES = ("train", "dump", "study")
-
-
-def select_collection(options: argparse.Namespace) -> Collection:
-    """Return the quick or the full collection, with the changes that the options make."""
-    changes = {
-        name: getattr(options, name)
-        for name in ("datasets", "kinds", "networks", "seeds", "epochs", "rows", "test_rows")
-        if getattr(options, name) is not None
-    }
-    return replace(QUICK if options.quick else FULL, **changes)
+RESULTS = Path(__file__).parent / "results"
+TABLE = "networks.parquet"
 
 
-def word_parser(known: tuple[str, ...]) -> type:
+def parse_words(known: tuple[str, ...]) -> type:
     """Return a parser of words with commas between them."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -44,41 +36,44 @@ def word_parser(known: tuple[str, ...]) -> type:
     return parse  # type: ignore[return-value]
 
 
-def parse_numbers(text: str) -> tuple[int, ...]:
-    """Parse whole numbers with commas between them."""
-    return tuple(map(int, text.split(",")))
-
-
 def main() -> None:
-    """Run the stages that are not done yet."""
+    """Do what is not done yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="on the digits, in a few minutes")
+    every = tuple(TASKS | MEMORISED)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--quick", action="store_true", help="the digits and one seed, in minutes")
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="with MNIST's four IDX files")
     parser.add_argument("--cifar10", type=Path, metavar="FOLDER", help="with two Parquet files")
-    parser.add_argument("--datasets", type=word_parser(DATASETS), metavar="NAME,…")
-    parser.add_argument("--kinds", type=word_parser(KINDS), metavar="NAME,…")
-    parser.add_argument("--networks", type=word_parser(tuple(NETWORKS)), metavar="NAME,…")
-    parser.add_argument("--seeds", type=int, metavar="N")
-    parser.add_argument("--epochs", type=parse_numbers, metavar="N,…", help="with a checkpoint")
-    parser.add_argument("--rows", type=int, metavar="N", help="training samples of each dataset")
-    parser.add_argument("--test-rows", type=int, metavar="N")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch")
-    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
+    parser.add_argument("--tasks", type=parse_words(every), default=every, metavar="NAME,…")
+    parser.add_argument(
+        "--networks", type=parse_words(tuple(NETWORKS)), default=tuple(NETWORKS), metavar="NAME,…"
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N")
+    parser.add_argument("--limit", type=int, metavar="N", help="the last epoch")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE.parquet",
+        help=f"of networks, whose runs are not repeated; by default {TABLE} in the output folder",
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    folders = {"mnist": options.mnist, "cifar10": options.cifar10}
-    place = Workplace(options.output, select_collection(options), folders)
-    stages = {
-        "train": place.train_all,
-        "dump": lambda: dump_all(place),
-        "study": lambda: study_all(place),
-    }
-    for name in STAGES[: STAGES.index(options.until) + 1]:
-        with place.measure_time(name):
-            stages[name]()
-    if options.until == STAGES[-1]:
-        print(f"results are in {place.results}")
+    if options.quick:
+        options.tasks, options.seeds = ("digits",), 1
+    sources = {"mnist": options.mnist, "cifar10": options.cifar10}
+    folders = {name: folder for name, folder in sources.items() if folder is not None}
+    runs = list_runs(options.tasks, options.networks, options.seeds, options.limit)
+    output: Path = options.output
+    networks = process_all(
+        runs, folders, output / "models", options.table or output / TABLE, options.jobs
+    )
+    correlations, differences = correlate(networks)
+    for name, rows in (("correlations", correlations), ("differences", differences)):
+        if rows:
+            pl.DataFrame(rows, infer_schema_length=None).write_csv(output / f"{name}.csv")
+    print(f"{len(networks)} networks of {len(runs)} runs; results are in {output}")
+    if options.tasks == every:
+        print(*list_lines(apply_rules(correlations, differences)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/reproduction.md, made from result files.
+"""The tables of the earlier collections in docs/reproduction.md, made from result files.
 
 python examples/reproduce/tables.py            prints them
 python examples/reproduce/tables.py --write    inserts them into the docs, between their marks
@@ -32,7 +32,7 @@ def render(folder: Path) -> str:
     Parameters
     ----------
     folder : Path
-        Folder with ``collection.json`` and ``correlations.csv``, which `reproduce.py` writes.
+        Folder with ``collection.json`` and ``correlations.csv``, as version 0.1.0 wrote them.
     """
     facts = json.loads((folder / "collection.json").read_text())
     with (folder / "correlations.csv").open(newline="") as file:

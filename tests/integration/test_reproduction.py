@@ -1,4 +1,4 @@
-"""The reproduction: its tables are those of its files, its files are right, its script runs."""
+"""The reproduction: its script runs, its measures are right, its tables are those of its files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import csv
 import importlib.util
 import json
 import math
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.stats
+from numpy.typing import NDArray
 from support.command import python
 
-import cnatool
-
 FOLDER = Path(__file__).parents[2] / "examples" / "reproduce"
+# Of the earlier collections.
 RESULTS = sorted(path.parent for path in FOLDER.glob("results/*/collection.json"))
 COEFFICIENTS = {
     "pearson": scipy.stats.pearsonr,
@@ -102,82 +103,305 @@ def test_bins_are_means_of_the_networks(folder: Path) -> None:
     assert 25 * number + len(own) == len(networks)
 
 
-def test_a_small_collection(tmp_path: Path) -> None:
-    """From training to results, twice; the second time nothing is left to do."""
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny collection: a VGG on the digits at two rates, for one epoch."""
     pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
-    words = "--quick --networks vgg --kinds standard,shuffled-50 --epochs 0,2 --seeds 1"
-    command = [FOLDER / "reproduce.py", *words.split()]
-    command += ["--rows", "400", "--test-rows", "100", "-o", tmp_path / "out"]
-    assert "training 2 runs" in python(*command)
-    results = tmp_path / "out/results"
-    facts = json.loads((results / "collection.json").read_text())
-    assert facts["networks_studied"] == 4
-    assert facts["accuracy_differs_from_pytorch_by"] <= 0.001
-    networks = read(results / "networks.csv")
-    assert {one["kind"] for one in networks} == {"standard", "shuffled-50"}
-    stores = sorted((tmp_path / "out/stores").glob("*/*.zarr"))
-    held = [s for s in stores if cnatool.open(s).splits["train"].record.inputs_from is None]
-    assert len(stores) == 4
-    assert len(held) == 1
-    assert all(cnatool.verify(store).faults == () for store in stores)
-    one, other = (
-        cnatool.open(tmp_path / f"out/stores/digits-vgg-{kind}-seed0/epoch002.zarr")
-        for kind in ("standard", "shuffled-50")
+    folder = tmp_path_factory.mktemp("reproduction")
+    words = ["--quick", "--networks", "vgg", "--limit", "1", "--jobs", "1", "-o", folder]
+    said = python(FOLDER / "reproduce.py", *words)
+    assert "1 runs left" in said
+    assert "2 networks of 2 runs" in said
+    before = (folder / "networks.parquet").read_bytes()
+    # A second time, nothing is left to do.
+    assert "left" not in python(FOLDER / "reproduce.py", *words)
+    assert (folder / "networks.parquet").read_bytes() == before
+    return folder
+
+
+_BY_HAND = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch
+from collection import list_runs
+from networks import build
+from tasks import read_task
+from torch import nn
+from training import start
+
+models, run = Path(sys.argv[1]) / "models", list_runs(("digits",), ("vgg",), 1, 1)[0]
+data = read_task("digits", {})
+found = {}
+for mode in ("evaluation", "training"):
+    network = start(run, data)
+    network.load_state_dict(torch.load(run.checkpoint_path(models, 1), weights_only=True))
+    network.train(mode == "training")
+    sums = {}
+
+    def add(number):
+        def hook(_, __, z):
+            sums.setdefault(number, []).append(z.double().flatten(1).sum(1))
+
+        return hook
+
+    # What enters each ReLU; the last linear operator leads to the output and does not count.
+    for number, (before, module) in enumerate(zip(network, network[1:])):
+        if isinstance(module, nn.ReLU):
+            before.register_forward_hook(add(number))
+    scores = []
+    with torch.no_grad():
+        for part in torch.from_numpy(data.inputs("test")).split(512):
+            scores.append(network(part))
+    z = torch.stack([torch.cat(sums[number]) for number in sorted(sums)]).numpy()
+    alpha = []
+    for image in data.images["test"]:
+        shares = np.bincount(image.ravel(), minlength=256) / image.size
+        alpha.append(-(shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+    beta = [np.polyfit(np.arange(len(z)), column, 1)[0] for column in z.T]
+    accuracy = (torch.cat(scores).argmax(1).numpy() == data.labels["test"]).mean()
+    found[mode] = [len(z), np.corrcoef(alpha, beta)[0, 1], accuracy]
+print(json.dumps(found))
+"""
+
+
+def test_measures_equal_those_computed_by_hand(quick: Path) -> None:
+    """CNA of one network from forward hooks and NumPy, in evaluation and in training mode."""
+    networks = pl.read_parquet(quick / "networks.parquet")
+    assert networks["id"].n_unique() == len(networks) == 2
+    row = networks.filter(pl.col("id") == "digits-vgg-standard-rate0.05-seed0-epoch001").row(
+        0, named=True
     )
-    labels = [np.asarray(store.splits["train"].labels) for store in (one, other)]
-    assert 0.3 < np.mean(labels[0] != labels[1]) <= 0.5
-    np.testing.assert_array_equal(np.sort(labels[0]), np.sort(labels[1]))
-    times = {store: store.stat().st_mtime_ns for store in stores}
-    command += ["--until", "dump"]
-    assert "training" not in python(*command)
-    assert {store: store.stat().st_mtime_ns for store in stores} == times
-    # Another collection has no place in this folder.
-    command = [sys.executable, *command, "--seeds", "2"]
-    third = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert third.returncode == 1
-    assert "is of another collection" in third.stderr
+    found = json.loads(python(_BY_HAND, quick, cwd=FOLDER))
+    for mode, prefix in (("evaluation", ""), ("training", "training-mode:")):
+        layers, cna, accuracy = found[mode]
+        assert layers == 6
+        assert math.isclose(row[f"{prefix}test.cna"], cna, abs_tol=1e-5)
+        assert row[f"{prefix}test.accuracy"] == accuracy
+    assert row["torch.test.accuracy"] == row["test.accuracy"]
+    assert row["training-mode:test.cna"] != row["test.cna"]
+    assert all(row[name] is not None for name in ("log.l2_path", "log.bound_2018", "cna_margin"))
+    assert row["area=reference:cna_area"] != row["cna_area"]
 
 
 _CUT = """
 import sys
 from pathlib import Path
 import torch
-from datasets import read_data, vary_data
-from networks import Exporter
-from training import Run, train
+import training
+from collection import list_runs
+from tasks import read_task, vary_data
 
 torch.set_num_threads(1)
-data = read_data("digits", None, 300, 50)
-run = Run("digits", "standard", "resnet", 3, (0, 1, 2))
+data = read_task("digits", {}).head(300)
+run = list_runs(("digits",), ("vgg",), 1, 3)[0]
 whole, cut = Path(sys.argv[1]) / "whole", Path(sys.argv[1]) / "cut"
-train(run, data, Exporter(data.shape), whole)
+training._STATE_SECONDS = 0
+training.train(run, data, whole)
+
+epochs, original = [], training._train_epoch
 
 
-class Cut(Exporter):
-    def write(self, network, path):
-        if path.name == "epoch002.onnx":
-            raise KeyboardInterrupt
-        super().write(network, path)
+def train_epoch(*arguments):
+    if len(epochs) == 2:
+        raise KeyboardInterrupt
+    epochs.append(1)
+    return original(*arguments)
 
 
+training._train_epoch = train_epoch
 try:
-    train(run, data, Cut(data.shape), cut)
+    training.train(run, data, cut)
 except KeyboardInterrupt:
-    train(run, data, Exporter(data.shape), cut)
-for epoch in run.epochs:
-    one, other = (run.checkpoint_path(folder, epoch).read_bytes() for folder in (whole, cut))
-    assert one == other, epoch
-assert run.checkpoint_path(cut, 0).read_bytes() != run.checkpoint_path(cut, 2).read_bytes()
+    training._train_epoch = original
+    history = training.train(run, data, cut)
+assert history.epochs == [0, 1, 2, 3] and not history.converged
+assert history.losses == training.train(run, data, whole).losses
+for epoch in history.epochs:
+    one, other = (torch.load(run.checkpoint_path(folder, epoch)) for folder in (whole, cut))
+    assert all(torch.equal(one[name], other[name]) for name in one), epoch
 noise = vary_data(data, "digits", "noise")
 assert abs(noise.images["train"].mean() - data.images["train"].mean()) < 30
-assert (noise.images["train"][:50] != noise.images["test"]).any()
+assert (noise.images["train"][:50] != noise.images["test"][:50]).any()
+shuffled = vary_data(data, "digits", "shuffled-50").labels["train"]
+assert 0.3 < (shuffled != data.labels["train"]).mean() <= 0.5
+assert (sorted(shuffled) == sorted(data.labels["train"]))
 """
 
 
 def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
-    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     python(_CUT, tmp_path, cwd=FOLDER)
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The script's modules, importable as in its own process."""
+    pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
+            del sys.modules[name]
+
+
+def make_networks() -> pl.DataFrame:
+    """Networks of eight tasks and a set to memorise, with measures at random."""
+    from deciding import MEASURES
+    from tasks import KINDS, TASKS
+
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in (*TASKS, "cifar10-2000"):
+        kinds = (
+            KINDS if task == "mnist-2000" else KINDS[1:] if task == "cifar10-2000" else KINDS[:1]
+        )
+        level = rng.standard_normal()
+        for kind in kinds:
+            for run in range(4):
+                for epoch in (1, 2, 4):
+                    row = {name: level + rng.standard_normal() for name in MEASURES}
+                    accuracy = rng.uniform(0.5, 1)
+                    rows.append(
+                        {
+                            "id": f"{task}-{kind}-{run}-{epoch}",
+                            "tag.task": task,
+                            "tag.kind": kind,
+                            "tag.run": f"{task}-{kind}-{run}",
+                            "tag.last": str(epoch == 4),
+                            "tag.converged": str(run != 3),
+                            **row,
+                            "test.alpha.mean": level,
+                            "test.accuracy": accuracy,
+                            "test.cna": accuracy + level + 0.3 * rng.standard_normal(),
+                            "gap_accuracy": rng.uniform(),
+                            "gap_loss": rng.uniform(),
+                        }
+                    )
+    return pl.DataFrame(rows)
+
+
+def resample(
+    networks: pl.DataFrame, cluster: str, columns: list[str]
+) -> Iterator[NDArray[np.float64]]:
+    rng = np.random.default_rng(1)
+    parts = [part.select(columns).to_numpy() for _, part in networks.group_by(cluster)]
+    for _ in range(3000):
+        yield np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))])
+
+
+@pytest.mark.usefixtures("modules")
+def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import deciding
+    from deciding import AREAS, CNA, CNA_MARGIN, MEAN_ALPHA, OTHERS, correlate
+
+    monkeypatch.setattr(deciding, "RESAMPLES", 3000)
+    few = (*CNA.values(), *AREAS.values(), CNA_MARGIN, *OTHERS, MEAN_ALPHA)
+    monkeypatch.setattr(deciding, "MEASURES", few)
+    networks = make_networks()
+    correlations, differences = correlate(networks)
+    standard = pl.col("tag.kind") == "standard"
+    subsets = {
+        "good": networks.filter(standard & (pl.col("test.accuracy") > 0.7)),
+        "all": networks.filter(standard | (pl.col("tag.converged") == "True")),
+    }
+    subsets["last"] = subsets["all"].filter(pl.col("tag.last") == "True")
+    assert {row["subset"] for row in correlations} >= {"good", "all", "last", "good mnist"}
+    for row in correlations:
+        subset, _, task = str(row["subset"]).partition(" ")
+        part = subsets[subset]
+        if task:
+            part = part.filter(pl.col("tag.task") == task)
+        x, y = (part[str(row[name])].to_numpy() for name in ("measure", "target"))
+        assert row["networks"] == len(x)
+        assert row["clusters"] == part["tag.run" if task else "tag.task"].n_unique()
+        if task and row["measure"] == "test.alpha.mean":
+            assert row["r"] is None
+            continue
+        assert math.isclose(row["r"], scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
+    # Intervals, and a difference of magnitudes, against a bootstrap of whole tasks written out.
+    columns = ["test.cna", "test.accuracy", "test.alpha.mean"]
+    found = [
+        [(r := np.corrcoef(rows.T))[0, 1], abs(r[0, 1]) - abs(r[1, 2])]
+        for rows in resample(subsets["good"], "tag.task", columns)
+    ]
+    # The expanded percentile interval (Hesterberg 2015).
+    k = subsets["good"]["tag.task"].n_unique()
+    tail = scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, k - 1) * math.sqrt(k / (k - 1)))
+    truth = np.quantile(found, (tail, 1 - tail), axis=0)
+    one = next(
+        row for row in correlations if (row["subset"], row["measure"]) == ("good", "test.cna")
+    )
+    other = next(
+        row for row in differences if (row["subset"], row["first"]) == ("good", "test.cna")
+    )
+    for row, (low, high) in zip((one, other), truth.T, strict=True):
+        assert math.isclose(row["low"], low, abs_tol=0.05)
+        assert math.isclose(row["high"], high, abs_tol=0.05)
+    pairs = {(row["subset"], row["second"]) for row in differences if row["first"] == "cna_margin"}
+    assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
+
+
+@pytest.mark.usefixtures("modules")
+def test_rules_hold_where_all_they_ask_for_holds() -> None:
+    from deciding import AREAS, CNA, MEASURES, OTHERS
+    from rules import apply_rules, list_lines
+    from tasks import TASKS
+
+    def correlation(subset: str, target: str, measure: str, low: float) -> dict[str, object]:
+        head = {
+            "subset": subset,
+            "target": target,
+            "measure": measure,
+            "networks": 9,
+            "clusters": 3,
+        }
+        return head | {"r": low + 0.1, "low": low, "high": 0.99}
+
+    def difference(subset: str, target: str, first: str, second: str) -> dict[str, object]:
+        head = {"subset": subset, "target": target, "first": first, "second": second}
+        return head | {"networks": 9, "clusters": 8, "difference": 0.2, "low": 0.1, "high": 0.3}
+
+    subsets = ["good", *(f"good {task}" for task in TASKS)]
+    rows = [correlation(subset, "test.accuracy", m, 0.2) for subset in subsets for m in MEASURES]
+    pairs = [difference("good", "test.accuracy", cna, "test.alpha.mean") for cna in CNA.values()]
+    for gap in ("gap_accuracy", "gap_loss"):
+        subsets = ["all", *(f"all {task}" for task in TASKS)]
+        rows += [correlation(subset, gap, m, 0.2) for subset in subsets for m in MEASURES]
+        pairs += [difference("all", gap, "cna_margin", other) for other in OTHERS]
+    for row in rows:
+        if row["subset"] == "all mnist" and row["measure"] in AREAS.values():
+            row["high"] = 0.9
+    verdicts = apply_rules(rows, pairs)
+    assert [verdict.rule for verdict in verdicts] == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5]
+    assert all(verdict.holds for verdict in verdicts)
+    assert next(list_lines(verdicts)).startswith("rule 1, raw CNA: holds (0.30 (0.20 … 0.99);")
+
+    def spoil(found: list[dict[str, object]], **changes: object) -> set[tuple[int, str]]:
+        """Return what fails once one row is changed."""
+        where = {name: value for name, value in changes.items() if name in rows[0] | pairs[0]}
+        new = {name[4:]: value for name, value in changes.items() if name.startswith("new_")}
+        changed = [
+            row | new if all(row[name] == value for name, value in where.items()) else row
+            for row in found
+        ]
+        assert changed != found
+        again = (changed, pairs) if found is rows else (rows, changed)
+        return {(each.rule, each.of) for each in apply_rules(*again) if not each.holds}
+
+    cna = {"measure": "test.cna", "target": "test.accuracy"}
+    assert spoil(rows, subset="good", new_low=-0.1, **cna) == {(1, "raw CNA")}
+    assert spoil(pairs, first="test.cna.smoothed", new_low=-0.1) == {(1, "smoothed CNA")}
+    assert spoil(rows, subset="good mnist", new_r=-0.1, **cna) == set()
+    assert spoil(rows, new_networks=2, **cna) == {(2, "raw CNA")}
+    assert spoil(pairs, target="gap_loss", second="margin", new_low=0.0) == {(3, "gap_loss")}
+    area = {"measure": "cna_area", "target": "gap_accuracy"}
+    assert spoil(rows, new_low=-0.1, **area) == {(4, "total, gap_accuracy")}
+    assert spoil(rows, subset="all mnist", new_high=0.99, **area) == {(5, "gap_accuracy")}
+    assert spoil(rows, new_low=None, measure="legacy:test.cna") == {
+        (5, "gap_accuracy"),
+        (5, "gap_loss"),
+    }
