@@ -39,10 +39,12 @@ _SCHEMAS = {"cnatool.layers/1": "cnatool.layers/2"}
 # Fields of documents, and columns of tables, that earlier versions did not write.
 _ADDED_FIELDS = re.compile(
     r"^(alpha_(input|symbols|window|undefined)|sound_range|length|sources|unit_axis"
-    r"|first_apart|by_added_noise|worst|agreement|added_noise|row|narrowed)$"
+    r"|first_apart|by_added_noise|worst|agreement|added_noise|row|narrowed|weighted|compare|(train|test)\.samples)$"
 )
+# What a study compares by default has changed for what the data tell, whatever the network.
+_OF_THE_DATA = re.compile(r"\.(samples|alpha\.mean|alpha\.std)$")
 # Tables of text that were laid out anew.
-_LAID_OUT_ANEW = frozenset({"compare-text"})
+_LAID_OUT_ANEW = frozenset({"compare-text", "study-text"})
 # What no two runs have in common.
 _VARYING = {"seconds", "free_bytes", "memory_bytes", "available_bytes"}
 # What follows the compression of Zarr's arrays, which this version chooses for each.
@@ -89,6 +91,8 @@ def difference(old: Any, new: Any, *, exact: bool, where: str = "") -> str | Non
     if isinstance(old, dict) and isinstance(new, dict):
         old = {RENAMED.get(key, key): value for key, value in old.items()}
         new = {key: value for key, value in new.items() if not _is_added(key, old)}
+        if where.endswith(".means"):  # in the order of kinds of measures, of which some changed
+            new = {key: new[key] for key in old if key in new}
         if list(old) != list(new):
             return f"{where}: fields {list(new)}, not {list(old)}"
         if list(old) == ["sha256", "score"]:  # a kept score, whose prose the checksum is of, too
@@ -99,6 +103,7 @@ def difference(old: Any, new: Any, *, exact: bool, where: str = "") -> str | Non
                 return found
         return None
     if isinstance(old, list) and isinstance(new, list):
+        old, new = ([each for each in rows if not _is_left_out(each)] for rows in (old, new))
         if len(old) != len(new):
             return f"{where}: {len(new)} entries, not {len(old)}"
         pairs = enumerate(zip(old, new, strict=True))
@@ -117,6 +122,17 @@ def _as_float(value: Any) -> float | None:
     if isinstance(value, str) and re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", value):
         return float(value)
     return value if isinstance(value, float) else None
+
+
+def _is_left_out(row: Any) -> bool:
+    """Whether a row of a study is of baselines that are new, or compares what is undefined."""
+    if not isinstance(row, dict):
+        return False
+    names = (row.get(column) for column in ("measure", "first", "second"))
+    if any(isinstance(name, str) and _OF_THE_DATA.search(name) for name in names):
+        return True
+    found = row.get("difference", row.get("value"))
+    return "first" in row and (found["value"] if isinstance(found, dict) else found) is None
 
 
 def _is_added(name: str, old: Container[str]) -> bool:
@@ -160,13 +176,21 @@ def file_difference(old: Path, new: Path, *, exact: bool) -> str | None:
                 _moved(json.loads(old.read_text())), json.loads(new.read_text()), exact=exact
             )
         case ".parquet" | ".csv":
-            read = pl.read_parquet if old.suffix == ".parquet" else pl.read_csv
-            found = _frame_difference(read(old), read(new), exact=exact)
-            if exact and not found and old.suffix == ".csv" and old.read_text() != new.read_text():
+            frames = [_read_frame(path) for path in (old, new)]
+            found = _frame_difference(*frames, exact=exact)
+            same_rows = len(frames[0]) == len(frames[1]) and old.suffix == ".csv"
+            if exact and not found and same_rows and old.read_text() != new.read_text():
                 found = "another text"
         case _:
             found = text_difference(old.read_text(), new.read_text())
     return f"{new.name}: {found}" if found else None
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    """Read a table; of a CSV file, the texts of its numbers."""
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path)
+    return pl.read_csv(path, infer_schema=False)
 
 
 def _moved(document: Any) -> Any:
@@ -188,6 +212,13 @@ def _moved(document: Any) -> Any:
 def _frame_difference(old: pl.DataFrame, new: pl.DataFrame, *, exact: bool) -> str | None:
     old = old.rename({name: RENAMED[name] for name in old.columns if name in RENAMED})
     new = new.select([name for name in new.columns if not _is_added(name, old.columns)])
+    if "networks" in old.columns and set(old.columns) == set(new.columns):
+        new = new.select(old.columns)  # bins: their measures are in the order of kinds
+    if {"measure", "first"} & set(old.columns):
+        old, new = (
+            frame.filter([not _is_left_out(row) for row in frame.iter_rows(named=True)])
+            for frame in (old, new)
+        )
     if old.schema != new.schema:
         return f"columns {new.schema}, not {old.schema}"
     for name in old.columns:
