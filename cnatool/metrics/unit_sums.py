@@ -96,7 +96,7 @@ def count_values(which: NDArray[np.bool_]) -> NDArray[np.int64]:
     if positions >= _POSITIONS:
         # Words are added up, the bytes of which do not run over.
         word = next(size for size in (8, 4, 2, 1) if positions % size == 0)
-        words = which.view(_WORDS[word])
+        words = np.ascontiguousarray(which).view(_WORDS[word])
         for start in range(0, words.shape[2], _BYTE):
             part = words[:, :, start : start + _BYTE]
             sums = np.add.reduce(part, axis=2, dtype=part.dtype).view(np.uint8)

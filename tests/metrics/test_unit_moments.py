@@ -131,3 +131,14 @@ def test_powers_that_no_float64_holds_are_unknown(scale: float) -> None:
         assert skewness == pytest.approx(scipy.stats.skew(values[:, 0]), rel=1e-9)
     else:
         assert np.isnan(skewness)
+
+
+def test_values_in_another_order_in_memory_that_are_not_finite() -> None:
+    tokens = np.random.default_rng(0).standard_normal((9, 128, 5), dtype=np.float32)
+    tokens[3, 100, 2], tokens[4, 7, 0] = np.nan, np.inf
+    units = np.moveaxis(tokens, 2, 1)
+    assert not units.flags.c_contiguous
+    found = UnitMoments.of(units)
+    assert found.nan.tolist() == [0, 0, 1, 0, 0]
+    assert found.above.tolist() == [1, 0, 0, 0, 0]
+    _check(found, tokens.reshape(-1, 5))
