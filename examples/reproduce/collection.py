@@ -62,7 +62,8 @@ def process_all(
 ) -> pl.DataFrame:
     """Train and measure the runs that the table lacks, and add the networks of each to it.
 
-    After each run, says how long the rest will take.
+    After each run, says how long the rest will take. A run that ended at another limit of epochs is
+    refused.
 
     Parameters
     ----------
@@ -84,6 +85,11 @@ def process_all(
     networks = pl.read_parquet(table) if table.exists() else pl.DataFrame({"tag.run": []})
     known = set(networks["tag.run"])
     left = [run for run in runs if run.name not in known]
+    for run in runs:
+        if run.name in known:
+            last = networks.filter((pl.col("tag.run") == run.name) & (pl.col("tag.last") == "True"))
+            epoch, converged = last.select("tag.epoch", "tag.converged").row(0)
+            _check_end(run, int(epoch), converged == "True", table)
     seconds = {
         run: _sum_seconds(networks.filter(pl.col("tag.run") == run.name))
         for run in runs
@@ -137,10 +143,20 @@ def _process(run: Run, folders: Folders, models: Path) -> pl.DataFrame:
     start = time.process_time()
     data = vary_data(_read_task(run.task, tuple(folders.items())), run.task, run.kind)
     history = train(run, data, models)
+    _check_end(run, len(history.losses), history.converged, models / run.name)
     rows = measure(run, history, data, models)
     spent = history.seconds + time.process_time() - start
     share = pl.lit(round(spent / len(rows), 2), pl.Float64)
     return rows.with_columns(share.alias(_SECONDS))
+
+
+def _check_end(run: Run, epochs: int, converged: bool, where: Path) -> None:
+    """Refuse a run that ended at another limit than its own."""
+    if epochs > run.limit or (epochs < run.limit and not converged):
+        raise SystemExit(
+            f"{where}: {run.name} ended at epoch {epochs}, and its limit is {run.limit}. Use the "
+            "`--limit` that it was trained with, or name another folder or table."
+        )
 
 
 @lru_cache(1)

@@ -64,6 +64,7 @@ def main() -> None:
     folders = {name: folder for name, folder in sources.items() if folder is not None}
     runs = list_runs(options.tasks, options.networks, options.seeds, options.limit)
     output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
     networks = process_all(
         runs, folders, output / "models", options.table or output / TABLE, options.jobs
     )
@@ -72,7 +73,8 @@ def main() -> None:
         if rows:
             pl.DataFrame(rows, infer_schema_length=None).write_csv(output / f"{name}.csv")
     print(f"{len(networks)} networks of {len(runs)} runs; results are in {output}")
-    if options.tasks == every:
+    # The rules are about the whole collection, no more and no less.
+    if set(runs) == set(list_runs()):
         print(*list_lines(apply_rules(correlations, differences)), sep="\n")
 
 

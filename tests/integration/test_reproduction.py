@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,12 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A second time, nothing is left to do.
     assert "left" not in python(FOLDER / "reproduce.py", *words)
     assert (folder / "networks.parquet").read_bytes() == before
+    # Nor is it in another folder, if that is told of the table.
+    table = ["--table", folder / "networks.parquet"]
+    said = python(FOLDER / "reproduce.py", *words[:-1], folder / "again", *table)
+    assert "2 networks of 2 runs" in said
+    # The rules are about the whole collection.
+    assert "rule" not in said
     return folder
 
 
@@ -183,6 +190,19 @@ def test_measures_equal_those_computed_by_hand(quick: Path) -> None:
     assert row["training-mode:test.cna"] != row["test.cna"]
     assert all(row[name] is not None for name in ("log.l2_path", "log.bound_2018", "cna_margin"))
     assert row["area=reference:cna_area"] != row["cna_area"]
+
+
+@pytest.mark.parametrize("where", ["table", "models"])
+def test_a_run_that_ended_at_another_limit_is_refused(
+    quick: Path, tmp_path: Path, where: str
+) -> None:
+    words = ["--quick", "--networks", "vgg", "--limit", "2", "--jobs", "1", "-o", quick]
+    if where == "models":
+        words += ["--table", tmp_path / "networks.parquet"]
+    command = [sys.executable, FOLDER / "reproduce.py", *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 1
+    assert "seed0 ended at epoch 1, and its limit is 2. Use the `--limit`" in result.stderr
 
 
 _CUT = """
