@@ -101,7 +101,7 @@ def advise_on_name(pattern: str, names: Iterable[str], path: Path) -> str:
     """Return what to do about a pattern that matches no tensor of the model or store at a path."""
     near = find_near_names(pattern, names)
     if not near:
-        return f"`cnatool inspect {path}` lists them."
+        return f"`cnatool inspect {path}` lists the tensors."
     *others, last = map(repr, near)
     meant = f"{', '.join(others)} or {last}" if others else last
     return f"Did you mean {meant}? `cnatool inspect {path}` lists all."

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # Where there is no room left. Windows has no quota.
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-# How polars ends the system's own error, between texts of each library that it went through.
+# How polars ends the system's own error, between texts of each library that it went through. On
+# Windows these numbers are not those of `errno`.
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
@@ -27,7 +28,7 @@ def make_write_error(path: Path, error: Exception, thing: str = "file") -> Store
     number, why = None, one_line(error)
     if isinstance(error, OSError) and error.strerror:
         number, why = error.errno, error.strerror
-    elif matched := _NUMBER.search(why):
+    elif os.name == "posix" and (matched := _NUMBER.search(why)):
         number = int(matched[1])
         why = os.strerror(number)
     advice = f"Name another {thing}."

@@ -355,9 +355,9 @@ def _write_notes(
     if clusters and min(clusters) < _FEW_CLUSTERS:
         few = max(clusters) < _FEW_CLUSTERS
         yield (
-            f"{'all' if few else 'some'} intervals rest on fewer than {_FEW_CLUSTERS} clusters, "
-            f"at least {min(clusters)}: they depend much on each of them, are wide, and rarely "
-            "show a difference"
+            f"{'all' if few else 'some'} intervals rest on fewer than {_FEW_CLUSTERS} clusters "
+            f"({min(clusters)} at the fewest): they depend strongly on each cluster, are wide, and "
+            "rarely show a difference"
         )
     if "convention" in networks.columns:
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)

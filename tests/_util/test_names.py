@@ -30,7 +30,7 @@ def test_near_names_contain_a_name_or_are_spelled_like_it(pattern: str, near: li
 
 def test_advice_names_at_most_three() -> None:
     path = Path("net.zarr")
-    assert advise_on_name("softmax", NAMES, path) == "`cnatool inspect net.zarr` lists them."
+    assert advise_on_name("softmax", NAMES, path) == "`cnatool inspect net.zarr` lists the tensors."
     assert advise_on_name("layer", NAMES, path) == (
         "Did you mean 'layer4.1.relu'? `cnatool inspect net.zarr` lists all."
     )
