@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+AGAIN = RESULTS / "digits-again"
 DOCS = Path(__file__).parents[2] / "docs" / "reproduction.md"
 _MARKS = "<!-- {0}: begin -->\n", "<!-- {0}: end -->\n"
 _NONE = "–"
@@ -159,6 +160,42 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
+def render_again(folder: Path) -> str:
+    """Render the table of the collection for the digits that was trained and scored again.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with ``correlations.csv``: ``subset``, ``target``, ``measure``, ``networks``, ``r``,
+        ``low`` and ``high``.
+    """
+    with (folder / "correlations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = {(row["subset"], row["target"], row["measure"]): row for row in rows}
+    columns = [
+        ("above 70 %", "test.accuracy"),
+        ("standard above 70 %", "test.accuracy"),
+        ("trained", "gap_accuracy"),
+        ("standard", "gap_accuracy"),
+        ("trained", "gap_loss"),
+    ]
+    head = ["measure"]
+    for subset, target in columns:
+        size = max(int(row["networks"]) for row in rows if row["subset"] == subset)
+        head.append(f"`{target}`, {subset}, n = {size}")
+    table = [head]
+    for measure in dict.fromkeys(row["measure"] for row in rows):
+        found = [cells[*column, measure] for column in columns]
+        table.append([f"`{measure}`", *map(_r_with_interval, found)])
+    return _render_table(table) + "\n"
+
+
+def _r_with_interval(row: Row) -> str:
+    if not row["r"]:
+        return _NONE
+    return f"{_number(row['r'])} ({_number(row['low'])} … {_number(row['high'])})"
+
+
 def list_collections() -> Iterator[Path]:
     """Yield the folders with results, sorted by name."""
     return (path.parent for path in sorted(RESULTS.glob("*/collection.json")))
@@ -171,7 +208,8 @@ def insert_tables(text: str, folders: Iterable[Path]) -> str:
         if begin not in text or end not in text:
             raise SystemExit(f"{DOCS}: no marks {begin.strip()} and {end.strip()}.")
         between = f"{re.escape(begin)}.*?{re.escape(end)}"
-        tables = f"{begin}\n{render(folder)}\n{end}"
+        made = render_again(folder) if folder == AGAIN else render(folder)
+        tables = f"{begin}\n{made}\n{end}"
         text = re.sub(between, lambda _, tables=tables: tables, text, flags=re.DOTALL)
     return text
 
@@ -181,7 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="into docs/reproduction.md")
     if parser.parse_args().write:
-        DOCS.write_text(insert_tables(DOCS.read_text("utf-8"), list_collections()), "utf-8")
+        folders = [AGAIN, *list_collections()]
+        DOCS.write_text(insert_tables(DOCS.read_text("utf-8"), folders), "utf-8")
         return
     for folder in list_collections():
         print(f"## {folder.name}\n\n{render(folder)}")

@@ -52,6 +52,30 @@ def test_the_docs_have_the_tables_of_the_result_files(tables: ModuleType) -> Non
         assert tables.render(folder) in text
 
 
+def test_the_digits_scored_again(tables: ModuleType) -> None:
+    text = tables.DOCS.read_text("utf-8")
+    assert tables.insert_tables(text, [tables.AGAIN]) == text
+    networks = pl.read_parquet(tables.AGAIN / "networks.parquet")
+    assert len(networks) == networks["id"].n_unique() == 180
+    standard, good = pl.col("tag.kind") == "standard", pl.col("test.accuracy") > 0.7
+    subsets = {
+        "trained": pl.col("tag.epoch") > 0,
+        "standard": standard & (pl.col("tag.epoch") > 0),
+        "above 70 %": good,
+        "standard above 70 %": standard & good,
+    }
+    for row in read(tables.AGAIN / "correlations.csv"):
+        part = networks.filter(subsets[row["subset"]])
+        x, y = (part[row[name]].to_numpy() for name in ("measure", "target"))
+        assert int(row["networks"]) == len(x)
+        if not row["r"]:
+            assert row["measure"] == "test.alpha.mean"
+            assert np.ptp(x) < 1e-12
+            continue
+        assert math.isclose(float(row["r"]), scipy.stats.pearsonr(x, y).statistic, rel_tol=1e-5)
+        assert float(row["low"]) < float(row["r"]) < float(row["high"])
+
+
 def chosen(row: dict[str, str], networks: list[dict[str, str]], by: str) -> list[dict[str, str]]:
     """Give the networks that a row of correlations is of; those by the paper's convention."""
     last = str(max(int(one["epoch"]) for one in networks))
