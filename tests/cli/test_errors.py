@@ -93,7 +93,8 @@ def test_places_that_cannot_be_written(here: Path) -> None:
         message = refused(*words, cwd=here, code=3)
         # Which of the two the system says depends on the user.
         why = "(No such file or directory|Permission denied)"
-        assert re.search(rf" cannot be written: {why}\. (Name|Choose) another (path|file)\.$", message)
+        what_to_do = "(Name|Choose) another (path|file)"
+        assert re.search(rf" cannot be written: {why}\. {what_to_do}\.$", message)
     (here / "folder.csv").mkdir()
     message = refused("score", "net.zarr", "--samples", "folder.csv", cwd=here, code=3)
     assert message == ("cnatool: folder.csv cannot be written: Is a directory. Name another file.")
