@@ -137,7 +137,7 @@ def _select(
     chosen, unmatched = match_names(names, full, groups)
     if unmatched:
         raise UsageError(
-            f"`units_tensors={unmatched[0]!r}`: no tensor of the store is called so. Units are "
+            f"`units_tensors={unmatched[0]!r}`: no tensor of the store has this name. Units are "
             "measured of tensors that `tensors` selects. "
             f"{advise_on_name(unmatched[0], names, network.graph.path)}"
         )

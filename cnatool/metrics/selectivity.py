@@ -191,8 +191,8 @@ def find_best_class(means: NDArray[np.float64]) -> NDArray[np.intp]:
         return np.full(means.shape[1], -1)
     known = ~np.isnan(means)
     highest = np.where(known, means, -np.inf).max(axis=0)
-    alone = (known & (means == highest)).sum(axis=0) == 1
-    return np.where(alone, (known & (means == highest)).argmax(axis=0), -1)
+    reached = known & (means == highest)
+    return np.where(reached.sum(axis=0) == 1, reached.argmax(axis=0), -1)
 
 
 def compute_ccmas(means: NDArray[Any]) -> NDArray[np.float64]:

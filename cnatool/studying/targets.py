@@ -57,7 +57,7 @@ def _check_names(names: Sequence[str], numbers: Sequence[str]) -> None:
     for name in names:
         if name not in numbers:
             raise UsageError(
-                f"`targets` {printable(name)}: no column of numbers is called so; there are "
+                f"`targets` {printable(name)}: no column of numbers has this name; there are "
                 f"{', '.join(map(printable, numbers))}."
             )
 

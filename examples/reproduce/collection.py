@@ -140,10 +140,11 @@ def estimate_seconds(left: Sequence[Run], seconds: Mapping[Run, float]) -> float
 
 def _process(run: Run, folders: Folders, models: Path) -> pl.DataFrame:
     """Train a run and measure its checkpoints."""
-    start = time.process_time()
     data = vary_data(_read_task(run.task, tuple(folders.items())), run.task, run.kind)
     history = train(run, data, models)
     _check_end(run, len(history.losses), history.converged, models / run.name)
+    # The history has the time of training, which may have been spent by an earlier process.
+    start = time.process_time()
     rows = measure(run, history, data, models)
     spent = history.seconds + time.process_time() - start
     share = pl.lit(round(spent / len(rows), 2), pl.Float64)

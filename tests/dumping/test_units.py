@@ -251,7 +251,7 @@ def test_axes_and_refusals(here: Here) -> None:
     assert store.record.units
     assert [(t.axis, t.units) for t in store.record.units.tensors] == [("element", 256), (0, 10)]
     for text, options in (
-        ("`units_tensors='x'`: no tensor of the store is called so", {"units_tensors": "x"}),
+        ("`units_tensors='x'`: no tensor of the store has this name", {"units_tensors": "x"}),
         ("`units_top` has no effect without `units`", {"units": False, "units_top": 3}),
         ("`units_top=0`: at least 1", {"units_top": 0}),
         ("axis 7", {"units_axis": {"stem": 7}}),

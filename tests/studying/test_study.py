@@ -410,8 +410,8 @@ def test_frames_that_cannot_be_used(frame: pl.DataFrame, message: str) -> None:
         ({"compare": [("same", "x")]}, "`compare` same,x: no measure is called x; there are same,"),
         ({"resamples": -1}, "`resamples` and `seed` must be at least 0"),
         ({"targets": []}, "`targets`: name at least one column."),
-        ({"targets": "lost"}, "`targets` lost: no column of numbers is called so; there are test"),
-        ({"targets": ["tag.lr"]}, "`targets` tag.lr: no column of numbers is called so"),
+        ({"targets": "lost"}, "`targets` lost: no column of numbers has this name; there are test"),
+        ({"targets": ["tag.lr"]}, "`targets` tag.lr: no column of numbers has this name"),
         ({"targets": ["same"], "compare": [("same", "noise")]}, "no measure is called same; there"),
     ],
 )
