@@ -108,8 +108,9 @@ def test_chunks_missing_inside_a_shard(prefix: str, compression: int, folder: Pa
     content[size : size + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:size])))
     shard.write_bytes(content)
     path = zipped(folder, prefix, compression=compression)
-    read = zarr.open_group(ZipStore(path), path=prefix, mode="r")["splits/train/inputs/0"]
-    assert not np.any(read[chunk_rows : 2 * chunk_rows])
+    with ZipStore(path, mode="r") as archive:
+        read = zarr.open_group(archive, path=prefix, mode="r")["splits/train/inputs/0"]
+        assert not np.any(read[chunk_rows : 2 * chunk_rows])
     inputs = open_store(path).splits["train"].inputs()
     np.testing.assert_array_equal(inputs[:chunk_rows], arrays(20_000)["inputs"][:chunk_rows])
     for rows in (slice(None), slice(chunk_rows, chunk_rows + 1), slice(0, chunk_rows + 1)):
