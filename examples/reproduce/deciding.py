@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 from tasks import STANDARD, TASKS
 
@@ -46,7 +48,60 @@ MEASURES = (
     MEAN_ALPHA,
 )
 
-Row = dict[str, object]
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's r of a measure with a target.
+
+    Attributes
+    ----------
+    subset : str
+        As `select_subsets` names it.
+    target : str
+        ``test.accuracy``, or a form of the gap.
+    measure : str
+        Column of the measure.
+    networks, clusters : int
+        Their numbers: clusters are tasks, or runs within a task.
+    r, low, high : float or None
+        The coefficient and the ends of its interval; None where undefined.
+    """
+
+    subset: str
+    target: str
+    measure: str
+    networks: int
+    clusters: int
+    r: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """|r| of one measure minus |r| of another, over the networks that have both.
+
+    Attributes
+    ----------
+    subset, target : str
+        As of `Correlation`.
+    first, second : str
+        Columns of the two measures.
+    networks, clusters : int
+        Their numbers.
+    difference, low, high : float or None
+        The difference and the ends of its interval; None where undefined.
+    """
+
+    subset: str
+    target: str
+    first: str
+    second: str
+    networks: int
+    clusters: int
+    difference: float | None
+    low: float | None
+    high: float | None
 
 
 def select_subsets(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -66,21 +121,13 @@ def select_subsets(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return subsets
 
 
-def correlate(networks: pl.DataFrame) -> tuple[list[Row], list[Row]]:
+def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Difference]]:
     """Correlate the measures with test accuracy and both forms of the gap, within each subset.
 
     Intervals resample tasks, or runs within a task.
-
-    Returns
-    -------
-    correlations : list of dict
-        ``subset``, ``target``, ``measure``, ``networks``, ``clusters``, ``r``, ``low``, ``high``.
-    differences : list of dict
-        Of |r| of ``first`` − |r| of ``second``: ``subset``, ``target``, ``first``, ``second``,
-        ``networks``, ``clusters``, ``difference``, ``low``, ``high``.
     """
-    correlations: list[Row] = []
-    differences: list[Row] = []
+    correlations: list[Correlation] = []
+    differences: list[Difference] = []
     for subset, part in select_subsets(networks).items():
         cluster = "run" if " " in subset else "task"
         if len(part) < 3:
@@ -94,16 +141,30 @@ def correlate(networks: pl.DataFrame) -> tuple[list[Row], list[Row]]:
                 compare=compare,
                 resamples=RESAMPLES,
             ).result
-            for found in result.correlations:
-                head = {"subset": subset, "target": target, "measure": found.measure}
-                sizes = {"networks": found.networks, "clusters": found.clusters}
-                correlations.append(head | sizes | _list_numbers("r", found.pearson))
-            for each in result.differences:
-                if each.coefficient == "pearson":
-                    pair = {"first": each.first, "second": each.second}
-                    head = {"subset": subset, "target": target} | pair
-                    sizes = {"networks": each.networks, "clusters": each.clusters}
-                    differences.append(head | sizes | _list_numbers("difference", each.magnitude))
+            correlations += [
+                Correlation(
+                    subset,
+                    target,
+                    found.measure,
+                    found.networks,
+                    found.clusters,
+                    *_unpack(found.pearson),
+                )
+                for found in result.correlations
+            ]
+            differences += [
+                Difference(
+                    subset,
+                    target,
+                    found.first,
+                    found.second,
+                    found.networks,
+                    found.clusters,
+                    *_unpack(found.magnitude),
+                )
+                for found in result.differences
+                if found.coefficient == "pearson"
+            ]
     return correlations, differences
 
 
@@ -122,6 +183,6 @@ def _keep_columns(networks: pl.DataFrame, target: str) -> pl.DataFrame:
     return networks.select("id", *tags, target, *measures)
 
 
-def _list_numbers(name: str, estimate: StudyEstimate) -> Row:
-    low, high = estimate.interval or (None, None)
-    return {name: estimate.value, "low": low, "high": high}
+def _unpack(estimate: StudyEstimate) -> tuple[float | None, float | None, float | None]:
+    """Return the value and the ends of its interval."""
+    return (estimate.value, *(estimate.interval or (None, None)))

@@ -14,7 +14,8 @@ from deciding import (
     MEAN_ALPHA,
     OTHERS,
     SMOOTHED_OF_SCRIPTS,
-    Row,
+    Correlation,
+    Difference,
 )
 from tasks import TASKS
 
@@ -45,63 +46,96 @@ class Verdict:
     evidence: str
 
 
-def apply_rules(correlations: Sequence[Row], differences: Sequence[Row]) -> list[Verdict]:
-    """Apply all rules.
+class Evidence:
+    """Correlations and differences, found by what they are of.
 
     Parameters
     ----------
-    correlations, differences : sequence of dict
+    correlations : sequence of Correlation
+    differences : sequence of Difference
         As `deciding.correlate` returns them.
     """
-    rows = {(row["subset"], row["target"], row["measure"]): row for row in correlations}
-    pairs = {
-        (row["subset"], row["target"], row["first"], row["second"]): row for row in differences
-    }
-    verdicts: list[Verdict] = []
+
+    def __init__(
+        self, correlations: Sequence[Correlation], differences: Sequence[Difference]
+    ) -> None:
+        self._correlations = {
+            (each.subset, each.target, each.measure): each for each in correlations
+        }
+        self._differences = {
+            (each.subset, each.target, each.first, each.second): each for each in differences
+        }
+
+    def correlation(self, subset: str, target: str, measure: str) -> Correlation | None:
+        """Return the correlation of a measure; None if there were too few networks."""
+        return self._correlations.get((subset, target, measure))
+
+    def difference(self, subset: str, target: str, first: str, second: str) -> Difference | None:
+        """Return the difference of two magnitudes; None if there were too few networks."""
+        return self._differences.get((subset, target, first, second))
+
+
+def apply_rules(
+    correlations: Sequence[Correlation], differences: Sequence[Difference]
+) -> list[Verdict]:
+    """Apply all rules to what `deciding.correlate` returns."""
+    evidence = Evidence(correlations, differences)
+    rules = (_cna_follows, _about_networks, _margin_leads, _area_follows, _column_is_smoothed)
+    return [verdict for rule in rules for verdict in rule(evidence)]
+
+
+def _cna_follows(evidence: Evidence) -> Iterator[Verdict]:
+    """Rule 1: CNA follows test accuracy, more closely than mean α does."""
     for form, measure in CNA.items():
-        follows = [
-            rows.get(("good", ACCURACY, measure)),
-            pairs.get(("good", ACCURACY, measure, MEAN_ALPHA)),
-        ]
-        verdicts.append(
-            Verdict(
-                1,
-                f"{form} CNA",
-                all(map(_is_above_zero, follows)),
-                f"{_describe(follows[0])}; |r| − |r| of mean α {_describe(follows[1])}",
-            )
+        follows = evidence.correlation("good", ACCURACY, measure)
+        leads = evidence.difference("good", ACCURACY, measure, MEAN_ALPHA)
+        numbers = f"{_describe(follows)}; |r| − |r| of mean α {_describe(leads)}"
+        holds = _is_above_zero(follows) and _is_above_zero(leads)
+        yield Verdict(1, f"{form} CNA", holds, numbers)
+
+
+def _about_networks(evidence: Evidence) -> Iterator[Verdict]:
+    """Rule 2: r of CNA is positive within most tasks."""
+    for form, measure in CNA.items():
+        positive = sum(
+            _is_positive(evidence.correlation(f"good {task}", ACCURACY, measure)) for task in TASKS
         )
-        within = [rows.get((f"good {task}", ACCURACY, measure)) for task in TASKS]
-        positive = sum(_is_positive(row) for row in within)
-        verdicts.append(
-            Verdict(2, f"{form} CNA", positive >= MOST, f"{positive} of {len(TASKS)} tasks")
-        )
+        yield Verdict(2, f"{form} CNA", positive >= MOST, _count_tasks(positive))
+
+
+def _margin_leads(evidence: Evidence) -> Iterator[Verdict]:
+    """Rule 3: CNA-M comes first among all measures of the gap."""
     for gap in GAPS:
-        leads = {other: pairs.get(("all", gap, CNA_MARGIN, other)) for other in OTHERS}
-        beaten = [other for other, row in leads.items() if _is_above_zero(row)]
-        verdicts.append(
-            Verdict(
-                3,
-                gap,
-                len(beaten) == len(OTHERS),
-                f"{_describe(rows.get(('all', gap, CNA_MARGIN)))}; above "
-                + (", ".join(beaten) or "none"),
-            )
-        )
+        beaten = [
+            other
+            for other in OTHERS
+            if _is_above_zero(evidence.difference("all", gap, CNA_MARGIN, other))
+        ]
+        found = _describe(evidence.correlation("all", gap, CNA_MARGIN))
+        numbers = f"{found}; above {', '.join(beaten) or 'none'}"
+        yield Verdict(3, gap, len(beaten) == len(OTHERS), numbers)
+
+
+def _area_follows(evidence: Evidence) -> Iterator[Verdict]:
+    """Rule 4: CNA-A follows the gap within most tasks."""
+    for gap in GAPS:
         for form, measure in AREAS.items():
-            found = [rows.get((f"all {task}", gap, measure)) for task in TASKS]
-            above = sum(map(_is_above_zero, found))
-            verdicts.append(
-                Verdict(4, f"{form}, {gap}", above >= MOST, f"{above} of {len(TASKS)} tasks")
+            above = sum(
+                _is_above_zero(evidence.correlation(f"all {task}", gap, measure)) for task in TASKS
             )
-        inside = {
-            measure: _contains(rows.get(("all mnist", gap, measure)), _PUBLISHED)
+            yield Verdict(4, f"{form}, {gap}", above >= MOST, _count_tasks(above))
+
+
+def _column_is_smoothed(evidence: Evidence) -> Iterator[Verdict]:
+    """Rule 5: on MNIST, the published number fits the smoothed CNA and not CNA-A."""
+    for gap in GAPS:
+        found = {
+            measure: evidence.correlation("all mnist", gap, measure)
             for measure in (SMOOTHED_OF_SCRIPTS, *AREAS.values())
         }
-        smoothed, *areas = inside.values()
-        within_mnist = (f"{m} {_describe(rows.get(('all mnist', gap, m)))}" for m in inside)
-        verdicts.append(Verdict(5, gap, smoothed and not any(areas), "; ".join(within_mnist)))
-    return sorted(verdicts, key=lambda verdict: verdict.rule)
+        smoothed, *areas = (_contains(each, _PUBLISHED) for each in found.values())
+        numbers = "; ".join(f"{measure} {_describe(each)}" for measure, each in found.items())
+        yield Verdict(5, gap, smoothed and not any(areas), numbers)
 
 
 def list_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -111,27 +145,32 @@ def list_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
         yield f"rule {verdict.rule}, {verdict.of}: {holds} ({verdict.evidence})"
 
 
-def _is_above_zero(row: Row | None) -> bool:
-    low = None if row is None else row["low"]
-    return isinstance(low, float) and low > 0
+def _count_tasks(number: int) -> str:
+    return f"{number} of {len(TASKS)} tasks"
 
 
-def _is_positive(row: Row | None) -> bool:
-    if row is None or not isinstance(row["networks"], int) or row["networks"] < _FEWEST:
+def _is_above_zero(found: Correlation | Difference | None) -> bool:
+    return found is not None and found.low is not None and found.low > 0
+
+
+def _is_positive(found: Correlation | None) -> bool:
+    if found is None or found.networks < _FEWEST:
         return False
-    return isinstance(row["r"], float) and row["r"] > 0
+    return found.r is not None and found.r > 0
 
 
-def _contains(row: Row | None, magnitude: float) -> bool:
-    if row is None or not (isinstance(row["low"], float) and isinstance(row["high"], float)):
+def _contains(found: Correlation | None, magnitude: float) -> bool:
+    if found is None or found.low is None or found.high is None:
         return False
-    return row["low"] <= magnitude <= row["high"] or row["low"] <= -magnitude <= row["high"]
+    return found.low <= magnitude <= found.high or found.low <= -magnitude <= found.high
 
 
-def _describe(row: Row | None) -> str:
-    value = None if row is None else row.get("r", row.get("difference"))
-    if row is None or not isinstance(value, float):
+def _describe(found: Correlation | Difference | None) -> str:
+    if found is None:
         return "undefined"
-    if not (isinstance(row["low"], float) and isinstance(row["high"], float)):
+    value = found.r if isinstance(found, Correlation) else found.difference
+    if value is None:
+        return "undefined"
+    if found.low is None or found.high is None:
         return f"{value:.2f} without an interval"
-    return f"{value:.2f} ({row['low']:.2f} … {row['high']:.2f})"
+    return f"{value:.2f} ({found.low:.2f} … {found.high:.2f})"

@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -353,19 +354,19 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
         "all": networks.filter(standard | (pl.col("tag.converged") == "True")),
     }
     subsets["last"] = subsets["all"].filter(pl.col("tag.last") == "True")
-    assert {row["subset"] for row in correlations} >= {"good", "all", "last", "good mnist"}
-    for row in correlations:
-        subset, _, task = str(row["subset"]).partition(" ")
+    assert {each.subset for each in correlations} >= {"good", "all", "last", "good mnist"}
+    for each in correlations:
+        subset, _, task = each.subset.partition(" ")
         part = subsets[subset]
         if task:
             part = part.filter(pl.col("tag.task") == task)
-        x, y = (part[str(row[name])].to_numpy() for name in ("measure", "target"))
-        assert row["networks"] == len(x)
-        assert row["clusters"] == part["tag.run" if task else "tag.task"].n_unique()
-        if task and row["measure"] == "test.alpha.mean":
-            assert row["r"] is None
+        x, y = part[each.measure].to_numpy(), part[each.target].to_numpy()
+        assert each.networks == len(x)
+        assert each.clusters == part["tag.run" if task else "tag.task"].n_unique()
+        if task and each.measure == "test.alpha.mean":
+            assert each.r is None
             continue
-        assert math.isclose(row["r"], scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
+        assert math.isclose(each.r, scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
     # Intervals, and a difference of magnitudes, against a bootstrap of whole tasks written out.
     columns = ["test.cna", "test.accuracy", "test.alpha.mean"]
     found = [
@@ -376,76 +377,66 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
     k = subsets["good"]["tag.task"].n_unique()
     tail = scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, k - 1) * math.sqrt(k / (k - 1)))
     truth = np.quantile(found, (tail, 1 - tail), axis=0)
-    one = next(
-        row for row in correlations if (row["subset"], row["measure"]) == ("good", "test.cna")
-    )
-    other = next(
-        row for row in differences if (row["subset"], row["first"]) == ("good", "test.cna")
-    )
-    for row, (low, high) in zip((one, other), truth.T, strict=True):
-        assert math.isclose(row["low"], low, abs_tol=0.05)
-        assert math.isclose(row["high"], high, abs_tol=0.05)
-    pairs = {(row["subset"], row["second"]) for row in differences if row["first"] == "cna_margin"}
+    one = next(each for each in correlations if (each.subset, each.measure) == ("good", "test.cna"))
+    other = next(each for each in differences if (each.subset, each.first) == ("good", "test.cna"))
+    for each, (low, high) in zip((one, other), truth.T, strict=True):
+        assert math.isclose(each.low, low, abs_tol=0.05)
+        assert math.isclose(each.high, high, abs_tol=0.05)
+    pairs = {(each.subset, each.second) for each in differences if each.first == "cna_margin"}
     assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
 
 
 @pytest.mark.usefixtures("modules")
 def test_rules_hold_where_all_they_ask_for_holds() -> None:
-    from deciding import AREAS, CNA, MEASURES, OTHERS
+    from deciding import AREAS, CNA, MEASURES, OTHERS, Correlation, Difference
     from rules import apply_rules, list_lines
     from tasks import TASKS
 
-    def correlation(subset: str, target: str, measure: str, low: float) -> dict[str, object]:
-        head = {
-            "subset": subset,
-            "target": target,
-            "measure": measure,
-            "networks": 9,
-            "clusters": 3,
-        }
-        return head | {"r": low + 0.1, "low": low, "high": 0.99}
+    def correlation(subset: str, target: str, measure: str) -> Correlation:
+        published = subset == "all mnist" and measure in AREAS.values()
+        return Correlation(
+            subset, target, measure, 9, 3, r=0.3, low=0.2, high=0.9 if published else 0.99
+        )
 
-    def difference(subset: str, target: str, first: str, second: str) -> dict[str, object]:
-        head = {"subset": subset, "target": target, "first": first, "second": second}
-        return head | {"networks": 9, "clusters": 8, "difference": 0.2, "low": 0.1, "high": 0.3}
+    def difference(subset: str, target: str, first: str, second: str) -> Difference:
+        return Difference(subset, target, first, second, 9, 8, difference=0.2, low=0.1, high=0.3)
 
     subsets = ["good", *(f"good {task}" for task in TASKS)]
-    rows = [correlation(subset, "test.accuracy", m, 0.2) for subset in subsets for m in MEASURES]
+    rows = [correlation(subset, "test.accuracy", m) for subset in subsets for m in MEASURES]
     pairs = [difference("good", "test.accuracy", cna, "test.alpha.mean") for cna in CNA.values()]
     for gap in ("gap_accuracy", "gap_loss"):
         subsets = ["all", *(f"all {task}" for task in TASKS)]
-        rows += [correlation(subset, gap, m, 0.2) for subset in subsets for m in MEASURES]
+        rows += [correlation(subset, gap, m) for subset in subsets for m in MEASURES]
         pairs += [difference("all", gap, "cna_margin", other) for other in OTHERS]
-    for row in rows:
-        if row["subset"] == "all mnist" and row["measure"] in AREAS.values():
-            row["high"] = 0.9
     verdicts = apply_rules(rows, pairs)
     assert [verdict.rule for verdict in verdicts] == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5]
     assert all(verdict.holds for verdict in verdicts)
     assert next(list_lines(verdicts)).startswith("rule 1, raw CNA: holds (0.30 (0.20 … 0.99);")
 
-    def spoil(found: list[dict[str, object]], **changes: object) -> set[tuple[int, str]]:
-        """Return what fails once one row is changed."""
-        where = {name: value for name, value in changes.items() if name in rows[0] | pairs[0]}
-        new = {name[4:]: value for name, value in changes.items() if name.startswith("new_")}
+    def spoil(
+        found: list[Correlation] | list[Difference], new: dict[str, object], **where: str
+    ) -> set[tuple[int, str]]:
+        """Return what fails once some of them are changed."""
         changed = [
-            row | new if all(row[name] == value for name, value in where.items()) else row
-            for row in found
+            replace(each, **new)
+            if all(getattr(each, name) == value for name, value in where.items())
+            else each
+            for each in found
         ]
         assert changed != found
         again = (changed, pairs) if found is rows else (rows, changed)
         return {(each.rule, each.of) for each in apply_rules(*again) if not each.holds}
 
     cna = {"measure": "test.cna", "target": "test.accuracy"}
-    assert spoil(rows, subset="good", new_low=-0.1, **cna) == {(1, "raw CNA")}
-    assert spoil(pairs, first="test.cna.smoothed", new_low=-0.1) == {(1, "smoothed CNA")}
-    assert spoil(rows, subset="good mnist", new_r=-0.1, **cna) == set()
-    assert spoil(rows, new_networks=2, **cna) == {(2, "raw CNA")}
-    assert spoil(pairs, target="gap_loss", second="margin", new_low=0.0) == {(3, "gap_loss")}
+    assert spoil(rows, {"low": -0.1}, subset="good", **cna) == {(1, "raw CNA")}
+    assert spoil(pairs, {"low": -0.1}, first="test.cna.smoothed") == {(1, "smoothed CNA")}
+    assert spoil(rows, {"r": -0.1}, subset="good mnist", **cna) == set()
+    assert spoil(rows, {"networks": 2}, **cna) == {(2, "raw CNA")}
+    assert spoil(pairs, {"low": 0.0}, target="gap_loss", second="margin") == {(3, "gap_loss")}
     area = {"measure": "cna_area", "target": "gap_accuracy"}
-    assert spoil(rows, new_low=-0.1, **area) == {(4, "total, gap_accuracy")}
-    assert spoil(rows, subset="all mnist", new_high=0.99, **area) == {(5, "gap_accuracy")}
-    assert spoil(rows, new_low=None, measure="legacy:test.cna") == {
+    assert spoil(rows, {"low": -0.1}, **area) == {(4, "total, gap_accuracy")}
+    assert spoil(rows, {"high": 0.99}, subset="all mnist", **area) == {(5, "gap_accuracy")}
+    assert spoil(rows, {"low": None}, measure="legacy:test.cna") == {
         (5, "gap_accuracy"),
         (5, "gap_loss"),
     }
