@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -50,14 +51,11 @@ class _Commands(Mapping[str, Any]):
 
     def __init__(self) -> None:
         self._names = [name for panel in _PANELS.values() for name in panel]
-        self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._made:
-            self._made[name] = _make_command(name)
-        return self._made[name]
+        return _make_command(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -66,6 +64,7 @@ class _Commands(Mapping[str, Any]):
         return len(self._names)
 
 
+@cache
 def _make_command(name: str) -> Any:
     module = import_module(f"cnatool.cli.commands.{name}")
     if hasattr(module, "app"):

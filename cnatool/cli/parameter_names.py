@@ -51,14 +51,15 @@ def _rewrite(quoted: re.Match[str]) -> str:
     context, (name, value, call) = _running[0], quoted.groups()
     if name in _FUNCTIONS and value is None and call is None:
         return _FUNCTIONS[name]
-    commands = dict(_list_commands(context.find_root().command))
+    root = context.find_root().command
     if call is not None:
-        return _format_call(commands[name], name, call) if name in commands else quoted[0]
+        command = _find_command(root, name)
+        return quoted[0] if command is None else _format_call(command, name, call)
     parameter = _find_parameter(context.command, name)
     if parameter is None and _find_parameter(context.command, "overrides") is not None:
         parameter = _find_field(name)
     if parameter is None:
-        others = (_find_parameter(command, name) for command in commands.values())
+        others = (_find_parameter(command, name) for command in _iterate_commands(root))
         parameter = next(filter(None, others), None) or _find_field(name)
     if parameter is None:
         return quoted[0]
@@ -69,13 +70,25 @@ def _rewrite(quoted: re.Match[str]) -> str:
     )
 
 
-def _list_commands(group: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the commands of a group by name, `dump` first, which has most of the parameters."""
-    for name, command in sorted(group.commands.items(), key=lambda item: item[0] != "dump"):
+def _find_command(group: Any, name: str) -> Any:
+    """Return the command of a name, also of one in a group; None if there is none."""
+    command = group.commands.get(name)
+    if command is not None and not hasattr(command, "commands"):
+        return command
+    return next((each for each in _iterate_commands(group) if each.name == name), None)
+
+
+def _iterate_commands(group: Any) -> Iterator[Any]:
+    """Yield the commands of a group, `dump` first, which has most of the parameters.
+
+    A command is made when its turn comes, which takes a moment.
+    """
+    for name in sorted(group.commands, key=lambda name: name != "dump"):
+        command = group.commands[name]
         if hasattr(command, "commands"):
-            yield from _list_commands(command)
+            yield from _iterate_commands(command)
         else:
-            yield name, command
+            yield command
 
 
 def _find_parameter(command: Any, name: str) -> Any:
