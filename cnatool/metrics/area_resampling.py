@@ -76,7 +76,8 @@ def resample_areas(
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)
 
-    values = resample(_each(statistic), resamples, progress=progress)
+    samples = sum(alpha.size for alpha, _ in ordered)
+    values = resample(_each(statistic), resamples, samples=samples, progress=progress)
     return ResampledAreas(values[:, 0], values[:, 1])
 
 
@@ -123,7 +124,7 @@ def relabel_areas(
         area = area_of_curves(*curves, form=form, points=points).value
         return (math.nan if area is None else area,)
 
-    return resample(_each(statistic), relabellings, progress=progress)[:, 0]
+    return resample(_each(statistic), relabellings, samples=total, progress=progress)[:, 0]
 
 
 def _each(

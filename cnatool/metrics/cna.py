@@ -86,6 +86,7 @@ def cna(
             values = resample(
                 partial(_compute_resamples, statistic, units, seed, stream),
                 fields.resamples,
+                samples=units,
                 part=ROWS,
                 progress=progress,
             )[:, 0]

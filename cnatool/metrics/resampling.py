@@ -16,7 +16,7 @@ from cnatool.metrics.correlation import standardise
 from cnatool.metrics.sums import inner_product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MANY = 1 << 17  # samples, beyond which resamples are drawn from fewer units
 _THREADS = min(8, os.cpu_count() or 1)
+_FEW = 1 << 13  # samples, below which threads take longer than one: they wait for each other
 _LEAST = 20  # resamples behind a deviation
 _TIE = 1e-10  # correlations that differ by less are equal but for rounding
 _ROUNDING = 1e-6  # of 2 / (1 − level)
@@ -67,21 +68,30 @@ def resample(
     statistic: Callable[[Sequence[int]], Sequence[tuple[float, ...]]],
     resamples: int,
     *,
+    samples: int,
     part: int = _PART,
     progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
-    """Compute a statistic of each resample on several threads, (resamples, …).
+    """Compute a statistic of each resample, on several threads unless it has few `samples`.
 
     `statistic` maps the numbers of `part` resamples to one or more values of each, NaN where
-    undefined. An interrupt waits for the parts that have begun.
+    undefined. An interrupt waits for the parts that have begun. Returns (resamples, …).
     """
     numbers = range(resamples)
     parts = [numbers[start : start + part] for start in range(0, resamples, part)]
-    results: list[tuple[float, ...]] = []
+    if samples < _FEW:
+        return _collect(map(statistic, parts), resamples, progress)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for values in pool.map(statistic, parts):
-            results.extend(values)
-            progress(len(results), resamples)
+        return _collect(pool.map(statistic, parts), resamples, progress)
+
+
+def _collect(
+    parts: Iterable[Sequence[tuple[float, ...]]], resamples: int, progress: Progress
+) -> NDArray[np.float64]:
+    results: list[tuple[float, ...]] = []
+    for values in parts:
+        results.extend(values)
+        progress(len(results), resamples)
     return np.array(results)
 
 

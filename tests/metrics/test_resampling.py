@@ -38,13 +38,16 @@ def test_a_resample_depends_on_seed_stream_and_number_alone() -> None:
         assert first.tolist() != resample_counts(50, *other).tolist()
 
 
-@pytest.mark.parametrize("threads", [1, 3, 8])
-def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("threads", "samples"), [(1, 10_000), (3, 10_000), (8, 10_000), (8, 10)])
+def test_threads_change_nothing(
+    threads: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resampling, "_THREADS", threads)
     told: list[tuple[int, int]] = []
     found = resample(
         lambda numbers: [(number, -number) for number in numbers],
         5,
+        samples=samples,
         part=2,
         progress=lambda *so_far: told.append(so_far),
     )
