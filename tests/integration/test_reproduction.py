@@ -6,12 +6,15 @@ import csv
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import numpy as np
 import polars as pl
@@ -19,6 +22,9 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 from support.command import python
+
+if TYPE_CHECKING:
+    from deciding import Correlation, Difference
 
 FOLDER = Path(__file__).parents[2] / "examples" / "reproduce"
 # Of the earlier collections.
@@ -316,6 +322,8 @@ def make_networks() -> pl.DataFrame:
                             "tag.task": task,
                             "tag.kind": kind,
                             "tag.run": f"{task}-{kind}-{run}",
+                            "tag.network": "mlp",
+                            "tag.epoch": str(epoch),
                             "tag.last": str(epoch == 4),
                             "tag.converged": str(run != 3),
                             **row,
@@ -333,8 +341,11 @@ def resample(
     networks: pl.DataFrame, cluster: str, columns: list[str]
 ) -> Iterator[NDArray[np.float64]]:
     rng = np.random.default_rng(1)
-    parts = [part.select(columns).to_numpy() for _, part in networks.group_by(cluster)]
-    for _ in range(3000):
+    parts = [
+        part.select(columns).to_numpy()
+        for _, part in networks.group_by(cluster, maintain_order=True)
+    ]
+    for _ in range(20_000):
         yield np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))])
 
 
@@ -342,6 +353,7 @@ def resample(
 def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     import deciding
     from deciding import AREAS, CNA, CNA_MARGIN, MEAN_ALPHA, OTHERS, correlate
+    from render import list_tables
 
     monkeypatch.setattr(deciding, "RESAMPLES", 3000)
     few = (*CNA.values(), *AREAS.values(), CNA_MARGIN, *OTHERS, MEAN_ALPHA)
@@ -384,6 +396,30 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
         assert math.isclose(each.high, high, abs_tol=0.05)
     pairs = {(each.subset, each.second) for each in differences if each.first == "cna_margin"}
     assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
+    check_tables(dict(list_tables(networks, correlations, differences)), one)
+
+
+def check_tables(tables: dict[str, Sequence[Sequence[str]]], cna: Correlation) -> None:
+    """Tables of `make_networks`, whose numbers are those of its correlations."""
+    from render import format_table, insert_tables
+
+    assert len(tables["verdicts"]) == 1 + 12
+    assert tables["networks"][1] == ["`digits`", "mlp", "standard", "4", "3", "4", ANY]
+    rows = {row[0]: row[1:] for row in tables["accuracy"]}
+    assert rows["`test.cna`"][0] == str(cna.networks)
+    words = re.findall(r"-?[\d.]+", rows["`test.cna`"][1].replace("−", "-"))
+    numbers = list(map(float, words))
+    assert numbers == pytest.approx([cna.r, cna.low, cna.high], abs=0.005)
+    head, *within = tables["gap_loss-within-tasks"]
+    tasks = list(dict.fromkeys(make_networks()["tag.task"]))
+    assert [name.split("`")[1] for name in head[1:]] == tasks[:-1]
+    assert len(within) == 7
+    marks = "before <!-- {0}: begin --> earlier <!-- {0}: end --> after"
+    text = "\n".join(marks.format(name) for name in tables)
+    inserted = insert_tables(text, iter(tables.items()))
+    assert "earlier" not in inserted
+    assert format_table(tables["margin-leads"]) in inserted
+    assert insert_tables(inserted, iter(tables.items())) == inserted
 
 
 @pytest.mark.usefixtures("modules")
@@ -414,7 +450,7 @@ def test_rules_hold_where_all_they_ask_for_holds() -> None:
     assert next(list_lines(verdicts)).startswith("rule 1, raw CNA: holds (0.30 (0.20 … 0.99);")
 
     def spoil(
-        found: list[Correlation] | list[Difference], new: dict[str, object], **where: str
+        found: Sequence[Correlation] | Sequence[Difference], new: dict[str, object], **where: str
     ) -> set[tuple[int, str]]:
         """Return what fails once some of them are changed."""
         changed = [
