@@ -6,6 +6,7 @@ import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,7 +48,6 @@ def measure(run: Run, history: History, data: Data, models: Path) -> pl.DataFram
     data = data.head(MEASURED)
     write_data(data, work / "data")
     exporter = Exporter(data.shape)
-    # The path norm is undefined behind an offset, so that inputs are standardized before the graph.
     exporter.write(network[1:], work / "epoch000.onnx")
     rows = []
     for epoch in history.epochs[1:]:
@@ -81,20 +81,50 @@ def _describe(run: Run, history: History, epoch: int) -> Row:
     }
 
 
-def _measure_network(network: nn.Sequential, exporter: Exporter, data: Data, work: Path) -> Row:
-    exporter.write(network[1:], work / "network.onnx")
+def dump_network(
+    network: nn.Sequential, exporter: Exporter, data: Path, path: Path, **options: Any
+) -> cnatool.Store:
+    """Export a network and dump it over data.
+
+    The path norm is undefined behind an offset, so that inputs are standardized before the graph.
+
+    Parameters
+    ----------
+    network : nn.Sequential
+        From `networks.build`.
+    exporter : Exporter
+        Of its architecture.
+    data : Path
+        Folder that `tasks.write_data` has written.
+    path : Path
+        Of the store, which is replaced; the ONNX file is written beside it.
+    **options
+        Of `cnatool.dump`.
+    """
     standardize = network[0]
     assert isinstance(standardize, Standardize)
-    store = cnatool.dump(
-        work / "network.onnx",
-        work / "data",
-        work / "network.zarr",
-        keep="statistics",
-        initial_model=work / "epoch000.onnx",
+    model = path.with_suffix(".onnx")
+    exporter.write(network[1:], model)
+    return cnatool.dump(
+        model,
+        data,
+        path,
         mean=standardize.mean.flatten().tolist(),
         std=standardize.deviation.flatten().tolist(),
         threads=1,
         overwrite=True,
+        **options,
+    )
+
+
+def _measure_network(network: nn.Sequential, exporter: Exporter, data: Data, work: Path) -> Row:
+    store = dump_network(
+        network,
+        exporter,
+        work / "data",
+        work / "network.zarr",
+        keep="statistics",
+        initial_model=work / "epoch000.onnx",
     )
     row: Row = {}
     for prefix in CONVENTIONS:

@@ -1,0 +1,111 @@
+"""Figures 4 to 7 of the paper, from the networks of docs/reproduction.md.
+
+python examples/reproduce/figures.py full --cifar10 FOLDER -o pictures
+
+``full`` is the folder that reproduce.py has written. The checkpoints of three runs of one task are
+dumped again, for Fig. 4 (accuracy, loss and CNA over training), Fig. 5 (CNA over the plane of the
+activations of one of the runs) and Fig. 6 (error by groups of rising α). Fig. 7 (test accuracy over
+CNA) is drawn from the table of all networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from collection import RATES, list_runs
+from deciding import ACCURACY, CNA, select_subsets
+from measuring import MEASURED, dump_network
+from networks import NETWORKS, Exporter
+from tasks import TASKS, Data, read_task, write_data
+from training import History, Run, start
+
+import cnatool
+
+# The network of Fig. 5, and the samples of each split of which whole activations are stored.
+PLANE = "vgg"
+_PLANE_ROWS = 500
+
+
+def find_run(task: str, network: str) -> Run:
+    """Return the run of a task and an architecture at the first rate and seed."""
+    return next(run for run in list_runs((task,), (network,), 1) if run.rate == RATES[0])
+
+
+def dump_run(run: Run, data: Data, models: Path, work: Path, **options: Any) -> Iterator[Path]:
+    """Dump the checkpoints of a run, the untrained network first, and yield the stores."""
+    history = History(**json.loads((models / run.name / "history.json").read_text()))
+    network, exporter = start(run, data).eval(), Exporter(data.shape)
+    for epoch in history.epochs:
+        path = run.checkpoint_path(models, epoch)
+        network.load_state_dict(torch.load(path, weights_only=True))
+        store = work / f"{run.network}-epoch{epoch:03}.zarr"
+        tags = {"network": run.network, "epoch": str(epoch)}
+        dump_network(network, exporter, work / "data", store, tags=tags, **options)
+        yield store
+
+
+def draw_training(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
+    """Draw Fig. 4 and Fig. 6 of a task."""
+    write_data(data.head(MEASURED), work / "data")
+    stores = [
+        store
+        for network in NETWORKS
+        for store in dump_run(find_run(task, network), data, models, work, keep="statistics")
+    ]
+    trajectory = cnatool.trajectory(stores, order="epoch", by="network")
+    for figure in ("trajectory", "error-by-alpha"):
+        cnatool.plot(trajectory, figure).save(pictures / f"reproduction-{figure}.svg")
+
+
+def draw_plane(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
+    """Draw Fig. 5 of a task."""
+    write_data(data.head(_PLANE_ROWS), work / "data")
+    stores = list(dump_run(find_run(task, PLANE), data, models, work))
+    landscape = cnatool.landscape(stores, order="epoch", samples=_PLANE_ROWS)
+    cnatool.plot(landscape, "landscape").save(
+        pictures / "reproduction-landscape.png", scale_factor=2
+    )
+
+
+def draw_accuracy(networks: pl.DataFrame, pictures: Path) -> None:
+    """Draw Fig. 7: the standard networks above 70 % test accuracy, by task."""
+    columns = ["id", "tag.task", "tag.run", ACCURACY, *CNA.values()]
+    study = cnatool.study(
+        frame=select_subsets(networks)["good"].select(columns),
+        cluster="task",
+        hyperparameters=(),
+        resamples=1000,
+    )
+    chart = cnatool.plot(study, "bins", measure=list(CNA.values()), by="task")
+    chart.save(pictures / "reproduction-bins.svg")
+
+
+def main() -> None:
+    """Draw all figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="with networks.parquet and models")
+    parser.add_argument("--task", default="cifar10", choices=tuple(TASKS))
+    parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="with MNIST's four IDX files")
+    parser.add_argument("--cifar10", type=Path, metavar="FOLDER", help="with two Parquet files")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options = parser.parse_args()
+    sources = {"mnist": options.mnist, "cifar10": options.cifar10}
+    data = read_task(options.task, {name: path for name, path in sources.items() if path})
+    pictures: Path = options.output
+    pictures.mkdir(parents=True, exist_ok=True)
+    models = options.folder / "models"
+    for draw in (draw_training, draw_plane):
+        with tempfile.TemporaryDirectory() as work:
+            draw(options.task, data, models, Path(work), pictures)
+    draw_accuracy(pl.read_parquet(options.folder / "networks.parquet"), pictures)
+
+
+if __name__ == "__main__":
+    main()
