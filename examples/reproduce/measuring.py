@@ -14,7 +14,7 @@ import torch
 from networks import Exporter, Standardize
 from tasks import SPLITS, Data, write_data
 from torch import nn
-from training import History, Run, start
+from training import BATCH, History, Run, start
 
 import cnatool
 from cnatool.recorders.torch import Recorder
@@ -44,7 +44,7 @@ def measure(run: Run, history: History, data: Data, models: Path) -> pl.DataFram
     own = models / run.name
     work = own / "work"
     shutil.rmtree(work, ignore_errors=True)
-    network = start(run, data).eval()
+    network = start(run, data).eval().to(memory_format=torch.channels_last)
     data = data.head(MEASURED)
     write_data(data, work / "data")
     exporter = Exporter(data.shape)
@@ -157,10 +157,13 @@ def _score(store: Path, prefix: str) -> Iterator[tuple[str, object]]:
             yield prefix + name, value
 
 
-def _record(network: nn.Module, data: Data, store: Path) -> None:
+def _record(network: nn.Sequential, data: Data, store: Path) -> None:
     """Record a copy of a network in training mode, in batches in the order of the samples."""
-    network = copy.deepcopy(network).train()
-    with Recorder(network, store, overwrite=True) as recorder, torch.no_grad():
+    # In PyTorch's own memory format batch normalisation adds up in float64; the format in which
+    # convolutions are faster has means of batches of 512 with an error that moves β by 0.1 %.
+    network = copy.deepcopy(network).train().to(memory_format=torch.contiguous_format)
+    recorder = Recorder(network, store, statistics="sum", overwrite=True)
+    with recorder, torch.no_grad():
         for split in SPLITS:
             inputs = torch.from_numpy(data.inputs(split))
             for first in range(0, len(inputs), RECORDED):
@@ -182,9 +185,9 @@ def _compare_accuracy(network: nn.Module, data: Data, row: Row) -> Row:
     """
     own: Row = {}
     for split in SPLITS:
-        inputs, labels = torch.from_numpy(data.inputs(split)), data.labels[split]
-        scores = torch.cat([network(part) for part in inputs.split(RECORDED)])
-        accuracy = float(np.mean(scores.argmax(1).numpy() == labels))
+        inputs = torch.from_numpy(data.inputs(split)).contiguous(memory_format=torch.channels_last)
+        scores = torch.cat([network(part) for part in inputs.split(BATCH)])
+        accuracy = float(np.mean(scores.argmax(1).numpy() == data.labels[split]))
         found = row[f"{split}.accuracy"]
         if not isinstance(found, float) or abs(found - accuracy) > _TOLERATED:
             raise RuntimeError(f"{split}: accuracy {found}, PyTorch's {accuracy}")
