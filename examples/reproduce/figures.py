@@ -53,11 +53,13 @@ def dump_run(run: Run, data: Data, models: Path, work: Path, **options: Any) -> 
 
 def draw_training(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
     """Draw Fig. 4 and Fig. 6 of a task."""
-    write_data(data.head(MEASURED), work / "data")
+    write_data(data, work / "data")
     stores = [
         store
         for network in NETWORKS
-        for store in dump_run(find_run(task, network), data, models, work, keep="statistics")
+        for store in dump_run(
+            find_run(task, network), data, models, work, keep="statistics", limit=MEASURED
+        )
     ]
     trajectory = cnatool.trajectory(stores, order="epoch", by="network")
     for figure in ("trajectory", "error-by-alpha"):
@@ -66,8 +68,8 @@ def draw_training(task: str, data: Data, models: Path, work: Path, pictures: Pat
 
 def draw_plane(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
     """Draw Fig. 5 of a task."""
-    write_data(data.head(_PLANE_ROWS), work / "data")
-    stores = list(dump_run(find_run(task, PLANE), data, models, work))
+    write_data(data, work / "data")
+    stores = list(dump_run(find_run(task, PLANE), data, models, work, limit=_PLANE_ROWS))
     landscape = cnatool.landscape(stores, order="epoch", samples=_PLANE_ROWS)
     cnatool.plot(landscape, "landscape").save(
         pictures / "reproduction-landscape.png", scale_factor=2

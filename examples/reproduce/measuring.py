@@ -45,8 +45,9 @@ def measure(run: Run, history: History, data: Data, models: Path) -> pl.DataFram
     work = own / "work"
     shutil.rmtree(work, ignore_errors=True)
     network = start(run, data).eval().to(memory_format=torch.channels_last)
-    data = data.head(MEASURED)
+    # All samples, whose number is that of a bound; `MEASURED` of them are dumped.
     write_data(data, work / "data")
+    data = data.head(MEASURED)
     exporter = Exporter(data.shape)
     exporter.write(network[1:], work / "epoch000.onnx")
     rows = []
@@ -124,6 +125,7 @@ def _measure_network(network: nn.Sequential, exporter: Exporter, data: Data, wor
         work / "data",
         work / "network.zarr",
         keep="statistics",
+        limit=MEASURED,
         initial_model=work / "epoch000.onnx",
     )
     row: Row = {}
