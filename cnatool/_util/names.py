@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import quote_for_shell
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
@@ -101,10 +103,10 @@ def advise_on_name(pattern: str, names: Iterable[str], path: Path) -> str:
     """Return what to do about a pattern that matches no tensor of the model or store at a path."""
     near = find_near_names(pattern, names)
     if not near:
-        return f"`cnatool inspect {path}` lists the tensors."
+        return f"`cnatool inspect {quote_for_shell(path)}` lists the tensors."
     *others, last = map(repr, near)
     meant = f"{', '.join(others)} or {last}" if others else last
-    return f"Did you mean {meant}? `cnatool inspect {path}` lists all."
+    return f"Did you mean {meant}? `cnatool inspect {quote_for_shell(path)}` lists all."
 
 
 def exclusion(name: str) -> str:

@@ -16,7 +16,7 @@ from cnatool._util.names import (
     list_full_names,
     match_names,
 )
-from cnatool._util.text import list_names
+from cnatool._util.text import list_names, quote_for_shell
 from cnatool.backend.graph.tensor_sources import find_sources
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
@@ -170,6 +170,7 @@ def _unmatched_text(
 
 def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]) -> str:
     path = network.graph.path
+    inspect = f"cnatool inspect {quote_for_shell(path)}"
     if probed and INNER in patterns and not network.inner:
         return (
             f"{path}: no node offers states or attention scores, so `tensors='inner'` is empty."
@@ -179,10 +180,10 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord], patterns: Se
         return (
             f"{path}: nothing adds a branch to what it was computed from, so "
             "`tensors='residual'` is empty. `tensors='layers'` selects what linear operators "
-            f"compute, and `tensors='GLOB'` any tensors; `cnatool inspect {path}` lists them."
+            f"compute, and `tensors='GLOB'` any tensors; `{inspect}` lists them."
         )
     if probed and network.layers.layers:
-        return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
+        return f"{path}: `tensors` leaves no tensor. `{inspect}` lists all tensors."
     if probed:
         return f"{path}: no linear operator, so `tensors='layers'` is empty."
     time_first = next((feed for feed in network.inputs if feed.may_be_time_major), None)

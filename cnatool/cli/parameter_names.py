@@ -18,7 +18,7 @@ _QUOTED = re.compile(
     r"(?![\w'\"/`]|\.\w)"
 )
 # Characters that a shell interprets.
-_SPECIAL = re.compile(r"[\s!*?$'\"\\;&\[]")
+_SPECIAL = re.compile(r"[\s!*?$'\"\\;&\[\](){}|<>#~`]")
 _SET = "--set"
 # Functions that are no commands of their own, as the commands that do the same.
 _FUNCTIONS = {"score_samples": "`cnatool score STORE --samples FILE.csv`"}
@@ -71,11 +71,9 @@ def _rewrite(quoted: re.Match[str]) -> str:
 
 
 def _find_command(group: Any, name: str) -> Any:
-    """Return the command of a name, also of one in a group; None if there is none."""
+    """Return the command that a function of the library is; None if there is none."""
     command = group.commands.get(name)
-    if command is not None and not hasattr(command, "commands"):
-        return command
-    return next((each for each in _iterate_commands(group) if each.name == name), None)
+    return None if hasattr(command, "commands") else command
 
 
 def _iterate_commands(group: Any) -> Iterator[Any]:

@@ -50,8 +50,8 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     sizes = [min(cell, n - start) for start in range(0, n, cell)]
     draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
     counts = np.empty(n, np.int64)
-    for number, (size, drawn) in enumerate(zip(sizes, draws, strict=True)):
-        part = counts[number * cell : number * cell + size]
+    for start, size, drawn in zip(range(0, n, cell), sizes, draws, strict=True):
+        part = counts[start : start + size]
         part[:] = np.bincount(_places(generator, size, drawn), minlength=size)
     return counts
 

@@ -134,11 +134,14 @@ class UnitMoments:
 
     def take(self, units: slice | NDArray[Any]) -> Self:
         """Return the moments of some units."""
+        self.settle()
         return type(self)(*(getattr(self, name)[units].copy() for name in NAMES))
 
     @classmethod
     def join(cls, parts: Sequence[UnitMoments]) -> Self:
         """Put the units of several behind one another."""
+        for part in parts:
+            part.settle()
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in NAMES))
 
     def add_tile(self, tile: NDArray[np.floating[Any]], units: slice) -> TileSums | None:

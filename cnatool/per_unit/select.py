@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +17,7 @@ from cnatool.records.store import TensorRecord
 from cnatool.records.unit_axis import find_unit_axis, list_unit_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from cnatool.records.unit_axis import UnitAxis
@@ -172,6 +174,10 @@ def find_axes(
 
     ``path`` is that of the store, and ``parameter`` that of ``axes``, for messages.
     """
+    if not isinstance(axes, Mapping):
+        raise UsageError(
+            f"`{parameter}={axes!r}` is not a mapping of tensors to axes, such as {{'*': -1}}."
+        )
     found: dict[str, UnitAxis] = {tensor.name: find_unit_axis(tensor) for tensor in tensors}
     by_name = {tensor.name: tensor for tensor in tensors}
     for pattern, axis in axes.items():
@@ -201,8 +207,8 @@ def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> Uni
             f"{list_names(possible) or 'none'}."
         )
     try:
-        number = int(axis) if axis is not None else None
-    except ValueError:
+        number = None if axis is None else int(axis) if isinstance(axis, str) else index(axis)
+    except (TypeError, ValueError):
         number = None
     if number is not None and -len(shape) <= number < len(shape):
         number %= len(shape)
@@ -232,7 +238,7 @@ def describe_axes(store: Store, tensors: Iterable[SelectedTensor]) -> str | None
     if not doubtful:
         return None
     return (
-        f"the units of {list_names(doubtful)} are taken to be the first axis of a sample, as "
-        "nothing in the store tells; where channels are the last axis, as in Keras, choose "
-        "`axes={'*': -1}`"
+        f"the units of {list_names(doubtful)} are taken to be the first axis of a sample, "
+        "because the store does not record it; where channels are the last axis, as in Keras, "
+        "choose `axes={'*': -1}`"
     )

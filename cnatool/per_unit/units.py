@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.numbers import check_whole_number
 from cnatool._util.observer import Silent
 from cnatool._util.text import count_text, list_names
 from cnatool.errors import MetricError, UsageError
@@ -36,6 +37,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TOP = 10
 # Labels of more values are hardly classes, and sums of each would be too many.
 MOST_CLASSES = 4096
+_NO_LABELS: NDArray[np.int64] = np.empty(0, np.int64)
 _NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
 
 
@@ -135,7 +137,7 @@ def units(
     NotAStoreError, StoreDamagedError, StoreVersionError, StoreAccessError
         If the store cannot be read.
     """
-    check_numbers(quantiles, top)
+    quantiles, top = check_quantiles(quantiles), check_whole_number("top", top, 1)
     opened = store if isinstance(store, Store) else open_store(store)
     observer = observer or Silent()
     patterns = [tensors] if isinstance(tensors, str) else list(tensors)
@@ -157,7 +159,9 @@ def units(
     columns, results = {}, {}
     for name, split in chosen.items():
         measured = read_measured(split, selected, top)
-        classes, labels, problem = find_classes(split)
+        classes, labels, problem = None, _NO_LABELS, None
+        if measured is None or not all(each.measured for each in selected):
+            classes, labels, problem = find_classes(split)
         if problem is not None:
             notes.append(problem)
         counted = [
@@ -199,15 +203,22 @@ def units(
     return Units(result, columns)
 
 
-def check_numbers(quantiles: Sequence[float], top: int) -> None:
-    """Raise UsageError for numbers out of range."""
-    for q in quantiles:
+def check_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Return quantiles as floats; UsageError unless all are from 0 to 1, each once."""
+    try:
+        if isinstance(quantiles, str):
+            raise TypeError
+        numbers = tuple(map(float, quantiles))
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"`quantiles={quantiles!r}` is not a list of numbers from 0 to 1, such as [0.1, 0.5]."
+        ) from None
+    for q in numbers:
         if not 0 <= q <= 1:
             raise UsageError(f"`quantiles={q}` is not between 0 and 1, such as 0.5 for the median.")
-    if len(set(quantiles)) < len(quantiles):
+    if len(set(numbers)) < len(numbers):
         raise UsageError("`quantiles` has the same number twice.")
-    if top < 1:
-        raise UsageError(f"`top={top}` is not 1 or more.")
+    return numbers
 
 
 def find_empty(splits: Mapping[str, Split], *, named: bool) -> list[str]:
@@ -228,8 +239,9 @@ def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) ->
         return None
     if top > units.top:
         raise UsageError(
-            f"`top={top}`: the dump of {split.path} kept {units.top} samples of each unit "
-            "(`units_top`), and values that could tell of others are not stored."
+            f"`top={top}`: the dump of {split.path} kept {units.top} samples of each unit, and "
+            f"not the values themselves. Use at most {units.top}, or dump again with a larger "
+            "`units_top`."
         )
     # Of a part of a dump, rows are counted from its first, as ids are.
     state = read_own_state(split) if split.store.parts is None else read_unit_state(split)
@@ -243,28 +255,33 @@ def read_measured(split: Split, selected: Sequence[SelectedTensor], top: int) ->
 
 def find_classes(
     split: Split,
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], str | None]:
+) -> tuple[NDArray[np.int16] | None, NDArray[np.int64], str | None]:
     """Return the class of each sample, the label of each class, and a note where there are none.
 
-    Labels take 8 bytes a sample.
+    Classes take 2 bytes a sample.
     """
-    stored, none = split.sample_labels, np.empty(0, np.int64)
+    stored = split.sample_labels
     if stored is None or not len(split):
-        return None, none, None
-    labels, classes = np.unique(stored[:], return_inverse=True)
-    if len(labels) > MOST_CLASSES:
-        problem = (
-            f"labels of {split.name} have {len(labels):,} values, more than {MOST_CLASSES:,}, so "
-            "that they are no classes that units could respond to"
-        )
-        return None, none, problem
-    return classes.reshape(-1).astype(np.int64), labels.astype(np.int64), None
+        return None, _NO_LABELS, None
+    labels = _NO_LABELS
+    for _, block in stored.blocks():
+        labels = np.union1d(labels, block)
+        if len(labels) > MOST_CLASSES:
+            problem = (
+                f"{split.name} has more than {MOST_CLASSES:,} different labels, which are not "
+                "treated as classes: there are no class means and no class selectivity"
+            )
+            return None, _NO_LABELS, problem
+    classes = np.empty(len(split), np.int16)
+    for start, block in stored.blocks():
+        classes[start : start + len(block)] = np.searchsorted(labels, block)
+    return classes, labels.astype(np.int64), None
 
 
 def _count_tensor(
     split: Split,
     selected: SelectedTensor,
-    classes: NDArray[np.int64] | None,
+    classes: NDArray[np.int16] | None,
     labels: NDArray[np.int64],
     quantiles: Sequence[float],
     top: int,
@@ -308,9 +325,10 @@ def add_names(split: Split, counted: Sequence[UnitColumns]) -> None:
     for start, block in split.ids.blocks():
         inside = rows[(rows >= start) & (rows < start + len(block))] - start
         ids += [str(value) for value in block[inside]]
+    ids_by_row = dict(zip(rows.tolist(), ids, strict=True))
+    names = dict(enumerate(split.record.classes or ()))
     for each in counted:
-        each.ids = dict(zip(rows.tolist(), ids, strict=True))
-        each.names = dict(enumerate(split.record.classes or ()))
+        each.ids, each.names = ids_by_row, names
 
 
 def _list_notes(results: Mapping[str, SplitUnits]) -> Iterator[str]:
@@ -322,12 +340,13 @@ def _list_notes(results: Mapping[str, SplitUnits]) -> Iterator[str]:
             kinds = [f"{nan:,} NaN"] * bool(nan) + [f"{infinite:,} infinite"] * bool(infinite)
             yield (
                 f"{name}: {' and '.join(kinds)} values of {list_names(t.tensor for t in broken)} "
-                "are left out of all else"
+                "are left out of every other statistic"
             )
         undefined = [t for t in split.tensors if not t.ccmas_units]
         if split.classes > 1 and undefined:
             yield (
                 f"{name}: class selectivity is not defined for "
-                f"{count_text(len(undefined), 'tensor')}: each unit has a class with a negative "
-                "mean, or only zeros. It is meant for activations, such as those after a ReLU"
+                f"{count_text(len(undefined), 'tensor')}: it needs the means of at least two "
+                "classes, none negative and not all 0. It is meant for activations, such as those "
+                "after a ReLU"
             )

@@ -7,10 +7,12 @@ the batches of one window are used, threads read the next one, so that two are i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.numbers import check_whole_number
 from cnatool._util.text import count_text
 from cnatool.errors import MetricError, UsageError
 from cnatool.records.ragged import Ragged
@@ -132,11 +134,11 @@ class Batches:
         buffer_bytes: int,
         dtype: DTypeLike | None,
     ) -> None:
-        _check_number("size", size, 1)
-        _check_number("seed", seed, 0)
-        _check_number("epoch", epoch, 0)
-        _check_number("start", start, 0)
-        _check_number("buffer_bytes", buffer_bytes, 1)
+        check_whole_number("size", size, 1)
+        check_whole_number("seed", seed, 0)
+        check_whole_number("epoch", epoch, 0)
+        check_whole_number("start", start, 0)
+        check_whole_number("buffer_bytes", buffer_bytes, 1)
         _check_worker(worker)
         self._sources, self._arrays = sources, sources.all()
         self._dtype = _check_dtype(dtype, sources)
@@ -207,6 +209,13 @@ def _layout(array: StoredArray | RaggedArray) -> Layout:
 
 
 def _convert(rows: Rows, dtype: np.dtype[Any]) -> Rows:
+    """Convert rows; FloatingPointError if a value is too large for the type."""
+    values = rows.values if isinstance(rows, Ragged) else rows
+    # NumPy says nothing of integers that it wraps around, nor of integers that become infinite.
+    if values.dtype.kind in "iu" and not np.can_cast(values.dtype, dtype) and values.size:
+        limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+        if not limits.min <= values.min() <= values.max() <= limits.max:
+            raise FloatingPointError
     return rows.astype(dtype) if isinstance(rows, Ragged) else rows.astype(dtype, copy=False)
 
 
@@ -215,16 +224,10 @@ def _describe(name: str, rows: Rows) -> str:
     return f"{name} {kind}"
 
 
-def _check_number(name: str, value: int, least: int) -> None:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise UsageError(f"`{name}={value!r}` is not a whole number of at least {least}.")
-
-
 def _check_worker(worker: tuple[int, int]) -> None:
     try:
-        number, workers = worker
-        valid = int(number) == number and int(workers) == workers and 0 <= number < workers
+        number, workers = map(index, worker)
+        valid = 0 <= number < workers
     except (TypeError, ValueError):
         valid = False
     if not valid:
@@ -242,6 +245,8 @@ def _check_dtype(dtype: DTypeLike | None, sources: Sources) -> np.dtype[Any] | N
         wanted = np.dtype(dtype)
     except TypeError:
         raise UsageError(f"`dtype={dtype!r}` is not an element type of NumPy.") from None
+    if wanted.kind not in "iufc":
+        raise UsageError(f"`dtype={str(wanted)!r}` is not an element type of numbers.")
     for name, array in sources.tensors.items():
         if not np.can_cast(array.dtype, wanted, "same_kind"):
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnatool._util.text import quote_for_shell
 from cnatool.errors import MetricError, UsageError
 from cnatool.store.batches import Batches, Sources
 from cnatool.store.missing_rows import explain_missing_rows
@@ -48,6 +49,7 @@ def _nothing_text(split: Split, tensors: str | Iterable[str] | None) -> str:
             f"Dump with `keep='full'`; {inputs}"
         )
     return (
-        f"`tensors={tensors!r}` leaves no tensor of {split.path}. `cnatool inspect {split.path}` "
+        f"`tensors={tensors!r}` leaves no tensor of {split.path}. "
+        f"`cnatool inspect {quote_for_shell(split.path)}` "
         f"lists them; by default all that are stored whole are read. {inputs}"
     )

@@ -13,7 +13,7 @@ from support.command import run
 
 import cnatool
 from cnatool.errors import MetricError, MissingSplitError, UsageError
-from cnatool.per_unit import gather
+from cnatool.per_unit import gather, units
 from cnatool.schemas import schema_text
 
 ROWS, QS = 60, (0.0, 0.05, 0.5, 0.99)
@@ -226,15 +226,41 @@ def test_layers_are_the_default_and_quantiles_can_be_left_out(store: Path) -> No
     assert not [name for name in units.frame().columns if name.startswith("q")]
 
 
+def test_quantiles_may_be_an_array(store: Path) -> None:
+    found = cnatool.units(store, quantiles=np.linspace(0, 1, 3), top=np.int64(2))
+    assert found.result.quantiles == (0.0, 0.5, 1.0)
+
+
+def test_too_many_labels_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "MOST_CLASSES", 3)
+    values = np.zeros((4, 2), np.float32)
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=["fc"]) as store:
+        for split, labels in (("train", [9, 5, 7, 9]), ("test", [1, 2, 3, 4])):
+            store.append(
+                split, inputs=values, outputs=values, activations={"fc": values}, labels=labels
+            )
+    opened = cnatool.open(tmp_path / "s.zarr").splits
+    classes, labels, problem = units.find_classes(opened["train"])
+    assert problem is None
+    assert (classes.tolist(), labels.tolist()) == ([2, 0, 1, 2], [5, 7, 9])
+    assert "test has more than 3 different labels" in units.find_classes(opened["test"])[2]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"tensors": "none*"}, UsageError, "`tensors='none*'` matches no tensor"),
         ({"tensors": "integer"}, UsageError, "Did you mean 'integers'? `cnatool inspect"),
         ({"splits": "val"}, MissingSplitError, "no split 'val'; it has"),
-        ({"quantiles": [0.5, 2]}, UsageError, "`quantiles=2` is not between"),
+        ({"quantiles": [0.5, 2]}, UsageError, "`quantiles=2.0` is not between"),
+        ({"quantiles": 0.5}, UsageError, "`quantiles=0.5` is not a list of numbers"),
+        ({"quantiles": "0.5"}, UsageError, "`quantiles='0.5'` is not a list of numbers"),
         ({"quantiles": [0.5, 0.5]}, UsageError, "the same number twice"),
-        ({"top": 0}, UsageError, "`top=0` is not 1 or more"),
+        ({"top": 0}, UsageError, "`top=0` is not a whole number of at least 1"),
+        ({"top": 2.5}, UsageError, "`top=2.5` is not a whole number"),
+        ({"axes": -1}, UsageError, "`axes=-1` is not a mapping of tensors to axes"),
+        ({"axes": {"conv": [1]}}, UsageError, "axis [1] of 'conv'"),
+        ({"axes": {"conv": 1.7}}, UsageError, "axis 1.7 of 'conv'"),
         ({"axes": {"conv": 3}}, UsageError, r"axis 3 of 'conv', (5, 4, 3) a sample, cannot have"),
         ({"axes": {"relu": 1}}, UsageError, "matches none of the tensors that are counted"),
         (

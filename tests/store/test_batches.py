@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import tracemalloc
 from itertools import islice
@@ -207,9 +208,12 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"start": 3, "size": 200}, "`start=3` is behind the end of the epoch, step 1."),
         ({"worker": (2, 2)}, "`worker=(2, 2)` is not the number of a worker"),
         ({"worker": 1}, "`worker=1` is not"),
+        ({"worker": (0.0, 2.0)}, "`worker=(0.0, 2.0)` is not"),
+        ({"worker": (0, math.inf)}, "`worker=(0, inf)` is not"),
         ({"buffer_bytes": 0}, "`buffer_bytes=0` is not"),
         ({"dtype": "int8"}, "`dtype='int8'` cannot hold tensor 'a/b:0', which is float16."),
         ({"dtype": "nothing"}, "`dtype='nothing'` is not an element type of NumPy."),
+        ({"dtype": "U8"}, "`dtype='<U8'` is not an element type of numbers."),
     ):
         with pytest.raises(UsageError) as error:
             split.batches(**options)
@@ -238,6 +242,20 @@ def test_values_that_a_narrower_type_cannot_hold(tmp_path: Path) -> None:
     assert batch["a/b:0"].dtype == np.float16
     with pytest.raises(MetricError, match="values of tensor 'a/b' are too large for float16"):
         list(opened.batches("a/b", dtype="float16"))
+
+
+@pytest.mark.parametrize(("largest", "narrow"), [(127, "int8"), (128, "int8"), (70_000, "float16")])
+def test_integers_do_not_wrap_around(tmp_path: Path, largest: int, narrow: str) -> None:
+    values = np.array([[0, largest], [-1, 5]], np.int64)
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=["tokens"]) as store:
+        store.append("train", inputs=values, outputs=values, activations={"tokens": values})
+    batches = cnatool.open(tmp_path / "s.zarr").splits["train"].batches("tokens", dtype=narrow)
+    if largest == 127:
+        [batch] = batches
+        assert sorted(batch["tokens"].ravel().tolist()) == [-1, 0, 5, 127]
+    else:
+        with pytest.raises(MetricError, match=f"'tokens' are too large for {narrow}"):
+            list(batches)
 
 
 def test_a_split_that_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
