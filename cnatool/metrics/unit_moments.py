@@ -30,7 +30,7 @@ _LEAST_SQUARES = 2.0**-960
 class UnitMoments:
     """What is known of the values of each unit; all arrays are (units,).
 
-    Values that are not finite are counted and left out of all else.
+    Values that are not finite are counted and left out of every other statistic.
 
     Attributes
     ----------
