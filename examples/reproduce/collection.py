@@ -57,6 +57,18 @@ def list_runs(
     ]
 
 
+def check_whole(networks: pl.DataFrame, table: Path) -> None:
+    """Refuse a table that lacks runs of the collection, or has others: nothing follows from it."""
+    runs, found = {run.name for run in list_runs()}, set(networks["tag.run"])
+    if runs - found:
+        raise SystemExit(
+            f"{table}: {len(runs - found)} of {len(runs)} runs are missing. Nothing is decided "
+            "before all have ended: continue with reproduce.py."
+        )
+    if found - runs:
+        raise SystemExit(f"{table}: {min(found - runs)} is not a run of this collection.")
+
+
 def process_all(
     runs: Sequence[Run], folders: Folders, models: Path, table: Path, jobs: int
 ) -> pl.DataFrame:

@@ -19,8 +19,8 @@ from typing import Any
 
 import polars as pl
 import torch
-from collection import RATES, list_runs
-from deciding import ACCURACY, CNA, select_subsets
+from collection import RATES, check_whole, list_runs
+from correlating import ACCURACY, CNA, RESAMPLES, Subset
 from measuring import MEASURED, dump_network
 from networks import NETWORKS, Exporter
 from tasks import TASKS, Data, read_task, write_data
@@ -80,10 +80,10 @@ def draw_accuracy(networks: pl.DataFrame, pictures: Path) -> None:
     """Draw Fig. 7: the standard networks above 70 % test accuracy, by task."""
     columns = ["id", "tag.task", "tag.run", ACCURACY, *CNA.values()]
     study = cnatool.study(
-        frame=select_subsets(networks)["good"].select(columns),
+        frame=Subset("good").select(networks).select(columns),
         cluster="task",
         hyperparameters=(),
-        resamples=1000,
+        resamples=RESAMPLES,
     )
     chart = cnatool.plot(study, "bins", measure=list(CNA.values()), by="task")
     chart.save(pictures / "reproduction-bins.svg")
@@ -106,7 +106,10 @@ def main() -> None:
     for draw in (draw_training, draw_plane):
         with tempfile.TemporaryDirectory() as work:
             draw(options.task, data, models, Path(work), pictures)
-    draw_accuracy(pl.read_parquet(options.folder / "networks.parquet"), pictures)
+    table = options.folder / "networks.parquet"
+    networks = pl.read_parquet(table)
+    check_whole(networks, table)
+    draw_accuracy(networks, pictures)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 from collection import SEEDS, list_runs, process_all
-from deciding import correlate
+from correlating import correlate
 from networks import NETWORKS
 from rules import apply_rules, list_lines
 from tasks import MEMORISED, TASKS
 
-RESULTS = Path(__file__).parent / "results"
 TABLE = "networks.parquet"
 
 
-def parse_words(known: tuple[str, ...]) -> type:
+def parse_words(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     """Return a parser of words with commas between them."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def parse_words(known: tuple[str, ...]) -> type:
                 raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(known)}")
         return words
 
-    return parse  # type: ignore[return-value]
+    return parse
 
 
 def main() -> None:
@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes")
     options = parser.parse_args()
     if options.quick:
+        if (options.tasks, options.seeds) != (every, SEEDS):
+            parser.error("--quick chooses the task and the seed: leave out --tasks and --seeds")
         options.tasks, options.seeds = ("digits",), 1
     sources = {"mnist": options.mnist, "cifar10": options.cifar10}
     folders = {name: folder for name, folder in sources.items() if folder is not None}

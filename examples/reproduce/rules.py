@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deciding import (
+from correlating import (
     ACCURACY,
     AREAS,
     CNA,
@@ -16,6 +16,7 @@ from deciding import (
     SMOOTHED_OF_SCRIPTS,
     Correlation,
     Difference,
+    Subset,
 )
 from tasks import TASKS
 
@@ -23,6 +24,7 @@ from tasks import TASKS
 MOST = 7
 _FEWEST = 3
 _PUBLISHED = 0.98
+_GOOD, _ALL, _MNIST = Subset("good"), Subset("all"), Subset("all", "mnist")
 
 
 @dataclass(frozen=True)
@@ -53,32 +55,33 @@ class Evidence:
     ----------
     correlations : sequence of Correlation
     differences : sequence of Difference
-        As `deciding.correlate` returns them.
+        As `correlating.correlate` returns them.
     """
 
     def __init__(
         self, correlations: Sequence[Correlation], differences: Sequence[Difference]
     ) -> None:
         self._correlations = {
-            (each.subset, each.target, each.measure): each for each in correlations
+            (each.kind, each.task, each.target, each.measure): each for each in correlations
         }
         self._differences = {
-            (each.subset, each.target, each.first, each.second): each for each in differences
+            (each.kind, each.task, each.target, each.first, each.second): each
+            for each in differences
         }
 
-    def correlation(self, subset: str, target: str, measure: str) -> Correlation | None:
+    def correlation(self, subset: Subset, target: str, measure: str) -> Correlation | None:
         """Return the correlation of a measure; None if there were too few networks."""
-        return self._correlations.get((subset, target, measure))
+        return self._correlations.get((subset.kind, subset.task, target, measure))
 
-    def difference(self, subset: str, target: str, first: str, second: str) -> Difference | None:
+    def difference(self, subset: Subset, target: str, first: str, second: str) -> Difference | None:
         """Return the difference of two magnitudes; None if there were too few networks."""
-        return self._differences.get((subset, target, first, second))
+        return self._differences.get((subset.kind, subset.task, target, first, second))
 
 
 def apply_rules(
     correlations: Sequence[Correlation], differences: Sequence[Difference]
 ) -> list[Verdict]:
-    """Apply all rules to what `deciding.correlate` returns."""
+    """Apply all rules to what `correlating.correlate` returns."""
     evidence = Evidence(correlations, differences)
     rules = (_cna_follows, _about_networks, _margin_leads, _area_follows, _column_is_smoothed)
     return [verdict for rule in rules for verdict in rule(evidence)]
@@ -87,8 +90,8 @@ def apply_rules(
 def _cna_follows(evidence: Evidence) -> Iterator[Verdict]:
     """Rule 1: CNA follows test accuracy, more closely than mean α does."""
     for form, measure in CNA.items():
-        follows = evidence.correlation("good", ACCURACY, measure)
-        leads = evidence.difference("good", ACCURACY, measure, MEAN_ALPHA)
+        follows = evidence.correlation(_GOOD, ACCURACY, measure)
+        leads = evidence.difference(_GOOD, ACCURACY, measure, MEAN_ALPHA)
         numbers = f"{_describe(follows)}; |r| − |r| of mean α {_describe(leads)}"
         holds = _is_above_zero(follows) and _is_above_zero(leads)
         yield Verdict(1, f"{form} CNA", holds, numbers)
@@ -98,7 +101,8 @@ def _about_networks(evidence: Evidence) -> Iterator[Verdict]:
     """Rule 2: r of CNA is positive within most tasks."""
     for form, measure in CNA.items():
         positive = sum(
-            _is_positive(evidence.correlation(f"good {task}", ACCURACY, measure)) for task in TASKS
+            _is_positive(evidence.correlation(Subset("good", task), ACCURACY, measure))
+            for task in TASKS
         )
         yield Verdict(2, f"{form} CNA", positive >= MOST, _count_tasks(positive))
 
@@ -109,9 +113,9 @@ def _margin_leads(evidence: Evidence) -> Iterator[Verdict]:
         beaten = [
             other
             for other in OTHERS
-            if _is_above_zero(evidence.difference("all", gap, CNA_MARGIN, other))
+            if _is_above_zero(evidence.difference(_ALL, gap, CNA_MARGIN, other))
         ]
-        found = _describe(evidence.correlation("all", gap, CNA_MARGIN))
+        found = _describe(evidence.correlation(_ALL, gap, CNA_MARGIN))
         numbers = f"{found}; above {', '.join(beaten) or 'none'}"
         yield Verdict(3, gap, len(beaten) == len(OTHERS), numbers)
 
@@ -121,7 +125,8 @@ def _area_follows(evidence: Evidence) -> Iterator[Verdict]:
     for gap in GAPS:
         for form, measure in AREAS.items():
             above = sum(
-                _is_above_zero(evidence.correlation(f"all {task}", gap, measure)) for task in TASKS
+                _is_above_zero(evidence.correlation(Subset("all", task), gap, measure))
+                for task in TASKS
             )
             yield Verdict(4, f"{form}, {gap}", above >= MOST, _count_tasks(above))
 
@@ -130,12 +135,16 @@ def _column_is_smoothed(evidence: Evidence) -> Iterator[Verdict]:
     """Rule 5: on MNIST, the published number fits the smoothed CNA and not CNA-A."""
     for gap in GAPS:
         found = {
-            measure: evidence.correlation("all mnist", gap, measure)
+            measure: evidence.correlation(_MNIST, gap, measure)
             for measure in (SMOOTHED_OF_SCRIPTS, *AREAS.values())
         }
-        smoothed, *areas = (_contains(each, _PUBLISHED) for each in found.values())
         numbers = "; ".join(f"{measure} {_describe(each)}" for measure, each in found.items())
-        yield Verdict(5, gap, smoothed and not any(areas), numbers)
+        smoothed, *areas = found.values()
+        # Without an interval, CNA-A does not contradict anything.
+        holds = _contains(smoothed, _PUBLISHED) and all(
+            _has_interval(area) and not _contains(area, _PUBLISHED) for area in areas
+        )
+        yield Verdict(5, gap, holds, numbers)
 
 
 def list_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -157,6 +166,10 @@ def _is_positive(found: Correlation | None) -> bool:
     if found is None or found.networks < _FEWEST:
         return False
     return found.r is not None and found.r > 0
+
+
+def _has_interval(found: Correlation | None) -> bool:
+    return found is not None and found.low is not None and found.high is not None
 
 
 def _contains(found: Correlation | None, magnitude: float) -> bool:

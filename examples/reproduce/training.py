@@ -114,6 +114,11 @@ def train(run: Run, data: Data, folder: Path) -> History:
         optimizer.load_state_dict(saved["optimizer"])
         order.set_state(saved["order"])
         epochs, losses, seconds = saved["epochs"], saved["losses"], saved["seconds"]
+        if len(losses) > run.limit:
+            raise SystemExit(
+                f"{own}: training has reached epoch {len(losses)}, beyond the limit of "
+                f"{run.limit}. Use a greater `--limit`, or another folder."
+            )
     else:
         _save(network.state_dict(), run.checkpoint_path(folder, 0))
     converged = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import math
 import re
@@ -12,9 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
-from unittest.mock import ANY
 
 import numpy as np
 import polars as pl
@@ -24,9 +21,10 @@ from numpy.typing import NDArray
 from support.command import python
 
 if TYPE_CHECKING:
-    from deciding import Correlation, Difference
+    from correlating import Correlation, Difference
 
 FOLDER = Path(__file__).parents[2] / "examples" / "reproduce"
+AGAIN = FOLDER / "results" / "digits-again"
 # Of the earlier collections.
 RESULTS = sorted(path.parent for path in FOLDER.glob("results/*/collection.json"))
 COEFFICIENTS = {
@@ -36,14 +34,21 @@ COEFFICIENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reproduction_tables", FOLDER / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The script's modules, importable as in its own process."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def modules(scripts: None) -> None:
+    """All of them, also those that need PyTorch."""
+    pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -51,18 +56,21 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_docs_have_the_tables_of_the_result_files(tables: ModuleType) -> None:
-    text = tables.DOCS.read_text("utf-8")
-    assert list(tables.list_collections()) == RESULTS != []
-    assert tables.insert_tables(text, RESULTS) == text
-    for folder in RESULTS:
-        assert tables.render(folder) in text
+@pytest.mark.usefixtures("scripts")
+def test_the_docs_have_the_tables_of_the_result_files() -> None:
+    from docs_tables import DOCS, insert
+    from earlier_tables import list_collections, render_all
+
+    text = DOCS.read_text("utf-8")
+    assert list(list_collections()) == RESULTS != []
+    parts = dict(render_all())
+    assert set(parts) == {"digits-again", *(folder.name for folder in RESULTS)}
+    assert insert(text, parts.items()) == text
+    assert all(part.strip() in text for part in parts.values())
 
 
-def test_the_digits_scored_again(tables: ModuleType) -> None:
-    text = tables.DOCS.read_text("utf-8")
-    assert tables.insert_tables(text, [tables.AGAIN]) == text
-    networks = pl.read_parquet(tables.AGAIN / "networks.parquet")
+def test_the_digits_scored_again() -> None:
+    networks = pl.read_parquet(AGAIN / "networks.parquet")
     assert len(networks) == networks["id"].n_unique() == 180
     standard, good = pl.col("tag.kind") == "standard", pl.col("test.accuracy") > 0.7
     subsets = {
@@ -71,7 +79,7 @@ def test_the_digits_scored_again(tables: ModuleType) -> None:
         "above 70 %": good,
         "standard above 70 %": standard & good,
     }
-    for row in read(tables.AGAIN / "correlations.csv"):
+    for row in read(AGAIN / "correlations.csv"):
         part = networks.filter(subsets[row["subset"]])
         x, y = (part[row[name]].to_numpy() for name in ("measure", "target"))
         assert int(row["networks"]) == len(x)
@@ -237,6 +245,7 @@ def test_a_run_that_ended_at_another_limit_is_refused(
 
 
 _CUT = """
+import dataclasses
 import sys
 from pathlib import Path
 import torch
@@ -266,6 +275,13 @@ try:
     training.train(run, data, cut)
 except KeyboardInterrupt:
     training._train_epoch = original
+    # A limit that the training is beyond changes nothing.
+    try:
+        training.train(dataclasses.replace(run, limit=1), data, cut)
+    except SystemExit as error:
+        assert "has reached epoch 2, beyond the limit of 1" in str(error)
+    else:
+        raise AssertionError
     history = training.train(run, data, cut)
 assert history.epochs == [0, 1, 2, 3] and not history.converged
 assert history.losses == training.train(run, data, whole).losses
@@ -287,21 +303,9 @@ def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path: Path) -> N
     python(_CUT, tmp_path, cwd=FOLDER)
 
 
-@pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The script's modules, importable as in its own process."""
-    pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
-    known = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield
-    for name in set(sys.modules) - known:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
-            del sys.modules[name]
-
-
 def make_networks() -> pl.DataFrame:
     """Networks of eight tasks and a set to memorise, with measures at random."""
-    from deciding import MEASURES
+    from correlating import MEASURES
     from tasks import KINDS, TASKS
 
     rng = np.random.default_rng(0)
@@ -351,13 +355,13 @@ def resample(
 
 @pytest.mark.usefixtures("modules")
 def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    import deciding
-    from deciding import AREAS, CNA, CNA_MARGIN, MEAN_ALPHA, OTHERS, correlate
-    from render import list_tables
+    import correlating
+    from correlating import AREAS, CNA, CNA_MARGIN, MEAN_ALPHA, OTHERS, correlate
+    from study_tables import list_tables
 
-    monkeypatch.setattr(deciding, "RESAMPLES", 3000)
+    monkeypatch.setattr(correlating, "RESAMPLES", 3000)
     few = (*CNA.values(), *AREAS.values(), CNA_MARGIN, *OTHERS, MEAN_ALPHA)
-    monkeypatch.setattr(deciding, "MEASURES", few)
+    monkeypatch.setattr(correlating, "MEASURES", few)
     networks = make_networks()
     correlations, differences = correlate(networks)
     standard = pl.col("tag.kind") == "standard"
@@ -366,10 +370,10 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
         "all": networks.filter(standard | (pl.col("tag.converged") == "True")),
     }
     subsets["last"] = subsets["all"].filter(pl.col("tag.last") == "True")
-    assert {each.subset for each in correlations} >= {"good", "all", "last", "good mnist"}
+    found_in = {(each.kind, each.task) for each in correlations}
+    assert found_in >= {("good", None), ("all", None), ("last", None), ("good", "mnist")}
     for each in correlations:
-        subset, _, task = each.subset.partition(" ")
-        part = subsets[subset]
+        part, task = subsets[each.kind], each.task
         if task:
             part = part.filter(pl.col("tag.task") == task)
         x, y = part[each.measure].to_numpy(), part[each.target].to_numpy()
@@ -389,68 +393,89 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
     k = subsets["good"]["tag.task"].n_unique()
     tail = scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, k - 1) * math.sqrt(k / (k - 1)))
     truth = np.quantile(found, (tail, 1 - tail), axis=0)
-    one = next(each for each in correlations if (each.subset, each.measure) == ("good", "test.cna"))
-    other = next(each for each in differences if (each.subset, each.first) == ("good", "test.cna"))
+    one = next(c for c in correlations if (c.kind, c.measure) == ("good", "test.cna"))
+    other = next(d for d in differences if (d.kind, d.first) == ("good", "test.cna"))
     for each, (low, high) in zip((one, other), truth.T, strict=True):
         assert math.isclose(each.low, low, abs_tol=0.05)
         assert math.isclose(each.high, high, abs_tol=0.05)
-    pairs = {(each.subset, each.second) for each in differences if each.first == "cna_margin"}
+    pairs = {(each.kind, each.second) for each in differences if each.first == "cna_margin"}
     assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
     check_tables(dict(list_tables(networks, correlations, differences)), one)
 
 
-def check_tables(tables: dict[str, Sequence[Sequence[str]]], cna: Correlation) -> None:
-    """Tables of `make_networks`, whose numbers are those of its correlations."""
-    from render import format_table, insert_tables
+def check_tables(tables: dict[str, str], cna: Correlation) -> None:
+    """Check tables of `make_networks`, whose numbers are those of its correlations."""
+    from docs_tables import insert
 
-    assert len(tables["verdicts"]) == 1 + 12
-    assert tables["networks"][1] == ["`digits`", "mlp", "standard", "4", "3", "4", ANY]
-    rows = {row[0]: row[1:] for row in tables["accuracy"]}
+    cells = {name: [row.strip("| ").split(" | ") for row in table.splitlines()]
+             for name, table in tables.items()}  # fmt: skip
+    for name, rows in cells.items():
+        assert len({len(row) for row in rows}) == 1, name
+    assert len(cells["verdicts"]) == 2 + 12
+    assert cells["networks"][2][:6] == ["`digits`", "standard", "mlp", "4", "3", "4"]
+    assert ["`mnist-2000`", "noise", "mlp", "4", "3", "4"] in [row[:6] for row in cells["networks"]]
+    rows = {row[0]: row[1:] for row in cells["accuracy"]}
     assert rows["`test.cna`"][0] == str(cna.networks)
     words = re.findall(r"-?[\d.]+", rows["`test.cna`"][1].replace("−", "-"))
-    numbers = list(map(float, words))
-    assert numbers == pytest.approx([cna.r, cna.low, cna.high], abs=0.005)
-    head, *within = tables["gap_loss-within-tasks"]
-    tasks = list(dict.fromkeys(make_networks()["tag.task"]))
-    assert [name.split("`")[1] for name in head[1:]] == tasks[:-1]
-    assert len(within) == 7
-    marks = "before <!-- {0}: begin --> earlier <!-- {0}: end --> after"
-    text = "\n".join(marks.format(name) for name in tables)
-    inserted = insert_tables(text, iter(tables.items()))
+    assert list(map(float, words)) == pytest.approx([cna.r, cna.low, cna.high], abs=0.005)
+    tasks = list(dict.fromkeys(make_networks()["tag.task"]))[:-1]
+    assert [row[0].strip("`") for row in cells["gap_loss-within-tasks"][2:]] == tasks
+    assert r"\|r\| of CNA-M" in tables["margin-leads"]
+    text = "\n".join(f"<!-- {name}: begin --> earlier <!-- {name}: end -->" for name in tables)
+    inserted = insert(text, tables.items())
     assert "earlier" not in inserted
-    assert format_table(tables["margin-leads"]) in inserted
-    assert insert_tables(inserted, iter(tables.items())) == inserted
+    assert tables["margin-leads"] in inserted
+    assert insert(inserted, tables.items()) == inserted
+
+
+@pytest.mark.usefixtures("modules")
+def test_nothing_is_decided_before_all_runs_have_ended() -> None:
+    from collection import check_whole, list_runs
+
+    runs = [run.name for run in list_runs()]
+    whole = pl.DataFrame({"tag.run": [*runs, runs[0]]})
+    check_whole(whole, Path("t.parquet"))
+    with pytest.raises(SystemExit, match=r"t.parquet: 2 of 144 runs are missing"):
+        check_whole(pl.DataFrame({"tag.run": runs[2:]}), Path("t.parquet"))
+    with pytest.raises(SystemExit, match="another is not a run of this collection"):
+        check_whole(pl.DataFrame({"tag.run": [*runs, "another"]}), Path("t.parquet"))
 
 
 @pytest.mark.usefixtures("modules")
 def test_rules_hold_where_all_they_ask_for_holds() -> None:
-    from deciding import AREAS, CNA, MEASURES, OTHERS, Correlation, Difference
+    from correlating import AREAS, CNA, MEASURES, OTHERS, Correlation, Difference
     from rules import apply_rules, list_lines
     from tasks import TASKS
 
-    def correlation(subset: str, target: str, measure: str) -> Correlation:
-        published = subset == "all mnist" and measure in AREAS.values()
-        return Correlation(
-            subset, target, measure, 9, 3, r=0.3, low=0.2, high=0.9 if published else 0.99
+    def correlation(kind: str, task: str | None, target: str, measure: str) -> Correlation:
+        published = (kind, task) == ("all", "mnist") and measure in AREAS.values()
+        high = 0.9 if published else 0.99
+        return Correlation(kind, task, target, measure, 9, 3, r=0.3, low=0.2, high=high)
+
+    def difference(kind: str, target: str, first: str, second: str) -> Difference:
+        return Difference(
+            kind, None, target, first, second, 9, 8, difference=0.2, low=0.1, high=0.3
         )
 
-    def difference(subset: str, target: str, first: str, second: str) -> Difference:
-        return Difference(subset, target, first, second, 9, 8, difference=0.2, low=0.1, high=0.3)
-
-    subsets = ["good", *(f"good {task}" for task in TASKS)]
-    rows = [correlation(subset, "test.accuracy", m) for subset in subsets for m in MEASURES]
-    pairs = [difference("good", "test.accuracy", cna, "test.alpha.mean") for cna in CNA.values()]
-    for gap in ("gap_accuracy", "gap_loss"):
-        subsets = ["all", *(f"all {task}" for task in TASKS)]
-        rows += [correlation(subset, gap, m) for subset in subsets for m in MEASURES]
-        pairs += [difference("all", gap, "cna_margin", other) for other in OTHERS]
+    accuracy, gaps = "test.accuracy", ("gap_accuracy", "gap_loss")
+    targets = [("good", accuracy), *(("all", gap) for gap in gaps)]
+    rows = [
+        correlation(kind, task, target, measure)
+        for kind, target in targets
+        for task in (None, *TASKS)
+        for measure in MEASURES
+    ]
+    pairs = [difference("good", accuracy, cna, "test.alpha.mean") for cna in CNA.values()]
+    pairs += [difference("all", gap, "cna_margin", other) for gap in gaps for other in OTHERS]
     verdicts = apply_rules(rows, pairs)
     assert [verdict.rule for verdict in verdicts] == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5]
     assert all(verdict.holds for verdict in verdicts)
     assert next(list_lines(verdicts)).startswith("rule 1, raw CNA: holds (0.30 (0.20 … 0.99);")
 
     def spoil(
-        found: Sequence[Correlation] | Sequence[Difference], new: dict[str, object], **where: str
+        found: Sequence[Correlation] | Sequence[Difference],
+        new: dict[str, object],
+        **where: str | None,
     ) -> set[tuple[int, str]]:
         """Return what fails once some of them are changed."""
         changed = [
@@ -464,14 +489,20 @@ def test_rules_hold_where_all_they_ask_for_holds() -> None:
         return {(each.rule, each.of) for each in apply_rules(*again) if not each.holds}
 
     cna = {"measure": "test.cna", "target": "test.accuracy"}
-    assert spoil(rows, {"low": -0.1}, subset="good", **cna) == {(1, "raw CNA")}
+    assert spoil(rows, {"low": -0.1}, kind="good", task=None, **cna) == {(1, "raw CNA")}
     assert spoil(pairs, {"low": -0.1}, first="test.cna.smoothed") == {(1, "smoothed CNA")}
-    assert spoil(rows, {"r": -0.1}, subset="good mnist", **cna) == set()
+    assert spoil(rows, {"r": -0.1}, kind="good", task="mnist", **cna) == set()
     assert spoil(rows, {"networks": 2}, **cna) == {(2, "raw CNA")}
     assert spoil(pairs, {"low": 0.0}, target="gap_loss", second="margin") == {(3, "gap_loss")}
     area = {"measure": "cna_area", "target": "gap_accuracy"}
     assert spoil(rows, {"low": -0.1}, **area) == {(4, "total, gap_accuracy")}
-    assert spoil(rows, {"high": 0.99}, subset="all mnist", **area) == {(5, "gap_accuracy")}
+    assert spoil(rows, {"high": 0.99}, kind="all", task="mnist", **area) == {(5, "gap_accuracy")}
+    # An area without an interval contradicts nothing.
+    missing = {"measure": "area=reference:cna_area", "kind": "all", "task": "mnist"}
+    assert spoil(rows, {"low": None, "high": None}, **missing) == {
+        (5, "gap_accuracy"),
+        (5, "gap_loss"),
+    }
     assert spoil(rows, {"low": None}, measure="legacy:test.cna") == {
         (5, "gap_accuracy"),
         (5, "gap_loss"),

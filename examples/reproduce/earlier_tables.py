@@ -1,7 +1,7 @@
 """The tables of the earlier collections in docs/reproduction.md, made from result files.
 
-python examples/reproduce/tables.py            prints them
-python examples/reproduce/tables.py --write    inserts them into the docs, between their marks
+python examples/reproduce/earlier_tables.py            prints them
+python examples/reproduce/earlier_tables.py --write    inserts them into the docs
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from docs_tables import NONE, Table, format_estimate, format_number, format_table, insert_into_docs
 
 RESULTS = Path(__file__).parent / "results"
 AGAIN = RESULTS / "digits-again"
-DOCS = Path(__file__).parents[2] / "docs" / "reproduction.md"
-_MARKS = "<!-- {0}: begin -->\n", "<!-- {0}: end -->\n"
-_NONE = "–"
 _SUBSETS = {
     "all": "all checkpoints",
     "above 70 %": "test accuracy above 70 %",
@@ -45,11 +43,11 @@ def render(folder: Path) -> str:
             count = max(int(row["networks"]) for row in chosen)
             clusters = max(int(row["clusters"]) for row in chosen)
             head = f"**{title[0].upper()}{title[1:]}**: {count} networks of {clusters} runs"
-            parts += [head, _render_table(_rank_measures(chosen))]
+            parts += [head, format_table(_rank_measures(chosen))]
     with (folder / "bins.csv").open(newline="") as file:
         parts += [
             "**Means over bins by test accuracy** (Fig. 7)",
-            _render_table(_list_bins(list(csv.DictReader(file)))),
+            format_table(_list_bins(list(csv.DictReader(file)))),
         ]
     several = len(facts["datasets"]) > 1
     for subset, by in (("all", "dataset" if several else "network"), ("kinds", "kind of data")):
@@ -58,12 +56,12 @@ def render(folder: Path) -> str:
         if len(table[0]) > 2:
             parts += [
                 f"**By {by}**, all checkpoints: Pearson with test accuracy",
-                _render_table(table),
+                format_table(table),
             ]
     chosen = [row for row in rows if row["subset"] == "conventions" and row["target"] != "gap"]
     parts += [
         "**By convention**: Pearson with test accuracy",
-        _render_table(_group_measures(chosen)),
+        format_table(_group_measures(chosen)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,7 +84,7 @@ def _render_facts(facts: dict[str, object]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _rank_measures(rows: Sequence[Row]) -> list[list[str]]:
+def _rank_measures(rows: Sequence[Row]) -> Table:
     """Return one row per measure, by falling magnitude of the correlation with test accuracy."""
     targets: dict[str, dict[str, Row]] = {"test.accuracy": {}, "gap": {}}
     for row in rows:
@@ -104,11 +102,11 @@ def _rank_measures(rows: Sequence[Row]) -> list[list[str]]:
 
 def _numbers(row: Row) -> list[str]:
     low, high = _number(row["low"]), _number(row["high"])
-    interval = _NONE if _NONE in (low, high) else f"{low} … {high}"
+    interval = NONE if NONE in (low, high) else f"{low} … {high}"
     return [_number(row["pearson"]), interval, _number(row["spearman"]), _number(row["kendall_b"])]
 
 
-def _group_measures(rows: Sequence[Row]) -> list[list[str]]:
+def _group_measures(rows: Sequence[Row]) -> Table:
     """Return one row per measure and one column per group, with the number of its networks."""
     groups = list(dict.fromkeys(row["group"] for row in rows if row["group"]))
     measures = list(dict.fromkeys((row["measure"], _name(row)) for row in rows))
@@ -120,11 +118,11 @@ def _group_measures(rows: Sequence[Row]) -> list[list[str]]:
     table = [["measure", *(f"{group}, n = {counts[group]}" for group in groups)]]
     for measure, name in measures:
         values = [cells.get((group, measure)) for group in groups]
-        table.append([name, *(_number(row["pearson"]) if row else _NONE for row in values)])
+        table.append([name, *(_number(row["pearson"]) if row else NONE for row in values)])
     return table
 
 
-def _list_bins(rows: Sequence[Row]) -> list[list[str]]:
+def _list_bins(rows: Sequence[Row]) -> Table:
     """Return one row per bin."""
     count, *means = rows[0]
     table = [[count, *(f"`{name}`" for name in means)]]
@@ -137,14 +135,7 @@ def _name(row: Row) -> str:
 
 
 def _number(text: str) -> str:
-    # No -0.00.
-    return _NONE if not text else f"{float(text) + 0.0:.2f}".replace("-0.00", "0.00")
-
-
-def _render_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return format_number(float(text) if text else None)
 
 
 def _join(values: object) -> str:
@@ -187,13 +178,12 @@ def render_again(folder: Path) -> str:
     for measure in dict.fromkeys(row["measure"] for row in rows):
         found = [cells[*column, measure] for column in columns]
         table.append([f"`{measure}`", *map(_r_with_interval, found)])
-    return _render_table(table) + "\n"
+    return format_table(table) + "\n"
 
 
 def _r_with_interval(row: Row) -> str:
-    if not row["r"]:
-        return _NONE
-    return f"{_number(row['r'])} ({_number(row['low'])} … {_number(row['high'])})"
+    value, low, high = (float(row[name]) if row[name] else None for name in ("r", "low", "high"))
+    return format_estimate(value, low, high)
 
 
 def list_collections() -> Iterator[Path]:
@@ -201,17 +191,11 @@ def list_collections() -> Iterator[Path]:
     return (path.parent for path in sorted(RESULTS.glob("*/collection.json")))
 
 
-def insert_tables(text: str, folders: Iterable[Path]) -> str:
-    """Insert tables into a text, between the marks with the name of each collection."""
-    for folder in folders:
-        begin, end = (mark.format(folder.name) for mark in _MARKS)
-        if begin not in text or end not in text:
-            raise SystemExit(f"{DOCS}: no marks {begin.strip()} and {end.strip()}.")
-        between = f"{re.escape(begin)}.*?{re.escape(end)}"
-        made = render_again(folder) if folder == AGAIN else render(folder)
-        tables = f"{begin}\n{made}\n{end}"
-        text = re.sub(between, lambda _, tables=tables: tables, text, flags=re.DOTALL)
-    return text
+def render_all() -> Iterator[tuple[str, str]]:
+    """Yield the tables of every collection, by the names of their marks in the docs."""
+    yield AGAIN.name, render_again(AGAIN)
+    for folder in list_collections():
+        yield folder.name, render(folder)
 
 
 def main() -> None:
@@ -219,11 +203,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="into docs/reproduction.md")
     if parser.parse_args().write:
-        folders = [AGAIN, *list_collections()]
-        DOCS.write_text(insert_tables(DOCS.read_text("utf-8"), folders), "utf-8")
+        insert_into_docs(render_all())
         return
-    for folder in list_collections():
-        print(f"## {folder.name}\n\n{render(folder)}")
+    for name, tables in render_all():
+        print(f"## {name}\n\n{tables}\n")
 
 
 if __name__ == "__main__":

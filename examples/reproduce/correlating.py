@@ -10,8 +10,10 @@ from tasks import STANDARD, TASKS
 import cnatool
 from cnatool.studying.results import StudyEstimate
 
-GOOD = 0.7
+# Test accuracy above which networks are good.
+GOOD_ACCURACY = 0.7
 RESAMPLES = 10_000
+_FEWEST = 3
 ACCURACY, GAPS = "test.accuracy", ("gap_accuracy", "gap_loss")
 MEAN_ALPHA = "test.alpha.mean"
 CNA = {"raw": "test.cna", "smoothed": "test.cna.smoothed"}
@@ -50,24 +52,78 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
+class Subset:
+    """Networks over which measures are correlated.
+
+    Attributes
+    ----------
+    kind : {"good", "all", "last"}
+        ``good``: standard networks above 70 % test accuracy; ``all``: standard networks, and those
+        that memorise, of runs that got there; ``last``: of these, the last of each run.
+    task : str or None
+        Only the networks of this task.
+    """
+
+    kind: str
+    task: str | None = None
+
+    @property
+    def cluster(self) -> str:
+        """The tag whose values are resampled: whole tasks, or runs within a task."""
+        return "task" if self.task is None else "run"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What measures are correlated with."""
+        return (ACCURACY,) if self.kind == "good" else GAPS
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The measures whose correlations are compared."""
+        if self.task is not None:
+            return []
+        if self.kind == "good":
+            return [(cna, MEAN_ALPHA) for cna in CNA.values()]
+        return [(CNA_MARGIN, other) for other in OTHERS]
+
+    def select(self, networks: pl.DataFrame) -> pl.DataFrame:
+        """Select its networks from the table of all."""
+        standard = pl.col("tag.kind") == STANDARD
+        if self.kind == "good":
+            chosen = standard & (pl.col(ACCURACY) > GOOD_ACCURACY)
+        else:
+            chosen = standard | (pl.col("tag.converged") == "True")
+        if self.kind == "last":
+            chosen &= pl.col("tag.last") == "True"
+        if self.task is not None:
+            chosen &= pl.col("tag.task") == self.task
+        return networks.filter(chosen)
+
+
+SUBSETS = (
+    *(Subset(kind) for kind in ("good", "all", "last")),
+    *(Subset(kind, task) for kind in ("good", "all") for task in TASKS),
+)
+
+
+@dataclass(frozen=True)
 class Correlation:
     """Pearson's r of a measure with a target.
 
     Attributes
     ----------
-    subset : str
-        As `select_subsets` names it.
-    target : str
-        ``test.accuracy``, or a form of the gap.
-    measure : str
-        Column of the measure.
+    kind, task : str, str or None
+        Of the `Subset`.
+    target, measure : str
+        Columns.
     networks, clusters : int
-        Their numbers: clusters are tasks, or runs within a task.
+        Networks that have both, and their clusters.
     r, low, high : float or None
         The coefficient and the ends of its interval; None where undefined.
     """
 
-    subset: str
+    kind: str
+    task: str | None
     target: str
     measure: str
     networks: int
@@ -83,17 +139,18 @@ class Difference:
 
     Attributes
     ----------
-    subset, target : str
-        As of `Correlation`.
-    first, second : str
-        Columns of the two measures.
+    kind, task : str, str or None
+        Of the `Subset`.
+    target, first, second : str
+        Columns of the target and of the two measures.
     networks, clusters : int
-        Their numbers.
+        Networks that have all three, and their clusters.
     difference, low, high : float or None
         The difference and the ends of its interval; None where undefined.
     """
 
-    subset: str
+    kind: str
+    task: str | None
     target: str
     first: str
     second: str
@@ -104,77 +161,36 @@ class Difference:
     high: float | None
 
 
-def select_subsets(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Select the networks that the rules are about, by name of the subset.
-
-    ``good``: standard networks above 70 % test accuracy; ``all``: standard networks, and those that
-    memorise, of runs that got there; ``last``: of these, the last of each run; and within each
-    task, ``good TASK`` and ``all TASK``.
-    """
-    standard = pl.col("tag.kind") == STANDARD
-    whole = networks.filter(standard | (pl.col("tag.converged") == "True"))
-    good = networks.filter(standard & (pl.col(ACCURACY) > GOOD))
-    subsets = {"good": good, "all": whole, "last": whole.filter(pl.col("tag.last") == "True")}
-    for task in TASKS:
-        subsets[f"good {task}"] = good.filter(pl.col("tag.task") == task)
-        subsets[f"all {task}"] = whole.filter(pl.col("tag.task") == task)
-    return subsets
-
-
 def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Difference]]:
     """Correlate the measures with test accuracy and both forms of the gap, within each subset.
 
-    Intervals resample tasks, or runs within a task.
+    Subsets of fewer than three networks are left out.
     """
     correlations: list[Correlation] = []
     differences: list[Difference] = []
-    for subset, part in select_subsets(networks).items():
-        cluster = "run" if " " in subset else "task"
-        if len(part) < 3:
+    for subset in SUBSETS:
+        part = subset.select(networks)
+        if len(part) < _FEWEST:
             continue
-        for target, compare in _list_comparisons(subset).items():
+        for target in subset.targets:
             result = cnatool.study(
                 frame=_keep_columns(part, target),
-                cluster=cluster,
+                cluster=subset.cluster,
                 hyperparameters=(),
                 targets=(target,),
-                compare=compare,
+                compare=subset.pairs,
                 resamples=RESAMPLES,
             ).result
-            correlations += [
-                Correlation(
-                    subset,
-                    target,
-                    found.measure,
-                    found.networks,
-                    found.clusters,
-                    *_unpack(found.pearson),
-                )
-                for found in result.correlations
-            ]
-            differences += [
-                Difference(
-                    subset,
-                    target,
-                    found.first,
-                    found.second,
-                    found.networks,
-                    found.clusters,
-                    *_unpack(found.magnitude),
-                )
-                for found in result.differences
-                if found.coefficient == "pearson"
-            ]
+            for found in result.correlations:
+                sizes = found.networks, found.clusters
+                head = subset.kind, subset.task, target, found.measure
+                correlations.append(Correlation(*head, *sizes, *_unpack(found.pearson)))
+            for each in result.differences:
+                if each.coefficient == "pearson":
+                    sizes = each.networks, each.clusters
+                    pair = subset.kind, subset.task, target, each.first, each.second
+                    differences.append(Difference(*pair, *sizes, *_unpack(each.magnitude)))
     return correlations, differences
-
-
-def _list_comparisons(subset: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the targets of a subset, and for each the pairs of measures that are compared."""
-    if subset.startswith("good"):
-        pairs = [(cna, MEAN_ALPHA) for cna in CNA.values()] if subset == "good" else []
-        return {ACCURACY: pairs}
-    pairs = [(CNA_MARGIN, other) for other in OTHERS] if subset in ("all", "last") else []
-    return dict.fromkeys(GAPS, pairs)
 
 
 def _keep_columns(networks: pl.DataFrame, target: str) -> pl.DataFrame:
