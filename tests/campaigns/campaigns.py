@@ -18,12 +18,12 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kills": Campaign(
         "commands that write, killed at any moment, then continued: nothing committed is lost",
         killed_commands,
-        5,
+        3,
     ),
     "disks": Campaign(
         "commands that write, on disks that are full or fail: one message, and nothing is lost",
         failing_disks,
-        5,
+        3,
     ),
     "readers": Campaign(
         "readers beside a writer: whole commits, in order, and no report of damage",
@@ -41,7 +41,7 @@ CAMPAIGNS: dict[str, Campaign] = {
         3,
     ),
     "flips": Campaign(
-        "damaged files of stores and kept results: no number changes unseen", flips, 14
+        "damaged files of stores and kept results: no number changes unseen", flips, 8
     ),
     "models": Campaign("broken models: refused, or dumped correctly", broken_models, 30),
     "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 160),
