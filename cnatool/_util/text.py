@@ -40,6 +40,8 @@ _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 # Most names that a message lists, and most characters of each.
 _LISTED = 20
+# Names of which one is to be chosen, all of which are shown.
+_OFFERED = 40
 _LONGEST = 60
 # Most classes that a line names.
 _CLASSES = 6
@@ -145,17 +147,33 @@ def name_with_operator(name: str, operator: str) -> str:
 
 def list_names(names: Iterable[object]) -> str:
     """Join names by commas: the first of many, and the beginning of long ones."""
-    shown = [printable(name) for name, _ in zip(names, range(_LISTED), strict=False)]
-    return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"
+    every = list(names)
+    shown = [printable(name) for name in every[:_LISTED]]
+    text = ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown)
+    more = len(every) - len(shown)
+    return f"{text} and {more:,} more" if more else text or "nothing"
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with the known name that is closest to another, or with all of them."""
+    """Return a sentence with the known name that is closest to another, or with those there are.
+
+    Words in another order or with other signs between them are close: ``cna_train`` is
+    ``train.cna``.
+    """
     from difflib import get_close_matches
 
     names = list(known)
-    near = get_close_matches(name, names, 1)
-    return f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
+    words = _list_words(name)
+    near = [each for each in names if _list_words(each) == words]
+    near = near or get_close_matches(name, names, 1)
+    if near:
+        return f"Did you mean {printable(near[0])}?"
+    every = ", ".join(map(printable, names)) if len(names) <= _OFFERED else list_names(names)
+    return f"There are {every}."
+
+
+def _list_words(name: str) -> list[str]:
+    return sorted(filter(None, re.split(r"[\W_]+", name.casefold())))
 
 
 def bytes_text(size: float) -> str:

@@ -343,7 +343,7 @@ def _describe(reduced: Sequence[ReducedTensor]) -> Iterator[str]:
         yield (
             f"principal components: {name!r} keeps {least.share:.1%} of the variance of "
             f"{least.samples:,} samples of {least.split}"
-            + (f", the others of {count_text(len(shares), 'tensor')} more" * (len(shares) > 1))
+            + (f", the least of {count_text(len(shares), 'tensor')}" * (len(shares) > 1))
         )
     bent: Mapping[str, Distortion] = {
         name: record.distortion for name, record in records.items() if record and record.distortion
@@ -354,5 +354,5 @@ def _describe(reduced: Sequence[ReducedTensor]) -> Iterator[str]:
         yield (
             f"random projections: {name!r} changes the distances of {worst.samples} samples by "
             f"{worst.mean:.1%} on average, {worst.largest:.1%} at most"
-            + (f", the others of {count_text(len(bent), 'tensor')} less" * (len(bent) > 1))
+            + (f", the most of {count_text(len(bent), 'tensor')}" * (len(bent) > 1))
         )

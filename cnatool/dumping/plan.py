@@ -13,7 +13,9 @@ import numpy as np
 from cnatool._util.memory import available_memory
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.text import bytes_text, count_text
+from cnatool._util.urls import parse_path
 from cnatool.backend.graph.bfloat16_nodes import computes_in_bfloat16
+from cnatool.backend.graph.model_formats import refuse_store
 from cnatool.backend.graph.unit_axes import add_unit_axes
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.probe.token_outputs import find_token_output
@@ -162,6 +164,8 @@ def plan_dump(
     """Decide everything about a dump, without running the model over its data."""
     observer: Observer = options.observer or Silent()
     note = observer.note
+    # By default a store is named after its model: what is there already would be the model itself.
+    refuse_store(parse_path(model))
     past = _open_target(path, options)
     options.check_sources(path, model, data)
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)

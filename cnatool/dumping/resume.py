@@ -117,6 +117,12 @@ def check_same_dump(store: Store, record: StoreRecord, codec: Codec | None) -> N
         # Older stores have no sketches.
         part = msgspec.structs.replace(record.part, sketches=stored.part.sketches)
         record = msgspec.structs.replace(record, part=part)
+    before, now = (each.runtime and each.runtime.batch_size for each in (stored, record))
+    if before and now and before != now:
+        raise UsageError(
+            f"{store.path} was started with batches of {before}, and the last digits of values can "
+            f"depend on it: leave out `batch_size={now}`, or {advise_beginning_anew(store.path)}."
+        )
     differences = describe_differences(stored, record, "in the store", "now")
     if differences is not None:
         raise UsageError(

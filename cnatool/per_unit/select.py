@@ -71,11 +71,10 @@ def select_tensors(
         known = [name for name in own if _has_units(tensors[name], store)]
         layers = [name for name in own if tensors[name].role == "layer"]
         counted = [name for name in layers if name in known] or known or names
-        # The output belongs to the layers that a dump measures by default.
-        others = [n for n in own if tensors[n].number in measured and tensors[n].role != "output"]
+        others = [name for name in names if tensors[name].number in measured]
         # Layers that cannot be counted are named with the reason.
         shown = {*layers, *counted, *others}
-        chosen = [name for name in own if name in shown] if known else names
+        chosen = [name for name in names if name in shown] if known else names
     usable, left_out = [], []
     for name in chosen:
         reason = _find_reason(tensors[name], store)

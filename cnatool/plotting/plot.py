@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from cnatool._util.observer import Silent
+from cnatool._util.text import suggest_name
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import check_altair
@@ -125,8 +126,8 @@ def plot(
 
     rows = [row for row in FIGURES if row.name == figure]
     if not rows:
-        names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
-        raise UsageError(f"`figure` {figure}: there is no such figure; there are {names}.")
+        known = dict.fromkeys(row.name for row in FIGURES)
+        raise UsageError(f"`figure` {figure}: no such figure. {suggest_name(figure, known)}")
     input_stores = as_paths(inputs)
     kinds = [row.kind for row in rows]
     observer = Silent() if observer is None else observer

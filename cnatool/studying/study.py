@@ -10,7 +10,7 @@ import numpy as np
 
 from cnatool._util.html import shown_by
 from cnatool._util.observer import Silent
-from cnatool._util.text import list_names, printable
+from cnatool._util.text import list_names, printable, suggest_name
 from cnatool.errors import DataError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.analysis import (
@@ -331,8 +331,8 @@ def _select_comparisons(networks: Networks, settings: StudySettings) -> list[tup
         for name in pair:
             if name not in kinds:
                 raise UsageError(
-                    f"`compare` {','.join(pair)}: no measure is called {name}; there are "
-                    f"{', '.join(kinds)}."
+                    f"`compare` {','.join(pair)}: no measure has the name {name}. "
+                    f"{suggest_name(name, kinds)}"
                 )
     return list(settings.compare)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnatool._util.text import printable
+from cnatool._util.text import printable, suggest_name
 from cnatool.errors import DataError, UsageError
 from cnatool.studying.columns import TARGETS
 
@@ -57,8 +57,8 @@ def _check_names(names: Sequence[str], numbers: Sequence[str]) -> None:
     for name in names:
         if name not in numbers:
             raise UsageError(
-                f"`targets` {printable(name)}: no column of numbers has this name; there are "
-                f"{', '.join(map(printable, numbers))}."
+                f"`targets` {printable(name)}: no column of numbers has this name. "
+                f"{suggest_name(name, numbers)}"
             )
 
 

@@ -18,9 +18,11 @@ from cnatool._util.text import (
     escape,
     escape_json,
     format_message,
+    list_names,
     printable,
     quote_for_shell,
     shorten,
+    suggest_name,
 )
 from cnatool.errors import DataError, StoreDamagedError
 
@@ -113,3 +115,16 @@ def test_a_quoted_path_is_read_by_the_shell_as_it_was(name: str) -> None:
     words = ["bash", "-c", f"printf %s {quoted}"]
     found = subprocess.run(words, capture_output=True, check=True, timeout=600).stdout
     assert found == name.encode("utf-8", "surrogateescape")
+
+
+def test_words_in_another_order_are_close() -> None:
+    names = ["train.cna", "test.cna", "margin"]
+    assert suggest_name("cna_train", names) == "Did you mean train.cna?"
+    assert suggest_name("margins", names) == "Did you mean margin?"
+    assert suggest_name("x", names) == "There are train.cna, test.cna, margin."
+
+
+def test_a_list_of_names_says_how_many_it_leaves_out() -> None:
+    assert list_names(f"p{number}" for number in range(64)).endswith(", p19 and 44 more")
+    assert list_names([]) == "nothing"
+    assert suggest_name("x", [f"{n:04}" for n in range(64)]).endswith("0019 and 44 more.")

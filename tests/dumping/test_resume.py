@@ -244,7 +244,7 @@ def test_options_come_from_the_store(here: Here, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"batch_size": 32}, "runtime batch size 16 in the store and 32 now"),
+        ({"batch_size": 32}, "started with batches of 16.*: leave out `batch_size=32`"),
         ({"threads": 1}, None),
         ({"keep": "statistics"}, "tensors 'fc1' kept full in the store and statistics now"),
         (

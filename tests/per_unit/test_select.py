@@ -75,6 +75,8 @@ def test_what_was_measured_is_shown_beside_layers(folder: Path) -> None:
     )
     found = cnatool.units(store).result
     tensors = found.splits["all"].tensors
-    assert [each.tensor for each in tensors] == ["first", "second", "r2"]
-    assert {each.source for each in tensors} == {"statistics"}
+    assert [each.tensor for each in tensors] == ["first", "second", "r2", "logits"]
+    sources = {each.tensor: each.source for each in tensors}
+    assert sources.pop("logits") == "arrays"
+    assert set(sources.values()) == {"statistics"}
     assert found.left_out == ()

@@ -407,12 +407,18 @@ def test_frames_that_cannot_be_used(frame: pl.DataFrame, message: str) -> None:
         ({"by": "arch"}, "`by` arch: no network has this tag; there are lr, width, seed."),
         ({"cluster": "x"}, "`cluster` x: no network has this tag; there are lr, width, seed."),
         ({"hyperparameters": ["lr", "x"]}, "`hyperparameters` x: no network has this tag"),
-        ({"compare": [("same", "x")]}, "`compare` same,x: no measure is called x; there are same,"),
+        (
+            {"compare": [("same", "x")]},
+            "`compare` same,x: no measure has the name x. There are same,",
+        ),
         ({"resamples": -1}, "`resamples` and `seed` must be at least 0"),
         ({"targets": []}, "`targets`: name at least one column."),
-        ({"targets": "lost"}, "`targets` lost: no column of numbers has this name; there are test"),
+        ({"targets": "lost"}, "`targets` lost: no column of numbers has this name. There are test"),
         ({"targets": ["tag.lr"]}, "`targets` tag.lr: no column of numbers has this name"),
-        ({"targets": ["same"], "compare": [("same", "noise")]}, "no measure is called same; there"),
+        (
+            {"targets": ["same"], "compare": [("same", "noise")]},
+            "no measure has the name same. There",
+        ),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict, message: str) -> None:

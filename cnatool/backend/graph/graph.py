@@ -14,7 +14,7 @@ from cnatool.backend.graph.flat_nodes import flatten
 from cnatool.backend.graph.inline_weights import lies_apart
 from cnatool.backend.graph.input_dependence import InputDependence
 from cnatool.backend.graph.model_file import list_external_files, read_model
-from cnatool.backend.graph.model_formats import folder_text
+from cnatool.backend.graph.model_formats import folder_text, refuse_store
 from cnatool.backend.graph.nodes import (
     captured_names,
     constant_value,
@@ -111,6 +111,7 @@ def load_graph(path: Path) -> Graph:
     if not path.exists():
         check_local(path)
         raise ModelError(f"{path}: no such model file.")
+    refuse_store(path)
     if path.is_dir():
         raise ModelError(folder_text(path))
     model, weights, file = read_model(path)

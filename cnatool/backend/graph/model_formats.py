@@ -7,8 +7,10 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from cnatool._util.local_paths import LFS_ADVICE, LFS_SIGNATURE
+from cnatool._util.text import quote_for_shell
 from cnatool._util.urls import ObjectURL
 from cnatool.errors import ModelError
+from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +103,15 @@ def _zip(content: memoryview) -> tuple[str, str]:
     if inside is not None:
         return f"a zip archive that holds {inside!r}", "Unpack it, and give that file"
     return "a zip archive, not an ONNX model", _OTHER
+
+
+def refuse_store(path: Path) -> None:
+    """Raise ModelError for a store that is passed as a model."""
+    if holds_store(path):
+        raise ModelError(
+            f"{path} is a store, not a model. Give the .onnx file whose activations it holds; "
+            f"`cnatool inspect {quote_for_shell(path)}` shows what is in it."
+        )
 
 
 def folder_text(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import count_text, number_text
+from cnatool._util.text import count_text, list_names, number_text
 from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
 from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.table import print_table
@@ -42,7 +42,12 @@ def print_units(
         "mean, deviation, CCMAS: medians over the units"
         + ("" if most else "; --list N shows single units, and -o FILE writes each")
     )
-    print_reasons("left out", (f"{each.tensor}: {each.reason}" for each in result.left_out))
+    by_reason: dict[str, list[str]] = {}
+    for each in result.left_out:
+        by_reason.setdefault(each.reason, []).append(each.tensor)
+    print_reasons(
+        "left out", (f"{list_names(names)}: {reason}" for reason, names in by_reason.items())
+    )
     print_notes(result.notes)
 
 

@@ -233,8 +233,9 @@ def _find_whole(path: Path, names: Sequence[str], counts: Sequence[ColumnCounts]
     for name, number in zip(names, numbers, strict=True):
         if not number:
             raise DataError(
-                f"{path}, column {name!r}, holds no numbers: name the columns to use with "
-                "`inputs={'INPUT': 'COLUMN,COLUMN'}`, or that of the labels with `labels=NAME`."
+                f"{path}, column {name!r}, holds no numbers: choose `split_column={name!r}` if it "
+                f"names splits, `labels={name!r}` if it names classes, or the columns to use with "
+                "`inputs={'INPUT': 'COLUMN,COLUMN'}`."
             )
     whole = np.logical_and.reduce([count.whole for count in counts])
     return {name for name, is_whole in zip(names, whole, strict=True) if is_whole}

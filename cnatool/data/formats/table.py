@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
-from cnatool._util.text import list_names
+from cnatool._util.text import suggest_name
 from cnatool.data.file_names import describe_files, list_sizes
 from cnatool.data.formats.table_columns import Column, LabelColumn, RowLocator
 from cnatool.data.images.batch import collect_model_arrays, decode_threads
@@ -317,4 +317,4 @@ def list_feature_columns(names: Iterable[str], others: set[str | None]) -> tuple
 
 def missing_column_error(path: Path, option: str, name: str, names: Sequence[str]) -> DataError:
     """Return the error that a table lacks a column that the user chose."""
-    return DataError(f"{option} {name}: {path} has no such column; it has {list_names(names)}.")
+    return DataError(f"{option} {name}: {path} has no such column. {suggest_name(name, names)}")

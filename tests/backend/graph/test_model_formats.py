@@ -13,6 +13,7 @@ import onnx
 import pytest
 from support.networks import Builder, mlp, saved
 
+import cnatool
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import open_network
@@ -102,6 +103,18 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"")
     with pytest.raises(ModelError, match=f"SavedModel.*--saved-model {tmp_path}"):
         load_graph(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["net.zarr", "net.h5"])
+def test_a_store_is_no_model(name: str, tmp_path: Path) -> None:
+    """Also where the path of the store that a dump would write is by default the same."""
+    values = np.zeros((2, 3), np.float32)
+    with cnatool.create_store(tmp_path / name, tensors=["fc"]) as store:
+        store.append("train", inputs=values, outputs=values, activations={"fc": values})
+    for call in (cnatool.dump, cnatool.preflight, lambda model, _: load_graph(model)):
+        with pytest.raises(ModelError, match=f"{name} is a store, not a model.*cnatool inspect"):
+            call(tmp_path / name, tmp_path / "data.npz")
+    assert not cnatool.verify(tmp_path / name).faults
 
 
 def test_external_weights_that_were_not_downloaded(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         ),
         (
             (STORE, "--figure", "x"),
-            "--figure x: there is no such figure; there are depth-profile, alpha-beta, area, "
+            "--figure x: no such figure. There are depth-profile, alpha-beta, area, "
             "error-by-alpha, trajectory, landscape, bins, gap, measures.",
         ),
         (

@@ -154,7 +154,7 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         ((), "there is nothing to study: give STORE, or networks by --from."),
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
-        (("stores", "--target", "loss"), "--target loss: no column of numbers has this name;"),
+        (("stores", "--target", "loss"), "--target loss: no column of numbers has this name."),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
         (("stores", "--convention", "x"), "--convention 'x': choose"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),

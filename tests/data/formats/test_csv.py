@@ -63,7 +63,7 @@ def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
         ("a,y\n1,0\n2,0\n?,1\n", r"a\.csv, column 'a', row 2, is '\?': fill it with a number"),
         ("a,y\n1,0\n,1\n", "column 'a', row 1, is empty"),
         ("a,y\n1,0\n2,\n", "column 'y', row 1, has no label"),
-        ("a,b\n1,x\n2,z\n", "column 'b', holds no numbers: name the columns to use"),
+        ("a,b\n1,x\n2,z\n", "column 'b', holds no numbers: choose `split_column='b'`"),
         ("1,2\n3,4\n", "has no line of names at its head"),
         ("0,0,5\n3,4,1\n", "has no line of names at its head"),
         ("a,b\n", "holds no samples below its line of names"),
@@ -85,5 +85,5 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         ArraySelection(split_column="z"),
         ArraySelection(("in",), {"in": "a,z"}),
     ):
-        with pytest.raises(DataError, match=r"z: .*a\.csv has no such column; it has a, b"):
+        with pytest.raises(DataError, match=r"z: .*a\.csv has no such column. There are a, b"):
             open_csv([file], wanted)

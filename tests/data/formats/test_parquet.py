@@ -189,7 +189,7 @@ def test_a_damaged_image_is_named_in_its_file(tmp_path: Path) -> None:
         (
             {"a": [1]},
             ArraySelection(("in",), {"in": "a,z"}),
-            "`inputs` z: .* has no such column; it has a",
+            "`inputs` z: .* has no such column. There are a",
         ),
         (
             {"a": [1], "y": [1], "class": [1]},

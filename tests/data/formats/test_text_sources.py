@@ -247,7 +247,7 @@ def test_lines_of_no_split(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "fold": 0}\n{"text": "b", "fold": 1}\n{"text": "c"}\n')
     with pytest.raises(DataError, match=r"d.jsonl, line 3, field 'fold', names no split"):
         opened(path, split_column="fold")
-    with pytest.raises(DataError, match="has no such column; it has text, fold"):
+    with pytest.raises(DataError, match="has no such column. There are text, fold"):
         opened(path, split_column="part")
     path.write_text('{"text": "a", "fold": 0}\n{"text": "b", "fold": 1}\n')
     assert {n: texts_of(s) for n, s in opened(path, split_column="fold").items()} == {

@@ -135,7 +135,7 @@ def test_what_is_wrong_in_a_wide_table_is_one_short_message(tmp_path: Path) -> N
     path.write_bytes(f"{names}\n".encode() + good.encode().replace(b"1.5", b"\xff", 1))
     with pytest.raises(DataError, match="line 2, is not UTF-8"):
         open_csv([path])
-    with pytest.raises(DataError, match=r"no such column; it has g0, g1, ") as caught:
+    with pytest.raises(DataError, match=r"no such column. There are g0, g1, ") as caught:
         open_csv([path], ArraySelection(labels="kind"))
     assert len(str(caught.value)) < 400 + len(str(path))
 
