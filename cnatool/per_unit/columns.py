@@ -106,7 +106,10 @@ class UnitColumns:
             tensor=tensor.name,
             operator=tensor.operator,
             role=tensor.role,
-            shape=tensor.shape,
+            shape=tuple(
+                None if axis == tensor.ragged_axis else size
+                for axis, size in enumerate(tensor.shape)
+            ),
             unit_axis=self.selected.axis,
             units=len(self.count),
             values=values,

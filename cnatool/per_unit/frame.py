@@ -111,12 +111,17 @@ def _list_top(columns: UnitColumns) -> dict[str, list[list[Any]]]:
 
 
 def flatten_lists(frame: polars.DataFrame) -> polars.DataFrame:
-    """Turn lists into text, for CSV: entries with ``; `` between them, positions with ``,``."""
+    """Turn lists into text, for CSV: entries with ``; `` between them, positions with ``,``.
+
+    Units of vectors have no positions.
+    """
     import polars as pl
 
-    return frame.with_columns(
-        pl.col("top_positions").list.eval(pl.element().cast(pl.List(pl.String)).list.join(","))
+    positions = pl.col("top_positions")
+    joined = frame.with_columns(
+        positions.list.eval(pl.element().cast(pl.List(pl.String)).list.join(","))
     ).with_columns(
         pl.col(name).cast(pl.List(pl.String)).list.join("; ")
         for name in ("top_values", "top_ids", "top_rows", "top_positions")
     )
+    return joined.with_columns(pl.when(positions.str.contains("[^; ]")).then(positions))

@@ -22,8 +22,8 @@ class TensorUnits(msgspec.Struct, frozen=True):
         Name in the network, and the operator that computes it.
     role : {"layer", "activation", "output", "other"}
         Its role, as in the store.
-    shape : tuple of int
-        Shape of one sample.
+    shape : tuple of int or None
+        Shape of one sample; None along the axis in which samples differ in length.
     unit_axis : int, "element" or None
         The axis of ``shape`` that has the units; ``element`` where each element is one; None where
         the whole tensor is one.
@@ -56,7 +56,7 @@ class TensorUnits(msgspec.Struct, frozen=True):
     tensor: str
     operator: str
     role: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     unit_axis: int | Literal["element"] | None
     units: int
     values: int

@@ -313,6 +313,11 @@ def test_the_command_prints_dead_layers_first_and_writes_tables(
     run("units", str(store), *options, "-o", str(parquet))
     assert pl.read_parquet(parquet).equals(counted.frame())
     texts = pl.read_csv(csv)
+    # A vector has no positions.
+    assert texts.filter(pl.col("tensor") == "integers")["top_positions"].is_null().all()
+    shapes = {each.tensor: each.shape for each in counted.result.splits["test"].tensors}
+    assert (shapes["texts"], shapes["conv"]) == ((None, 4), (5, 4, 3))
+    assert "axis 1 of (…, 4)" in printed.stdout
     assert texts["top_ids"][0] == "; ".join(counted.frame()["top_ids"][0])
     document = json.loads(run("units", str(store), *options, "--json").stdout)
     expected = json.loads(counted.result.to_json())

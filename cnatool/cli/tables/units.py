@@ -133,7 +133,8 @@ def _class_text(unit: Mapping[str, Any]) -> str:
 
 def _describe_unit(tensor: TensorUnits) -> str:
     """Describe what a unit is, as ``axis 0 of (64, 28, 28)``."""
-    shape = f"({', '.join(map(str, tensor.shape))}{',' * (len(tensor.shape) == 1)})"
+    sizes = ["…" if size is None else str(size) for size in tensor.shape]
+    shape = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
     if tensor.unit_axis is None:
         return f"all of {shape}"
     if tensor.unit_axis == "element":
