@@ -127,7 +127,7 @@ LIVES = {
     "score": (["score", "s.h5", "--json"], "cnatool.score/1"),
     "--debug": (["--debug", "score", "s.h5", "--json"], "cnatool.score/1"),
     "convert": (["convert", "s.h5", "new.zarr"], "new.zarr"),
-    "study": (["study", "s.h5", "s.zarr"], "correlation with gap"),
+    "study": (["study", "s.h5", "s.zarr"], "fewer than three networks"),
 }
 
 
@@ -136,7 +136,17 @@ def test_a_signal_at_any_moment_is_one_line(stores: Path, name: str) -> None:
     """Ctrl-C, twice as terminals and launchers may send it; SIGTERM; the end of the terminal."""
     here = stores
     words, printed = LIVES[name]
-    script = "import sys\nfrom cnatool.cli import main\nprint(flush=True)\nmain()"
+    # The first line says that a signal is handled from now on.
+    script = (
+        "from cnatool.cli import main, signals\n"
+        "handle = signals.handle\n"
+        "def announce(handler):\n"
+        "    signals.handle = handle\n"
+        "    handle(handler)\n"
+        "    print(flush=True)\n"
+        "signals.handle = announce\n"
+        "main()"
+    )
     moments = itertools.cycle([(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
     for delay in (0.01, 0.2, 0.5, 1.0):
         number, times = next(moments)

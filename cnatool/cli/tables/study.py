@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         StudySettings,
     )
 
+# Networks that a correlation needs.
+_FEWEST = 3
 _TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
 
 
@@ -42,6 +44,10 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
         print_line(line)
+    if result.networks < _FEWEST:
+        print_line("fewer than three networks: no correlations; -o DIR writes their measures")
+        print_not_scored(result.not_scored)
+        return
     shown = [
         correlation
         for correlation in result.correlations
@@ -84,20 +90,21 @@ def _tag_lines(settings: StudySettings) -> Iterator[str]:
 
 
 def print_not_scored(not_scored: Sequence[NotScored]) -> None:
-    """Print the stores that could not be scored, with the reasons; nothing where there are none."""
+    """Print the stores that could not be scored by reason; nothing where there are none."""
     if not not_scored:
         return
+    by_reason: dict[str, list[str]] = {}
+    for store in not_scored:
+        # The reason may begin with the path, as errors do.
+        path = escape(store.path)
+        reason = with_options(store.reason.removeprefix(f"{path}: ").removeprefix(f"{path} "))
+        by_reason.setdefault(reason, []).append(store.path)
     print_line("\nnot scored:")
     print_table(
         [("store", "left"), ("reason", "left")],
         [
-            # The reason may begin with the path, as errors do.
-            [
-                store.path,
-                with_options(store.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")),
-            ]
-            for store in not_scored
-            for path in [escape(store.path)]
+            [first if not others else f"{first} and {len(others):,} more", reason]
+            for reason, (first, *others) in by_reason.items()
         ],
     )
 
