@@ -268,6 +268,25 @@ def test_a_run_that_ended_at_another_limit_is_refused(quick: Path, tmp_path: Pat
         assert message in str(ended["code"])
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter
+@pytest.mark.usefixtures("modules")
+def test_figures(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vl_convert", reason="figures are written by it")
+    import figures
+    from tasks import read_task
+
+    monkeypatch.setattr(figures, "NETWORKS", ("vgg",))
+    monkeypatch.setattr(figures, "RESAMPLES", 40)
+    data = read_task("digits", {}).head(100)
+    figures.draw_training("digits", data, quick / "models", tmp_path, tmp_path)
+    figures.draw_accuracy(make_networks(), tmp_path)
+    assert {path.name: "CNA" in path.read_text() for path in tmp_path.glob("*.svg")} == {
+        "reproduction-trajectory.svg": True,
+        "reproduction-error-by-alpha.svg": False,
+        "reproduction-bins.svg": True,
+    }
+
+
 _CUT = """
 import dataclasses
 import sys
