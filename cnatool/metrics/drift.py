@@ -95,24 +95,25 @@ def ks_bounds(
     """
     total, total2 = (each.sum(axis=1, keepdims=True) for each in (counts, counts2))
     reached, reached2 = counts.cumsum(axis=1), counts2.cumsum(axis=1)
-    jumps = single
+    # What is reached by a jump, in which nothing is unknown: a bin of one value, or an atom. Where
+    # no value is equal to it, there is no jump.
+    jumps = single & (counts + counts2 > 0)
     if atoms is not None:
-        slots = atoms[0].shape[1]
-        reached, reached2 = (
-            np.concatenate([each[:, :, 1], each[:, :, 0], rest], axis=1)
-            for each, rest in zip(atoms, (reached, reached2), strict=True)
-        )
-        jumps = np.concatenate([np.ones(slots, bool), np.zeros(slots, bool), single])
+        below, up_to = (np.stack([each[:, :, side] for each in atoms]) for side in (0, 1))
+        reached = np.concatenate([up_to[0], below[0], reached], axis=1)
+        reached2 = np.concatenate([up_to[1], below[1], reached2], axis=1)
+        equal = (up_to > below).any(axis=0)
+        jumps = np.concatenate([equal, np.zeros_like(equal), jumps], axis=1)
     # Both functions only rise, and so does the sum of what they have reached. Where that is equal,
     # ends of jumps come first, so that each follows its beginning.
-    columns = np.argsort(~jumps, kind="stable")
-    order = columns[np.argsort((reached + reached2)[:, columns], axis=1, kind="stable")]
+    order = np.argsort(2 * (reached + reached2) + ~jumps, axis=1, kind="stable")
     with np.errstate(invalid="ignore", divide="ignore"):
         end = np.take_along_axis(reached, order, axis=1) / total
         end2 = np.take_along_axis(reached2, order, axis=1) / total2
     begin, begin2 = (np.pad(each[:, :-1], ((0, 0), (1, 0))) for each in (end, end2))
     low = np.abs(end - end2).max(axis=1, initial=0)
-    inside = np.where(jumps[order], 0, np.maximum(end - begin2, end2 - begin))
+    jumped = np.take_along_axis(jumps, order, axis=1)
+    inside = np.where(jumped, 0, np.maximum(end - begin2, end2 - begin))
     known = (total > 0) & (total2 > 0)
     return (
         np.where(known[:, 0], low, np.nan),

@@ -244,7 +244,6 @@ def test_options_come_from_the_store(here: Here, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"batch_size": 32}, "started with batches of 16.*: leave out `batch_size=32`"),
         ({"threads": 1}, None),
         ({"keep": "statistics"}, "tensors 'fc1' kept full in the store and statistics now"),
         (
@@ -272,6 +271,16 @@ def test_other_options_are_refused(options: dict[str, Any], text: str | None, he
         + r".* Pass the options and files that it was started with, or start anew with "
         r"`overwrite=True`\.",
         **given,
+    )
+
+
+def test_another_batch_size_is_refused_with_what_helps(here: Here) -> None:
+    here.cut("s.zarr")
+    here.refused(
+        UsageError,
+        r"s\.zarr was started with batches of 16, and the last digits of values can depend on it: "
+        r"leave out `batch_size=32`, or start anew with `overwrite=True`\.",
+        batch_size=32,
     )
 
 

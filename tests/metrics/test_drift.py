@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -148,8 +148,40 @@ def test_adjusted_p_values() -> None:
     assert np.isnan(adjust_p_values(np.full(2, np.nan), "bonferroni")).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(3, 40), st.integers(3, 40), st.booleans())
+def test_bounds_hold_without_zeros_and_atoms(seed: int, n: int, m: int, positive: bool) -> None:
+    """A bin of zeros and atoms that some units have no values in."""
+    rng = np.random.default_rng(seed)
+    often = np.array([-1, 0.25, 1.5])
+    sides = []
+    for rows in (n, m):
+        values = rng.normal(rng.choice([0, 1]), 1, size=(rows, 5))
+        if positive:
+            values[:, :3] = values[:, :3].clip(0)
+        at_atoms = rng.random(values.shape) < 0.7 * rng.random()
+        sides.append(np.where(at_atoms, rng.choice(often, values.shape), values))
+    below, above = (np.sort(rng.uniform(0.01, 5, rng.integers(0, 4))) for _ in range(2))
+    edges = np.concatenate([[-100], -below[::-1], [0, 1e-300], above, [1e3]])
+    counts = [np.array([np.histogram(unit, edges)[0] for unit in each.T]) for each in sides]
+    around = [
+        np.stack(
+            [np.stack([(each < atom).sum(0), (each <= atom).sum(0)], -1) for atom in often]
+            + [np.zeros((5, 2), int)],
+            axis=1,
+        )
+        for each in sides
+    ]
+    exact = ks_distance(*sides)
+    for atoms in (None, (around[0], around[1])):
+        low, high = ks_bounds(*counts, edges[:-1] == 0, atoms)
+        assert (low <= exact + 1e-12).all()
+        assert (exact <= high + 1e-12).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(5, 80), st.integers(5, 80), st.integers(1, 8))
+@example(205, 7, 7, 1)
 def test_atoms_divide_their_bins(seed: int, n: int, m: int, bins: int) -> None:
     rng = np.random.default_rng(seed)
     often = np.array([0.25, 1.5, 1.75])
