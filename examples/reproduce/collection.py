@@ -13,7 +13,17 @@ import polars as pl
 import torch
 from measuring import measure
 from networks import NETWORKS
-from tasks import KINDS, MEMORISED, STANDARD, TASKS, Data, count_rows, read_task, vary_data
+from tasks import (
+    KINDS,
+    MEMORISED,
+    STANDARD,
+    TASKS,
+    Data,
+    count_rows,
+    find_source,
+    read_task,
+    vary_data,
+)
 from training import Run, train
 
 RATES = (0.05, 0.01)
@@ -129,8 +139,9 @@ def process_all(
 def estimate_seconds(left: Sequence[Run], seconds: Mapping[Run, float]) -> float | None:
     """Estimate the processor time of runs from that of finished ones of the same networks.
 
-    A run takes as long as the finished one whose task has the number of samples closest to its own,
-    multiplied by the ratio of these numbers. None if a network has no finished run.
+    A run takes as long as the finished one that is most like it, first by the source of the images
+    and then by the number of samples, multiplied by the ratio of these numbers. None if a network
+    has no finished run.
     """
     total = 0.0
     for run in left:
@@ -141,6 +152,7 @@ def estimate_seconds(left: Sequence[Run], seconds: Mapping[Run, float]) -> float
         closest = min(
             alike,
             key=lambda each: (
+                find_source(each.task) != find_source(run.task),
                 abs(rows - count_rows(each.task)),
                 each.memorises != run.memorises,
                 each.rate != run.rate,

@@ -121,6 +121,11 @@ def read_task(name: str, folders: dict[str, Path]) -> Data:
     return Data(images, labels)
 
 
+def find_source(name: str) -> str:
+    """Return the source of a task's images."""
+    return (TASKS | MEMORISED)[name].source
+
+
 def count_rows(name: str) -> int:
     """Count the training samples of a task without reading them."""
     task = (TASKS | MEMORISED)[name]
