@@ -472,6 +472,19 @@ def check_tables(tables: dict[str, str], cna: Correlation) -> None:
 
 
 @pytest.mark.usefixtures("modules")
+def test_the_rest_is_estimated_from_runs_on_the_same_images() -> None:
+    from collection import estimate_seconds, list_runs
+
+    digits, mnist, animals, whole = (
+        list_runs((task,), ("vgg",), 1)[0]
+        for task in ("digits", "mnist", "cifar10-animals", "cifar10")
+    )
+    known = {digits: 10.0, mnist: 100.0, animals: 200.0}
+    assert estimate_seconds([whole, whole], known) == 2 * 500
+    assert estimate_seconds([list_runs(("mnist",), ("mlp",), 1)[0]], known) is None
+
+
+@pytest.mark.usefixtures("modules")
 def test_nothing_is_decided_before_all_runs_have_ended() -> None:
     from collection import check_whole, list_runs
 
