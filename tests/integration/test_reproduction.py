@@ -472,6 +472,21 @@ def check_tables(tables: dict[str, str], cna: Correlation) -> None:
 
 
 @pytest.mark.usefixtures("modules")
+def test_the_networks_so_far() -> None:
+    """Whole runs of the collection, whose accuracies are PyTorch's."""
+    from collection import list_runs
+
+    networks = pl.read_parquet(FOLDER / "results" / "networks.parquet")
+    assert networks["id"].n_unique() == len(networks) > 200
+    runs = set(networks["tag.run"])
+    assert runs <= {run.name for run in list_runs()}
+    assert set(networks.filter(pl.col("tag.last") == "True")["tag.run"]) == runs
+    for split in ("train", "test"):
+        differences = networks[f"{split}.accuracy"] - networks[f"torch.{split}.accuracy"]
+        assert differences.abs().max() <= 1e-3
+
+
+@pytest.mark.usefixtures("modules")
 def test_the_rest_is_estimated_from_runs_on_the_same_images() -> None:
     from collection import estimate_seconds, list_runs
 
