@@ -40,9 +40,9 @@ _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 # Most names that a message lists, and most characters of each.
 _LISTED = 20
-# Names of which one is to be chosen, all of which are shown.
-_OFFERED = 40
 _LONGEST = 60
+# Most names that are all shown where one of them is to be chosen.
+_OFFERED = 40
 # Most classes that a line names.
 _CLASSES = 6
 

@@ -159,11 +159,10 @@ def units(
     columns, results = {}, {}
     for name, split in chosen.items():
         measured = read_measured(split, selected, top)
-        classes, labels, problem = None, _NO_LABELS, None
-        if measured is None or not all(each.measured for each in selected):
+        classes, labels = None, _NO_LABELS
+        if not all(each.measured for each in selected):
             classes, labels, problem = find_classes(split)
-        if problem is not None:
-            notes.append(problem)
+            notes += [problem] if problem else []
         counted = [
             make_columns(
                 each,
@@ -193,7 +192,7 @@ def units(
         store=str(opened.path),
         dead_means=DEAD,
         constant_means=CONSTANT,
-        quantiles=tuple(float(q) for q in quantiles),
+        quantiles=quantiles,
         quantile_error=RELATIVE_ERROR,
         top=top,
         splits=results,

@@ -245,7 +245,7 @@ def _check_dtype(dtype: DTypeLike | None, sources: Sources) -> np.dtype[Any] | N
         wanted = np.dtype(dtype)
     except TypeError:
         raise UsageError(f"`dtype={dtype!r}` is not an element type of NumPy.") from None
-    if wanted.kind not in "iufc":
+    if wanted.kind not in "biufc":
         raise UsageError(f"`dtype={str(wanted)!r}` is not an element type of numbers.")
     for name, array in sources.tensors.items():
         if not np.can_cast(array.dtype, wanted, "same_kind"):

@@ -50,6 +50,6 @@ def _nothing_text(split: Split, tensors: str | Iterable[str] | None) -> str:
         )
     return (
         f"`tensors={tensors!r}` leaves no tensor of {split.path}. "
-        f"`cnatool inspect {quote_for_shell(split.path)}` "
-        f"lists them; by default all that are stored whole are read. {inputs}"
+        f"`cnatool inspect {quote_for_shell(split.path)}` lists them; by default all that are "
+        f"stored whole are read. {inputs}"
     )

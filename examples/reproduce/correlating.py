@@ -13,7 +13,8 @@ from cnatool.studying.results import StudyEstimate
 # Test accuracy above which networks are good.
 GOOD_ACCURACY = 0.7
 RESAMPLES = 10_000
-_FEWEST = 3
+# Networks that a correlation needs.
+FEWEST = 3
 ACCURACY, GAPS = "test.accuracy", ("gap_accuracy", "gap_loss")
 MEAN_ALPHA = "test.alpha.mean"
 CNA = {"raw": "test.cna", "smoothed": "test.cna.smoothed"}
@@ -170,7 +171,7 @@ def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Differenc
     differences: list[Difference] = []
     for subset in SUBSETS:
         part = subset.select(networks)
-        if len(part) < _FEWEST:
+        if len(part) < FEWEST:
             continue
         for target in subset.targets:
             result = cnatool.study(

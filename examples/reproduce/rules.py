@@ -10,6 +10,7 @@ from correlating import (
     AREAS,
     CNA,
     CNA_MARGIN,
+    FEWEST,
     GAPS,
     MEAN_ALPHA,
     OTHERS,
@@ -18,11 +19,11 @@ from correlating import (
     Difference,
     Subset,
 )
+from docs_tables import format_estimate
 from tasks import TASKS
 
 # Tasks of the eight in which something must hold.
 MOST = 7
-_FEWEST = 3
 _PUBLISHED = 0.98
 _GOOD, _ALL, _MNIST = Subset("good"), Subset("all"), Subset("all", "mnist")
 
@@ -163,7 +164,7 @@ def _is_above_zero(found: Correlation | Difference | None) -> bool:
 
 
 def _is_positive(found: Correlation | None) -> bool:
-    if found is None or found.networks < _FEWEST:
+    if found is None or found.networks < FEWEST:
         return False
     return found.r is not None and found.r > 0
 
@@ -184,6 +185,5 @@ def _describe(found: Correlation | Difference | None) -> str:
     value = found.r if isinstance(found, Correlation) else found.difference
     if value is None:
         return "undefined"
-    if found.low is None or found.high is None:
-        return f"{value:.2f} without an interval"
-    return f"{value:.2f} ({found.low:.2f} … {found.high:.2f})"
+    without = " without an interval" if found.low is None or found.high is None else ""
+    return f"{format_estimate(value, found.low, found.high)}{without}"

@@ -47,6 +47,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     if result.networks < _FEWEST:
         print_line("fewer than three networks: no correlations; -o DIR writes their measures")
         print_not_scored(result.not_scored)
+        print_notes(result.notes)
         return
     shown = [
         correlation
