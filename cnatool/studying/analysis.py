@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     # Takes (B, m) weights of m networks and returns K arrays of (B,) values.
     Statistics = Callable[[NDArray[np.float64]], Sequence[NDArray[np.float64]]]
 
-_LEAST_NETWORKS = 3
+LEAST_NETWORKS = 3
 _NO_PAIRS = "no two networks differ in one hyperparameter alone"
 
 
@@ -93,8 +93,8 @@ class Networks:
 
     def explain_undefined(self, rows: NDArray[np.intp], *columns: str) -> str | None:
         """Explain why statistics of these columns are undefined for some networks, if they are."""
-        if len(rows) < _LEAST_NETWORKS:
-            return f"at least {_LEAST_NETWORKS} networks are needed, and there are {len(rows)}"
+        if len(rows) < LEAST_NETWORKS:
+            return f"at least {LEAST_NETWORKS} networks are needed, and there are {len(rows)}"
         for column in columns:
             if is_constant(self.values[column][rows]):
                 why = ", as for networks with the same inputs" if is_of_inputs(column) else ""

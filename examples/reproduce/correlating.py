@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from tasks import STANDARD, TASKS
 
 import cnatool
-from cnatool.studying.results import StudyEstimate
+from cnatool.studying.results import Difference as StudyDifference
+from cnatool.studying.results import MeasureCorrelation, StudyEstimate
 
 # Test accuracy above which networks are good.
 GOOD_ACCURACY = 0.7
@@ -107,59 +109,45 @@ SUBSETS = (
 )
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Pearson's r of a measure with a target.
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number over a subset of networks, with its interval.
 
     Attributes
     ----------
     kind, task : str, str or None
         Of the `Subset`.
-    target, measure : str
-        Columns.
+    target : str
+        Column that measures are correlated with.
     networks, clusters : int
-        Networks that have both, and their clusters.
-    r, low, high : float or None
-        The coefficient and the ends of its interval; None where undefined.
+        Networks that have all columns, and their clusters.
+    value, low, high : float or None
+        The number and the ends of its interval; None where undefined.
     """
 
     kind: str
     task: str | None
     target: str
-    measure: str
     networks: int
     clusters: int
-    r: float | None
+    value: float | None
     low: float | None
     high: float | None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """|r| of one measure minus |r| of another, over the networks that have both.
+@dataclass(frozen=True, kw_only=True)
+class Correlation(Estimate):
+    """Pearson's r of the column ``measure`` with the target."""
 
-    Attributes
-    ----------
-    kind, task : str, str or None
-        Of the `Subset`.
-    target, first, second : str
-        Columns of the target and of the two measures.
-    networks, clusters : int
-        Networks that have all three, and their clusters.
-    difference, low, high : float or None
-        The difference and the ends of its interval; None where undefined.
-    """
+    measure: str
 
-    kind: str
-    task: str | None
-    target: str
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Estimate):
+    """|r| of the column ``first`` minus |r| of the column ``second``."""
+
     first: str
     second: str
-    networks: int
-    clusters: int
-    difference: float | None
-    low: float | None
-    high: float | None
 
 
 def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Difference]]:
@@ -182,15 +170,21 @@ def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Differenc
                 compare=subset.pairs,
                 resamples=RESAMPLES,
             ).result
-            for found in result.correlations:
-                sizes = found.networks, found.clusters
-                head = subset.kind, subset.task, target, found.measure
-                correlations.append(Correlation(*head, *sizes, *_unpack(found.pearson)))
-            for each in result.differences:
-                if each.coefficient == "pearson":
-                    sizes = each.networks, each.clusters
-                    pair = subset.kind, subset.task, target, each.first, each.second
-                    differences.append(Difference(*pair, *sizes, *_unpack(each.magnitude)))
+            correlations += [
+                Correlation(
+                    **_describe(subset, target, found, found.pearson), measure=found.measure
+                )
+                for found in result.correlations
+            ]
+            differences += [
+                Difference(
+                    **_describe(subset, target, found, found.magnitude),
+                    first=found.first,
+                    second=found.second,
+                )
+                for found in result.differences
+                if found.coefficient == "pearson"
+            ]
     return correlations, differences
 
 
@@ -200,6 +194,21 @@ def _keep_columns(networks: pl.DataFrame, target: str) -> pl.DataFrame:
     return networks.select("id", *tags, target, *measures)
 
 
-def _unpack(estimate: StudyEstimate) -> tuple[float | None, float | None, float | None]:
-    """Return the value and the ends of its interval."""
-    return (estimate.value, *(estimate.interval or (None, None)))
+def _describe(
+    subset: Subset,
+    target: str,
+    found: MeasureCorrelation | StudyDifference,
+    estimate: StudyEstimate,
+) -> dict[str, Any]:
+    """Return the fields of an `Estimate`."""
+    low, high = estimate.interval or (None, None)
+    return {
+        "kind": subset.kind,
+        "task": subset.task,
+        "target": target,
+        "networks": found.networks,
+        "clusters": found.clusters,
+        "value": estimate.value,
+        "low": low,
+        "high": high,
+    }

@@ -17,6 +17,7 @@ from correlating import (
     SMOOTHED_OF_SCRIPTS,
     Correlation,
     Difference,
+    Estimate,
     Subset,
 )
 from docs_tables import format_estimate
@@ -159,14 +160,14 @@ def _count_tasks(number: int) -> str:
     return f"{number} of {len(TASKS)} tasks"
 
 
-def _is_above_zero(found: Correlation | Difference | None) -> bool:
+def _is_above_zero(found: Estimate | None) -> bool:
     return found is not None and found.low is not None and found.low > 0
 
 
 def _is_positive(found: Correlation | None) -> bool:
     if found is None or found.networks < FEWEST:
         return False
-    return found.r is not None and found.r > 0
+    return found.value is not None and found.value > 0
 
 
 def _has_interval(found: Correlation | None) -> bool:
@@ -179,11 +180,8 @@ def _contains(found: Correlation | None, magnitude: float) -> bool:
     return found.low <= magnitude <= found.high or found.low <= -magnitude <= found.high
 
 
-def _describe(found: Correlation | Difference | None) -> str:
-    if found is None:
-        return "undefined"
-    value = found.r if isinstance(found, Correlation) else found.difference
-    if value is None:
+def _describe(found: Estimate | None) -> str:
+    if found is None or found.value is None:
         return "undefined"
     without = " without an interval" if found.low is None or found.high is None else ""
-    return f"{format_estimate(value, found.low, found.high)}{without}"
+    return f"{format_estimate(found.value, found.low, found.high)}{without}"

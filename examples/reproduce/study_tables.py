@@ -23,6 +23,7 @@ from correlating import (
     SMOOTHED_OF_SCRIPTS,
     Correlation,
     Difference,
+    Estimate,
     Subset,
     correlate,
 )
@@ -96,7 +97,7 @@ def list_measures(evidence: Evidence, subset: Subset, measures: Sequence[str]) -
         found = [evidence.correlation(subset, target, measure) for target in subset.targets]
         sizes = sorted({str(each.networks) for each in found if each is not None})
         if sizes:
-            rows.append([f"`{measure}`", ", ".join(sizes), *map(_format_correlation, found)])
+            rows.append([f"`{measure}`", ", ".join(sizes), *map(_format, found)])
     return rows
 
 
@@ -115,7 +116,7 @@ def list_differences(evidence: Evidence, subset: Subset) -> Table:
     for other in OTHERS:
         found = [evidence.difference(subset, gap, CNA_MARGIN, other) for gap in GAPS]
         sizes = sorted({str(each.networks) for each in found if each is not None})
-        rows.append([f"`{other}`", ", ".join(sizes), *map(_format_difference, found)])
+        rows.append([f"`{other}`", ", ".join(sizes), *map(_format, found)])
     return rows
 
 
@@ -140,16 +141,12 @@ def list_tables(
         yield f"{gap}-within-tasks", format_table(table)
 
 
-def _format_correlation(found: Correlation | None) -> str:
-    return NONE if found is None else format_estimate(found.r, found.low, found.high)
-
-
-def _format_difference(found: Difference | None) -> str:
-    return NONE if found is None else format_estimate(found.difference, found.low, found.high)
+def _format(found: Estimate | None) -> str:
+    return NONE if found is None else format_estimate(found.value, found.low, found.high)
 
 
 def _format_with_size(found: Correlation | None) -> str:
-    return NONE if found is None else f"{_format_correlation(found)}, n = {found.networks}"
+    return NONE if found is None else f"{_format(found)}, n = {found.networks}"
 
 
 def _range(values: pl.Series, write: Callable[[float], str]) -> str:

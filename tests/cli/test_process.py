@@ -127,7 +127,7 @@ LIVES = {
     "score": (["score", "s.h5", "--json"], "cnatool.score/1"),
     "--debug": (["--debug", "score", "s.h5", "--json"], "cnatool.score/1"),
     "convert": (["convert", "s.h5", "new.zarr"], "new.zarr"),
-    "study": (["study", "s.h5", "s.zarr"], "fewer than three networks"),
+    "study": (["study", "s.h5", "s.zarr"], "fewer than 3 networks"),
 }
 
 

@@ -423,9 +423,9 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
         assert each.networks == len(x)
         assert each.clusters == part["tag.run" if task else "tag.task"].n_unique()
         if task and each.measure == "test.alpha.mean":
-            assert each.r is None
+            assert each.value is None
             continue
-        assert math.isclose(each.r, scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
+        assert math.isclose(each.value, scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
     # Intervals, and a difference of magnitudes, against a bootstrap of whole tasks written out.
     columns = ["test.cna", "test.accuracy", "test.alpha.mean"]
     found = [
@@ -460,7 +460,7 @@ def check_tables(tables: dict[str, str], cna: Correlation) -> None:
     rows = {row[0]: row[1:] for row in cells["accuracy"]}
     assert rows["`test.cna`"][0] == str(cna.networks)
     words = re.findall(r"-?[\d.]+", rows["`test.cna`"][1].replace("−", "-"))
-    assert list(map(float, words)) == pytest.approx([cna.r, cna.low, cna.high], abs=0.005)
+    assert list(map(float, words)) == pytest.approx([cna.value, cna.low, cna.high], abs=0.005)
     tasks = list(dict.fromkeys(make_networks()["tag.task"]))[:-1]
     assert [row[0].strip("`") for row in cells["gap_loss-within-tasks"][2:]] == tasks
     assert r"\|r\| of CNA-M" in tables["margin-leads"]
@@ -521,11 +521,15 @@ def test_rules_hold_where_all_they_ask_for_holds() -> None:
     def correlation(kind: str, task: str | None, target: str, measure: str) -> Correlation:
         published = (kind, task) == ("all", "mnist") and measure in AREAS.values()
         high = 0.9 if published else 0.99
-        return Correlation(kind, task, target, measure, 9, 3, r=0.3, low=0.2, high=high)
+        return Correlation(
+            kind=kind, task=task, target=target, measure=measure,
+            networks=9, clusters=3, value=0.3, low=0.2, high=high,
+        )
 
     def difference(kind: str, target: str, first: str, second: str) -> Difference:
         return Difference(
-            kind, None, target, first, second, 9, 8, difference=0.2, low=0.1, high=0.3
+            kind=kind, task=None, target=target, first=first, second=second,
+            networks=9, clusters=8, value=0.2, low=0.1, high=0.3,
         )
 
     accuracy, gaps = "test.accuracy", ("gap_accuracy", "gap_loss")
@@ -562,7 +566,7 @@ def test_rules_hold_where_all_they_ask_for_holds() -> None:
     cna = {"measure": "test.cna", "target": "test.accuracy"}
     assert spoil(rows, {"low": -0.1}, kind="good", task=None, **cna) == {(1, "raw CNA")}
     assert spoil(pairs, {"low": -0.1}, first="test.cna.smoothed") == {(1, "smoothed CNA")}
-    assert spoil(rows, {"r": -0.1}, kind="good", task="mnist", **cna) == set()
+    assert spoil(rows, {"value": -0.1}, kind="good", task="mnist", **cna) == set()
     assert spoil(rows, {"networks": 2}, **cna) == {(2, "raw CNA")}
     assert spoil(pairs, {"low": 0.0}, target="gap_loss", second="margin") == {(3, "gap_loss")}
     area = {"measure": "cna_area", "target": "gap_accuracy"}

@@ -8,6 +8,7 @@ from cnatool._util.text import count_text, escape, number_text
 from cnatool.cli.console import print_line, print_notes, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
+from cnatool.studying.analysis import LEAST_NETWORKS
 from cnatool.studying.columns import is_variant, measure_kind
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
         StudySettings,
     )
 
-# Networks that a correlation needs.
-_FEWEST = 3
 _TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
 
 
@@ -44,8 +43,10 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
         print_line(line)
-    if result.networks < _FEWEST:
-        print_line("fewer than three networks: no correlations; -o DIR writes their measures")
+    if result.networks < LEAST_NETWORKS:
+        print_line(
+            f"fewer than {LEAST_NETWORKS} networks: no correlations; -o DIR writes their measures"
+        )
         print_not_scored(result.not_scored)
         print_notes(result.notes)
         return
