@@ -522,14 +522,29 @@ def test_rules_hold_where_all_they_ask_for_holds() -> None:
         published = (kind, task) == ("all", "mnist") and measure in AREAS.values()
         high = 0.9 if published else 0.99
         return Correlation(
-            kind=kind, task=task, target=target, measure=measure,
-            networks=9, clusters=3, value=0.3, low=0.2, high=high,
+            kind=kind,
+            task=task,
+            target=target,
+            measure=measure,
+            networks=9,
+            clusters=3,
+            value=0.3,
+            low=0.2,
+            high=high,
         )
 
     def difference(kind: str, target: str, first: str, second: str) -> Difference:
         return Difference(
-            kind=kind, task=None, target=target, first=first, second=second,
-            networks=9, clusters=8, value=0.2, low=0.1, high=0.3,
+            kind=kind,
+            task=None,
+            target=target,
+            first=first,
+            second=second,
+            networks=9,
+            clusters=8,
+            value=0.2,
+            low=0.1,
+            high=0.3,
         )
 
     accuracy, gaps = "test.accuracy", ("gap_accuracy", "gap_loss")
