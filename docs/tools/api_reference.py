@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -110,17 +110,16 @@ def _describe(name: str, value: Any) -> str:
     if not inspect.isclass(value):
         call = _format_call(name, _list_parameters(value))
         return _section(name, call, inspect.getdoc(value) or "")
-    rows = []
+    members = []
     for member, attribute in vars(value).items():
         target = attribute.fget if isinstance(attribute, property) else attribute
         if member.startswith("_") or not inspect.isfunction(target) or not target.__doc__:
             continue
-        is_method = not isinstance(attribute, property)
-        call = f"({', '.join(_list_parameters(target))})" if is_method else ""
-        summary = " ".join(inspect.cleandoc(target.__doc__).partition("\n\n")[0].split())
-        rows.append(f"- `{member}{call}`: {_markdown(summary)}\n")
-    members = f"**Methods and properties**\n\n{''.join(rows)}\n" if rows else ""
-    return _section(f"class {name}", "", inspect.getdoc(value) or "") + members
+        parameters = None if isinstance(attribute, property) else _list_parameters(target)
+        members.append((member, parameters, inspect.cleandoc(target.__doc__)))
+    return _section(f"class {name}", "", inspect.getdoc(value) or "") + _describe_members(
+        name, members
+    )
 
 
 def _describe_source(name: str, path: str) -> str:
@@ -130,12 +129,40 @@ def _describe_source(name: str, path: str) -> str:
     if isinstance(node, ast.FunctionDef):
         return _section(name, _format_call(name, _read_parameters(node)), ast.get_docstring(node))
     assert isinstance(node, ast.ClassDef)
-    return _section(f"class {name}", "", ast.get_docstring(node))
+    members = [
+        (each.name, None if _is_property(each) else _read_parameters(each), docstring)
+        for each in node.body
+        if isinstance(each, ast.FunctionDef) and not each.name.startswith("_")
+        if (docstring := ast.get_docstring(each))
+    ]
+    return _section(f"class {name}", "", ast.get_docstring(node)) + _describe_members(name, members)
 
 
-def _section(name: str, call: str, docstring: str | None) -> str:
+def _is_property(node: ast.FunctionDef) -> bool:
+    return any(ast.unparse(each).endswith("property") for each in node.decorator_list)
+
+
+def _describe_members(name: str, members: Sequence[tuple[str, list[str] | None, str]]) -> str:
+    """List methods and properties; those with more than a summary have a section each."""
+    rows, sections = [], []
+    for member, parameters, docstring in members:
+        summary, _, more = docstring.partition("\n\n")
+        call = "" if parameters is None else f"({', '.join(parameters)})"
+        shown = f"`{member}{call}`"
+        if more:
+            full = f"{name}.{member}"
+            shown = f"[`{member}`](#{full.replace('.', '').lower()})"
+            whole = "" if parameters is None else _format_call(full, parameters)
+            sections.append(_section(full, whole, docstring, level=4))
+        rows.append(f"- {shown}: {_markdown(' '.join(summary.split()))}\n")
+    if not rows:
+        return ""
+    return f"**Methods and properties**\n\n{''.join(rows)}\n{''.join(sections)}"
+
+
+def _section(name: str, call: str, docstring: str | None, level: int = 3) -> str:
     code = f"```text\n{call}\n```\n\n" if call else ""
-    return f"### {name}\n\n{code}{''.join(_format_docstring(docstring or ''))}"
+    return f"{'#' * level} {name}\n\n{code}{''.join(_format_docstring(docstring or ''))}"
 
 
 def _list_parameters(function: Any) -> list[str]:
@@ -152,6 +179,7 @@ def _list_parameters(function: Any) -> list[str]:
 def _read_parameters(node: ast.FunctionDef) -> list[str]:
     """List the parameters of a function in source, as `_list_parameters` does."""
     arguments = node.args
+    arguments.args = [each for each in arguments.args if each.arg != "self"]
     for each in (*arguments.args, *arguments.kwonlyargs, arguments.kwarg):
         if each is not None:
             each.annotation = None
@@ -159,7 +187,7 @@ def _read_parameters(node: ast.FunctionDef) -> list[str]:
     words = [each.arg for each in arguments.args]
     if arguments.kwonlyargs:
         words += ["*", *ast.unparse(keywords).removeprefix("*, ").split(", ")]
-    return words + [f"**{arguments.kwarg.arg}"] * (arguments.kwarg is not None)
+    return words if arguments.kwarg is None else [*words, f"**{arguments.kwarg.arg}"]
 
 
 def _format_call(name: str, parameters: list[str]) -> str:

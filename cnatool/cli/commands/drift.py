@@ -113,6 +113,6 @@ def drift(
             observer=observer,
         )
     if output is not None:
-        write_frame(found.units, output)
+        write_frame(found.frame(), output)
         note(f"wrote {output}")
     print_result(found.result, print_drift, json=json)

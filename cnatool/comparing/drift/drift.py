@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 _NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
 class Drift:
     """How far two sets of samples are apart in one network.
 
@@ -56,20 +54,26 @@ class Drift:
     ----------
     result : DriftResult
         Tensors in the order of their drift, α and β.
-    units : polars.DataFrame
-        One row per unit, tensors in execution order: ``tensor``, ``layer``, ``unit`` (from 0); of
-        all its values, in the reference and in the other set (names ending in 2), ``count`` of
-        finite and ``nonfinite`` ones, ``mean``, ``std``, standardised difference ``smd``, and a
-        Kolmogorov–Smirnov distance from ``ks`` to ``ks_high``; of means over the positions of a
-        sample, ``samples``, ``smd_samples``, ``tested`` ones, their distance ``ks_samples``,
-        ``p_value`` and ``p_adjusted``. Undefined numbers are null.
     """
 
-    result: DriftResult
-    units: polars.DataFrame
+    def __init__(self, result: DriftResult, units: polars.DataFrame) -> None:
+        self.result = result
+        self._units = units
 
     def __repr__(self) -> str:
         return repr(self.result)
+
+    def frame(self) -> polars.DataFrame:
+        """Return a table with a row for each unit, tensors in execution order.
+
+        Columns are ``tensor``, ``layer``, ``unit`` (from 0); of all its values, in the reference
+        and in the other set (names ending in 2), ``count`` of finite and ``nonfinite`` ones,
+        ``mean``, ``std``, standardised difference ``smd``, and a Kolmogorov–Smirnov distance from
+        ``ks`` to ``ks_high``; of means over the positions of a sample, ``samples``,
+        ``smd_samples``, ``tested`` ones, their distance ``ks_samples``, ``p_value`` and
+        ``p_adjusted``. Undefined numbers are null.
+        """
+        return self._units
 
     _repr_html_ = shown_by("cnatool.comparing.drift.html", "found_html")
 
@@ -124,6 +128,7 @@ def drift(
     Returns
     -------
     Drift
+        Numbers of tensors in ``result``, those of units in ``frame()``.
 
     Raises
     ------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def found_html(found: Drift) -> str:
-    """Show the result; the frame of units shows itself."""
+    """Show the result."""
     return drift_html(found.result)
 
 

@@ -49,7 +49,7 @@ def test_the_table_has_what_drifts_most_first(here: Path) -> None:
     assert "Benjamini–Hochberg" in text
     assert "5 of 10 units" in text
     frame = pl.read_parquet(here / "units.parquet")
-    assert frame.equals(cnatool.drift(here / "net.zarr").units)
+    assert frame.equals(cnatool.drift(here / "net.zarr").frame())
 
 
 def test_json_and_csv(here: Path) -> None:

@@ -110,24 +110,24 @@ def check_units(frame: pl.DataFrame, data: dict[str, dict[str, Any]]) -> None:
 def test_units_are_those_of_whole_arrays(
     found: cnatool.Drift, data: dict[str, dict[str, Any]]
 ) -> None:
-    check_units(found.units, data)
+    check_units(found.frame(), data)
     # Bins around 0 would be wider than the values that lie around 1000.
-    tokens = found.units.filter(tensor="tokens")
+    tokens = found.frame().filter(tensor="tokens")
     assert (tokens["ks_high"] - tokens["ks"]).max() < 0.03
     # Each sample has one value, so that nothing is in doubt.
-    logits = found.units.filter(tensor="logits")
+    logits = found.frame().filter(tensor="logits")
     assert (logits["ks_high"] == logits["ks"]).all()
-    dead = found.units.filter(tensor="conv", unit=3).row(0, named=True)
+    dead = found.frame().filter(tensor="conv", unit=3).row(0, named=True)
     assert (dead["ks"], dead["ks_high"], dead["p_value"], dead["smd"]) == (0, 0, 1, None)
 
 
 def test_what_was_shifted_drifts_and_nothing_else(found: cnatool.Drift) -> None:
-    drifting = found.units.filter(pl.col("p_adjusted") <= 0.05)
+    drifting = found.frame().filter(pl.col("p_adjusted") <= 0.05)
     assert set(drifting.select("tensor", "unit").rows()) == {("conv", BRIGHTER), ("tokens", 1)}
     result = found.result
     assert (result.units.comparisons, result.units.drifting) == (13, 2)
-    known = found.units["p_value"].to_numpy()
-    np.testing.assert_allclose(found.units["p_adjusted"], stats.false_discovery_control(known))
+    known = found.frame()["p_value"].to_numpy()
+    np.testing.assert_allclose(found.frame()["p_adjusted"], stats.false_discovery_control(known))
     assert result.ordered_by == "units"
     means = [tensor.units.ks_mean for tensor in result.drift if tensor.units]
     assert means == sorted(means, reverse=True)
@@ -164,9 +164,9 @@ def test_few_samples_are_held_and_units_read_in_parts(
     store: Path, data: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unit_drift, "UNITS_AT_ONCE", 2)
-    check_units(cnatool.drift(store).units, data)
+    check_units(cnatool.drift(store).frame(), data)
     monkeypatch.setattr(numbers, "MOST_NUMBERS", 240)
-    frame = cnatool.drift(store, tensors="conv").units
+    frame = cnatool.drift(store, tensors="conv").frame()
     assert frame.select("samples", "samples2", "tested", "tested2").unique().rows() == [
         (300, 200, 60, 60)
     ]
@@ -181,13 +181,13 @@ def test_two_stores_of_other_samples(
     one = write(tmp_path / "one.h5", {"all": data["train"]})
     two = write(tmp_path / "two.zarr", {"new": data["test"]})
     apart = cnatool.drift(one, two)
-    assert apart.units.equals(found.units)
+    assert apart.frame().equals(found.frame())
     assert (apart.result.reference.split, apart.result.other.split) == ("all", "new")
-    assert cnatool.drift(store, two, splits=["train", "new"]).units.equals(found.units)
+    assert cnatool.drift(store, two, splits=["train", "new"]).frame().equals(found.frame())
     same = cnatool.drift(store, store, splits=["test", "train"])
-    assert same.units["smd"].to_list()[BRIGHTER] < 0
+    assert same.frame()["smd"].to_list()[BRIGHTER] < 0
     again = cnatool.drift(two, write(tmp_path / "again.zarr", {"new": data["test"]}))
-    assert (again.units["ks"] == 0).all()
+    assert (again.frame()["ks"] == 0).all()
     assert any("the same, byte for byte" in text for text in again.result.notes)
 
 
@@ -225,7 +225,7 @@ def test_units_that_dumps_counted(tmp_path: Path) -> None:
     inner = pl.col("tensor").is_in(
         [tensor.name for tensor in counted.result.drift if tensor.units and tensor.units.reason]
     )
-    first, second = whole.units.filter(inner), counted.units.filter(inner)
+    first, second = whole.frame().filter(inner), counted.frame().filter(inner)
     assert len(first) == len(second) > 10
     for name in ("count", "mean", "std2", "smd"):
         np.testing.assert_allclose(first[name], second[name], rtol=1e-6, atol=1e-7)
@@ -241,13 +241,13 @@ def test_units_that_dumps_counted(tmp_path: Path) -> None:
 
 def test_the_axis_of_units(store: Path, data: dict[str, dict[str, Any]]) -> None:
     found = cnatool.drift(store, tensors=["conv", "tokens"], axes={"conv": "element", "tokens": 0})
-    conv = found.units.filter(tensor="conv")
+    conv = found.frame().filter(tensor="conv")
     assert len(conv) == 36
     unit = np.ravel_multi_index((1, 2, 0), SHAPES["conv"])
     values = [data[split]["conv"][:, 1, 2, 0] for split in ("train", "test")]
     exact = stats.ks_2samp(*values).statistic
     assert conv["ks"][int(unit)] == pytest.approx(exact, abs=1e-12)
-    assert len(found.units.filter(tensor="tokens")) == 5
+    assert len(found.frame().filter(tensor="tokens")) == 5
     assert {tensor.units.unit_axis for tensor in found.result.drift if tensor.units} == {
         "element",
         0,
@@ -260,7 +260,7 @@ def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     data["test"]["conv"][:5, 1, 2, 2] = np.inf
     data["test"]["conv"][:, 0] = np.nan
     found = cnatool.drift(write(tmp_path / "a.zarr", data))
-    broken, other = found.units.filter(tensor="conv").head(2).rows(named=True)
+    broken, other = found.frame().filter(tensor="conv").head(2).rows(named=True)
     assert (broken["nonfinite2"], broken["mean2"], broken["ks"]) == (200 * 9, None, None)
     assert broken["p_value"] is None
     assert (other["nonfinite"], other["nonfinite2"]) == (20, 5)
@@ -300,9 +300,9 @@ def test_rounding_is_no_drift(tmp_path: Path) -> None:
         values += sign * 1e-8
         data[split]["conv"] = values.astype(np.float32)
     found = cnatool.drift(write(tmp_path / "a.zarr", data), tensors="conv")
-    assert (found.units["p_value"] == 1).all()
-    assert (found.units["ks_samples"] == 0).all()
-    assert (found.units["ks"] > 0).all()
+    assert (found.frame()["p_value"] == 1).all()
+    assert (found.frame()["ks_samples"] == 0).all()
+    assert (found.frame()["ks"] > 0).all()
     (note,) = [note for note in found.result.notes if "rounding" in note]
     assert note.startswith("conv: the sets differ by no more than rounding can cause in 4 units")
 
@@ -321,7 +321,7 @@ def test_samples_of_different_lengths(tmp_path: Path) -> None:
                 inputs=np.zeros((len(rows), 2), np.float32),
                 outputs=cnatool.Ragged.join([r.astype(np.float32) for r in rows]),
             )
-    frame = cnatool.drift(path).units
+    frame = cnatool.drift(path).frame()
     for unit, row in enumerate(frame.iter_rows(named=True)):
         x, y = (
             np.concatenate([r[:, unit] for r in samples[split]]).astype(np.float32)
@@ -353,7 +353,7 @@ def test_halves_of_one_split_do_not_drift(tmp_path: Path) -> None:
                 outputs=rows.astype(np.float32),
             )
     found = cnatool.drift(path)
-    p = found.units["p_value"].to_numpy()
+    p = found.frame()["p_value"].to_numpy()
     # Of so few samples, asymptotic p-values are a little too large, and never too small.
     assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.05
     assert 0.02 < (p < 0.05).mean() < 0.08
@@ -405,7 +405,7 @@ def test_stores_of_other_models_are_refused(
 
 def test_corrections(store: Path, found: cnatool.Drift) -> None:
     strict = cnatool.drift(store, correction="bonferroni", level=0.01)
-    p = found.units["p_value"].to_numpy()
-    np.testing.assert_allclose(strict.units["p_adjusted"], np.minimum(1, 13 * p))
+    p = found.frame()["p_value"].to_numpy()
+    np.testing.assert_allclose(strict.frame()["p_adjusted"], np.minimum(1, 13 * p))
     assert any("Bonferroni" in text for text in strict.result.meaning_notes)
     assert "of 13 units at 0.01" in repr(strict)
