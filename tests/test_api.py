@@ -76,6 +76,10 @@ def test_no_such_name() -> None:
             "from cnatool.cli import app",
             ["numpy", "scipy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "altair"],
         ),
+        (
+            "from cnatool.cli.tables import inspect, score",
+            ["onnx", "onnxruntime", "zarr", "h5py", "polars", "scipy"],
+        ),
     ],
 )
 def test_import_loads_no_more_than_it_needs(statement: str, absent: list[str]) -> None:

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from cnatool._util.text import classes_text, count_text
 from cnatool.backend.derived_inputs import describe_rules
 from cnatool.backend.graph.nodes import attributes, operator_set
+from cnatool.dumping.branch_notes import describe_branches
 from cnatool.dumping.skipped_summary import describe_missing_outputs, summarise_skipped
 from cnatool.records.skipped import is_counted_empty
 from cnatool.scoring.output import explain_missing_output
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
     from cnatool.records.row_index import RowIndex
-    from cnatool.records.run import BranchName
     from cnatool.records.store import LayerRecord, StoreRecord
 
 
@@ -94,18 +94,6 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
 
 def _index_text(index: RowIndex) -> str:
     return (f"column {index.column} of " if index.column is not None else "") + repr(index.tensor)
-
-
-def describe_branches(branches: Mapping[str, BranchName]) -> Iterator[str]:
-    """Describe in a line the branches that replaced Ifs."""
-    if branches:
-        name, branch = next(iter(branches.items()))
-        yield (
-            f"If {name!r} takes its {branch} for every sample, and is replaced by it"
-            if len(branches) == 1
-            else f"{len(branches)} Ifs, first {name!r}, take the same branch for every sample, and "
-            "are replaced by it"
-        )
 
 
 def _describe_left_out(

@@ -19,12 +19,12 @@ from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.names import print_cut, shorten_names
 from cnatool.cli.tables.reductions import describe_reductions
 from cnatool.cli.tables.table import print_table
+from cnatool.dumping.branch_notes import describe_branches
 from cnatool.dumping.narrowing_notes import (
     describe_narrowing,
     describe_overflows,
     tensor_errors,
 )
-from cnatool.dumping.plan_notes import describe_branches
 from cnatool.dumping.skipped_summary import describe_missing_outputs, is_lost, summarise_skipped
 from cnatool.records.parts import describe_rows
 from cnatool.store.format_table import hidden_path
