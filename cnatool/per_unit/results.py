@@ -130,7 +130,7 @@ class UnitsResult(Document, frozen=True):
     quantile_error : float
         Largest error of a quantile, relative to the values that it lies between.
     top : int
-        Samples listed of each unit, those that excite it most.
+        Number of samples to list for each unit, those that excite it most.
     splits : dict of str to SplitUnits
         Each split.
     left_out : tuple of LeftOut

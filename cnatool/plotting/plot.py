@@ -83,7 +83,7 @@ def plot(
     test, convention, overrides, output, inputs
         As of `cnatool.score`; for figures of stores. A study has its own convention.
     split : str, optional
-        Draw this split alone.
+        Draw only this split.
     sample : sequence of str
         Ids of samples that ``depth-profile`` draws.
     measure : sequence of str

@@ -95,7 +95,7 @@ def landscape(
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores with whole activations, and folders of such stores. A store that is missing or
+        Stores with full activations, and folders of such stores. A store that is missing or
         damaged, or belongs to another network or other data than most, is left out and listed in
         the result, with the reason.
     order, by
@@ -105,7 +105,7 @@ def landscape(
     samples : int
         Size of the minibatch, the first samples of the split.
     grid : int
-        Points of the grid along each axis.
+        Number of grid points along each axis.
     folder : str or Path, optional
         Where all results are written.
     convention, overrides, inputs

@@ -487,7 +487,7 @@ class LandscapeResult(SeriesResult, frozen=True):
     points : tuple of LandscapePoint
         The checkpoints, run by run, by rising step.
     grid_size : int
-        Points of the grid along each axis.
+        Number of grid points along each axis.
     grid : tuple of GridPoint
         By rising y, and for each y by rising x.
     notes : tuple of str

@@ -117,7 +117,7 @@ def drift(
     convention, overrides
         Of α and β, as of `cnatool.score`.
     level : float
-        What adjusted p-values are compared with.
+        Significance level that adjusted p-values are compared with.
     correction : {"benjamini-hochberg", "benjamini-yekutieli", "bonferroni"}
         How p-values are adjusted for the number of comparisons.
     inputs : str, Path or iterable of these

@@ -163,7 +163,7 @@ class DriftResult(Document, frozen=True):
     reference, other : DriftSide
         The two sets of samples.
     level : float
-        What adjusted p-values are compared with.
+        Significance level that adjusted p-values are compared with.
     correction : str
         How p-values are adjusted for the number of comparisons.
     units, tensors, scores : Comparisons
