@@ -65,7 +65,7 @@ def units(
         int,
         typer.Option(
             metavar="K",
-            help="Number of samples to list for each unit, those that excite it most.",
+            help="Number of samples listed for each unit, those that excite it most.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = 10,
