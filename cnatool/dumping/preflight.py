@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,8 +18,10 @@ from cnatool._util.urls import is_url
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.dumping.results import ClusterEstimate, PreflightResult, WholeEstimate
+from cnatool.dumping.unit_measure import UnitCost, estimate_cost
 from cnatool.records.layout import activation_key
 from cnatool.store.chunks import chunk_rows
+from cnatool.store.format_table import format_by_name
 from cnatool.store.writer import WRITERS
 from cnatool.store.zarr.object_shards import PUT_BYTES
 
@@ -210,6 +212,11 @@ def estimate(
     rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
     free = None if is_url(plan.path) else shutil.disk_usage(plan.path.parent).free
+    units = _estimate_units(plan, first)
+    if plan.past is None:
+        # In a resumed store, new statistics of units replace the old ones.
+        further = units.disk_bytes * sum(map(bool, plan.rows.values()))
+        compression = replace(compression, metadata_bytes=compression.metadata_bytes + further)
     disk_bytes = compression.disk_bytes(plan.whole.rows, plan.left)
     available = available_memory()
     # A dump that is resumed has the options of the one that started it.
@@ -218,7 +225,7 @@ def estimate(
         if free is None or _fits(disk_bytes, free) or committed
         else _find_ways(plan, compression, free)
     )
-    row_seconds = _row_seconds(plan, first, writing)
+    row_seconds = _row_seconds(plan, first, writing, units.seconds)
     return Preflight(
         store=plan.path,
         samples=plan.left,
@@ -227,7 +234,10 @@ def estimate(
         disk_bytes=disk_bytes,
         free_bytes=free,
         seconds=rows * row_seconds,
-        memory_bytes=max(peak_memory(), resident_memory() + _further_bytes(plan, arrays)),
+        memory_bytes=max(
+            peak_memory(),
+            resident_memory() + _further_bytes(plan, arrays) + units.memory_bytes,
+        ),
         available_bytes=None if available is None else available + resident_memory(),
         ways=tuple(ways),
         committed=committed,
@@ -259,7 +269,17 @@ def _fits(disk_bytes: int, free_bytes: int | None) -> bool:
     return free_bytes is None or disk_bytes * _MARGIN <= free_bytes
 
 
-def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float) -> float:
+def _estimate_units(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> UnitCost:
+    block = next((block for block in first if len(block.rows)), None)
+    if block is None or block.units is None:
+        return UnitCost(0.0, 0, 0)
+    codec = plan.codec or format_by_name(plan.path).codecs[0]
+    return estimate_cost(plan.record, block.units, codec, max(plan.rows.values()))
+
+
+def _row_seconds(
+    plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float, units: float
+) -> float:
     """Estimate the seconds per row when all stages run in parallel.
 
     They share the processors, and none is faster than it is alone.
@@ -271,8 +291,8 @@ def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float
     running = min(block.running for block in first)
     reading = min(block.reading for block in first)
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
-    shared = (reading + running * busy + writing) / processors()
-    return max(reading, running / schedule.runs, writing / _writer_count(plan), shared)
+    shared = (reading + running * busy + writing + units) / processors()
+    return max(reading, running / schedule.runs, writing / _writer_count(plan), units, shared)
 
 
 def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cnatool._util.threads import map_concurrently
 from cnatool.errors import UsageError
-from cnatool.metrics.unit_statistics import UnitCounter
+from cnatool.metrics.unit_statistics import CLASS_BYTES, UNIT_BYTES, UnitCounter
 from cnatool.per_unit.gather import arrange_block
+from cnatool.store.codec_choice import encoded_bytes
 from cnatool.store.unit_state import PackedUnits, UnitState, read_own_state
 
 if TYPE_CHECKING:
@@ -17,14 +21,19 @@ if TYPE_CHECKING:
 
     from cnatool.dumping.resume import Past
     from cnatool.dumping.run import BlockUnits
+    from cnatool.records.choices import Codec
     from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord
     from cnatool.records.units import UnitsTensor
 
+# Bytes of the description of each array.
+_ARRAY_BYTES = 1400
+# By how much their arrays grow with ten times as many rows, which fill more bins.
+_GROWTH = 0.4
 # Units of which tables of counts have all columns: virtual memory of 128 KiB each.
 _DENSE_UNITS = 1 << 14
 # Most bytes of sums of classes.
-_CLASS_BYTES = 2 << 30
+_MOST_CLASS_BYTES = 2 << 30
 
 
 class UnitMeasure:
@@ -86,7 +95,7 @@ class UnitMeasure:
         every = np.union1d(self._labels, labels)
         if len(every) > len(self._labels):
             units = sum(unit.units for unit in self._units)
-            if 16 * units * len(every) > _CLASS_BYTES:
+            if CLASS_BYTES * units * len(every) > _MOST_CLASS_BYTES:
                 raise UsageError(
                     f"labels have {len(every):,} values, and means of so many classes of "
                     f"{units:,} units take too much memory. Leave labels out with "
@@ -105,3 +114,34 @@ class UnitMeasure:
         arranged, rows, positions = arrange_block(values, form, unit.axis)
         of_rows = None if classes is None else classes[rows]
         counter.update(arranged, rows + self._rows, positions, of_rows)
+
+
+class UnitCost(NamedTuple):
+    """What measuring units costs: seconds for each sample, and bytes for each split."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+def estimate_cost(record: StoreRecord, block: BlockUnits, codec: Codec, rows: int) -> UnitCost:
+    """Estimate what measuring units of a split of so many rows costs, by measuring a block twice.
+
+    The first time also allocates memory.
+    """
+    measure = UnitMeasure(record)
+    measure.add(replace(block, first=0))
+    size = measure.rows
+    packed = measure.pack().arrays
+    start = time.perf_counter()
+    measure.add(replace(block, first=size))
+    seconds = (time.perf_counter() - start) / size
+    assert record.units
+    classes = len(packed.get("class_labels", ()))
+    growth = 1 + _GROWTH * math.log10(max(1.0, rows / size))
+    encoded = sum(encoded_bytes(array, codec) for array in packed.values())
+    return UnitCost(
+        seconds,
+        record.units.units * (UNIT_BYTES + CLASS_BYTES * classes),
+        round(growth * encoded) + _ARRAY_BYTES * len(packed),
+    )

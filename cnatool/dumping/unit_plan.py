@@ -12,6 +12,7 @@ from cnatool._util.names import advise_on_name, complete_name, find_named, match
 from cnatool._util.text import bytes_text, count_text
 from cnatool.backend.select import RESIDUAL, can_be_whole
 from cnatool.errors import UsageError
+from cnatool.metrics.unit_statistics import UNIT_BYTES
 from cnatool.per_unit.select import find_axes
 from cnatool.records.unit_axis import count_units
 from cnatool.records.units import UnitsRecord, UnitsTensor
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.store import TensorRecord
-
-# Bytes that a unit takes in memory: counts of some 2,000 bins, in a table and in a histogram.
-_UNIT_BYTES = 24 << 10
 
 
 def plan_units(
@@ -147,7 +145,7 @@ def _select(
 
 def _check_size(units: UnitsRecord) -> None:
     """Refuse more units than memory has room for."""
-    size, available = units.units * _UNIT_BYTES, available_memory()
+    size, available = units.units * UNIT_BYTES, available_memory()
     if available is not None and size > available:
         raise UsageError(
             f"{units.units:,} units take about {bytes_text(size)} while they are measured, and "

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+# Bytes of memory for a unit: counts of some 2,000 bins, in a table and in a histogram.
+UNIT_BYTES = 24 << 10
+# Bytes of memory for each class of a unit: a sum and a count.
+CLASS_BYTES = 16
+
 
 @dataclass(slots=True)
 class UnitStatistics:

@@ -66,6 +66,22 @@ def test_size_is_what_the_dump_then_takes(here: Path, options: dict[str, object]
     assert found.sample_bytes == row + 64  # and an id
 
 
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_statistics_of_units_count(here: Path, keep: Kept) -> None:
+    words = here / "net.onnx", here / "data", here / "s.zarr"
+    plain = cnatool.preflight(*words, keep=keep)
+    found = cnatool.preflight(*words, keep=keep, units=True)
+    store = cnatool.dump(*words, keep=keep, units=True)
+    assert found.disk_bytes == pytest.approx(size(store.path), rel=0.05)
+    taken = sum(size(path) for path in store.path.glob("splits/*/units"))
+    assert found.disk_bytes - plain.disk_bytes == pytest.approx(taken, rel=0.3)
+    assert store.record.units
+    assert found.memory_bytes >= store.record.units.units * 20_000
+    part = cnatool.preflight(*words[:2], here / "p.zarr", keep=keep, units=True, part="1/3")
+    assert part.whole is not None
+    assert part.whole.disk_bytes > found.disk_bytes
+
+
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 @pytest.mark.parametrize("keep", ["full", "statistics"])
 @pytest.mark.parametrize("rows", [(8, 5), (60, 40), (1100, 300), (9000, 100)])
