@@ -29,7 +29,7 @@ _PANELS = {
         "score": "Compute α, β, CNA, CNA-A and CNA-M of a store.",
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
         "units": "Show individual units: dead ones, quantiles, classes, samples.",
-        "compare": "Check that two stores of one network agree, such as after an export.",
+        "compare": "Check that two stores agree, such as before and after an export.",
         "drift": "Compare the distributions of activations in two splits or data sets.",
     },
     "Many networks": {

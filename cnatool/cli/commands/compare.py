@@ -52,7 +52,7 @@ def compare(
     overrides: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that two stores of one network agree, such as after an export.
+    """Check that two stores agree, such as before and after an export.
 
     Layers are matched by name, or else by size, longest path, shortcut and order; samples by row.
     The exit code is 1 if the stores differ by more than the tolerance.
