@@ -30,7 +30,7 @@ _PANELS = {
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
         "units": "Show individual units: dead ones, quantiles, classes, samples.",
         "compare": "Check that two stores agree, such as before and after an export.",
-        "drift": "Compare the distributions of activations in two splits or data sets.",
+        "drift": "Compare distributions of activations in two splits or data sets.",
     },
     "Many networks": {
         "study": "Correlate measures of many networks with test accuracy and gap.",

@@ -87,7 +87,7 @@ def drift(
     output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare the distributions of activations in two splits or data sets.
+    """Compare distributions of activations in two splits or data sets.
 
     Distances show how large a drift is; p-values, whether chance alone could explain it. Samples
     need not correspond; if they do, `cnatool compare` compares them one by one.
