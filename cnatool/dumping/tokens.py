@@ -84,13 +84,13 @@ def plan_tokens(
         f"{count_text(added, 'special token')} beside each text" if added else "no special ones"
     )
     note(
-        f"input {target.name!r} takes the tokens of texts, as {tokenizer.record.name} divides "
+        f"input {target.name!r} receives the tokens of texts, as {tokenizer.record.name} computes "
         f"them: {size:,} ids; {specials}"
     )
     if table is not None and size < table.rows:
         note(
-            f"{tokenizer.record.name} has {size:,} ids, and the model {table.rows:,} rows for "
-            "them: the rest may be reserved, or it may be the tokenizer of another model"
+            f"{tokenizer.record.name} has {size:,} ids, but the model has {table.rows:,} rows for "
+            "them: the rest may be reserved, or this may be the tokenizer of a different model"
         )
     limit = _find_limit(network, target, tokenizer.model_length)
     limit.enforced = True

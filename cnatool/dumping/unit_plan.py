@@ -62,7 +62,7 @@ def plan_units(
     if left:
         note(
             f"units of {count_text(len(left), 'tensor')}, first {left[0]!r}, are not measured: "
-            "samples differ in more than one axis, or there are no numbers"
+            "samples differ along more than one axis, or the values are not numbers"
         )
     axes = find_axes(path, taken, options.units_axis or {}, "units_axis")
     units = UnitsRecord(
