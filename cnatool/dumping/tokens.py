@@ -68,16 +68,16 @@ def plan_tokens(
     if table is not None and size > table.rows:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and {network.graph.path} has {table.rows:,} rows "
-            f"for them ({table.name!r}): it is the tokenizer of another model. Give that of this "
-            "model."
+            f"for them ({table.name!r}): it is the tokenizer of a different model. Give that of "
+            "this model."
         )
     most_id = int(np.iinfo(target.dtype).max)
     if size - 1 > most_id:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and input {target.name!r} of "
             f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it is "
-            "the tokenizer of another model. Give that of this model, or export the model with "
-            "an input of int64."
+            "the tokenizer of a different model. Give that of this model, or export the model "
+            "with an input of int64."
         )
     added = tokenizer.before + tokenizer.after
     specials = (

@@ -56,8 +56,8 @@ def plan_units(
             left.append(tensor.name)
     if not taken:
         raise UsageError(
-            f"`units_tensors={' '.join(options.unit_patterns)!r}`: of none of these tensors units "
-            "can be told apart. `cnatool inspect MODEL` lists all tensors."
+            f"`units_tensors={' '.join(options.unit_patterns)!r}`: none of these tensors has "
+            "units that can be told apart. `cnatool inspect MODEL` lists all tensors."
         )
     if left:
         note(

@@ -211,7 +211,7 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--mean", "a,b"], "--mean a,b: numbers with commas"),
+        (["--mean", "a,b"], "--mean a,b: give numbers separated"),
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors 'conv*'"),

@@ -174,7 +174,7 @@ def test_kinds_that_do_not_fit(tmp_path: Path) -> None:
             tmp_path / "s.zarr", tensors=["h"], inputs=["x"], outputs=["y"], **described
         )
 
-    with pytest.raises(UsageError, match="kinds: 'z' is none of the inputs x"):
+    with pytest.raises(UsageError, match="kinds: 'z' is not one of the inputs x"):
         create(kinds={"z": "text"})
     with pytest.raises(UsageError, match="'poem' of input 'x' is none of text, tokens, sound"):
         create(kinds={"x": "poem"})

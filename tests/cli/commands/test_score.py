@@ -167,7 +167,7 @@ def test_codecs_for_pictures_refuse_others(tmp_path: Path) -> None:
         )
     words = ("score", "net.zarr", "--set", "alpha=compression", "--set")
     message = refused(*words, "codec=png", cwd=tmp_path)
-    assert "split 'train': codec=png takes 8-bit images, and the inputs are int64" in message
+    assert "split 'train': codec=png needs 8-bit images, but the inputs are int64" in message
     assert run(*words, "codec=zstd", cwd=tmp_path).stdout
     assert "codec=gif: choose zlib, " in refused(*words, "codec=gif", cwd=tmp_path)
 
