@@ -27,7 +27,7 @@ _TITLES = {
 _DUMPED = ("equal", "unchecked", "different", "refused", "failed")
 _OUTCOMES = {
     "equal": "all tensors equal",
-    "unchecked": "some without a second value",
+    "unchecked": "some tensors without a second value",
     "different": "a tensor differs",
     "refused": "refused",
     "failed": "failed",
@@ -39,12 +39,12 @@ _OTHERS = {
 }
 _KINDS = {
     "constant": "constants",
-    "shape arithmetic": "arithmetic on shapes, which depends on no value",
+    "shape arithmetic": "arithmetic on shapes, which does not depend on the values",
     "no sample axis": "no row for each sample",
     "counted": "rows that count something in the data, such as detections",
-    "in a subgraph": "inside If, Loop or Scan, where they cannot be handed out",
+    "in a subgraph": "inside If, Loop or Scan, and cannot be exposed",
     "in an operator": "inside an operator that does not return them",
-    "not asked for": "offered by an operator, stored with `--tensors inner`",
+    "not asked for": "optional outputs of an operator, stored with `--tensors inner`",
     "random": "random whatever the input",
     "not numeric": "sequences, maps and text",
     "other": "other reasons",
@@ -57,13 +57,13 @@ _PREAMBLE = re.compile(
     r"|Exception during initialization: |/onnxruntime_src/\S+ "
 )
 _INTRODUCTION = """\
-This page says which exported models cnatool dumps correctly. {networks}
+This page shows which exported models cnatool dumps correctly. {networks}
 
 {tests}
 
-Each model was exported with random weights, dumped over a few samples with whole tensors and \
-again with sums alone, in a process of its own, and compared tensor by tensor with a second \
-computation. In all, {tensors:,} tensors are equal, {different:,} differ.
+Each model was handled in a separate process: it was exported with random weights, dumped over a \
+few samples with full tensors and again with sums alone, and compared tensor by tensor with a \
+second computation. In all, {tensors:,} tensors are equal and {different:,} differ.
 """
 _SHARE = (
     "Of {count:,} {what}, ONNX Runtime runs {dumped:,} on samples; "
@@ -72,32 +72,40 @@ _SHARE = (
 _METHOD = """\
 ## How a tensor is checked
 
-Every operator is computed a second time by ONNX's reference evaluator, on the stored values of \
-the tensors that it reads. The samples themselves are known, so if every tensor fits those before \
-it, the whole store is right. Slow operators of the evaluator (Conv, pooling, Resize) are computed \
-by PyTorch, none by ONNX Runtime. Whole tensors agree within 1e-4 of their largest number (1e-6 of \
-the largest number read, where numbers cancel), which is the rounding of float32 sums; 4e-3 in \
-half precision. Whole numbers are the same, or one level off behind quantised operators. \
-Per-sample sums agree with the whole tensors within 1e-5 of the sum of absolute values (2e-3 in \
-half precision). Samples go through the model in batches of two, the last one smaller, or in the \
-batches that the model fixes.
+Every operator is computed a second time by ONNX's reference evaluator, from the stored values of \
+the tensors that it reads. The samples themselves are known, so if every tensor matches those it \
+is computed from, the entire store is right. Operators that are slow in the evaluator (Conv, \
+pooling, Resize) are computed by PyTorch; none are computed by ONNX Runtime. The criteria are:
+
+- Full tensors agree within 1e-4 of their largest number (1e-6 of the largest number read, where \
+numbers cancel), which is the rounding of float32 sums; within 4e-3 in half precision.
+- Integers are equal, or one level off after quantised operators.
+- Per-sample sums agree with the full tensors within 1e-5 of the sum of absolute values (2e-3 in \
+half precision).
+
+Samples go through the model in batches of two, with a smaller last one, or in batches of the size \
+that the model fixes.
 
 A tensor has no second value if the evaluator does not know its operator, or if the evaluator \
-disagrees with ONNX Runtime run on its own, without cnatool: the store then holds what the runtime \
-computes.
+disagrees with ONNX Runtime when that runs on its own, without cnatool: the store then holds what \
+the runtime computes.
 
-*Without samples* are tests of single operators that take no array of numbers, or whose results \
-have no row for each sample, such as an ArgMax over all of them; and types of transformers for \
-which no small configuration was found, or no input that has a row for each sample: many take the \
-patches of all images behind one another.
+*Without samples* are tests of single operators that have no array of numbers as input, or whose \
+results have no row for each sample, such as an ArgMax over all of them. The same goes for types \
+of transformers for which no small configuration was found, or no input with a row for each \
+sample: many expect the patches of all images end to end.
 """
 _NOT_TRIED = """\
 ## What was not tried
 
-Networks with more than 60 million parameters, which have the operators of their smaller siblings; \
-torchvision's detectors and quantised networks, which need its compiled operators; batches that a \
-network couples in training mode; other execution providers than the CPU. Images are as small as a \
-network takes, often 64 pixels wide. A dump of real weights and images has the same graph.
+- networks with more than 60 million parameters, which have the same operators as their smaller \
+siblings;
+- torchvision's detectors and quantised networks, which need its compiled operators;
+- training mode, in which a network couples the samples of a batch;
+- execution providers other than the CPU.
+
+Images are as small as a network accepts, often 64 pixels wide. A dump with real weights and \
+images has the same graph.
 """
 _REPEAT = """\
 ## Repeat it
@@ -109,11 +117,11 @@ python benchmarks/breadth.py onnx_package torchvision timm
 python benchmarks/breadth_page.py
 ```
 
-Networks that have a row in `benchmarks/breadth.parquet` are not run again, and an interrupted \
-run goes on where it was. `--again refused failed` repeats networks of those outcomes, and \
-`--again 'in a subgraph'` those with such tensors left out; `--only 'timm/resnet*'` chooses \
-networks. Other sources are in `benchmarks/zoo/sources`, each with a docstring that says what it \
-needs.
+Networks that already have a row in `benchmarks/breadth.parquet` are not run again, and an \
+interrupted run continues where it stopped. `--again refused failed` repeats networks with those \
+outcomes, and `--again 'in a subgraph'` those in which such tensors were left out; \
+`--only 'timm/resnet*'` chooses networks. Other sources are in `benchmarks/zoo/sources`, each with \
+a docstring that describes what it needs.
 """
 
 
@@ -200,7 +208,7 @@ def _describe_left_out(rows: Sequence[Row]) -> Iterator[str]:
         counts.update(row.left_out)
         networks.update(row.left_out.keys())
     yield "## What is left out\n"
-    yield "Tensors of dumped networks that are not stored; each is listed in its store.\n"
+    yield "These tensors of dumped networks are not stored; each store lists its own.\n"
     lines = [
         (title, f"{counts[kind]:,}", f"{networks[kind]:,}")
         for kind, title in _KINDS.items()
@@ -213,7 +221,7 @@ def _describe_problems(rows: Sequence[Row]) -> Iterator[str]:
     """List networks of all other outcomes, those with the same message together."""
     headings = {
         "different": "A tensor differs",
-        "refused": "Refused, though ONNX Runtime runs them",
+        "refused": "Refused, although ONNX Runtime runs them",
         "failed": "Failed: too much time or memory, or an error",
         "unchecked": "Some tensors without a second value",
         "runtime": "Not run by ONNX Runtime",
@@ -229,7 +237,7 @@ def _describe_problems(rows: Sequence[Row]) -> Iterator[str]:
         yield _table(["networks", "what happens"], lines)
         if len(groups) > _MOST_MESSAGES:
             more = sum(len(group) for _, group in groups[_MOST_MESSAGES:])
-            yield f"And {more:,} more, each with a reason of its own, in the Parquet file.\n"
+            yield f"The Parquet file has {more:,} more, each with its own reason.\n"
 
 
 def _summarise(row: Row) -> str:
@@ -256,9 +264,9 @@ def _describe_layers(rows: Sequence[Row]) -> Iterator[str]:
     agree = sum(row.layers == row.linear_calls for row in counted)
     yield "## Layers\n"
     yield (
-        "The framework counts how often it multiplies data by weights: convolutions, and matrix "
-        "products one of whose factors does not depend on the input. "
-        f"{agree:,} of {len(counted):,} networks have as many layers.\n"
+        "The framework counts how often it multiplies data by weights, in convolutions and in "
+        "matrix products with one factor that does not depend on the input. "
+        f"In {agree:,} of {len(counted):,} networks, cnatool finds as many layers.\n"
     )
     lines = [
         (row.name, row.exporter, row.layers, row.linear_calls)
@@ -279,14 +287,14 @@ def _describe_families(rows: Sequence[Row]) -> Iterator[str]:
             else:
                 titles = _OUTCOMES | _OTHERS
                 text = ", ".join(
-                    f"{counts[each]} {titles[each]}" for each in titles if counts[each]
+                    f"{titles[each]}: {counts[each]}" for each in titles if counts[each]
                 )
                 others.append((family, len(members), text))
         yield f"### {_title(source)}\n"
         if whole:
-            yield f"All tensors of all networks equal: {', '.join(whole)}.\n"
+            yield f"All tensors of all networks are equal: {', '.join(whole)}.\n"
         if others:
-            yield _table(["family", "networks", "of which"], others)
+            yield _table(["family", "networks", "outcomes"], others)
 
 
 def _list_versions(rows: Sequence[Row]) -> list[str]:

@@ -1,6 +1,6 @@
 """Write the tables of README.md from a file of figures.
 
-They stand between two markers, and nothing else in the file is changed.
+Only the text between two markers is replaced.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ def make_tables(report: Report) -> str:
 
 
 def _warn(machine: Machine) -> str:
-    """Return what must be known of figures from a busy machine; the run itself keeps it busy."""
+    """Return a warning about figures from a busy machine; the run itself keeps it busy, too."""
     if machine.load[0] <= machine.cores / 2 and machine.load[1] <= 2 * machine.cores:
         return ""
     return (
         " **The machine was busy with other work.** ONNX Runtime's threads wait by spinning, so "
-        "that plain inference suffers most: nothing can be said of the goals."
+        "plain inference suffers most, and these figures do not show whether the goals are met."
     )
 
 

@@ -13,7 +13,7 @@ _THREAD = threading.local()
 
 
 class Observer(Protocol):
-    """Receives notes on what a dump or a conversion decides, and its progress."""
+    """Receives notes on what a dump or a conversion decides, and progress."""
 
     def note(self, text: str) -> None:
         """Receive a note for the user."""

@@ -69,7 +69,7 @@ def select_tensors(
 ) -> tuple[TensorRecord, ...]:
     """Select the tensors that go into the store, and how each is kept.
 
-    ``measured`` are outputs as of `select_outputs`.
+    ``measured`` are outputs as in `select_outputs`.
     """
     kept_outputs = select_outputs(network, probed, patterns, measured)
     unkept = set(measured) - _find_asked(probed, patterns)

@@ -19,26 +19,26 @@ from cnatool.cli.shared_options import with_shared_options
 _PANELS = {
     "Stores": {
         "dump": "Run a model over data and store every intermediate tensor.",
-        "merge": "Make one store of the parts of a dump.",
+        "merge": "Combine the parts of a dump into one store.",
         "preprocess": "Show how samples are prepared for a model.",
         "inspect": "List the tensors and layers of a model or a store.",
-        "convert": "Copy a store into another format, bit for bit.",
+        "convert": "Copy a store to another format, bit for bit.",
         "verify": "Check a store: checksums, shapes, attribute and statistics.",
     },
     "Scores": {
         "score": "Compute α, β, CNA, CNA-A and CNA-M of a store.",
         "layers": "Show z over depth, and what each layer contributes to β and CNA.",
-        "units": "Show what single units do: dead units, quantiles, classes, samples.",
-        "compare": "Check that two stores hold the same network, as after an export.",
-        "drift": "Compare distributions of activations in two splits or sets of data.",
+        "units": "Show individual units: dead ones, quantiles, classes, samples.",
+        "compare": "Check that two stores agree, such as before and after an export.",
+        "drift": "Compare distributions of activations in two splits or data sets.",
     },
     "Many networks": {
         "study": "Correlate measures of many networks with test accuracy and gap.",
         "trajectory": "Score checkpoints along training, step by step.",
-        "landscape": "Compute CNA over the plane of the activations of checkpoints.",
+        "landscape": "Compute CNA over a plane through the activations of checkpoints.",
     },
     "Other commands": {
-        "report": "Make one page of stores and studies to look at in a browser.",
+        "report": "Make a page about stores and studies to view in a browser.",
         "plot": "Draw a figure of stores, a study, a trajectory or a landscape.",
         "demo": "Dump and score small networks as they learn handwritten digits.",
         "schema": "Print the JSON Schema of a document that cnatool reads or writes.",

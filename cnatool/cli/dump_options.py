@@ -146,8 +146,8 @@ _SPELLINGS = {
         "INPUT=VALUE",
         list[str],
         "--constant",
-        help="A value is a number, numbers with commas, a number and a shape (0:1x8x64), or "
-        "FILE.npy.",
+        help="A value is a number, several numbers separated by commas, a number and a shape "
+        "(0:1x8x64), or FILE.npy.",
         read=read_constants,
     ),
     "mask": _Spelling("INPUT|none"),
@@ -189,8 +189,8 @@ _SPELLINGS = {
 }
 # Options for the fields of the record `Flatness`.
 _FLATNESS = {
-    "samples": (int, "N", "Training samples for --flatness; default 2000."),
-    "draws": (int, "N", "Noise samples for --flatness; default 10."),
+    "samples": (int, "N", "Number of training samples for --flatness; default 2000."),
+    "draws": (int, "N", "Number of draws of noise for --flatness; default 10."),
     "target": (float, "SHARE", "Loss of accuracy that --flatness allows; default 0.1."),
 }
 # Options without a form on the command line.

@@ -40,8 +40,8 @@ DataArgument = Annotated[
         metavar="DATA",
         help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
         "images, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
-        "test parts of any of these; FILE.h5::NAME means an array inside. It may be the URL of a "
-        "bucket (s3://, gs://, az://).",
+        "test parts of any of these; FILE.h5::NAME names an array inside a file. DATA may also be "
+        "the URL of a bucket (s3://, gs://, az://).",
     ),
 ]
 StoreArgument = Annotated[
@@ -58,7 +58,7 @@ TestOption = Annotated[
     typer.Option(
         metavar="STORE2",
         autocompletion=complete_store,
-        help="Store of the test split; STORE holds the training split.",
+        help="Store of the test split; STORE then contains the training split.",
         rich_help_panel=STORES,
     ),
 ]
@@ -66,7 +66,7 @@ TestFolderOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR2",
-        help="Folder with the stores of the test split, under the same names as STORE.",
+        help="Folder that contains the stores of the test split, with the same names as STORE.",
         rich_help_panel=STORES,
     ),
 ]
@@ -75,7 +75,8 @@ InputsOption = Annotated[
     typer.Option(
         metavar="STORE",
         autocompletion=complete_store,
-        help="Store of the raw inputs that a store refers to, if it was moved. Repeatable.",
+        help="Store that contains the raw inputs that another store refers to, if it has moved. "
+        "Repeatable.",
         rich_help_panel=STORES,
     ),
 ]
@@ -84,7 +85,7 @@ StrictOption = Annotated[
     typer.Option(
         "--strict",
         help="Stop at the first store that cannot be used, with its error and exit code; by "
-        "default it is left out, and the exit code is 1.",
+        "default such stores are skipped, and the exit code is 1.",
         rich_help_panel=STORES,
     ),
 ]
@@ -92,8 +93,8 @@ OrderOption = Annotated[
     str | None,
     typer.Option(
         metavar="TAG",
-        help="Tag that holds the step as a number; by default the only tag that differs in every "
-        "store of a run, else steps follow the order of the stores.",
+        help="Tag whose value is the step, a number; by default the only tag that differs in "
+        "every store of a run, or otherwise the order of the stores.",
         rich_help_panel=STORES,
     ),
 ]
@@ -125,7 +126,7 @@ ScoresOutputOption = Annotated[
     typer.Option(
         "--scores-output",
         metavar="NAME",
-        help="Model output that holds the class scores; by default the one that the last layer "
+        help="Model output that contains the class scores; by default the one that the last layer "
         "leads to.",
         rich_help_panel=DEFINITIONS,
     ),
@@ -136,8 +137,8 @@ UnitsOutputOption = Annotated[
         "-o",
         "--output",
         metavar="FILE.parquet|csv",
-        help="Write a row for each unit to a file. In CSV, a single quote precedes text that a "
-        "spreadsheet would evaluate.",
+        help="Write one row per unit to a file. In CSV, text that a spreadsheet would evaluate is "
+        "preceded by a single quote.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -150,7 +151,7 @@ OverwriteOption = Annotated[
 ]
 QuietOption = Annotated[
     bool,
-    typer.Option("-q", "--quiet", help="Print no notes and no progress.", rich_help_panel=OUTPUT),
+    typer.Option("-q", "--quiet", help="Print neither notes nor progress.", rich_help_panel=OUTPUT),
 ]
 DaskOption = Annotated[
     str | None,
@@ -169,7 +170,7 @@ FolderOption = Annotated[
         "--output",
         "--folder",
         metavar="DIR",
-        help="Write all results to this folder, and keep scores there, which a later run reuses.",
+        help="Write all results to this folder, and keep scores there for later runs to reuse.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -54,14 +54,14 @@ def _declare(
             metavar="FILE.toml",
             callback=_load_config,
             is_eager=True,
-            help="File with options, as docs/configuration.md describes it; the command line "
+            help="File with options, in the format of docs/configuration.md; the command line "
             "overrides it.",
         ),
     ] = None,
     print_config: Annotated[
         bool,
         typer.Option(
-            "--print-config", help="Print all options in the form of such a file, and stop."
+            "--print-config", help="Print all options in the format of such a file, and exit."
         ),
     ] = False,
     progress: Annotated[
@@ -70,8 +70,8 @@ def _declare(
             "--progress",
             metavar="|".join(_Mode),
             callback=_choose_progress,
-            help="How to show progress: as a bar, as lines, as JSON lines that hold notes and "
-            "errors too, or not at all; auto is a bar on a terminal and lines elsewhere.",
+            help="How to show progress: as a bar, as lines, as JSON lines that also contain notes "
+            "and errors, or not at all; auto means a bar on a terminal and lines elsewhere.",
         ),
     ] = _Mode.AUTO,
 ) -> None:

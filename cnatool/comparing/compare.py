@@ -57,23 +57,24 @@ def compare(
     overrides: Mapping[str, object] = NO_OVERRIDES,
     tolerance: float = TOLERANCE,
 ) -> Comparison:
-    """Compare two stores of one network and the same samples in the same order.
+    """Compare two stores of the same network and the same samples, in the same order.
 
-    Tensors are matched by name if every layer of one store has its namesakes in the other; else
-    layers are matched by the stems of their names, without what optimisers and quantisers add, and
-    by size, longest path from the input, shortcut and order. A layer that could match several is
-    not compared, and neither are quantised codes with values; notes name both.
+    Tensors are matched by name if every layer of one store has its namesakes in the other.
+    Otherwise, layers are matched by the stems of their names, without what optimisers and
+    quantisers add, and by size, longest path from the input, shortcut and order. A layer that could
+    match several others is not compared, and quantised codes are not compared with values; notes
+    name both.
 
     Parameters
     ----------
     store, store2 : str, Path or Store
         The stores.
     split : str, optional
-        The only split to compare; by default all that both have.
+        Compare only this split; by default all splits that both stores have.
     convention, overrides
-        Of the scores, as of `cnatool.score`.
+        Of the scores, as in `cnatool.score`.
     tolerance : float
-        Largest relative difference that counts as the same; 0 demands equal values.
+        Largest relative difference that counts as equal; 0 requires equal values.
 
     Returns
     -------

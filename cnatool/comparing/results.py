@@ -182,29 +182,29 @@ class Comparison(Document, frozen=True, forbid_unknown_fields=True):
     store, store2 : str
         What was compared.
     tolerance : float
-        Largest relative difference of what is taken for the same.
+        Largest relative difference that counts as equal.
     same : bool
-        Whether all layers were matched and no relative difference is larger.
+        Whether all layers were matched and no relative difference exceeds the tolerance.
     largest : float or None
         The largest relative difference; null where one is undefined.
     largest_of : str
-        What it was found in.
+        Where it was found.
     differences : tuple of str
-        What is not the same, in words; empty where all is.
+        What differs, in words; empty if nothing does.
     matched : {"name", "order"}
-        Whether names alone matched the layers, or size, path, shortcut and order did for some.
+        Whether all layers were matched by name, or some of them by size, path, shortcut and order.
     unmatched, unmatched2 : tuple of str
-        Layers of the one store and of the other that were matched with none.
+        Layers of the first and of the second store that have no match.
     splits : dict of str to SplitCompared
         The splits that both stores have.
     convention : Convention
-        The convention behind the scores.
+        The convention used for the scores.
     scores : tuple of ScoreCompared
         The scores.
     scores_reason : str or None
-        Why there are none.
+        Why there are no scores.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.compare/1"]

@@ -28,11 +28,11 @@ def dump(
         An ONNX file.
     data : str or Path, optional
         Samples in one of the formats of docs/data.md, or a folder with ``train`` and ``test`` parts
-        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside. Samples
+        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` name an array inside. Samples
         and the model may be in a bucket, such as ``s3://bucket/data/``.
     store : str or Path, optional
-        Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
-        with ``.zarr``, in the current folder; of a part, also its number.
+        Path of the store, ending in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
+        with ``.zarr``, in the current folder, and with the number of the part if there is one.
     {options}
 
     Returns
@@ -43,14 +43,14 @@ def dump(
     Raises
     ------
     UsageError, DataError, ModelError, NotAStoreError
-        If an argument, the data, the model or the path cannot be used, or if another dump started
-        the store that is to be resumed.
+        If an argument, the data, the model or the path cannot be used, or if the store to be
+        resumed was started by a different dump.
     BackendError
         If the runtime fails.
     StoreInUseError
         If another process is writing the store.
     StoreWriteError
-        If the disk is full or refuses.
+        If the disk is full or cannot be written to.
     """
     path = store_path(model, store, options)
     if options.client is not None:
@@ -64,19 +64,19 @@ def dump(
 def preflight(
     model: str | Path, data: str | Path | None, store: str | Path | None, options: DumpOptions
 ) -> Preflight:
-    """Estimate the disk space, time and memory of a dump, and write nothing.
+    """Estimate the disk space, time and memory that a dump needs, without writing anything.
 
-    The first samples go through the model as they would in the dump.
+    The first samples are run through the model as they would be in the dump.
 
     Parameters
     ----------
     model, data, store, **options
-        As of `dump`.
+        As in `dump`.
 
     Returns
     -------
     Preflight
-        ``fits`` is whether the disk has room for the store.
+        ``fits`` is true if the disk has room for the store.
 
     Raises
     ------

@@ -56,88 +56,95 @@ class DumpOptions:
     """How a model is dumped; see `cnatool.dump`."""
 
     splits: Mapping[str, str | Path] | None = option(
-        DATA, None, "Splits by name and their data, instead of `data`."
+        DATA, None, "Splits by name, with the data of each, instead of `data`."
     )
     format: str | None = option(
         DATA,
         None,
-        "Format of `data`, where several fit.",
+        "Format of `data`, if more than one fits.",
         "One of ``npz``, ``parquet``, ``pictures``, …",
     )
     labels: str | None = option(
-        DATA, None, "Name of the array or column of labels, or none to leave labels out."
+        DATA,
+        None,
+        "Name of the array or column that contains the labels, or none to ignore labels.",
     )
-    label_offset: int = option(DATA, 0, "Number added to every label: -1 where labels start at 1.")
+    label_offset: int = option(DATA, 0, "Number to add to every label: -1 if labels start at 1.")
     split_column: str | None = option(
-        DATA, None, "Name of the column that names the split of each row."
+        DATA, None, "Name of the column that contains the split of each row."
     )
     holdout: float | None = option(
         DATA,
         None,
-        "Share of the training samples to hold out, chosen at random, as test (or val).",
-        "They become the split val if there is a test split already.",
+        "Share of the training samples to hold out at random as test (or val).",
+        "If there is a test split already, they become the split val.",
     )
     seed: int = option(DATA, 0, "Seed of `holdout`, `flatness` and `reduce`.")
-    limit: int | None = option(DATA, None, "Samples to take of each split, from its start.")
+    limit: int | None = option(
+        DATA, None, "Use only this many samples of each split, from its start."
+    )
     part: str | tuple[int, int] | None = option(
         DATA,
         None,
-        "Dump one of N equal ranges of the rows into a store of its own, as in 3/16; "
-        "merging makes one store of all.",
-        "A pair (3, 16) says the same. Every process that dumps a part of the same data with the "
-        "same options divides them in the same way.",
+        "Dump only one of N equal ranges of the rows, such as 3/16, into a separate store; "
+        "merging combines all parts into one store.",
+        "The pair (3, 16) means the same. All processes that dump parts of the same data with the "
+        "same options divide the rows in the same way.",
     )
     on_error: OnError = option(
         DATA,
         "stop",
-        "What to do with a sample that cannot be read: stop, or skip and list it.",
-        "A skipped sample gets no row, and the store holds the reason.",
+        "What to do with a sample that cannot be read: stop, or skip it and list it.",
+        "A skipped sample has no row in the store, which records the reason.",
     )
     follow_links: bool = option(
-        DATA, False, "Follow symbolic links that lead out of a folder of images or sound files."
+        DATA, False, "Follow symbolic links that point outside a folder of images or sound files."
     )
     inputs: Mapping[str, str] | None = option(
-        DATA, None, "Array or column that feeds an input, where their names differ."
+        DATA, None, "Array or column that feeds a model input, if their names differ."
     )
     tokenizer: str | Path | None = option(
         DATA,
         None,
-        "Tokenizer that turns texts into the ids of tokens: tokenizer.json, or the folder with it.",
-        "As model hubs keep it; nothing is downloaded. Padding and truncation that it asks for are "
-        "switched off.",
+        "Tokenizer that converts texts to token ids: tokenizer.json, or the folder that contains "
+        "it.",
+        "Model hubs provide this file; nothing is downloaded. Padding and truncation that the "
+        "file configures are switched off.",
     )
     max_length: int | None = option(
         DATA,
         None,
-        "Truncate longer texts to this many tokens, special ones included; by default a text that "
-        "is too long for the model is refused.",
+        "Truncate texts to this many tokens, including special ones; by default, a text that is "
+        "too long for the model is an error.",
     )
     constants: Mapping[str, ArrayLike] | None = option(
         DATA,
         None,
-        "Inputs that are the same for every sample, with their values.",
-        "A number fills the declared shape of the input.",
+        "Values of the inputs that are the same for every sample.",
+        "A single number fills the declared shape of the input.",
     )
     mask: str | None = option(
         DATA,
         None,
-        "Input that says where samples are padded, or none to count padding; by default as the "
-        "data show.",
-        "A mask, 0 at padding (``NAME=1`` for one that is 1 there), or the number of real "
-        "positions. Sums then run over real positions, and only these are stored.",
+        "Input that marks where samples are padded, or none to count padding as data; by default "
+        "cnatool infers it from the data.",
+        "Either a mask that is 0 at padding (``NAME=1`` if it is 1 there), or the number of real "
+        "positions. Sums then cover real positions only, and only these are stored.",
     )
     preprocess: str | Path | None = option(
         PREPROCESSING,
         None,
-        "File with the preprocessing, as in docs/preprocessing.md or of transformers or timm; the "
-        "options below override it.",
-        "Hubs keep it as ``preprocessor_config.json`` and ``config.json``.",
+        "File that describes the preprocessing, in the format of docs/preprocessing.md, "
+        "transformers or timm; the options below override it.",
+        "On model hubs it is called ``preprocessor_config.json`` or ``config.json``.",
     )
     resize: int | tuple[int, int] | None = option(
-        PREPROCESSING, None, "Resize images: the shorter side, or height and width."
+        PREPROCESSING, None, "Resize images to this shorter side, or to this height and width."
     )
     crop: int | tuple[int, int] | None = option(
-        PREPROCESSING, None, "Then crop the centre: a square, or height and width."
+        PREPROCESSING,
+        None,
+        "Then crop the centre to a square with this side, or to this height and width.",
     )
     interpolation: Interpolation | None = option(
         PREPROCESSING,
@@ -145,12 +152,12 @@ class DumpOptions:
         "Interpolation: nearest, box, bilinear (default), hamming, bicubic, lanczos.",
         "The filters are Pillow's.",
     )
-    colour: Colour | None = option(PREPROCESSING, None, "Convert the channels of images.")
+    colour: Colour | None = option(PREPROCESSING, None, "Convert the colour channels of images.")
     scale: float | None = option(
         PREPROCESSING,
         None,
-        "Factor for each value; by default 1/255 for 8-bit images, unless the model rescales them "
-        "itself.",
+        "Factor to multiply each value by; by default 1/255 for 8-bit images, unless the model "
+        "rescales them itself.",
     )
     mean: Sequence[float] = option(
         PREPROCESSING, (), "Mean to subtract after scaling; one value, or one per channel."
@@ -158,132 +165,144 @@ class DumpOptions:
     std: Sequence[float] = option(
         PREPROCESSING,
         (),
-        "Standard deviation to divide by after that; one value, or one per channel.",
+        "Standard deviation to divide by after subtracting the mean; one value, or one per "
+        "channel.",
     )
     layout: str | None = option(
         PREPROCESSING,
         None,
-        "How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc; by default as the shapes "
-        "say.",
+        "How to arrange a sample: chw, hwc, flat, flat-chw or flat-hwc; by default this follows "
+        "from the shapes.",
         "Written ``[FROM->]TO``.",
     )
     sample_rate: int | None = option(
         PREPROCESSING,
         None,
-        "Rate that sound is resampled to, in samples a second: the one that the model was trained "
+        "Rate to resample sound to, in samples per second: the one that the model was trained "
         "with.",
-        "By `scipy.signal.resample_poly`.",
+        "Sound is resampled with `scipy.signal.resample_poly`.",
     )
-    mono: bool = option(PREPROCESSING, False, "Replace several channels of sound by their mean.")
+    mono: bool = option(PREPROCESSING, False, "Replace the channels of sound by their mean.")
     duration: float | None = option(
         PREPROCESSING,
         None,
-        "Cut sound to its first seconds, and pad shorter sound with zeros, for a model that takes "
-        "one length.",
+        "Cut sound to this many seconds, and pad shorter sound with zeros, for a model that "
+        "accepts only one length.",
     )
-    keep: Kept = option(STORED, "full", "Store whole activations, or only per-sample statistics.")
+    keep: Kept = option(STORED, "full", "Store full activations, or only per-sample statistics.")
     tensors: str | Sequence[str] = option(
         STORED,
         "all",
-        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out; "
-        "residual for the residual stream; inner for states and attention scores, also those that "
-        "the model leaves out.",
-        "Outputs of the model are stored unless one of these leaves them out.",
+        "Which tensors to store: all, layers, names or globs; residual for the residual stream; "
+        "inner for states and attention scores, including those that the model does not return. A "
+        "leading ! excludes tensors.",
+        "Model outputs are stored unless they are excluded.",
     )
     reduce: Mapping[str, str | int | Sequence[str | int]] | None = option(
         STORED,
         None,
-        "Keep a reduced form of tensors besides: mean or max over positions, cls, last or the "
-        "number of one, sample:K of them, project:K or pca:K numbers; mean+pca:K for both.",
-        "A dictionary of forms, or lists of them, by the name or glob of tensors. Positions are "
-        "those of real tokens; ``sample`` and ``project`` are drawn by `seed`, and components are "
-        "those of a sample of the samples.",
+        "Also store tensors in a reduced form: mean or max over positions; cls, last or a number "
+        "for one position; sample:K for K positions; project:K or pca:K for K numbers; mean+pca:K "
+        "for both.",
+        "A dictionary from names or globs of tensors to forms or lists of forms. Only real tokens "
+        "count as positions; ``sample`` and ``project`` are drawn with `seed`, and principal "
+        "components are computed from some of the samples.",
     )
     dtype: Narrowing | None = option(
-        STORED, None, "Narrow floating activations to this type; by default they keep their own."
+        STORED,
+        None,
+        "Convert floating-point activations to this type, if it is narrower; by default they "
+        "keep their own.",
     )
     statistics: str | Sequence[str] = option(
         STORED,
         "sum",
-        "Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, nonzero_count, "
-        "min, max, or all.",
+        "Statistics to store in addition to per-sample sums: abs_sum, square_sum, positive_sum, "
+        "nonzero_count, min, max, or all.",
     )
     units: bool = option(
         STORED,
         False,
-        "Measure single units while the model runs: moments, histograms, dead units, class "
-        "selectivity, and the samples that excite each most.",
-        "``cnatool units`` shows them; no activations need be stored for that.",
+        "Measure individual units while the model runs: moments, histograms, dead units, class "
+        "selectivity, and the samples that excite each unit most.",
+        "``cnatool units`` shows them, even if no activations are stored.",
     )
     units_tensors: str | Sequence[str] = option(
         STORED,
         "layers",
-        "Tensors of the store whose units `units` measures: all, layers, residual, names or "
-        "globs; behind a ! what to leave out.",
+        "Stored tensors whose units `units` measures: all, layers, residual, names or globs. A "
+        "leading ! excludes tensors.",
     )
     units_axis: Mapping[str, str | int] | None = option(
         STORED,
         None,
-        "Axis of one sample along which the units of tensors lie, counted from 0, or element for "
-        "each element; by default channels of maps, features of tokens, elements of vectors.",
+        "Axis of one sample that the units of tensors lie along, counted from 0, or element if "
+        "each element is a unit; by default, units are the channels of maps, the features of "
+        "tokens and the elements of vectors.",
     )
     units_top: int = option(
-        STORED, 10, "Samples that `units` keeps of those that excite a unit most."
+        STORED,
+        10,
+        "Number of samples that `units` records for each unit, those that excite it most.",
     )
     keep_inputs: KeptInputs | None = option(
         STORED,
         None,
-        "Store raw images (values), or the counts of their 256 levels, which suffice for α "
-        "(levels); by default levels where image files are resized.",
-        "Images of any size have the same levels.",
+        "Store raw images (values), or only how often each of their 256 levels occurs, which is "
+        "all that α needs (levels); by default levels if image files are resized.",
+        "The counts have the same shape for images of any size.",
     )
     inputs_from: str | Path | None = option(
         STORED,
         None,
-        "Finished store of the same data, whose raw inputs are referred to, not copied.",
-        "Its ids and raw inputs are compared with the samples, bit for bit; labels may differ.",
+        "Finished store of the same data; the new store refers to its raw inputs instead of "
+        "copying them.",
+        "Its ids and raw inputs must equal those of the samples, bit for bit; labels may differ.",
     )
     initial_model: str | Path | None = option(
-        STORED, None, "The network before training, to measure the distance of its weights."
+        STORED, None, "The network before training, to measure how far its weights have moved."
     )
     flatness: Flatness | bool = option(
         STORED,
         False,
         "Measure how much noise on the weights the network tolerates.",
-        "By default noise is tolerated while accuracy on the first training samples falls by at "
-        "most 0.1; a `Flatness` changes that.",
+        "By default, noise is tolerated as long as accuracy on the first training samples falls "
+        "by at most 0.1; pass a `Flatness` to change that.",
     )
     tags: Mapping[str, str] | None = option(STORED, None, "Metadata to keep in the store.")
     batch_size: int | None = option(
-        RUN, None, "Samples per run; by default as many as fit the cache.", "256 at most."
+        RUN,
+        None,
+        "Samples per run of the model; by default as many as fit in the cache.",
+        "The default is at most 256.",
     )
     provider: str = option(RUN, "cpu", "Execution provider of ONNX Runtime: cpu, cuda, …")
-    threads: int = option(RUN, 0, "Threads that run the model; 0 for one per processor.")
+    threads: int = option(RUN, 0, "Number of threads that run the model; 0 for one per processor.")
     client: Client | None = option(
         RUN,
         None,
-        "Client of a Dask cluster, whose workers dump the parts of `store`.",
-        "Its parts are in a folder beside the store, which refers to them; an HDF5 store gets a "
-        "copy of all rows. All workers share a file system. Each runs the model with as many "
+        "Client of a Dask cluster whose workers dump the store in parts.",
+        "The parts are in a folder next to the store, which refers to them; an HDF5 store gets a "
+        "copy of all rows. All workers must share a file system. Each runs the model with as many "
         "threads as it has.",
     )
     parts: int | None = option(
         RUN,
         None,
-        "Parts into which a cluster divides the rows; by default four for each worker.",
+        "Number of parts into which a cluster divides the rows; by default four per worker.",
     )
     custom_ops: Sequence[str | Path] = option(
         RUN,
         (),
         "Libraries of custom operators.",
-        "They run inside this process: name only what you trust.",
+        "They run inside this process: use only libraries that you trust.",
     )
     codec: Codec | None = option(
         STORE,
         None,
-        "Compression of arrays; by default lz4 in Zarr, for those that it makes at least a tenth "
-        "smaller, and none in HDF5, which also has gzip.",
-        "LZ4 is fast, Zstandard smaller, and every reader knows gzip.",
+        "Compression of arrays; by default lz4 in Zarr, for arrays that it makes at least a tenth "
+        "smaller, and none in HDF5, which also supports gzip.",
+        "LZ4 is fast, Zstandard compresses better, and every reader supports gzip.",
     )
     overwrite: bool = option(
         STORE,
@@ -294,13 +313,13 @@ class DumpOptions:
     resume: bool = option(
         STORE,
         False,
-        "Continue an interrupted dump with the same options; start one where there is none, and "
-        "leave a complete store alone.",
-        "The result equals that of an uninterrupted dump. By default `batch_size`, `threads` and "
-        "`codec` are those of the store.",
+        "Continue an interrupted dump with the same options, or start one if there is none; a "
+        "complete store is left unchanged.",
+        "The result equals that of an uninterrupted dump. By default, `batch_size`, `threads` and "
+        "`codec` are taken from the store.",
     )
     verbose: bool = option(
-        RUN, False, "Note at the end how arrays are compressed, and which stage was the slowest."
+        RUN, False, "Report at the end how arrays are compressed, and which stage was the slowest."
     )
     observer: Observer | None = option(RUN, None, "Receives notes and progress.")
 

@@ -49,18 +49,18 @@ _BYTES_PER_SECOND = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Disk space, time and memory that a dump takes, on a cluster all workers together.
+    """Disk space, time and memory that a dump needs; on a cluster, for all workers together.
 
     Attributes
     ----------
     store : Path
-        Where the store would be.
+        Where the store would be written.
     samples : dict of str to int
         Samples of each split that are still to be written.
     tensors : int
         Tensors in the store.
     sample_bytes : int
-        Bytes that are stored per sample, before compression.
+        Bytes stored per sample, before compression.
     disk_bytes : int
         Size of the store, estimated from the compression of the first rows.
     free_bytes : int or None
@@ -72,13 +72,13 @@ class Preflight:
     available_bytes : int or None
         Memory available to it; None if the system does not report it.
     ways : tuple of str
-        Options with which the store would fit the disk, where it does not.
+        Options with which the store would fit on the disk, if it does not.
     committed : int
-        Samples in a store that is resumed.
+        Samples that are already committed in a store that is resumed.
     cluster : ClusterEstimate or None
-        What each worker of a cluster takes; None without one.
+        What each worker of a cluster needs; None without a cluster.
     whole : WholeEstimate or None
-        What all parts of the dump take together; None for a dump that is no part.
+        What all parts of the dump need together; None if the dump is not one of several parts.
     """
 
     store: Path
@@ -97,7 +97,7 @@ class Preflight:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room for the store, and a tenth more."""
+        """Whether the disk has room for the store plus a tenth of its size."""
         return _fits(self.disk_bytes, self.free_bytes)
 
     @property
@@ -129,11 +129,11 @@ class Preflight:
         )
 
     def rows_in(self, seconds: float) -> int | None:
-        """Estimate how many samples are written in a time; None if that is not known."""
+        """Estimate how many samples are written in so many seconds; None if that is unknown."""
         return int(sum(self.samples.values()) * seconds / self.seconds) if self.seconds else None
 
     def lines(self) -> list[str]:
-        """Describe the estimate, in lines for people to read."""
+        """Describe the estimate in readable lines."""
         rows = sum(self.samples.values())
         free = self.free_bytes
         disk = (

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def dump_here(
     model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
 ) -> Store:
-    """Dump a model into the store at a path; parameters and errors as of `cnatool.dump`."""
+    """Dump a model into the store at a path; parameters and errors as in `cnatool.dump`."""
     # Locked first, so that nothing at the path changes until the dump is done.
     with lock_store(path):
         _recover_replaced(path, options)
@@ -62,7 +62,7 @@ def dump_here(
 def estimate_here(
     model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
 ) -> Preflight:
-    """Estimate a dump in this process; parameters and errors as of `cnatool.preflight`."""
+    """Estimate a dump in this process; parameters and errors as in `cnatool.preflight`."""
     _find_left_parts(path, options)
     plan = fit_reductions(plan_dump(model, data, path, options))
     with prepare_dump(plan, announce=False) as prepared:

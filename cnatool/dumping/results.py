@@ -156,17 +156,17 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     schema : str
         Name and version of this format.
     store : str
-        Where the store would be.
+        Where the store would be written.
     fits : bool
         Whether the disk has room for it.
     samples : dict of str to int
         Samples of each split that are still to be written.
     committed : int
-        Samples in a store that is resumed.
+        Samples that are already committed in a store that is resumed.
     tensors : int
         Tensors in the store.
     sample_bytes : int
-        Bytes that are stored per sample, before compression.
+        Bytes stored per sample, before compression.
     disk_bytes : int
         Estimated size of the store.
     free_bytes : int or None
@@ -178,7 +178,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     available_bytes : int or None
         Memory that is available to it; null where the system does not report it.
     ways : tuple of str
-        Options with which the store would fit the disk, where it does not.
+        Options with which the store would fit on the disk, if it does not.
     notes : tuple of str
         Decisions, as printed to standard error.
     cluster : ClusterEstimate, optional

@@ -79,7 +79,7 @@ def _compress_all(
 
 
 def compress(sample: NDArray[Any], codec: Codec) -> bytes:
-    """Compress one sample; parameters as of `compression_ratio`."""
+    """Compress one sample; parameters as in `compression_ratio`."""
     return _CODECS[codec].encode(_prepare_samples(np.asarray(sample)[None], codec)[0])
 
 

@@ -52,7 +52,7 @@ def resample_areas(
     Each split is resampled by itself; curves are smoothed and normalised jointly anew. `margin`
     computes γ of a resample from its rows of `margins` by rising α: the samples that make the curve
     of the first split, or, with `margin_of_second`, of the second. `first` and `second` hold n ≥
-    `window` finite numbers each; `form`, `window` and `points` are as of `curve_area`.
+    `window` finite numbers each; `form`, `window` and `points` are as in `curve_area`.
     """
     orders = [curve_order(alpha, beta) for alpha, beta in (first, second)]
     ordered = [

@@ -95,7 +95,7 @@ def relabel_stretches(
 ) -> NDArray[np.float64]:
     """Compute ``total`` CNA-A of random assignments of all samples to splits of the same sizes.
 
-    Returns (relabellings,) numbers; parameters are as of `resample_stretches`.
+    Returns (relabellings,) numbers; parameters are as in `resample_stretches`.
     """
     alpha, beta = merge_curves(first, second)
     size, total = min(first[0].size, second[0].size), alpha.size

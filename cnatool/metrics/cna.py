@@ -67,7 +67,7 @@ def cna(
 
     `alpha` and `beta` are (n,) float64 arrays. The interval is Fisher's, or that of resamples:
     their percentiles, for ``smoothed`` their deviation around the value. `stream` numbers the
-    split, as of `resample_counts`. Undefined, with the reason, as the form's own function is.
+    split, as in `resample_counts`. Undefined, with the reason, as the form's own function is.
     """
     shape, level, seed = _FORMS[fields.cna], fields.level, fields.resample_seed
     correlation = shape.value(alpha, beta, fields.window, level)

@@ -104,7 +104,7 @@ def smoothed_pearson(
 
     Without an interval, as the points of a smoothed curve are not independent. Undefined as
     `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line. `ranked`
-    is as of `spearman`.
+    is as in `spearman`.
     """
     columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):

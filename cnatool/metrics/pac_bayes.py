@@ -30,7 +30,7 @@ def magnitude_bound(
 ) -> Baseline:
     """Return ¼ Σ_i ln((ε² + (σ′² + 1) ‖v‖²/ω) / (ε² + σ′² u_i²)) + ln(m/σ′) + 10.
 
-    `square_sum` is ‖v‖² as of `plain_bound`, `log_sum` Σ_i ln(ε² + σ′² u_i²) of u = w − w⁰ or u =
+    `square_sum` is ‖v‖² as in `plain_bound`, `log_sum` Σ_i ln(ε² + σ′² u_i²) of u = w − w⁰ or u =
     w, and ω the number of `weights`. The noise on weight i has the variance σ′² w_i² + ε²; ε, σ′ >
     0.
     """

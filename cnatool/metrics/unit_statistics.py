@@ -100,7 +100,7 @@ class UnitCounter:
     histogram : bool
         Whether to count values by bins.
     dense : bool, optional
-        As of `HistogramCounter`.
+        As in `HistogramCounter`.
     before : UnitStatistics, optional
         What was counted before, of so many units, ``k`` and ``classes``; it changes.
     """

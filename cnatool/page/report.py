@@ -49,9 +49,9 @@ class Report:
     path : Path
         The file.
     notes : tuple of str
-        What the page does not show, such as samples beyond the most.
+        What the page does not show, such as samples beyond the maximum number.
     not_scored : tuple of NotScored
-        Stores that were left out.
+        Stores that were skipped.
     """
 
     path: Path
@@ -77,8 +77,8 @@ def report(
     """Write one self-contained HTML page about stores, studies, or both.
 
     The page shows what was run, the scores with their intervals, samples with their pictures, and
-    what each layer contributes; of a study its networks. It needs no network and no other file. The
-    same stores give the same bytes.
+    what each layer contributes; for a study, its networks. It works offline and needs no other
+    file. The same stores give the same bytes.
 
     Parameters
     ----------
@@ -89,17 +89,16 @@ def report(
     title : str, optional
         Title of the page; by default the name of the store, or the number of stores.
     max_samples : int
-        Most samples to show of each store, and most networks of a study, chosen at random, the
-        same ones each time. Fewer are shown where more would make the page too large.
+        Maximum number of samples to show of each store, and of networks of a study; they are chosen
+        at random, the same ones each time. Fewer are shown if more would make the page too large.
     test, convention, overrides, output, inputs
-        As of `cnatool.score`; for stores. A study has its own convention.
+        As in `cnatool.score`, for stores; a study has its own convention.
     overwrite : bool
         Replace an existing file.
     strict : bool
-        Raise the error of the first of several stores that cannot be used instead of leaving it
-        out.
+        Raise the error of the first of several stores that cannot be used instead of skipping it.
     observer : Observer, optional
-        Notified of progress, of what the page does not show, and of stores that are left out.
+        Receives progress, and notes on what the page does not show and which stores are skipped.
 
     Returns
     -------

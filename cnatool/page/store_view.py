@@ -79,7 +79,7 @@ class StoreView(Document, frozen=True):
     pictures_reason : str or None
         Why samples have no pictures.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     kind: Literal["store"]

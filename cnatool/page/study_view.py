@@ -99,7 +99,7 @@ class StudyView(Document, frozen=True):
     correlations : tuple of ColumnCorrelation
         Over all networks.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     kind: Literal["study"]

@@ -144,7 +144,7 @@ def locate_positions(
     Parameters
     ----------
     positions : ndarray of int64, (…)
-        Positions, as of `arrange_block`; −1 for none.
+        Positions, as in `arrange_block`; −1 for none.
 
     Returns
     -------

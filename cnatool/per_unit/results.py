@@ -124,19 +124,19 @@ class UnitsResult(Document, frozen=True):
     store : str
         The store.
     dead_means, constant_means : str
-        What a dead and a constant unit are.
+        Definitions of a dead and of a constant unit.
     quantiles : tuple of float
-        Those in the table of units.
+        The quantiles in the table of units.
     quantile_error : float
         Largest error of a quantile, relative to the values that it lies between.
     top : int
-        Samples listed of each unit, those that excite it most.
+        Number of samples listed for each unit, those that excite it most.
     splits : dict of str to SplitUnits
         Each split.
     left_out : tuple of LeftOut
-        Tensors that were selected and of which the store has neither arrays nor units.
+        Selected tensors for which the store has neither arrays nor units.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.units/1"]

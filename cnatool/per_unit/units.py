@@ -47,7 +47,7 @@ class Units:
     Attributes
     ----------
     result : UnitsResult
-        Numbers of each tensor: dead and constant units, shares of zeros and of positive values.
+        Results for each tensor: dead and constant units, shares of zeros and of positive values.
     """
 
     def __init__(self, result: UnitsResult, columns: Mapping[str, Sequence[UnitColumns]]) -> None:
@@ -58,15 +58,16 @@ class Units:
         return repr(self.result)
 
     def frame(self) -> polars.DataFrame:
-        """Return a table with a row for each unit.
+        """Return a table with one row per unit.
 
         Columns are ``split``, ``tensor``, ``unit`` (from 0), ``count`` (of finite values), ``nan``,
         ``infinite``, ``mean``, ``deviation``, ``skewness``, ``min``, ``max``, a column for each
         quantile, such as ``q0.05``, ``zeros`` and ``positives`` (shares), ``dead``, ``constant``,
-        ``class`` (the label with the highest mean, null where labels share it, as for a constant
-        unit), ``class_name``, ``class_mean`` (the highest), ``ccmas``, and of the samples that
-        excite the unit most, in lists, ``top_values``, ``top_ids``, ``top_rows`` and
-        ``top_positions`` (indices along the axes that have no units). Undefined is null.
+        ``class`` (the label with the highest mean; null if several labels share it, as for a
+        constant unit), ``class_name``, ``class_mean`` (the highest mean) and ``ccmas``. Four
+        columns are lists over the samples that excite the unit most: ``top_values``, ``top_ids``,
+        ``top_rows`` and ``top_positions`` (indices along the axes that units do not lie along).
+        Undefined values are null.
         """
         import polars as pl
 
@@ -93,47 +94,48 @@ def units(
     top: int = TOP,
     observer: Observer | None = None,
 ) -> Units:
-    """Count what each unit of a store's tensors does over all samples of a split.
+    """Measure what each unit of a store's tensors does over all samples of a split.
 
     A unit is a channel of a map (C, H, W), a feature of tokens (T, D), or an element of a vector
-    (D,); its values are those at all samples and positions. Values that are not finite are counted
-    and left out of everything else. Each tensor is read once, in bounded memory; several times if
-    it has very many units.
+    (D,); its values are those for all samples and positions. Values that are not finite are counted
+    but otherwise ignored. Each tensor is read once, in bounded memory, or several times if it has
+    very many units.
 
     Parameters
     ----------
     store : str, Path or Store
-        The store, with whole activations, or with what ``dump(units=True)`` counted.
+        The store, with full activations, or with what ``dump(units=True)`` measured.
     tensors : str or sequence of str
-        Names of tensors or outputs, or globs; those after ``!`` are left out. By default the
-        layers, and what the dump measured units of; without either, all that is stored.
+        Names or globs of tensors and outputs; a leading ``!`` excludes them. By default the layers,
+        and tensors whose units the dump measured; if there are none, everything that is stored.
     splits : str or sequence of str
         Names of splits; all by default.
     axes : mapping of str to int or "element"
-        For tensors by name or glob the axis of one sample's shape that has the units, or
-        ``"element"``, so that each element is one. By default the only axis of (D,), the last one
-        of (T, D), the first one of (C, H, W) and longer shapes, and never one along which samples
+        By name or glob of tensors, the axis of one sample's shape that the units lie along, or
+        ``"element"`` if each element is a unit. By default the only axis of (D,), the last one of
+        (T, D), and the first one of (C, H, W) and longer shapes, but never one along which samples
         differ in length.
     quantiles : sequence of float
-        Quantiles between 0 and 1, from a histogram of fixed bins: their error is at most 1/64 of
-        the values that they lie between. Without any, tensors of very many units take one pass.
+        Quantiles between 0 and 1, computed from a histogram with fixed bins: their error is at most
+        1/64 of the values that they lie between. Without quantiles, tensors of very many units need
+        only one pass.
     top : int
-        Samples that are listed of each unit, those that excite it most: those whose largest values
-        are the largest. Of equal ones, the first in the store.
+        Number of samples to list for each unit, those that excite it most: those whose largest
+        values are the largest. If several are equal, the first in the store.
     observer : Observer, optional
-        Notified of progress.
+        Receives progress.
 
     Returns
     -------
     Units
-        Numbers of tensors in ``result``, those of units in ``frame()``.
+        Results for tensors are in ``result``, those for units in ``frame()``.
 
     Raises
     ------
     UsageError
         If a pattern matches no tensor, or a parameter is out of range.
     MetricError
-        If the store has no such split, or nothing of which units can be counted.
+        If the store has no such split, or nothing whose units can be measured.
     NotAStoreError, StoreDamagedError, StoreVersionError, StoreAccessError
         If the store cannot be read.
     """

@@ -77,13 +77,13 @@ def plot(
     source : str, Path, Store, Study, Trajectory, Landscape, or iterable of these
         Stores, folders of stores, or one study, trajectory or landscape, or the folder of one.
     figure : str
-        Of stores ``depth-profile``, ``alpha-beta``, ``area``, ``error-by-alpha``; of a study
-        ``trajectory``, ``bins``, ``gap``, ``measures``; of a trajectory ``trajectory``,
-        ``error-by-alpha``; of a landscape ``landscape``.
+        For stores ``depth-profile``, ``alpha-beta``, ``area``, ``error-by-alpha``; for a study
+        ``trajectory``, ``bins``, ``gap``, ``measures``; for a trajectory ``trajectory``,
+        ``error-by-alpha``; for a landscape ``landscape``.
     test, convention, overrides, output, inputs
-        As of `cnatool.score`; for figures of stores. A study has its own convention.
+        As in `cnatool.score`, for figures of stores; a study has its own convention.
     split : str, optional
-        Draw this split alone.
+        Draw only this split.
     sample : sequence of str
         Ids of samples that ``depth-profile`` draws.
     measure : sequence of str
@@ -91,23 +91,23 @@ def plot(
     by : str, optional
         The tag that colours networks, or separates runs.
     order : str, optional
-        The tag whose number is the step, for ``trajectory`` of a study; by default as of
+        The tag whose value is the step, a number, for ``trajectory`` of a study; by default as in
         `cnatool.trajectory`.
     coefficient : {"pearson", "spearman", "kendall_a", "kendall_b"}, optional
-        Of ``measures``.
+        The correlation coefficient that ``measures`` draws.
     width, height : float, optional
         Size of one panel in pixels, 96 per inch.
     strict : bool
-        Raise the error of the first of several stores that cannot be drawn instead of leaving it
-        out.
+        Raise the error of the first of several stores that cannot be drawn instead of skipping it.
     observer : Observer, optional
-        Notified if a folder of results has no checksums, and of stores that are left out.
+        Receives notes if a folder of results has no checksums, and on stores that are skipped.
 
     Returns
     -------
     altair chart
-        A notebook shows it; `cnatool plot` writes it to a file. Of several stores, those that
-        cannot be drawn are left out and listed in ``chart.usermeta``, as `not_scored` reads it.
+        A notebook displays it; `cnatool plot` writes it to a file. If there are several stores,
+        those that cannot be drawn are skipped and listed in ``chart.usermeta``, which `not_scored`
+        reads.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def plot(
     DataError, MetricError, NotAStoreError
         If the source lacks what the figure needs, or cannot be read.
     CnatoolError, OSError
-        If one of several stores cannot be drawn, and `strict`.
+        If one of several stores cannot be drawn and `strict` is set.
     """
     from cnatool.plotting.figure import Options
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def store_callback(folder: str | Path, probe: Mapping[str, Iterable[Any]], **options: Any) -> Any:
     """Make a Lightning ``Callback`` that records the module at the start of and during training.
 
-    The module's ``forward`` is recorded. Of several processes, only the first records.
+    The module's ``forward`` is recorded. If there are several processes, only the first one
+    records.
 
     Parameters
     ----------

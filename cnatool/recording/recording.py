@@ -58,7 +58,7 @@ class Layer:
         The operator's own result with its bias, before any normalisation; by default
         ``preactivation``.
     operator : str
-        The framework's name of the operator: ``Linear``, ``Conv2d``.
+        The framework's name for the operator: ``Linear``, ``Conv2d``.
     output : bool
         Whether its result is the network's output.
     shortcut : bool
@@ -101,24 +101,24 @@ def create_store(
     id_bytes: int = _ID_BYTES,
     overwrite: bool = False,
 ) -> Recording:
-    """Create a store to which batches of any framework are appended.
+    """Create a store to append batches of any framework to.
 
-    Use it as a context manager: at its end, every split is completed. After an exception or Ctrl-C
-    in it, the rows of all batches that were appended remain as an unfinished store, which can be
-    scored but not continued; after a kill, or an interruption while a batch is written, those of
-    the last commit. A batch commits all rows so far if the last commit is a minute ago; whole
-    chunks are committed after 8,192 rows, or 1 GiB.
+    Use it as a context manager: on exit, every split is completed. After an exception or Ctrl-C
+    inside it, the rows of all batches that were appended remain as an unfinished store, which can
+    be scored but not continued. If the process is killed, or interrupted while it writes a batch,
+    the rows up to the last commit remain. A batch commits all rows so far if the last commit was at
+    least a minute ago; complete chunks are committed after 8,192 rows or 1 GiB.
 
     Parameters
     ----------
     path : str or Path
         Path of the store; its suffix determines the format.
     tensors : sequence of str, or mapping of str to str
-        Names of the tensors in execution order, or a mapping to the operators that compute them. A
-        tensor with the name of an output is that output.
+        Names of the tensors in execution order, or a mapping from names to the operators that
+        compute them. A tensor with the name of an output is that output.
     layers : sequence of str or Layer, optional
-        The linear operators in execution order; by default every tensor is one, and an output is
-        the output layer.
+        The linear operators in execution order; by default every tensor is a layer, and an output
+        is the output layer.
     inputs, outputs : sequence of str
         Names of the raw inputs, and of the network's outputs.
     keep : {"full", "statistics"}
@@ -130,14 +130,15 @@ def create_store(
         Shapes of one sample of the tensors for which only statistics are appended.
     ragged : sequence of str, or mapping of str to int
         Names of the tensors, inputs and outputs whose samples differ in length along their first
-        axis, or a mapping to the axis of one sample's shape. Append a list of arrays of them, one
-        for each sample, or a `Ragged`.
+        axis, or a mapping from names to the axis of one sample's shape. For these, append a list of
+        arrays, one per sample, or a `Ragged`.
     kinds : mapping of str to {"text", "tokens", "sound"}, optional
-        What raw inputs hold, on which α depends. ``text``: append a list of strings, whose UTF-8 is
-        stored; ``ragged`` need not name it. ``tokens``: the ids of tokens. ``sound``: amplitudes,
-        from −1 to 1 if they are floating, and over the range of their type if they are integers.
+        What raw inputs contain, because α depends on it. ``text``: append a list of strings, which
+        are stored as UTF-8; ``ragged`` need not name them. ``tokens``: token ids. ``sound``:
+        amplitudes, from −1 to 1 if they are floating-point numbers, and over the range of their
+        type if they are integers.
     special : sequence of int
-        Ids of tokens that are no part of a text, such as padding, which α leaves out.
+        Ids of tokens that are not part of a text, such as padding; α ignores them.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
         Compression of the arrays; by default the best for the format.
     tags : mapping of str to str, optional
@@ -154,11 +155,11 @@ def create_store(
     parameters : int, optional
         Number of parameters of the network.
     inputs_from : str or Path, optional
-        A finished store of the same samples in the same order: the new one refers to its raw inputs
-        and contains none. `Recording.append` may then omit inputs; inputs and ids that it gets are
-        compared.
+        A finished store of the same samples in the same order: the new store refers to its raw
+        inputs and contains none. `Recording.append` may then omit inputs; any inputs and ids that
+        it gets are compared with that store.
     id_bytes : int
-        UTF-8 bytes of the longest id.
+        Length of the longest id, in bytes of UTF-8.
     overwrite : bool
         Replace an existing store.
 
@@ -412,7 +413,7 @@ class Recording:
         inputs, outputs : array_like, or mapping of str to array_like
             Raw inputs before any preprocessing, and the network's outputs, (n, …); by name if there
             are several. Inputs may be omitted if another store contains them. Samples that differ
-            in length (``ragged``) are a list of arrays, or a `Ragged` of values and lengths.
+            in length (``ragged``) are a list of arrays, or a `Ragged` of values and offsets.
         activations : mapping of str to array_like
             Tensors by name, (n, …) each. An output may be omitted.
         statistics : mapping of str to mapping of str to array_like

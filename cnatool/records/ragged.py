@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 class Ragged:
     """Samples that differ in length along one axis.
 
-    An integer selects one sample, as an array, and further indices elements of it: ``[7, 0]`` is
-    the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples, as
-    another `Ragged`. Slices are views.
+    An integer selects one sample, as an array, and further indices select its elements: ``[7, 0]``
+    is the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples,
+    as another `Ragged`. Slices are views.
 
     Parameters
     ----------
     values : ndarray
-        The samples behind one another, (total, …), the axis along which they differ first.
+        The concatenated samples, (total, …); the axis along which they differ comes first.
     offsets : array_like of int
         Sample i is ``values[offsets[i]:offsets[i + 1]]``; (n + 1,), from 0 to ``len(values)``.
     axis : int
-        Place of that axis in the shape of one sample.
+        Position of that axis in the shape of one sample.
 
     Examples
     --------

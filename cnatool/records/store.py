@@ -115,7 +115,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The shape depends on the data: ``statistics/count`` has the number of elements of each
         sample, and whole arrays are stored only with a ``ragged_axis``.
     ragged_axis : int
-        As of `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
+        As in `ArrayRecord`: the axis of ``shape`` along which stored samples differ in length.
     index : RowIndex
         For rows such as detections, what says which sample each is of; absent for other tensors.
     conditional : bool, optional

@@ -81,9 +81,9 @@ class Flatness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     samples : int
-        Most training samples to run, from the first on.
+        Maximum number of training samples to run, from the first on.
     draws : int
-        Draws of noise over which accuracy is averaged.
+        Number of draws of noise over which accuracy is averaged.
     target : float
         Tolerated loss of accuracy, between 0 and 1.
     seed : int

@@ -139,7 +139,7 @@ class LayerScores(ScoreHeader, frozen=True):
     splits : dict of str to SplitLayers
         Each split.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.layers/2"]

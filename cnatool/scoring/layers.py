@@ -61,19 +61,19 @@ def score_layers(
 ) -> LayerScores:
     """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
 
-    β = Σ c_d z_d is linear in the layers, and so is its covariance with α: a layer's part in the
-    mean of β is c_d · mean z_d, and in CNA c_d · cov(α, z_d) / (σ_α σ_β).
+    β = Σ c_d z_d is linear in the layers, and so is its covariance with α: a layer contributes c_d
+    · mean z_d to the mean of β, and c_d · cov(α, z_d) / (σ_α σ_β) to CNA.
 
     Parameters
     ----------
     store, test, convention, overrides
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     samples : sequence of str
-        Ids of samples whose z_d is wanted, in any split.
+        Ids of samples, in any split, whose z_d to return.
     inputs : str, Path or iterable of these
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     observer : Observer, optional
-        Notified of progress.
+        Receives progress.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def score_layers(
     Raises
     ------
     UsageError
-        If no split has a sample with such an id; and the errors of `cnatool.score`.
+        If no split has a sample with such an id; also the errors of `cnatool.score`.
     """
     named = Convention.named(convention, overrides)
     fields, observer = named.fields, observer or Silent()

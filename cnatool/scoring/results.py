@@ -89,7 +89,7 @@ class ScoreHeader(Document, frozen=True):
 
 
 class OutputResult(msgspec.Struct, frozen=True):
-    """The model output that accuracy, loss and margin were taken from.
+    """The model output from which accuracy, loss and margin were computed.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ class SplitResult(msgspec.Struct, frozen=True):
 
     @property
     def unit(self) -> str:
-        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        """What accuracy and loss refer to, as a prefix of either word; empty for samples."""
         return _UNITS[self.tokens.targets] if self.tokens else ""
 
     def __repr__(self) -> str:
@@ -366,9 +366,9 @@ class ScoreResult(ScoreHeader, frozen=True):
     Attributes
     ----------
     layers_missing : tuple of str
-        Tensors that the convention's ``layers`` would count and the store does not hold.
+        Tensors that the convention's ``layers`` would count but the store does not contain.
     output : OutputResult
-        The model output that accuracy, loss and margin were taken from.
+        The model output from which accuracy, loss and margin were computed.
     splits : dict of str to SplitResult
         The scores of each split.
     gap : Estimate
@@ -378,15 +378,15 @@ class ScoreResult(ScoreHeader, frozen=True):
     cna_area : ResampledEstimate
         CNA-A, the area between the (α, β)-curves of train and test (paper eq. 5).
     cna_area_by_chance : ChanceArea
-        CNA-A of splits that do not differ, which is above 0 as well.
+        CNA-A that splits that do not differ would have, which is also above 0.
     margin : Estimate
         γ of the training split.
     cna_margin : ResampledEstimate
         CNA-M = γ · CNA-A (paper eq. 7).
     baselines : BaselinesResult
-        Measures from the norms of the weights and γ.
+        Measures based on the norms of the weights and γ.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.score/1"]
@@ -405,7 +405,7 @@ class ScoreResult(ScoreHeader, frozen=True):
 
     @property
     def unit(self) -> str:
-        """What accuracy and loss are of, before either word; empty where they are of samples."""
+        """What accuracy and loss refer to, as a prefix of either word; empty for samples."""
         return next((split.unit for split in self.splits.values() if split.unit), "")
 
     def __repr__(self) -> str:

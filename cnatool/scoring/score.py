@@ -50,20 +50,21 @@ def score(
     Parameters
     ----------
     store : str, Path or Store
-        The store. Its splits ``train`` and ``test`` are compared, where it has both.
+        The store. Its splits ``train`` and ``test`` are compared, if it has both.
     test : str, Path or Store, optional
-        A second store that holds the test split; ``store`` then holds the training split.
+        A second store that contains the test split; ``store`` then contains the training split.
     convention : {"paper", "reference", "legacy"}
         Which definitions to follow.
     overrides : mapping of str to object
         Fields of the convention to set, typed or as text: ``{"bins": 64}`` or ``{"bins": "64"}``.
     output : str, optional
-        The model output that holds the class scores. By default the first output of floats that
-        the last layer leads to and that has one score per class.
+        The model output that contains the class scores. By default the first floating-point output
+        that the last layer leads to and that has one score per class.
     inputs : str, Path or iterable of these
-        Stores that hold the raw inputs of others, if they have moved since those were dumped.
+        Stores that contain the raw inputs of other stores, if they have moved since those were
+        dumped.
     client : distributed.Client, optional
-        Client of a Dask cluster, whose workers score ranges of rows; they need to see the store.
+        Client of a Dask cluster, whose workers score ranges of rows; they need access to the store.
 
     Returns
     -------
@@ -108,10 +109,11 @@ def score_samples(
     -------
     polars.DataFrame
         Columns ``split``, ``id``, ``label``, ``prediction``, ``alpha``, ``beta``, ``margin``,
-        ``length``; null where a store has no labels, or outputs that are no class scores, where a
-        sample has no α, and where all samples are equally long. The margin is in probabilities for
-        the form ``paper``, else in logits. Where each token has scores, also ``tokens``, how many
-        of them have a target, and ``loss``, their mean cross-entropy in nats.
+        ``length``; a value is null if the store has no labels or its outputs are not class scores,
+        if a sample has no α, or if all samples are equally long. The margin is in probabilities for
+        the form ``paper``, and otherwise in logits. If each token has scores, there are also
+        ``tokens``, the number of tokens that have a target, and ``loss``, their mean cross-entropy
+        in nats.
     """
     return score_store(
         store,

@@ -75,7 +75,7 @@ def select_splits(
     fields: ConventionFields,
     inputs: str | Path | Iterable[str | Path] = (),
 ) -> SelectedSplits:
-    """Open stores, and select their splits and layers; parameters as of `cnatool.score`."""
+    """Open stores, and select their splits and layers; parameters as in `cnatool.score`."""
     first = store if isinstance(store, Store) else open_store(store, inputs)
     second = test if isinstance(test, Store) or test is None else open_store(test, inputs)
     if second is not None and real_path(second.path) == real_path(first.path):

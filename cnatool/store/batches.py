@@ -101,22 +101,22 @@ class Sources(NamedTuple):
 
 
 class Batches:
-    """The batches of one epoch of a split; `Split.batches` makes them.
+    """The batches of one epoch of a split, as `Split.batches` returns them.
 
-    It can be iterated over any number of times, with the same batches. ``len(batches)`` is their
-    number.
+    Every iteration yields the same batches. ``len(batches)`` is their number.
 
     Attributes
     ----------
     rows : int
         Samples in these batches.
     block_rows : int
-        Samples of a block, which is read as it is stored; blocks come in random order.
+        Samples in a block. A block is read in the order in which it is stored; blocks come in
+        random order.
     window_rows : int
-        Samples that are mixed with each other: those of a batch come from
-        ``window_rows / block_rows`` blocks.
+        Samples that are shuffled together: those of a batch come from ``window_rows / block_rows``
+        blocks.
     buffer_bytes : int
-        Bytes of the two windows in memory; of samples that differ in length, on average.
+        Bytes of the two windows in memory; an average if samples differ in length.
     """
 
     def __init__(

@@ -39,11 +39,11 @@ def convert(
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
-    """Copy a store to a new one, in the format that the name of the new one implies.
+    """Copy a store to a new one, whose name determines its format.
 
-    Every array keeps its element type and its values bit for bit, and the attribute every field. If
-    another store contains the raw inputs, the new one refers to it too, by the path from its own
-    folder. Memory does not grow with the store.
+    Every array keeps its element type and, bit for bit, its values; the attribute keeps every
+    field. If another store contains the raw inputs, the new store refers to it too, by a path
+    relative to its own folder. Memory use does not grow with the size of the store.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def convert(
         Compression of the arrays; by default ``lz4`` in Zarr and ``none`` in HDF5, which also
         supports ``gzip``.
     inputs : str, Path or iterable of these
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     copy_inputs : bool
-        Copy raw inputs that another store contains, so that the new one refers to none.
+        Copy raw inputs that are in another store, so that the new store does not refer to it.
     overwrite : bool
         Replace an existing store.
     observer : Observer, optional
@@ -71,9 +71,9 @@ def convert(
     Raises
     ------
     UsageError
-        If the store is not finished, or the format lacks the codec.
+        If the store is unfinished, or the format does not support the codec.
     NotAStoreError
-        If there is no store, or the target's path cannot be used.
+        If there is no store, or the path of the target cannot be used.
     StoreDamagedError
         If the store is damaged.
     MetricError

@@ -66,18 +66,18 @@ def merge(
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
-    """Make one store of all parts of a dump.
+    """Combine all parts of a dump into one store.
 
-    By default the new store refers to its parts, by paths from its folder, and takes no longer and
-    no more space for many rows than for few: move it together with them. A copy contains all rows
-    and is the store that one process would have written, in Zarr byte for byte unless that had
-    committed early because 8,192 rows took it more than a minute. Chunks are copied as they are
-    encoded, except in arrays of which a chunk spans two parts.
+    By default the new store refers to its parts by paths relative to its own folder, so move it
+    together with them; merging then takes no more time or space for many rows than for few. A copy
+    contains all rows and equals the store that one process would have written: in Zarr byte for
+    byte, unless that process would have committed early because 8,192 rows took it more than a
+    minute. Chunks are copied as they are encoded, except in arrays where a chunk spans two parts.
 
     Parameters
     ----------
     parts : iterable of str or Path
-        The finished parts, in any order, all of one dump.
+        The finished parts of one dump, in any order.
     store : str or Path
         Path of the new store: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
     copy : bool
@@ -95,9 +95,9 @@ def merge(
     Raises
     ------
     UsageError
-        If a part is missing, given twice, not finished, or of another dump.
+        If a part is missing, given twice, unfinished, or from another dump.
     NotAStoreError
-        If a path is no store, or the new one cannot be written at its path.
+        If a path is not a store, or the new store cannot be created at its path.
     StoreDamagedError
         If a part is damaged.
     StoreInUseError

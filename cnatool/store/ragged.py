@@ -49,18 +49,19 @@ _OFFSETS = 8192
 class RaggedArray:
     """The committed rows of an array whose rows vary in length, read when they are indexed.
 
-    An integer selects one sample, as an array, and further indices elements of it: ``[7, 0]`` is
-    the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples, as
-    a `Ragged`, which has ``values`` and ``offsets``. Only the samples are held in memory.
+    An integer selects one sample, as an array, and further indices select its elements: ``[7, 0]``
+    is the first row of sample 7. A slice, a list of rows or a boolean mask selects several samples,
+    as a `Ragged`, which has ``values`` and ``offsets``. Only the selected samples are held in
+    memory.
 
     Attributes
     ----------
     values : StoredArray
-        The samples behind one another, (total, …), the axis along which they differ first.
+        The concatenated samples, (total, …); the axis along which they differ comes first.
     offsets : StoredArray
-        Offsets of the samples among the values, (n + 1,) int64.
+        Offsets of the samples in the values, (n + 1,) int64.
     axis : int
-        Place of that axis in the shape of one sample.
+        Position of that axis in the shape of one sample.
     """
 
     __slots__ = ("_name", "_ranges", "axis", "offsets", "values")
@@ -147,7 +148,7 @@ class RaggedArray:
         return Ragged.concatenate(parts)[places]
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Ragged]]:
-        """Yield ``(first row, rows)`` in order, about 16 MiB each, and at least one sample.
+        """Yield ``(first row, rows)`` in order, in blocks of about 16 MiB, at least one sample.
 
         Parameters
         ----------
@@ -161,7 +162,7 @@ class RaggedArray:
             start = last
 
     def end_of_block(self, start: int, stop: int) -> int:
-        """Return the end of a block that begins at a row and ends at another at most."""
+        """Return the end of a block that begins at `start` and ends at `stop` or earlier."""
         stop = min(start + _OFFSETS, stop)
         ends = self._read_lengths(start, stop).cumsum()
         fits = np.searchsorted(ends * self.values.row_bytes, BLOCK_BYTES, side="right")

@@ -52,7 +52,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         A ``.zarr`` folder, a ``.zarr.zip`` file, an HDF5 file, or a ``.zarr`` store in a bucket,
         such as ``s3://bucket/store.zarr``.
     inputs : str, Path or iterable of these
-        Stores to search for raw inputs, if this store refers to another one for them, before the
+        If this store refers to another one for its raw inputs: stores to search for them before the
         one that it names.
 
     Returns
@@ -64,11 +64,11 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     NotAStoreError
         If there is no store at ``path``.
     StoreDamagedError
-        If its attribute does not match the schema, or an array is missing or has another shape.
+        If its attribute does not match the schema, or an array is missing or has the wrong shape.
     StoreAccessError
-        If a bucket cannot be reached, or refuses the credential.
+        If a bucket cannot be reached, or rejects the credentials.
     StoreVersionError
-        If it is whole, but in the format of another version of cnatool.
+        If it is intact, but in the format of another version of cnatool.
 
     Warns
     -----

@@ -58,7 +58,7 @@ _FINGERPRINTS: dict[tuple[str, str], str] = {}
 class Split:
     """One split of a store: ids, labels, raw inputs, outputs, activations, statistics.
 
-    Rows are the committed ones, in order.
+    Its rows are the committed ones, in order.
     """
 
     __slots__ = ("_store", "name")
@@ -93,13 +93,13 @@ class Split:
 
     @property
     def first_row(self) -> int:
-        """Number of the first row in the whole split, if the store is a part of a dump."""
+        """Number of the first row within the complete split, if the store is one part of a dump."""
         part = self._store.record.part
         return 0 if part is msgspec.UNSET else part.first[self.name]
 
     @property
     def whole_rows(self) -> int:
-        """Rows of the whole split, of which a part of a dump has a range."""
+        """Number of rows of the complete split, of which one part of a dump has a range."""
         part = self._store.record.part
         return self.record.rows if part is msgspec.UNSET else part.rows[self.name]
 
@@ -107,7 +107,7 @@ class Split:
     def fingerprint(self) -> str | None:
         """Fingerprint of raw inputs and labels; None if it is unknown.
 
-        The attribute has it, except for a store made of parts, of which all inputs and labels are
+        It is in the attribute, except in a store made of parts, where all inputs and labels are
         read the first time.
         """
         if self._store.parts is None or not self.record.complete:
@@ -148,7 +148,7 @@ class Split:
         return self.array(input_key(number))
 
     def holds_levels(self, number: int = 0) -> bool:
-        """Whether `inputs` counts the levels of a raw input instead of storing it."""
+        """Whether `inputs` returns counts of the levels of a raw input instead of the input."""
         return self.store.record.inputs[number].levels is not None
 
     def holds_texts(self) -> bool:
@@ -156,7 +156,7 @@ class Split:
         return any(array.kind == "text" for array in self._store.record.inputs)
 
     def texts(self, rows: slice | ArrayLike = slice(None)) -> list[str]:
-        """Return the texts that samples are, as far as the store contains them.
+        """Return the texts of the samples, as far as the store contains them.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Split:
         Raises
         ------
         MetricError
-            If no raw input holds texts, such as one of ids of tokens; or as by `inputs`.
+            If no raw input consists of texts, for example if it is token ids; also as in `inputs`.
         """
         if not self.holds_texts():
             raise MetricError(f"{self._store.path}: no raw input holds texts.")
@@ -196,7 +196,7 @@ class Split:
         return next((t.operator for t in self._store.tensors if t.output == number), None)
 
     def activations(self, name: str) -> StoredArray | RaggedArray:
-        """Return tensor ``name`` whole, (n, …), or samples that differ in length.
+        """Return the stored tensor ``name``, (n, …), or its samples if they differ in length.
 
         Raises
         ------
@@ -227,33 +227,33 @@ class Split:
         return self.stored(statistic_key(name))
 
     def token_scores(self, name: str) -> StoredArray:
-        """Return a number of the tokens of each sample that a dump compared with a target, (n,).
+        """Return a statistic of the tokens of each sample that a dump compared with targets, (n,).
 
-        Which targets, `StoreRecord.tokens` says. ``loss`` is the sum of −ln p(target) in nats,
-        ``correct`` the number of targets with the greatest score, and ``count`` that of tokens with
-        a target.
+        `StoreRecord.tokens` states which targets. ``loss`` is the sum of −ln p(target) in nats,
+        ``correct`` the number of targets that have the highest score, and ``count`` the number of
+        tokens that have a target.
 
         Raises
         ------
         MetricError
-            If the store has no such numbers.
+            If the store has no such statistic.
         """
         return self.stored(token_key(name))
 
     def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.Dataset:
-        """Return the split as an xarray Dataset, of which rows are read when they are used.
+        """Return the split as an xarray Dataset whose rows are read when they are used.
 
-        Variables are inputs, outputs, tensors that are stored whole, and statistics, with
-        coordinates ``id`` and ``label`` and, for statistics, ``tensor``. A variable is called after
-        its tensor, with ``_`` for each character that an identifier cannot contain; if the name is
-        taken, a suffix tells its role. Attribute ``long_name`` has the name in the network.
+        Variables are inputs, outputs, fully stored tensors, and statistics, with the coordinates
+        ``id`` and ``label`` and, for statistics, ``tensor``. A variable is named after its tensor,
+        with ``_`` for each character that an identifier cannot contain; if the name is taken, a
+        suffix shows its role. The attribute ``long_name`` contains the name in the network.
 
-        The first axis is ``sample``. Others are ``channel``, ``y``, ``x`` and ``feature`` where the
-        network's operators tell, and ``axis1``, ``axis2``, … where they do not. If an axis has
-        different sizes in two variables, its size is part of its name: ``channel_64``.
+        The first axis is ``sample``. The others are ``channel``, ``y``, ``x`` and ``feature`` where
+        the network's operators determine them, and ``axis1``, ``axis2``, … otherwise. If an axis
+        has different sizes in two variables, its size is part of its name: ``channel_64``.
 
-        With Dask, variables are Dask arrays of about 16 MiB a chunk. Without it, a variable is read
-        whole when it is computed with; index it first.
+        With Dask, variables are Dask arrays with chunks of about 16 MiB. Without Dask, computing
+        with a variable reads all of it, so index it first.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class Split:
         Warns
         -----
         StoreWarning
-            If another store should contain the raw inputs, but does not; they are left out.
+            If another store should contain the raw inputs, but does not; they are then omitted.
         """
         dataset: xarray.Dataset = import_module(_AS_XARRAY).build_dataset(self, tensors)
         return dataset
@@ -297,31 +297,33 @@ class Split:
     ) -> Batches:
         """Return the batches of an epoch, for training: in random order, in bounded memory.
 
-        Blocks of a few whole chunks are read in a random order into a window of half
-        ``buffer_bytes``, whose rows are mixed, while the batches of the window before are used. So
-        a batch comes from ``window_rows / block_rows`` blocks of the split, all of them if the
-        split fits into a window. The same arguments give the same batches.
+        Blocks of a few complete chunks are read in random order into a window of half
+        ``buffer_bytes`` and shuffled there, while the batches of the previous window are in use. A
+        batch therefore comes from ``window_rows / block_rows`` blocks of the split, or from all of
+        them if the split fits into one window. The same arguments give the same batches.
 
         Parameters
         ----------
         tensors : str or iterable of str, optional
-            Names of tensors, or globs, that are stored whole; all of these by default.
+            Names or globs of fully stored tensors; all of these by default.
         size : int
             Samples in a batch.
         shuffle : bool
             Whether the order is random; otherwise it is that of the store.
         seed, epoch : int
-            The random order follows from both: the next epoch has another one.
+            Both determine the random order, so each epoch has a different one.
         start : int
-            Batches to leave out, which are not read: training goes on where it stopped.
+            Number of batches to skip without reading them, to continue training where it stopped.
         worker : (int, int)
-            Number of this worker, from 0, and how many there are. Each has a share of the random
-            order; together they have every row once. Shares differ by at most one row, so that
-            numbers of batches differ by at most one, and with ``drop_last`` are equal.
+            Number of this worker, counted from 0, and the number of workers. Each has a share of
+            the random order; together they have every row once. Shares differ by at most one row,
+            so the workers' numbers of batches differ by at most one, and are equal with
+            ``drop_last``.
         drop_last : bool
-            Whether to leave out what is not a whole batch in the end.
+            Whether to drop the last batch if it is not full.
         ids, inputs : bool
-            Whether batches contain the ids of the samples, and the raw inputs as of `inputs`.
+            Whether batches contain the ids of the samples, and the raw inputs as `inputs` returns
+            them.
         dtype : dtype, optional
             Element type of the tensors; as stored by default.
         buffer_bytes : int
@@ -330,13 +332,13 @@ class Split:
         Returns
         -------
         Batches
-            To iterate over. Each batch has ``tensors``, ``labels``, ``rows``, ``ids`` and
-            ``inputs``, and ``batch[NAME]`` is a tensor, (size, …), or a `Ragged`.
+            An iterable. Each batch has ``tensors``, ``labels``, ``rows``, ``ids`` and ``inputs``,
+            and ``batch[NAME]`` is a tensor, (size, …), or a `Ragged`.
 
         Raises
         ------
         UsageError
-            If a number is out of range, or ``dtype`` is of another kind than a tensor.
+            If a number is out of range, or ``dtype`` is of a different kind from that of a tensor.
         MetricError
             If there is no such tensor, or only its statistics are stored; if the split is
             incomplete; while iterating, if a value is too large for ``dtype``.
@@ -369,8 +371,8 @@ class Split:
     def array(self, key: str) -> StoredArray | RaggedArray:
         """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
 
-        Of an array whose samples differ in length, ``activations/3/values`` and
-        ``activations/3/offsets`` are the two arrays that it consists of.
+        An array whose samples differ in length consists of two arrays, ``activations/3/values`` and
+        ``activations/3/offsets``.
 
         Raises
         ------
@@ -401,12 +403,12 @@ class Split:
         return referred[self.name]
 
     def stored(self, key: str) -> StoredArray:
-        """Return an array that is one array in the store, such as ``ids`` or ``inputs/0/values``.
+        """Return an array that is stored as one array, such as ``ids`` or ``inputs/0/values``.
 
         Raises
         ------
         MetricError, StoreDamagedError
-            As by `array`; also MetricError if samples differ in length along an axis.
+            As in `array`; also MetricError if samples differ in length along an axis.
         """
         return as_plain(self.array(key))
 
@@ -508,13 +510,14 @@ class Store:
     path : Path
         Its path.
     record : StoreRecord
-        Its attribute, as typed records.
+        Its attribute as typed records.
     splits : mapping of str to Split
-        Its splits, in the order of dumping; the KeyError of another name lists them.
+        Its splits, in the order in which they were dumped; the KeyError for an unknown name lists
+        them.
     identity : Identity
         Identity of the file or folder when it was opened.
     reopen : callable
-        Opens the store again, also in another process on this machine.
+        Opens the store again, even in another process on this machine.
     """
 
     def __init__(
@@ -567,41 +570,41 @@ class Store:
         return self.record.layers
 
     def to_xarray(self, tensors: str | Iterable[str] | None = None) -> xarray.DataTree:
-        """Return the store as an xarray DataTree with one Dataset for each split.
+        """Return the store as an xarray DataTree with one Dataset per split.
 
         Parameters
         ----------
         tensors : str or iterable of str, optional
-            As of `Split.to_xarray`.
+            As in `Split.to_xarray`.
 
         Raises
         ------
         UsageError, MetricError
-            As by `Split.to_xarray`.
+            As in `Split.to_xarray`.
         """
         tree: xarray.DataTree = import_module(_AS_XARRAY).build_tree(self, tensors)
         return tree
 
     def components(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the mean and the principal components that a tensor was projected to.
+        """Return the mean and the principal components that a tensor was projected onto.
 
         Parameters
         ----------
         name : str
-            A tensor that was reduced to ``pca:K``, with its form: ``NAME:pca:64``.
+            A tensor that was reduced to ``pca:K``, including the form: ``NAME:pca:64``.
 
         Returns
         -------
         mean : ndarray, (D,)
         components : ndarray, (K, D)
-            What is stored of a sample is ``(x - mean) @ components.T``, where x are its D numbers.
+            For each sample, ``(x - mean) @ components.T`` is stored, where x are its D numbers.
 
         Raises
         ------
         MetricError
             If the store has no such tensor, or it was reduced to another form.
         StoreDamagedError
-            If they are not those that were stored.
+            If they differ from those that were stored.
         """
         return read_components(self, self.tensor(name))
 
@@ -610,7 +613,7 @@ class Store:
         return self._tree.array(key)
 
     def has_tensor(self, name: str) -> bool:
-        """Whether a tensor, or statistics of it, are stored."""
+        """Whether a tensor or its statistics are stored."""
         return name in self._tensors
 
     def tensor(self, name: str) -> TensorRecord:

@@ -36,8 +36,8 @@ _TEXT_BYTES = 128
 class StoredArray:
     """The committed rows of one array, read when they are indexed.
 
-    Indices are those of NumPy: rows, slices, lists and arrays of rows in any order, boolean masks,
-    and tuples of these for further axes. Only the result is held in memory.
+    It is indexed like a NumPy array: by row, slice, list or array of rows in any order, boolean
+    mask, or a tuple of these for further axes. Only the result is held in memory.
 
     Parameters
     ----------
@@ -105,12 +105,12 @@ class StoredArray:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one chunk; whole chunks are fastest to read."""
+        """Rows of one chunk; reading complete chunks is fastest."""
         return self._array.chunk_rows
 
     @property
     def source(self) -> ReadableArray:
-        """The array in the store's format, all rows of which may be read if it is complete."""
+        """The array in the store's own format; if it is complete, all of its rows may be read."""
         return self._array
 
     @property
@@ -138,9 +138,9 @@ class StoredArray:
         return whole if dtype is None else whole.astype(dtype)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield ``(first row, rows)`` in order, in blocks of whole chunks, about 16 MiB each.
+        """Yield ``(first row, rows)`` in order, in blocks of complete chunks, about 16 MiB each.
 
-        The next blocks are read while the caller works on the last one.
+        The next blocks are read while the caller works on the current one.
 
         Parameters
         ----------
@@ -154,9 +154,9 @@ class StoredArray:
         return prefetch(blocks) if len(starts) > 1 else blocks
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Read rows from one on into a contiguous array of their type.
+        """Read rows, from `start` on, into a contiguous array of their type.
 
-        Whole chunks are decoded there, where the format allows.
+        If the format allows, complete chunks are decoded directly into it.
         """
         array, stop = self._array, start + len(out)
         if len(out) and array.dtype == out.dtype:
@@ -178,7 +178,7 @@ class StoredArray:
 
     @property
     def block_rows(self) -> int:
-        """Rows of a block of `blocks`."""
+        """Rows of a block that `blocks` yields."""
         chunk = self._array.chunk_rows
         return max(1, BLOCK_BYTES // self.row_bytes // chunk) * chunk
 

@@ -74,7 +74,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verification(Document, frozen=True, forbid_unknown_fields=True):
-    """Result of the verification of a store.
+    """The result of verifying a store.
 
     Attributes
     ----------
@@ -118,16 +118,16 @@ def verify(
 ) -> Verification:
     """Read every committed row of a store and check everything that can be checked.
 
-    These are the attribute against its schema and itself, the shape and type of every array, the
-    checksum of every chunk, statistics against stored values, and the fingerprint of the data. Raw
-    inputs are also read from another store.
+    This covers the attribute, against its schema and for consistency; the shape and type of every
+    array; the checksum of every chunk; statistics, against stored values; and the fingerprint of
+    the data. Raw inputs in another store are read as well.
 
     Parameters
     ----------
     store : str or Path
         The store.
     inputs : str, Path or iterable of these
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     observer : Observer, optional
         Receives the progress of the verification, and a note about a store that is not finished.
 
@@ -140,7 +140,7 @@ def verify(
     NotAStoreError
         If there is no store.
     StoreInUseError
-        If it is replaced meanwhile.
+        If it is replaced in the meantime.
     """
     path = parse_path(store)
     try:

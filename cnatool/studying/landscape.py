@@ -87,31 +87,31 @@ def landscape(
 ) -> Landscape:
     """Compute CNA over the plane in which the activations of checkpoints differ most (Fig. 5).
 
-    A checkpoint is the vector of all activations of the layers behind β, for all samples of one
-    minibatch. The plane is that of the first two principal components of these vectors; a point
-    of it represents the activations that inverse PCA gives. β is linear in the activations, so β
-    at a point follows from β at the checkpoints.
+    A checkpoint is represented by the vector of all activations of the layers that β uses, for all
+    samples of one minibatch. The plane is spanned by the first two principal components of these
+    vectors; a point in it represents the activations that inverse PCA gives. β is linear in the
+    activations, so β at a point follows from β at the checkpoints.
 
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores with whole activations, and folders of such stores. A store that is missing or
-        damaged, or belongs to another network or other data than most, is left out and listed in
-        the result, with the reason.
+        Stores with full activations, and folders of such stores. A store that is missing or
+        damaged, or that does not have the network or the data of most stores, is skipped and listed
+        in the result with the reason.
     order, by
-        As of `cnatool.trajectory`.
+        As in `cnatool.trajectory`.
     split : str, optional
         The split from which the minibatch is taken; by default ``train``, or the only one.
     samples : int
         Size of the minibatch, the first samples of the split.
     grid : int
-        Points of the grid along each axis.
+        Number of grid points along each axis.
     folder : str or Path, optional
         Where all results are written.
     convention, overrides, inputs
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     strict : bool
-        Raise the error of the first store that cannot be used instead of leaving it out.
+        Raise the error of the first store that cannot be used instead of skipping it.
     observer : Observer, optional
         Receives notes and progress.
 
@@ -130,7 +130,7 @@ def landscape(
     StoreWriteError
         If the folder cannot be written.
     CnatoolError, OSError
-        If a store cannot be used, and `strict`.
+        If a store cannot be used and `strict` is set.
     """
     if samples < 2:
         raise UsageError(f"`samples` {samples}: at least 2 are needed.")

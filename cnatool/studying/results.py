@@ -92,7 +92,7 @@ class StudySettings(msgspec.Struct, frozen=True):
     level : float
         Confidence of the intervals.
     least_pairs : float
-        Effective pairs of networks that an environment of the sign error needs.
+        Minimum number of effective pairs of networks in an environment of the sign error.
     test_samples : int or None
         Test samples behind the weights of the sign error; None where no pairs are weighted.
     held : tuple of str
@@ -247,7 +247,7 @@ class StudyResult(Document, frozen=True):
     clusters : int
         Number of clusters of networks.
     convention : Convention or None
-        The convention by which the stores were scored; None where no store was given.
+        The convention with which the stores were scored; None if no store was given.
     tags : tuple of str
         Tags that networks have.
     settings : StudySettings
@@ -257,16 +257,17 @@ class StudyResult(Document, frozen=True):
     undefined : tuple of UndefinedMeasure
         Measures that are undefined for scored stores.
     correlations : tuple of MeasureCorrelation
-        Of each measure with each target, over all networks and within each value of the tag `by`.
+        Correlations of each measure with each target, over all networks and within each value of
+        the tag `by`.
     hyperparameters : tuple of HyperparameterResult
-        For each measure and each target; empty where there are no hyperparameters.
+        Results for each measure and each target; empty if there are no hyperparameters.
     differences : tuple of Difference
-        Of pairs of measures.
+        Differences between pairs of measures.
     bins : tuple of Bin
-        Networks in bins of 25, or in five smaller ones where they are fewer than 50, by rising
-        test accuracy (paper Fig. 7).
+        Networks by rising test accuracy, in bins of 25, or in five smaller bins if there are fewer
+        than 50 (paper Fig. 7).
     notes : tuple of str
-        What to know when reading these numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.study/1"]
@@ -402,7 +403,7 @@ class TrajectoryResult(SeriesResult, frozen=True):
     not_scored : tuple of NotScored
         Stores that have no step.
     notes : tuple of str
-        What to know when reading these numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.trajectory/1"]
@@ -487,11 +488,11 @@ class LandscapeResult(SeriesResult, frozen=True):
     points : tuple of LandscapePoint
         The checkpoints, run by run, by rising step.
     grid_size : int
-        Points of the grid along each axis.
+        Number of grid points along each axis.
     grid : tuple of GridPoint
         By rising y, and for each y by rising x.
     notes : tuple of str
-        What to know when reading these numbers.
+        Remarks on the results.
     not_scored : tuple of NotScored
         Stores that have no point.
     """

@@ -94,18 +94,18 @@ def study(
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores, and folders of stores. A store that is missing, unfinished or damaged is left out
-        and listed in the result, with the reason.
+        Stores, and folders of stores. A store that is missing, unfinished or damaged is skipped and
+        listed in the result with the reason.
     frame : str, Path or polars.DataFrame, optional
-        Networks, or columns of networks, from elsewhere, by ``id``: a frame, or a file
-        ``.parquet`` or ``.csv``. Its numbers replace those of the stores.
+        Networks, or columns of networks, from elsewhere, matched by ``id``: a frame, or a
+        ``.parquet`` or ``.csv`` file. Its values replace those of the stores.
     folder : str or Path, optional
         Where scores are kept and all results are written; a kept score is reused unless the
         store, the version of cnatool or the convention has changed.
     test : str or Path, optional
-        A folder that holds the test split's stores, under the names of `stores`.
+        A folder that contains the stores of the test split, with the same names as `stores`.
     convention, overrides, output
-        As of `cnatool.score`.
+        As in `cnatool.score`.
     by : str, optional
         A tag; correlations are also computed within each of its values.
     cluster : str, optional
@@ -114,25 +114,26 @@ def study(
     hyperparameters : sequence of str, optional
         Tags that are hyperparameters. By default those that vary, except the cluster tag,
         repetitions such as ``seed``, names of runs, steps of training, and tags that name each
-        network or follow from others; ``result.settings`` has the reasons.
+        network or follow from others; ``result.settings`` gives the reasons.
     targets : sequence of str, optional
         Columns that measures are correlated with, such as ``gap_loss``; by default
         ``test.accuracy`` and ``gap``. A target is not a measure.
     compare : sequence of (str, str), optional
-        Pairs of measures to compare; by default each measure with each trivial baseline, where both
+        Pairs of measures to compare; by default each measure with each trivial baseline, if both
         have a correlation.
     resamples : int
-        Bootstrap resamples; 0 for no intervals.
+        Number of bootstrap resamples; 0 for no intervals.
     seed : int
-        Seed of their draws.
+        Seed for drawing them.
     least_pairs : float
-        Effective pairs of networks that an environment of the sign error needs.
+        Minimum number of effective pairs of networks in an environment of the sign error.
     inputs : str, Path or iterable of these
-        Stores that hold the raw inputs of stores without their own, if they have moved.
+        Stores that contain the raw inputs of other stores, if they have moved since those were
+        dumped.
     strict : bool
-        Raise the error of the first store that cannot be scored instead of leaving it out.
+        Raise the error of the first store that cannot be scored instead of skipping it.
     client : distributed.Client, optional
-        Client of a Dask cluster, whose workers score the stores; they need to see all of them.
+        Client of a Dask cluster, whose workers score the stores; they need access to all of them.
     observer : Observer, optional
         Receives notes and progress.
 
@@ -149,7 +150,7 @@ def study(
     StoreWriteError
         If the folder cannot be written.
     CnatoolError, OSError
-        If a store cannot be scored, and `strict`.
+        If a store cannot be scored and `strict` is set.
     """
     from cnatool.studying.frame import build_frame, join_networks, read_networks
     from cnatool.studying.write import check_folder, write_study

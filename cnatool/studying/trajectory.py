@@ -34,8 +34,8 @@ class Trajectory:
     Attributes
     ----------
     steps : polars.DataFrame
-        One row per checkpoint: ``run``, ``step``, the columns of a study's networks, and the
-        bounds of intervals where the convention has resamples, as in ``test.cna.low``.
+        One row per checkpoint: ``run``, ``step``, the columns of a study's networks, and, if the
+        convention has resamples, the bounds of intervals, such as ``test.cna.low``.
     error_by_alpha : polars.DataFrame
         One row per checkpoint, split and group of samples by α: ``run``, ``step``, ``id``,
         ``split``, ``group`` (from 1, by rising α), ``samples``, ``alpha_min``, ``alpha_mean``,
@@ -71,23 +71,23 @@ def trajectory(
     strict: bool = False,
     observer: Observer | None = None,
 ) -> Trajectory:
-    """Score checkpoints along training, and put their numbers in order (paper Fig. 4, 6).
+    """Score checkpoints along training, and return the scores in order (paper Fig. 4, 6).
 
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores, and folders of stores. A store that is missing, unfinished or damaged is left out
-        and listed in the result, with the reason.
+        Stores, and folders of stores. A store that is missing, unfinished or damaged is skipped and
+        listed in the result with the reason.
     order : str, optional
-        The tag whose number is the step. By default, of the tags other than ``seed``, the only one
-        whose number differs from store to store within a run; if there is none, the order in
-        which the stores are given, in which a store that is left out keeps its position.
+        The tag whose value is the step, a number. By default the only tag other than ``seed`` whose
+        number differs from store to store within a run; if there is none, the order in which the
+        stores are given, where a store that is skipped keeps its position.
     by : str, optional
         The tag that separates runs.
     folder : str or Path, optional
-        Where scores are kept, as those of `cnatool.study`, and all results are written.
+        Where scores are kept, as in `cnatool.study`, and all results are written.
     test, convention, overrides, output, inputs, strict, observer
-        As of `cnatool.study`.
+        As in `cnatool.study`.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def trajectory(
     StoreWriteError
         If the folder cannot be written.
     CnatoolError, OSError
-        If a store cannot be scored, and `strict`.
+        If a store cannot be scored and `strict` is set.
     """
     places = [stores] if isinstance(stores, str | Path) else list(stores)
     tags = read_tags(places)

@@ -19,9 +19,9 @@ _PACKAGE = Path(cnatool.__file__).parent
 _TITLE = """# Python
 
 Everything public is in `cnatool`, and the recorders in `cnatool.recorders`. A module is imported \
-when a name of it is first used: reading and scoring a store does not load ONNX Runtime. Arguments \
-are named like the options of the [command line](cli.md): `batch_size` is `--batch-size`. Errors \
-have [a page of their own](errors.md).
+when one of its names is first used, so reading and scoring a store does not load ONNX Runtime. \
+Arguments have the names of the options of the [command line](cli.md): `batch_size` is \
+`--batch-size`. Errors have [a page of their own](errors.md).
 
 """
 # The public names by subject, in the order in which a newcomer meets them.
@@ -101,7 +101,7 @@ def describe_api() -> str:
     for title, names in _GROUPS.items():
         parts.append(f"## {title}\n\n")
         parts += [_describe(f"cnatool.{name}", getattr(cnatool, name)) for name in names]
-    parts.append("## Recorders\n\n[Recorders](recorders.md) says how they are used.\n\n")
+    parts.append("## Recorders\n\n[Recorders](recorders.md) explains how to use them.\n\n")
     parts += [_describe_source(name, path) for name, path in _RECORDERS.items()]
     return "".join(parts).rstrip() + "\n"
 

@@ -8,12 +8,12 @@ from cnatool.schemas import SCHEMAS, schema_text
 
 _TITLE = """# JSON schemas
 
-Commands print one JSON document with `--json`. `cnatool schema NAME` prints the JSON Schema of a \
-document, and the folder `schemas` of the repository has them all. Every document names its schema \
-and version in the field `schema`, as in `cnatool.score/1`; [stability](stability.md) says when a \
-version changes.
+With `--json`, commands print one JSON document. `cnatool schema NAME` prints the JSON Schema of a \
+document, and the folder `schemas` of the repository contains all schemas. The field `schema` of \
+every document gives the name and version of its schema, as in `cnatool.score/1`; \
+[stability](stability.md) explains when a version changes.
 
-| schema | of what |
+| schema | describes |
 |---|---|
 """
 

@@ -65,7 +65,7 @@ class Measures:
     _inner_partial: list[int]
 
     def in_range(self, values: Sequence[NDArray[Any]]) -> bool:
-        """Whether all partial sums are finite and far below the largest float32; as of `read`."""
+        """Whether all partial sums are finite and far below the largest float32; as in `read`."""
         outputs = dict(zip(self.widths, values, strict=True))
         if self._inner_partial and not np.isfinite(outputs[_INNER][:, self._inner_partial]).all():
             return False

@@ -41,7 +41,7 @@ ALWAYS_EXACT: Final = frozenset({*EXTREMES, "square_sum"})
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTensor:
-    """A tensor whose statistics are computed in the graph; attributes as of a TensorRecord.
+    """A tensor whose statistics are computed in the graph; attributes as in a TensorRecord.
 
     ``exact`` asks for float64 throughout.
     """

@@ -35,8 +35,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="The one split to compare; by default all that both stores have. Without STORE2, "
-            "two splits of STORE, whose distributions are compared as by `cnatool drift`.",
+            help="Split to compare; by default every split that both stores have. Without STORE2, "
+            "give two splits of STORE; their distributions are compared, as by `cnatool drift`.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def compare(
         float,
         typer.Option(
             metavar="X",
-            help="Largest relative difference that counts as equal; 0 demands equal values.",
+            help="Largest relative difference that counts as equal; 0 requires equal values.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = _TOLERANCE,
@@ -52,10 +52,10 @@ def compare(
     overrides: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that two stores hold the same network, as after an export.
+    """Check that two stores agree, such as before and after an export.
 
-    Layers are matched by name, else by size, longest path, shortcut and order; samples by their
-    row. The exit code is 1 if the stores differ by more than the tolerance.
+    Layers are matched by name, or else by size, longest path, shortcut and order; samples by row.
+    The exit code is 1 if the stores differ by more than the tolerance.
     """
     splits = split or []
     if store2 is None:

@@ -30,7 +30,9 @@ def convert(
     ],
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5."),
+        typer.Argument(
+            metavar="STORE2", help="Path of the new store, ending in .zarr, .h5 or .hdf5."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -38,7 +40,7 @@ def convert(
             "-o",
             "--output",
             metavar="STORE2",
-            help="The new store, instead of STORE2.",
+            help="Path of the new store, as an alternative to STORE2.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -49,16 +51,16 @@ def convert(
         bool,
         typer.Option(
             "--copy-inputs",
-            help="Copy raw inputs that another store holds, instead of referring to it.",
+            help="Copy raw inputs that are in another store instead of referring to it.",
             rich_help_panel=STORES,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Copy a store into another format, bit for bit.
+    """Copy a store to another format, bit for bit.
 
-    Progress goes to standard error; the path of the new store to standard output.
+    Progress goes to standard error, the path of the new store to standard output.
     """
     from cnatool.store.convert import convert as convert_store
 

@@ -38,9 +38,9 @@ def drift(
         typer.Option(
             "--split",
             metavar="NAME",
-            help="The reference, then the split that is compared with it: two of STORE, or one of "
-            "each store; one name stands for the split that both have. By default the only two of "
-            "STORE, or the only one of each.",
+            help="The reference split, then the split to compare with it: two splits of STORE, or "
+            "one of each store; a single name means the split of that name in both. By default "
+            "the only two splits of STORE, or the only one of each store.",
             rich_help_panel=_SAMPLES,
         ),
     ] = None,
@@ -48,8 +48,8 @@ def drift(
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="Tensors to compare, by name or glob, with ! before those to leave out; by "
-            "default hidden layers and outputs, or all of a store without layers. Repeatable.",
+            help="Tensors to compare, by name or glob; a leading ! excludes tensors. By default "
+            "hidden layers and outputs, or everything in a store without layers. Repeatable.",
             rich_help_panel=_SAMPLES,
         ),
     ] = None,
@@ -58,8 +58,8 @@ def drift(
         typer.Option(
             "--units-axis",
             metavar="GLOB=AXIS",
-            help="Axis of one sample's shape that has the units, from 0, or element, as of "
-            "`cnatool units`. Repeatable.",
+            help="Axis of one sample's shape that the units lie along, counted from 0, or "
+            "element, as in `cnatool units`. Repeatable.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -77,7 +77,7 @@ def drift(
         float,
         typer.Option(
             metavar="X",
-            help="What adjusted p-values are compared with.",
+            help="Significance level that adjusted p-values are compared with.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = 0.05,
@@ -87,10 +87,10 @@ def drift(
     output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare distributions of activations in two splits or sets of data.
+    """Compare distributions of activations in two splits or data sets.
 
-    Distances say how large a drift is, p-values whether it can be by chance. Samples need not
-    correspond; where they do, `cnatool compare` compares them one by one.
+    Distances show how large a drift is; p-values, whether chance alone could explain it. Samples
+    need not correspond; if they do, `cnatool compare` compares them one by one.
     """
     from cnatool._util.frame_files import check_frame_path, write_frame
     from cnatool.cli.tables.drift import print_drift

@@ -33,8 +33,8 @@ def dump(
             "--output",
             metavar="STORE",
             rich_help_panel=STORE,
-            help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr, "
-            "and the number of a part.",
+            help="Path of the store, ending in .zarr, .h5 or .hdf5; by default the model's name "
+            "with .zarr, and with the number of the part if there is one.",
         ),
     ] = None,
     client: DaskOption = None,
@@ -43,7 +43,7 @@ def dump(
         typer.Option(
             "--dry-run",
             rich_help_panel=RUN,
-            help="Estimate disk space, time and memory, and stop.",
+            help="Estimate disk space, time and memory, and exit.",
         ),
     ] = False,
     json: Annotated[
@@ -51,19 +51,21 @@ def dump(
         typer.Option(
             "--json",
             rich_help_panel=RUN,
-            help="Print one JSON document instead, with --dry-run the estimate.",
+            help="Print one JSON document instead; with --dry-run, the estimate.",
         ),
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="Print no notes and no progress."),
+        typer.Option(
+            "-q", "--quiet", rich_help_panel=RUN, help="Print neither notes nor progress."
+        ),
     ] = False,
     print_config: bool = False,
 ) -> None:
     """Run a model over data and store every intermediate tensor.
 
-    Notes and progress go to standard error; the path of the store to standard output. Nothing is
-    written where the store would not fit the disk.
+    Notes and progress go to standard error, the path of the store to standard output. Nothing is
+    written if the store would not fit on the disk.
     """
     from cnatool.dumping.dump import dump as dump_model
     from cnatool.dumping.dump import preflight

@@ -37,7 +37,7 @@ def inspect(
         typer.Option(
             "--input-shape",
             metavar="[INPUT=]N,N,…",
-            help="Shape of one sample, where the model does not fix it.",
+            help="Shape of one sample, if the model does not fix it.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def inspect(
         bool,
         typer.Option(
             "--layers",
-            help="List the layers: which tensor stands for each, and why.",
+            help="List the layers: which tensor represents each, and why.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -63,7 +63,7 @@ def inspect(
 ) -> None:
     """List the tensors and layers of a model or a store.
 
-    Each tensor has its operator, role, layer, shape and bytes per sample.
+    Each tensor is listed with its operator, role, layer, shape and bytes per sample.
     """
     from cnatool._util.urls import parse_path
     from cnatool.store.format_table import is_store

@@ -28,7 +28,7 @@ def landscape(
         typer.Argument(
             metavar="STORE",
             autocompletion=complete_store,
-            help="Stores with whole activations, and folders of such stores.",
+            help="Stores with full activations, and folders of such stores.",
         ),
     ],
     order: OrderOption = None,
@@ -37,7 +37,7 @@ def landscape(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Split of the minibatch; by default train.",
+            help="Split to take the minibatch from; by default train.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -45,14 +45,14 @@ def landscape(
         int,
         typer.Option(
             metavar="N",
-            help="Samples of the minibatch, the first ones of the split.",
+            help="Number of samples in the minibatch, the first ones of the split.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = 100,
     grid: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Points of the grid along each axis.", rich_help_panel=DEFINITIONS
+            metavar="N", help="Number of grid points along each axis.", rich_help_panel=DEFINITIONS
         ),
     ] = 25,
     folder: FolderOption = None,
@@ -62,9 +62,10 @@ def landscape(
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Compute CNA over the plane of the activations of checkpoints.
+    """Compute CNA over a plane through the activations of checkpoints.
 
-    The plane is spanned by the two principal components, in which the activations differ most.
+    The plane is spanned by the first two principal components, along which the activations differ
+    most.
     """
     from cnatool.cli.tables.landscape import print_landscape
     from cnatool.studying.landscape import landscape as run_landscape

@@ -25,7 +25,7 @@ def merge(
             "-o",
             "--output",
             metavar="STORE",
-            help="The new store, in .zarr, .h5 or .hdf5.",
+            help="Path of the new store, ending in .zarr, .h5 or .hdf5.",
             rich_help_panel=OUTPUT,
         ),
     ],
@@ -33,17 +33,17 @@ def merge(
         bool,
         typer.Option(
             "--copy",
-            help="Copy the rows, instead of referring to the parts where they are.",
+            help="Copy the rows instead of referring to the parts.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make one store of the parts of a dump.
+    """Combine the parts of a dump into one store.
 
-    It refers to the parts where they are, or has copies of their rows. Notes and progress go to
-    standard error; the path of the new store to standard output.
+    The new store refers to the parts, or contains copies of their rows. Notes and progress go to
+    standard error, the path of the new store to standard output.
     """
     from cnatool.store.merge import merge as merge_parts
 

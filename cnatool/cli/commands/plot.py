@@ -59,14 +59,14 @@ def plot(
             "--output",
             "--to",
             metavar="FILE.png|svg|pdf|html|json",
-            help="The picture, in the format of its extension; .html is a page that needs no "
-            "network, .json the Vega-Lite specification.",
+            help="Path of the picture; its extension determines the format. .html is a page that "
+            "works offline, .json the Vega-Lite specification.",
             rich_help_panel=_FIGURE,
         ),
     ],
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Draw this split alone.", rich_help_panel=_FIGURE),
+        typer.Option(metavar="NAME", help="Draw only this split.", rich_help_panel=_FIGURE),
     ] = None,
     sample: Annotated[
         list[str] | None,
@@ -94,7 +94,7 @@ def plot(
         str | None,
         typer.Option(
             metavar="TAG",
-            help="Tag that holds the step as a number; by default the only tag that can be.",
+            help="Tag whose value is the step, a number; by default the only tag that qualifies.",
             rich_help_panel=_FIGURE,
         ),
     ] = None,
@@ -127,7 +127,7 @@ def plot(
         float,
         typer.Option(
             metavar="N",
-            help="Factor by which a PNG has more pixels than the picture.",
+            help="Factor by which to multiply the width and height of a PNG in pixels.",
             rich_help_panel=_FIGURE,
         ),
     ] = 2,

@@ -83,7 +83,7 @@ def show(
         typer.Option(
             "--of",
             metavar="SPLIT",
-            help="Split of the samples; by default the first.",
+            help="Split to show samples of; by default the first.",
             rich_help_panel=_PICTURE,
         ),
     ] = None,
@@ -91,15 +91,13 @@ def show(
         str | None,
         typer.Option(
             metavar="HxW",
-            help="Height and width to draw, where samples are flat.",
+            help="Height and width at which to draw flat samples.",
             rich_help_panel=_PICTURE,
         ),
     ] = None,
     order: Annotated[
         _Order | None,
-        typer.Option(
-            help="Order in which flat samples hold their three channels.", rich_help_panel=_PICTURE
-        ),
+        typer.Option(help="Order of the three channels in flat samples.", rich_help_panel=_PICTURE),
     ] = None,
     overwrite: Annotated[
         bool,

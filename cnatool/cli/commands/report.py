@@ -37,8 +37,8 @@ def report(
             "-o",
             "--output",
             metavar="FILE.html",
-            help="The page; by default a file in this folder named after the store, or "
-            f"{_SEVERAL} for several.",
+            help="Path of the page; by default a file in the current folder, named after the "
+            f"store, or {_SEVERAL} if there are several.",
             rich_help_panel=_PAGE,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def report(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Title of the page; by default the name of the store.",
+            help="Title of the page; by default the name of the store, or the number of stores.",
             rich_help_panel=_PAGE,
         ),
     ] = None,
@@ -58,8 +58,8 @@ def report(
         int,
         typer.Option(
             metavar="N",
-            help="Most samples to show of each store, and most networks of a study; more are "
-            "chosen from at random.",
+            help="Maximum number of samples to show of each store, and of networks of a study; if "
+            "there are more, they are chosen at random.",
             rich_help_panel=_PAGE,
         ),
     ] = 10_000,
@@ -74,10 +74,10 @@ def report(
     inputs: InputsOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Make one page of stores and studies to look at in a browser.
+    """Make a page about stores and studies to view in a browser.
 
-    The page is one file, which needs no network: what was run, scores with their intervals, samples
-    with their pictures, layers, and the networks of a study.
+    The page is a single file that works offline. It shows what was run, scores with their
+    intervals, samples with their pictures, layers, and the networks of a study.
     """
     from cnatool._util.text import bytes_text
     from cnatool.page.report import report as write_report

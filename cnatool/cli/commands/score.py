@@ -38,13 +38,12 @@ def score(
             "--set",
             metavar="FIELD=VALUE",
             autocompletion=complete_override,
-            help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
-            "alpha, alpha_symbols, alpha_window, codec, bins, range, sound_range, "
-            "out_of_range, layers, include_output, include_shortcut, "
-            "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
-            "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
-            "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "
-            "gap.",
+            help="Override a field of the convention, for example bins=1000. Repeatable. Fields: "
+            "alpha, alpha_symbols, alpha_window, codec, bins, range, sound_range, out_of_range, "
+            "layers, include_output, include_shortcut, aggregate, depth, cna, cna_batch, "
+            "cna_order, interval, level, resamples, area_resamples, permutations, resample_seed, "
+            "alpha_groups, area, window, points, margin, margin_split, margin_fraction, "
+            "margin_seed, margin_percentile, margin_batch, gap.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -54,7 +53,7 @@ def score(
             "--scores-output",
             "--output",
             metavar="NAME",
-            help="Model output that holds the class scores; by default the one that the last "
+            help="Model output that contains the class scores; by default the one that the last "
             "layer leads to.",
             rich_help_panel=DEFINITIONS,
         ),
@@ -65,7 +64,7 @@ def score(
         bool,
         typer.Option(
             "--all",
-            help="Also print CNA by every coefficient, both gaps, and error by quantiles of α.",
+            help="Also print CNA with every coefficient, both gaps, and error by quantile of α.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -73,7 +72,7 @@ def score(
         bool,
         typer.Option(
             "--layers",
-            help="List the layers that are counted, one on each line.",
+            help="List the layers that count, one per line.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -81,7 +80,8 @@ def score(
         bool,
         typer.Option(
             "--baselines",
-            help="Also print measures from the norms of the weights; JSON has them.",
+            help="Also print measures based on the norms of the weights; JSON always contains "
+            "them.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -90,15 +90,15 @@ def score(
         Path | None,
         typer.Option(
             metavar="FILE.parquet|csv",
-            help="Write α, β, margin, … of each sample to a file. In CSV, a single quote precedes "
-            "text that a spreadsheet would evaluate.",
+            help="Write α, β, margin and more for each sample to a file. In CSV, text that a "
+            "spreadsheet would evaluate is preceded by a single quote.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:
     """Compute α, β, CNA, CNA-A and CNA-M of a store.
 
-    α, β and CNA are of each split; CNA-A and CNA-M compare train and test.
+    α, β and CNA are computed for each split; CNA-A and CNA-M compare train and test.
     """
     from cnatool._util.frame_files import check_frame_path
     from cnatool.cli.tables.score import print_baselines, print_score

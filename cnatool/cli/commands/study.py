@@ -46,8 +46,8 @@ def study(
         typer.Option(
             "--from",
             metavar="FILE.parquet|csv",
-            help="Table of further networks or columns, by network id; its values replace those of "
-            "the stores. Single quotes that cnatool put before formulas in CSV are "
+            help="Table of further networks or columns, matched by network id; its values replace "
+            "those of the stores. Single quotes that cnatool added before formulas in CSV are "
             "removed.",
             rich_help_panel=STORES,
         ),
@@ -62,7 +62,7 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG",
-            help="Correlate within each value of this tag, too.",
+            help="Also correlate within each value of this tag.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
@@ -70,8 +70,8 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG",
-            help="Tag whose value dependent networks share, such as the checkpoints of one run: "
-            "intervals resample its values.",
+            help="Tag with the same value for networks that depend on each other, such as the "
+            "checkpoints of one run; intervals resample its values.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
@@ -89,8 +89,8 @@ def study(
         typer.Option(
             "--target",
             metavar="COLUMN",
-            help="Column that measures are correlated with, such as gap_loss; by default "
-            "test.accuracy and gap. Repeatable.",
+            help="Column to correlate measures with, such as gap_loss; by default test.accuracy "
+            "and gap. Repeatable.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
@@ -98,8 +98,8 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="MEASURE,MEASURE",
-            help="Compare two measures by the difference of |r|; by default each with each trivial "
-            "baseline, such as training accuracy or mean α. Repeatable.",
+            help="Compare two measures by the difference in |r|; by default each measure is "
+            "compared with each trivial baseline, such as training accuracy or mean α. Repeatable.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
@@ -107,20 +107,21 @@ def study(
         int,
         typer.Option(
             metavar="N",
-            help="Resamples behind each interval; 0 for none.",
+            help="Number of resamples for each interval; 0 for no intervals.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = 2000,
     seed: Annotated[
         int,
-        typer.Option(metavar="N", help="Seed of the resamples.", rich_help_panel=_CORRELATIONS),
+        typer.Option(metavar="N", help="Seed for the resamples.", rich_help_panel=_CORRELATIONS),
     ] = 0,
     least_pairs: Annotated[
         float,
         typer.Option(
             "--pairs",
             metavar="N",
-            help="Fewest effective pairs of networks in an environment of the sign error.",
+            help="Minimum number of effective pairs of networks in an environment of the sign "
+            "error.",
             rich_help_panel=_CORRELATIONS,
         ),
     ] = 12,
@@ -128,8 +129,8 @@ def study(
         bool,
         typer.Option(
             "--all",
-            help="Also print variants, such as CNA by other coefficients, and what measures "
-            "say beyond the hyperparameters: Ψ, K and the sign error.",
+            help="Also print variants, such as CNA with other coefficients, and what measures add "
+            "to the hyperparameters: Ψ, K and the sign error.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

@@ -38,7 +38,7 @@ def trajectory(
 ) -> None:
     """Score checkpoints along training, step by step.
 
-    Each step has CNA, CNA-A, CNA-M, accuracy and loss, and the error by quantiles of α.
+    For each step, it shows CNA, CNA-A, CNA-M, accuracy, loss, and the error by quantile of α.
     """
     from cnatool.cli.tables.trajectory import print_trajectory
     from cnatool.studying.trajectory import trajectory as run_trajectory

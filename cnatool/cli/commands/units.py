@@ -26,8 +26,9 @@ def units(
         list[str] | None,
         typer.Option(
             metavar="NAME|GLOB",
-            help="Tensors and outputs to count; !NAME leaves one out. By default the layers, and "
-            "what the dump measured units of; without either, all that is stored. Repeatable.",
+            help="Tensors and outputs to analyse; !NAME excludes one. By default the layers, and "
+            "tensors whose units the dump measured; if there are none, everything that is stored. "
+            "Repeatable.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -36,7 +37,7 @@ def units(
         typer.Option(
             "--split",
             metavar="NAME",
-            help="The split to count; all by default. Repeatable.",
+            help="Split to analyse; all by default. Repeatable.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -45,9 +46,9 @@ def units(
         typer.Option(
             "--units-axis",
             metavar="GLOB=AXIS",
-            help="Axis of one sample's shape that has the units, from 0, or element: each element "
-            "is a unit. By default the only axis of (D,), the last of (T, D), and the first of "
-            "(C, H, W). Repeatable.",
+            help="Axis of one sample's shape that the units lie along, counted from 0, or element "
+            "if each element is a unit. By default the only axis of (D,), the last of (T, D), and "
+            "the first of (C, H, W). Repeatable.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
@@ -55,7 +56,8 @@ def units(
         str,
         typer.Option(
             metavar="Q,Q|none",
-            help="Quantiles between 0 and 1, within 1/64 of their value; none saves time.",
+            help="Quantiles to compute, between 0 and 1, accurate to 1/64 of their value; none "
+            "saves time.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = _QUANTILES,
@@ -63,7 +65,7 @@ def units(
         int,
         typer.Option(
             metavar="K",
-            help="Samples listed of each unit, those that excite it most.",
+            help="Number of samples listed for each unit, those that excite it most.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = 10,
@@ -80,10 +82,10 @@ def units(
     output: UnitsOutputOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what single units do: dead units, quantiles, classes, samples.
+    """Show individual units: dead ones, quantiles, classes, samples.
 
-    A unit is a channel of a map, a feature of tokens, or an element of a vector. It is dead if no
-    value of it is above 0 in any sample, at any position.
+    A unit is a channel of a map, a feature of tokens, or an element of a vector. It is dead if its
+    value is never above 0, in any sample or at any position.
     """
     from cnatool._util.frame_files import check_frame_path, write_frame
     from cnatool.cli.tables.units import print_units

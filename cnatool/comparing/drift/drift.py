@@ -48,12 +48,12 @@ _NO_AXES: Mapping[str, int | str | None] = MappingProxyType({})
 
 
 class Drift:
-    """How far two sets of samples are apart in one network.
+    """How far apart two sets of samples are in one network.
 
     Attributes
     ----------
     result : DriftResult
-        Tensors in the order of their drift, α and β.
+        Tensors in order of their drift, and α and β.
     """
 
     def __init__(self, result: DriftResult, units: polars.DataFrame) -> None:
@@ -64,14 +64,15 @@ class Drift:
         return repr(self.result)
 
     def frame(self) -> polars.DataFrame:
-        """Return a table with a row for each unit, tensors in execution order.
+        """Return a table with one row per unit, with tensors in execution order.
 
-        Columns are ``tensor``, ``layer``, ``unit`` (from 0); of all its values, in the reference
-        and in the other set (names ending in 2), ``count`` of finite and ``nonfinite`` ones,
-        ``mean``, ``std``, standardised difference ``smd``, and a Kolmogorov–Smirnov distance from
-        ``ks`` to ``ks_high``; of means over the positions of a sample, ``samples``,
-        ``smd_samples``, ``tested`` ones, their distance ``ks_samples``, ``p_value`` and
-        ``p_adjusted``. Undefined numbers are null.
+        Columns are ``tensor``, ``layer``, ``unit` (from 0). Over all its values, in the reference
+        and in the other set (names ending in 2), there are `count` (of finite values),
+        `nonfinite``, ``mean` and `std`; then the standardised difference `smd` and the
+        Kolmogorov–Smirnov distance, which lies between `ks` and `ks_high`. Over means across the
+        positions of a sample, there are `samples``, ``smd_samples``, ``tested` (how many were
+        tested), their distance `ks_samples``, ``p_value` and `p_adjusted`. Undefined numbers are
+        null.
         """
         return self._units
 
@@ -94,41 +95,43 @@ def drift(
 ) -> Drift:
     """Compare the distributions of activations in two splits, or in two stores of one model.
 
-    Samples need not correspond, as in `cnatool.compare`. For each unit the Kolmogorov–Smirnov
-    distance and the standardised difference of all its values say how large a drift is. Whether
-    it can be by chance is tested on one number for each sample, the unit's mean over the positions,
-    as values of one sample are not independent.
+    Unlike in `cnatool.compare`, samples need not correspond. For each unit, the Kolmogorov–Smirnov
+    distance and the standardised difference of all its values show how large a drift is. Whether
+    chance alone could explain it is tested on one number per sample, the unit's mean over the
+    positions, because the values of one sample are not independent.
 
     Parameters
     ----------
     store : str, Path or Store
         The store of the reference.
     store2 : str, Path or Store, optional
-        A store of other samples of the same model; by default both splits are of ``store``.
+        A store of other samples of the same model; by default both splits are in ``store``.
     splits : str or sequence of str
-        The reference and the other split; one name stands for the split that both stores have.
-        By default the only two of one store, or the only one of each of two.
+        The reference split and the other split; a single name means the split of that name in both
+        stores. By default the only two splits of one store, or the only split of each of two
+        stores.
     tensors : str or iterable of str
-        Names of tensors, or globs, ``!`` before those that are left out; by default hidden layers
-        and outputs, or all tensors of a store without layers.
+        Names or globs of tensors; a leading ``!`` excludes them. By default hidden layers and
+        outputs, or all tensors of a store without layers.
     axes : mapping of str to int or "element"
-        For tensors by name or glob the axis of one sample's shape that has the units, as of
+        By name or glob of tensors, the axis of one sample's shape that the units lie along, as in
         `cnatool.units`.
     convention, overrides
-        Of α and β, as of `cnatool.score`.
+        Of α and β, as in `cnatool.score`.
     level : float
-        What adjusted p-values are compared with.
+        Significance level that adjusted p-values are compared with.
     correction : {"benjamini-hochberg", "benjamini-yekutieli", "bonferroni"}
         How p-values are adjusted for the number of comparisons.
     inputs : str, Path or iterable of these
-        Stores of the raw inputs that stores refer to, if they were moved.
+        Stores that contain the raw inputs of other stores, if they have moved since those were
+        dumped.
     observer : Observer, optional
         Receives notes and progress.
 
     Returns
     -------
     Drift
-        Numbers of tensors in ``result``, those of units in ``frame()``.
+        Results for tensors are in ``result``, those for units in ``frame()``.
 
     Raises
     ------

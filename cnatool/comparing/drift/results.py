@@ -163,24 +163,25 @@ class DriftResult(Document, frozen=True):
     reference, other : DriftSide
         The two sets of samples.
     level : float
-        What adjusted p-values are compared with.
+        Significance level that adjusted p-values are compared with.
     correction : str
         How p-values are adjusted for the number of comparisons.
     units, tensors, scores : Comparisons
-        The tests of units, of means over tensors, and of α and β, each adjusted for its own number.
+        The tests of units, of means over tensors, and of α and β, each adjusted for its own number
+        of comparisons.
     ordered_by : {"units", "means"}
-        What the order of the tensors follows: the mean distance of their units or, where some have
-        no units, the distance of means over all elements.
+        What the tensors are ordered by: the mean distance of their units or, if some have no units,
+        the distance of means over all elements.
     drift : tuple of TensorDrift
-        The tensors, those that drift most first.
+        The tensors, by decreasing drift.
     alpha, beta : NumberDrift
-        Of input complexity and of use of depth.
+        Drift of input complexity and of the use of depth.
     convention : Convention
         The definitions of α and β.
     meaning_notes : tuple of str
         What the distances and p-values mean.
     notes : tuple of str
-        What to know beside the numbers.
+        Remarks on the results.
     """
 
     schema: Literal["cnatool.drift/1"]

@@ -84,7 +84,7 @@ def select_sides(
     axes: Mapping[str, int | str | None],
     inputs: str | Path | Iterable[str | Path] = (),
 ) -> Sides:
-    """Open stores, and select the two splits and the tensors; parameters as of `cnatool.drift`."""
+    """Open stores, and select the two splits and the tensors; parameters as in `cnatool.drift`."""
     first = store if isinstance(store, Store) else open_store(store, inputs)
     second = first
     if store2 is not None:

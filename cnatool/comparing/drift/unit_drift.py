@@ -79,7 +79,7 @@ def compare_units(
     first, second : StoredArray or RaggedArray
         Its values in the two sets.
     axis : int, "element" or None
-        The axis of a sample's shape that has the units, as of `find_unit_axis`.
+        The axis of a sample's shape that has the units, as in `find_unit_axis`.
     units : int
         Their number.
     rounding : float

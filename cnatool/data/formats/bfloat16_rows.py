@@ -27,7 +27,7 @@ class BFloat16Rows:
 
     @property
     def where(self) -> str:
-        """As of the array in the file."""
+        """As in the array in the file."""
         return self.array.where
 
     @property
@@ -37,17 +37,17 @@ class BFloat16Rows:
 
     @property
     def rows(self) -> int:
-        """As of the array in the file."""
+        """As in the array in the file."""
         return self.array.rows
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of the array in the file."""
+        """As in the array in the file."""
         return self.array.shape
 
     @property
     def outline(self) -> str:
-        """As of the array in the file."""
+        """As in the array in the file."""
         return self.array.outline
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[NDArray[np.float32]]:

@@ -37,12 +37,12 @@ class RaggedRows:
 
     @property
     def where(self) -> str:
-        """As of the values."""
+        """As in the values."""
         return self.values.where
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As of the values."""
+        """As in the values."""
         return self.values.dtype
 
     @property
@@ -62,12 +62,12 @@ class RaggedRows:
 
     @property
     def outline(self) -> str:
-        """As of the values."""
+        """As in the values."""
         return self.values.outline
 
     @property
     def bfloat16(self) -> bool:
-        """As of the values."""
+        """As in the values."""
         return getattr(self.values, "bfloat16", False)
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> Generator[Ragged]:

@@ -115,7 +115,7 @@ class FileSource(SourceDefaults):
     def parts(
         self, rows: int, limit: int | None, start: int
     ) -> Iterator[tuple[list[str], NDArray[np.int64] | None]]:
-        """Yield the paths and labels of each block, as of `Source.blocks`."""
+        """Yield the paths and labels of each block, as in `Source.blocks`."""
         for first, stop in row_ranges(self.rows, rows, limit, start):
             yield self.found.names(first, stop), self.found.labels(first, stop)
 

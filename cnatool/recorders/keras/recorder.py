@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Recorder(BaseRecorder):
-    """Runs a Keras model and records what it computes into a store; a context manager.
+    """Runs a Keras model and records in a store what it computes; a context manager.
 
     The model is traced once, in inference mode, into a graph of TensorFlow's operations, in which
     layers are found as in an exported model, also inside composed layers. Statistics are computed
@@ -127,7 +127,7 @@ class Recorder(BaseRecorder):
         Raises
         ------
         DataError
-            If a tensor has no sample axis, or another shape than in the first batch.
+            If a tensor has no sample axis, or not the same shape as in the first batch.
         """
         self._check_open()
         from cnatool.recorders.keras.statistics import arrays, device_statistics, samples_first

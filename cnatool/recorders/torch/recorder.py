@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Recorder(BaseRecorder):
-    """Records what a PyTorch network computes into a store; a context manager.
+    """Records in a store what a PyTorch network computes; a context manager.
 
     The network's first call is traced on a few of its samples, to find its layers and the axes of
     samples. From then on, hooks record the selected tensors, in any mode and precision of the
@@ -38,18 +38,19 @@ class Recorder(BaseRecorder):
     Parameters
     ----------
     network : torch.nn.Module
-        The network, not compiled. Of a ``DataParallel``, its module is recorded.
+        The network, not compiled. If it is a ``DataParallel``, its module is recorded.
     path : str or Path
         Path of the store; its suffix determines the format.
     modules : str, type, or sequence of these
         The tensors to record. ``preactivation``: the result of each linear operator and the input
-        of its nonlinearity, as in `cnatool.dump`. ``linear``: its result only, which then stands
-        for both. ``all``: these, and the results of all modules. Or globs of names of modules, and
+        of its nonlinearity, as in `cnatool.dump`. ``linear``: only its result, which then counts as
+        both. ``all``: these, and the results of all modules. Or globs of names of modules, and
         types of modules: each of their results is then a layer.
     keep : {"statistics", "activations"}
-        Store statistics of each sample, or also whole tensors.
+        Store statistics of each sample, or full tensors as well.
     statistics : str or sequence of str
-        As in `cnatool.create_store`. Absolute sums let `cnatool.compare` tell rounding from errors.
+        As in `cnatool.create_store`. Absolute sums let `cnatool.compare` distinguish rounding from
+        errors.
     weights : bool
         Store norms of the layers' weights, for the baselines of `cnatool.score`. In ``eval`` mode,
         a BatchNorm after a layer is folded into its weights.
