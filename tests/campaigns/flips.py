@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from cnatool.records.layout import split_arrays
 
 # How often each of the other readers is tried; charts take long.
 _WEIGHTS = (4, 2, 3, 3, 3, 1)
+_SHUFFLED = 254
 
 Read: TypeAlias = "Callable[[Path], object]"
 
@@ -34,13 +35,15 @@ def flips(folder: Path) -> Iterator[Attack]:
     """Make stores of all kinds and kept results, and damage one of them a round."""
     (folder / "made").mkdir()
     (folder / "kept").mkdir()
-    subjects: list[_Stores | Results] = [
-        *(_Stores(each, folder / "new") for each in specimens(folder / "made")),
-        *results(folder / "kept"),
-    ]
+    stores = [partial(_Stores, each, folder / "new") for each in specimens(folder / "made")]
+    makers: list[Callable[[], _Stores | Results]] = [*stores, *results(folder / "kept")]
+    # The first rounds are of stores that have little in common.
+    random.Random(_SHUFFLED).shuffle(makers)
+    # What commands say of a store takes long.
+    subjects = cache(lambda place: makers[place]())
 
     def attack(number: int, rng: random.Random) -> Outcome:
-        subject = subjects[number % len(subjects)]
+        subject = subjects(number % len(makers))
         what = "nothing"
         try:
             what = subject.damage(rng)
@@ -77,27 +80,25 @@ class _Stores:
             ),
         }
         self._twin = specimen.twin
-        self._scores = [_score(specimen.scored)]
-        self._contents = [self._all_contents()]
-        self._other = {
-            name: [answer(partial(read, specimen.scored))] for name, read in self._items()
-        }
-        if any(name.endswith(".journal") for name in self.folder.files):
-            self._accept_earlier_commit()
+        self._scores = self._truths(_score)
+        self._contents = self._truths(lambda _: self._all_contents())
+        self._other: dict[str, list[object]] = {}
         assert not any(isinstance(each, Refused) for each in self._scores + self._contents)
         assert all(not cnatool.verify(path).faults for path in self._paths)
 
     def _items(self) -> list[tuple[str, Read]]:
         return list(self._readers.items())
 
-    def _accept_earlier_commit(self) -> None:
-        """Without its journal, a store is that of the commit before."""
-        self._specimen.scored.with_name(f"{self._specimen.scored.name}.journal").unlink()
-        self._scores.append(_score(self._specimen.scored))
-        self._contents.append(self._all_contents())
-        for name, read in self._items():
-            self._other[name].append(answer(partial(read, self._specimen.scored)))
+    def _truths(self, read: Read) -> list[object]:
+        """Say what a command may answer of the whole folder."""
         self.folder.restore()
+        found = [answer(partial(read, self._specimen.scored))]
+        if any(name.endswith(".journal") for name in self.folder.files):
+            # Without its journal, a store is that of the commit before.
+            self._specimen.scored.with_name(f"{self._specimen.scored.name}.journal").unlink()
+            found.append(answer(partial(read, self._specimen.scored)))
+            self.folder.restore()
+        return found
 
     def _all_contents(self) -> object:
         return answer(lambda: [_contents(path) for path in self._paths])
@@ -137,13 +138,15 @@ class _Stores:
         reported = any(isinstance(each, Refused) or each for each in faults)
         ((name, read),) = rng.choices(self._items(), _WEIGHTS)
         other = answer(partial(read, self._specimen.scored))
-        truths = [each for each in self._other[name] if not isinstance(each, Refused)]
-        if not isinstance(other, Refused):
-            check_equal(other, truths, name)
         assert self.folder.read() == damaged, "a command that reads changed a file"
+        contents = None if reported else self._all_contents()
+        if not isinstance(other, Refused):
+            if name not in self._other:
+                self._other[name] = self._truths(read)
+            truths = [each for each in self._other[name] if not isinstance(each, Refused)]
+            check_equal(other, truths, name)
         if reported:
             return "score refuses" if refused else "verify reports"
-        contents = self._all_contents()
         earlier = contents != self._contents[0]
         lost = [name for name in self.folder.files if name not in damaged]
         assert not earlier or lost or warned, "nobody says that this is an earlier commit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,33 +30,40 @@ def other(form: str) -> str:
     return FORMATS[1 - FORMATS.index(form)]
 
 
-def make_common(folder: Path, commands: Commands) -> None:
-    """Make networks, data, and of each format a store, an old store, and stores of checkpoints.
-
-    Where the environment names a folder for them, campaigns that follow each other share them.
-    """
-    kept = os.environ.get(KEPT, "")
-    if kept and Path(kept).exists():
+def make_once(name: str, folder: Path, make: Callable[[], object]) -> None:
+    """Make a folder; where the environment names one to keep copies in, take the copy in it."""
+    keep = os.environ.get(KEPT, "")
+    kept = Path(keep) / name
+    if keep and kept.exists():
         shutil.copytree(kept, folder)
         return
-    folder.mkdir()
-    make_data(folder, *_ROWS.values())
-    for number in range(_NETWORKS):
-        saved(mlp((64, 12, 8, 10), seed=number), folder / f"{number}.onnx")
-    for form in FORMATS:
-        for number in range(_NETWORKS):
-            words = ("--tag", f"epoch={number}", "--limit", 40)
-            _dump(f"{number}.onnx", f"n{number}.{form}", words, folder, commands)
-        _dump("net.onnx", f"old.{form}", ("--limit", 5), folder, commands)
-        _dump("net.onnx", f"dump.{form}", BATCH, folder, commands)
-    if kept:
+    make()
+    if keep:
         shutil.copytree(folder, kept)
 
 
-def _dump(
-    model: str, store: str, words: tuple[object, ...], folder: Path, commands: Commands
-) -> None:
-    done(commands.run("dump", model, "data", "-o", store, *words, cwd=folder))
+def make_common(folder: Path, commands: Commands) -> None:
+    """Make networks, data, and of each format a store, an old store, and stores of checkpoints."""
+
+    def make() -> None:
+        folder.mkdir()
+        # One process makes all of them.
+        done(commands.run(cwd=folder, call="campaigns.made:make_stores"))
+
+    make_once("common", folder, make)
+
+
+def make_stores() -> None:
+    """Make what campaigns have in common: in processes of `campaigns.processes`."""
+    make_data(Path(), *_ROWS.values())
+    for number in range(_NETWORKS):
+        saved(mlp((64, 12, 8, 10), seed=number), Path(f"{number}.onnx"))
+    for form in FORMATS:
+        for number in range(_NETWORKS):
+            tags = {"epoch": str(number)}
+            cnatool.dump(f"{number}.onnx", "data", f"n{number}.{form}", tags=tags, limit=40)
+        cnatool.dump("net.onnx", "data", f"old.{form}", limit=5)
+        cnatool.dump("net.onnx", "data", f"dump.{form}", batch_size=BATCH[1])
 
 
 def done(ended: Ended) -> Ended:

@@ -1,8 +1,7 @@
 """Commands of cnatool in processes that can be killed, without waiting for imports each time.
 
-A server imports everything once and forks a process for each command. As it has no other threads
-than allocators', a fork of it is as good as a process of its own; some commands are begun as true
-processes all the same, which shows kills during imports, too.
+A server has everything imported and forks a process for each command; some commands are begun as
+true processes all the same, which shows kills during imports, too.
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_SERVER = "from campaigns.serving import serve; serve()"
+from support.forks import forks
+
+from campaigns.serving import serve
+
 _TRUE = "from campaigns.serving import run_request; import sys; run_request(sys.argv[1])"
 
 
@@ -63,11 +65,8 @@ class Commands:
         ours, theirs = socket.socketpair()
         # Modules are found where this process finds them.
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=self.environment,
-        )
+        self._server = forks().Process(target=serve, args=(theirs, ours, self.environment))
+        self._server.start()
         theirs.close()
         self._lines = ours.makefile("rw")
         ours.close()
@@ -81,17 +80,18 @@ class Commands:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # It ends, and all that it has started.
         with suppress(OSError):
             self._lines.close()
-        self._server.kill()
-        self._server.wait()
+        self._server.join()
 
     def ask(self, **what: Any) -> Any:
         """Ask the server."""
         print(json.dumps(what), file=self._lines, flush=True)
         answer = self._lines.readline()
         if not answer:
-            raise RuntimeError(f"the server of commands ended with {self._server.wait()}")
+            self._server.join()
+            raise RuntimeError(f"the server of commands ended with {self._server.exitcode}")
         return json.loads(answer)
 
     def start(

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
@@ -18,18 +20,24 @@ from cnatool.studying.read import read_results
 
 _NETWORKS = 4
 
+_Readers: TypeAlias = Mapping[str, Callable[[], str]]
+
 
 class Results:
     """A folder of kept results, and what commands make of it while it is whole."""
 
-    def __init__(self, name: str, folder: Path, readers: Mapping[str, Callable[[], str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        make: Callable[[], object],
+        readers: _Readers,
+    ) -> None:
         self.name = name
+        make()
         self.folder = Folder(folder)
         self._readers = readers
-        self._truth = {}
-        for each, read in readers.items():
-            self._truth[each] = read()
-            self.folder.restore()
+        self._truth: dict[str, str] = {}
 
     def damage(self, rng: random.Random) -> str:
         """Do some damage; say what."""
@@ -44,25 +52,16 @@ class Results:
         name = rng.choice(list(self._readers))
         found = answer(self._readers[name])
         if not isinstance(found, Refused):
+            if name not in self._truth:
+                self.folder.restore()
+                self._truth[name] = self._readers[name]()
             check_equal(found, [self._truth[name]], name)
         return f"{name} {'refuses' if isinstance(found, Refused) else 'equal'}"
 
 
-def results(folder: Path) -> list[Results]:
-    """Make stores, and study them."""
-    with small_chunks():
-        for number in range(_NETWORKS):
-            made = folder / f"made{number}"
-            make_model_and_data(made, weights=number)
-            (folder / "stores").mkdir(exist_ok=True)
-            cnatool.dump(
-                made / "m.onnx",
-                made / "data",
-                folder / "stores" / f"{number}.zarr",
-                threads=1,
-                tags={"epoch": str(number)},
-            )
-    stores = sorted((folder / "stores").iterdir())
+def results(folder: Path) -> list[Callable[[], Results]]:
+    """Give what studies stores, in one way or another; the first one makes these."""
+    stores = [folder / "stores" / f"{number}.zarr" for number in range(_NETWORKS)]
     study, trajectory, landscape = (folder / name for name in ("study", "series", "plane"))
 
     def again() -> str:
@@ -77,11 +76,16 @@ def results(folder: Path) -> list[Results]:
     def plotted(path: Path, figure: str) -> Callable[[], str]:
         return lambda: json.dumps(cnatool.plot(path, figure).to_dict())
 
-    again(), steps(), plane()
+    def made(name: str, folder: Path, make: Callable[[], str], readers: _Readers) -> Results:
+        _make_stores(folder.parent, stores)
+        return Results(name, folder, make, readers)
+
     return [
-        Results(
+        partial(
+            made,
             "study",
             study,
+            again,
             {
                 "study": again,
                 "reading": lambda: str(_read(study, "study")),
@@ -91,24 +95,40 @@ def results(folder: Path) -> list[Results]:
                 ).result.to_json(),
             },
         ),
-        Results(
+        partial(
+            made,
             "trajectory",
             trajectory,
+            steps,
             {
                 "trajectory": steps,
                 "reading": lambda: str(_read(trajectory, "trajectory")),
                 "plot": plotted(trajectory, "trajectory"),
             },
         ),
-        Results(
+        partial(
+            made,
             "landscape",
             landscape,
+            plane,
             {
                 "reading": lambda: str(_read(landscape, "landscape")),
                 "plot": plotted(landscape, "landscape"),
             },
         ),
     ]
+
+
+def _make_stores(folder: Path, stores: list[Path]) -> None:
+    if stores[0].exists():
+        return
+    stores[0].parent.mkdir()
+    with small_chunks():
+        for number, store in enumerate(stores):
+            made = folder / f"made{number}"
+            make_model_and_data(made, weights=number)
+            tags = {"epoch": str(number)}
+            cnatool.dump(made / "m.onnx", made / "data", store, threads=1, tags=tags)
 
 
 def _read(folder: Path, name: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
@@ -15,6 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from support.forks import forks, take_environment
 
 from campaigns.campaign import FAILED, Campaign, Round, done_round
 
@@ -80,9 +81,9 @@ class _Worker:
         self._name, self._campaign, self._seed = name, campaign, seed
         self._folder = Path(tempfile.mkdtemp(dir=folder))
         self._errors = self._folder / "errors"
-        context = multiprocessing.get_context("spawn")
+        context = forks()
         self.connection, theirs = context.Pipe()
-        words = (name, campaign, seed, self._folder, theirs)
+        words = (name, campaign, seed, self._folder, theirs, dict(os.environ))
         self._process = context.Process(target=_work, args=words)
         self._process.start()
         theirs.close()
@@ -142,9 +143,17 @@ class _Worker:
         self._process.join()
 
 
-def _work(name: str, campaign: Campaign, seed: int, folder: Path, connection: Connection) -> None:
+def _work(
+    name: str,
+    campaign: Campaign,
+    seed: int,
+    folder: Path,
+    connection: Connection,
+    environment: dict[str, str],
+) -> None:
     """Do rounds until nobody wants more."""
     os.setsid()
+    take_environment(environment)
     with (folder / "errors").open("w") as errors:
         os.dup2(errors.fileno(), 1)
         os.dup2(errors.fileno(), 2)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import gc
 import importlib
 import json
 import os
-import pkgutil
 import resource
 import signal
 import socket
@@ -18,26 +16,23 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from support.forks import take_environment
+
 from campaigns.troubles import befall
 from cnatool.cli import signals
 
-# What commands import where they need it. Recorders of frameworks are no part of any command.
-_IMPORTED = ("filelock", "polars", "rich.console", "rich.progress", "rich.table")
-_LEFT_OUT = ("cnatool.__main__", "cnatool.recorders.torch", "cnatool.recorders.keras")
 
+def serve(connection: socket.socket, other: socket.socket, environment: dict[str, str]) -> None:
+    """Fork a process for each request that comes on a socket, and say how each ended.
 
-def serve() -> None:
-    """Fork a process for each request that comes on a socket, and say how each ended."""
-    for module in pkgutil.walk_packages(importlib.import_module("cnatool").__path__, "cnatool."):
-        if not module.name.startswith(_LEFT_OUT):
-            importlib.import_module(module.name)
-    for name in _IMPORTED:
-        importlib.import_module(name)
-    # So that a fork does not copy what its garbage collector looks at.
-    gc.freeze()
+    The other end is not used here: while it is open, the socket does not end.
+    """
+    other.close()
+    take_environment(environment)
+    # What it starts ends with it, wherever it was forked from.
+    os.setsid()
     # Forks have these handlers from their first moment.
     signals.handle(signals.leave)
-    connection = socket.socket(fileno=int(sys.argv[1]))
     lines = connection.makefile("rw")
     for line in lines:
         asked = json.loads(line)
@@ -52,6 +47,7 @@ def serve() -> None:
             done, status = os.waitpid(asked["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if done else None
         print(json.dumps(answer), file=lines, flush=True)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _run_and_leave(request: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from support.networks import mlp, saved
 
 import cnatool
+from campaigns.made import make_once
 from cnatool.backend import schedule
 from cnatool.store import chunks as chunking
 from cnatool.store.hdf5.journal import Journal, journal_path
@@ -81,10 +82,8 @@ def make_model_and_data(folder: Path, seed: int = 0, *, weights: int = 0) -> Non
 
 def specimens(folder: Path) -> list[Specimen]:
     """Make all kinds of stores."""
-    with small_chunks():
-        for side, seed in (("ours", 0), ("theirs", 1)):
-            _make(folder / side, seed)
-        _make_others(folder / "ours")
+    make_once("specimens", folder / "specimens", lambda: _make_all(folder / "specimens"))
+    folder = folder / "specimens"
     found = []
     for kind in sorted((folder / "ours").iterdir()):
         if kind.is_dir() and kind.name != "data":
@@ -92,6 +91,13 @@ def specimens(folder: Path) -> list[Specimen]:
             donor = folder / "theirs" / _OF_OTHERS.get(kind.name, like)
             found.append(Specimen(kind.name, kind, _stores(kind), donor, _stores(donor)[0]))
     return found
+
+
+def _make_all(folder: Path) -> None:
+    with small_chunks():
+        for side, seed in (("ours", 0), ("theirs", 1)):
+            _make(folder / side, seed)
+        _make_others(folder / "ours")
 
 
 def _stores(folder: Path) -> tuple[str, ...]:
@@ -106,7 +112,7 @@ def _place(side: Path, kind: str, name: str) -> Path:
 
 def _make(side: Path, seed: int) -> None:
     """Make stores of all formats and codecs."""
-    side.mkdir()
+    side.mkdir(parents=True)
     make_model_and_data(side, seed)
     model, data = side / "m.onnx", side / "data"
     full = _place(side, "zarr lz4", "s.zarr")

@@ -16,7 +16,7 @@ from campaigns.rounds import rounds
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder for the stores that several campaigns share, which the first one makes."""
-    return str(tmp_path_factory.mktemp("stores") / "made")
+    return str(tmp_path_factory.mktemp("stores"))
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
