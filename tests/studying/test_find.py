@@ -126,4 +126,4 @@ def test_pictures_of_a_folder_leave_parts_out(networks: Path, tmp_path: Path) ->
 def test_the_command(networks: Path) -> None:
     result = run("study", "stores", "--resamples", "0", cwd=networks.parent)
     assert f"note: {NOTE}\n" in result.stdout
-    assert "4 networks, each by itself" in result.stdout
+    assert "4 networks, each its own cluster" in result.stdout
