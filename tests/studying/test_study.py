@@ -226,11 +226,11 @@ def test_targets_that_are_named(tmp_path: Path) -> None:
     # Only of accuracies is it known how certain a difference is.
     assert result.settings.weighted == ("gap_accuracy",)
     assert result.settings.test_samples == 10000
-    assert "the sign error for gap_loss, other weights all pairs equally" in result.notes[-1]
+    assert "the sign error for gap_loss, other gives all pairs equal weight" in result.notes[-1]
     known = cnatool.study(
         frame=frame.drop("test.samples"), targets=names, resamples=0, least_pairs=1
     )
-    assert known.result.notes[-1].startswith("the sign error weights all pairs equally")
+    assert known.result.notes[-1].startswith("the sign error gives all pairs equal weight")
     for target, same in (("gap_accuracy", False), ("gap_loss", True)):
         errors = [
             next(
