@@ -57,8 +57,9 @@ class DeviceSession(Session):
 
 def open_session(model: onnx.ModelProto, graph: Graph, run: RunOptions) -> Session:
     """Open a session for many runs, of the kind that suits the provider."""
-    kind = DeviceSession if run.provider in DEVICE_PROVIDERS else Session
-    return kind(model, graph, run)
+    if run.provider in DEVICE_PROVIDERS:
+        return DeviceSession(model, graph, run)
+    return Session(model, graph, run, eager=True)
 
 
 def describe_fallback(session: Session) -> str | None:

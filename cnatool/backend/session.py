@@ -88,12 +88,19 @@ class RunOptions:
 class Session:
     """A model ready to run.
 
-    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. A ``frugal``
-    session holds no tensor longer than it is needed.
+    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. An ``eager``
+    session runs each node as soon as its inputs are there, of several the one that comes first in
+    the model. A ``frugal`` session also holds no tensor longer than it is needed.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, graph: Graph, run: RunOptions, *, frugal: bool = False
+        self,
+        model: onnx.ModelProto,
+        graph: Graph,
+        run: RunOptions,
+        *,
+        eager: bool = False,
+        frugal: bool = False,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
@@ -101,6 +108,7 @@ class Session:
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
         if frugal:
             options.enable_mem_pattern = False
+        if eager or frugal:
             # Shapes are read as early as possible, so that tensors need not wait for it.
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         for library in run.custom_ops:

@@ -171,7 +171,7 @@ def append_statistics(
     added = list(widths)
     if counted:
         added.append(nodes.count_elements(counted, _COUNTS))
-    model.graph.node.extend(nodes.nodes)
+    model.graph.node.extend(_from_last(nodes.nodes, model.graph.node))
     model.graph.initializer.extend(nodes.constants.values())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
     return Measures(
@@ -190,6 +190,28 @@ def append_statistics(
             and bodies[column % len(tensors)].tensor.in_parts
         ],
     )
+
+
+def _from_last(
+    added: Sequence[onnx.NodeProto], nodes: Sequence[onnx.NodeProto]
+) -> list[onnx.NodeProto]:
+    """Order nodes that are added so that those that read the last of a model's nodes come first.
+
+    ONNX Runtime lays out nodes anew from the last leaf of the graph to the first, and numbers them
+    in this order; an eager session runs them by number. So each tensor is measured as soon as it is
+    there: its memory can be used again, and it is still in the cache.
+    """
+    place = {name: number for number, node in enumerate(nodes) for name in node.output}
+    groups: dict[int, list[onnx.NodeProto]] = {}
+    joins: list[onnx.NodeProto] = []
+    of_group: dict[str, int | None] = {}
+    for node in added:
+        read = {of_group[name] for name in node.input if name in of_group}
+        read |= {place[name] for name in node.input if name in place and name not in of_group}
+        group = read.pop() if len(read) == 1 else None if read else -1
+        of_group.update(dict.fromkeys(node.output, group))
+        (joins if group is None else groups.setdefault(group, [])).append(node)
+    return [*(node for group in sorted(groups, reverse=True) for node in groups[group]), *joins]
 
 
 def _add_planes(
