@@ -44,7 +44,8 @@ def test_tables_are_what_single_scores_say(here: Path) -> None:
     for name, text in sections.items():
         rows = [numbers(line) for line in text.splitlines() if re.match(r" +\d+ ", line)]
         assert [int(row[0]) for row in rows] == EPOCHS * 2
-        for epoch, row, errors in zip(EPOCHS, rows[:9], rows[9:], strict=True):
+        # Some steps of each run.
+        for epoch, row, errors in [*zip(EPOCHS, rows[:9], rows[9:], strict=True)][::4]:
             score = cnatool.score(
                 here / f"demo/{name}-epoch{epoch:03d}.zarr",
                 overrides={"resamples": 0, "area_resamples": 0, "permutations": 0},
