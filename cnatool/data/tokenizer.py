@@ -233,7 +233,7 @@ def _parse(file: Path, content: bytes) -> tuple[str, Any]:
             raise
         kind = loaded["model"].get("type")
         raise DataError(
-            f"{file}, a tokenizer of type {printable(repr(kind))}, is refused by tokenizers "
+            f"{file}, a tokenizer of type {printable(repr(kind))}, is rejected by tokenizers "
             f"{tokenizers.__version__} ({printable(one_line(Exception(error)))[:200]}): it may be "
             "damaged, or need a newer release: pip install -U tokenizers."
         ) from error

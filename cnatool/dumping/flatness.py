@@ -241,8 +241,8 @@ class _Measurement:
             and (np.diff(labels) >= 0).all()
         ):
             self._observer.note(
-                f"these samples are sorted by class and hold {classes} of "
-                f"{self._classes} classes: shuffle the data, or take all with "
+                f"these samples are sorted by class and contain only {classes} of {self._classes} "
+                "classes: shuffle the data, or use all samples with "
                 f"`flatness.samples={self._samples.rows}`"
             )
 

@@ -128,7 +128,9 @@ def test_alpha_is_that_of_each_sample_s_own_values(tmp_path: Path) -> None:
     assert split.beta.mean == pytest.approx(beta.mean())
     assert split.alpha_undefined == 1
     notes = cnatool.score(tmp_path / "s.zarr").notes
-    assert any("without α, as they have no values" in note and "1 of 6" in note for note in notes)
+    assert any(
+        "without α, because they have no values" in note and "1 of 6" in note for note in notes
+    )
     layers = cnatool.score_layers(tmp_path / "s.zarr", samples=["2"]).splits["test"]
     assert layers.cna.value == pytest.approx(split.cna.value)
     assert layers.profiles[0].alpha is None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def check_network(network: Any) -> None:
     """Refuse networks that cannot be traced."""
     if not isinstance(network, torch.nn.Module):
-        raise UsageError(f"a torch.nn.Module is recorded, and this is {type(network).__name__}.")
+        raise UsageError(f"a torch.nn.Module is needed, but this is {type(network).__name__}.")
     if hasattr(network, "_orig_mod"):
         raise UsageError("a compiled network hides its steps: record it before torch.compile.")
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
