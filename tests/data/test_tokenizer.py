@@ -127,7 +127,7 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
         (b"\xff\xfe", "it is not JSON"),
         (b"[1]", "it has no 'model'"),
         (json.dumps(gone).encode(), "it has no 'model'"),
-        (json.dumps(good | {"model": {"type": "Nope"}}).encode(), "of type 'Nope', is refused"),
+        (json.dumps(good | {"model": {"type": "Nope"}}).encode(), "of type 'Nope', is rejected"),
         (json.dumps(good | {"version": "9.0"}).encode(), "Unknown tokenizer version"),
         (json.dumps(good)[:-900].encode(), "it is not JSON"),
     ):
