@@ -222,7 +222,7 @@ class _Measurement:
         needed = sum(value.nbytes for value in self._model.values.values())
         if available is not None and needed > available:
             raise ModelError(
-                f"noise on the weights takes {bytes_text(needed)} more memory, and "
+                f"noise on the weights needs {bytes_text(needed)} more memory, but only "
                 f"{bytes_text(available)} are available"
             )
 

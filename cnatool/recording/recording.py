@@ -225,7 +225,7 @@ def create_store(
     if unknown:
         names = ", ".join(dict.fromkeys([*operators, *inputs, *outputs]))
         raise UsageError(
-            f"ragged: {unknown[0]!r} is no tensor, input or output: these are {names}."
+            f"ragged: {unknown[0]!r} is not a tensor, input or output; these are {names}."
         )
     return Recording(
         path,

@@ -157,7 +157,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"a\.npz contains no sound, but `sample_rate`"):
             cnatool.dump(model, tmp_path / "a.npz", tmp_path / "a.zarr", **options)
     data = fill(tmp_path / "data", (100,))
-    with pytest.raises(UsageError, match="which are no images: `resize`"):
+    with pytest.raises(UsageError, match="which are not images: `resize`"):
         cnatool.dump(model, data, tmp_path / "a.zarr", resize=32)
     with pytest.raises(UsageError, match="sample_rate 16: give a whole number from 100"):
         cnatool.dump(model, data, tmp_path / "a.zarr", sample_rate=16)

@@ -140,7 +140,7 @@ def _parse_chunk(column: dict[int, Any], end: int) -> Chunk:
 
 def _count(value: int) -> int:
     if value < 0:
-        raise ValueError(f"{value} is no size")
+        raise ValueError(f"{value} is not a size")
     return value
 
 

@@ -27,7 +27,7 @@ def check_network(network: Any) -> None:
     values = (*network.parameters(), *network.buffers())
     if any(torch.nn.parameter.is_lazy(value) for value in values):
         raise UsageError(
-            "the network has parameters of no shape yet: call it once, then record it."
+            "the network has parameters that have no shape yet: call it once, then record it."
         )
 
 

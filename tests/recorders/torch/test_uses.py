@@ -340,7 +340,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for network, message in (
         (scripted, "a scripted module takes no hooks"),
         (lambda x: x, r"a torch\.nn\.Module is needed, but this is function"),
-        (nn.Sequential(nn.LazyLinear(3)), "has parameters of no shape yet"),
+        (nn.Sequential(nn.LazyLinear(3)), "has parameters that have no shape yet"),
     ):
         with pytest.raises(UsageError, match=message):
             Recorder(network, tmp_path / "a.zarr")
