@@ -1,0 +1,118 @@
+"""The command with small chunks and blocks, in a forked process."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from support.dumps import make_small
+from support.forks import forks, take_environment
+
+
+class ForkedCommand:
+    """`cnatool` in a process that commits every 64 rows; used as `subprocess.Popen` is.
+
+    Parameters
+    ----------
+    words : objects
+        The words of the command.
+    cwd : Path
+        Where it runs.
+    largest : int, optional
+        The size in bytes beyond which none of its files grows.
+    """
+
+    def __init__(self, *words: object, cwd: Path, largest: int | None = None) -> None:
+        pipes = [forks().Pipe(duplex=False) for _ in range(2)]
+        ends = [theirs for _, theirs in pipes]
+        arguments = [*map(str, words)]
+        self._process = forks().Process(
+            target=_run, args=(arguments, str(cwd), largest, ends, dict(os.environ))
+        )
+        self._process.start()
+        for theirs in ends:
+            theirs.close()
+        self.stdout, self.stderr = (os.fdopen(os.dup(ours.fileno()), "r") for ours, _ in pipes)
+        for ours, _ in pipes:
+            ours.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stdout.close()
+        self.stderr.close()
+        self._process.join()
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code; negative for a signal."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Say how it ended, if it has."""
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self.poll() is None:
+            assert self._process.pid is not None
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
+        """Wait for its end; return what it said."""
+        with ThreadPoolExecutor(2) as readers:
+            output, errors = readers.map(_read, (self.stdout, self.stderr))
+        self._process.join(timeout)
+        return output, errors
+
+
+def _read(stream: IO[str]) -> str:
+    with stream:
+        return stream.read()
+
+
+def _run(
+    words: list[str],
+    cwd: str,
+    largest: int | None,
+    ends: list[Connection],
+    environment: dict[str, str],
+) -> None:
+    from cnatool.cli import main, signals
+
+    signals.handle(signals.leave)
+    take_environment(environment)
+    for number, end in enumerate(ends, 1):
+        os.dup2(end.fileno(), number)
+        end.close()
+    # Streams know whether they can seek; these may be those of a file.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", write_through=True)
+        for number in (1, 2)
+    )
+    os.chdir(cwd)
+    make_small()
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        # As Python does when it starts.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.argv = ["cnatool", *words]
+    main()
