@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import signal
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from support.dumps import make_small
-from support.forks import forks, take_environment
+from support.forks import forks, open_streams, take_environment
 
 
 class ForkedCommand:
@@ -103,11 +102,7 @@ def _run(
     for number, end in enumerate(ends, 1):
         os.dup2(end.fileno(), number)
         end.close()
-    # Streams know whether they can seek; these may be those of a file.
-    sys.stdout, sys.stderr = (
-        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", write_through=True)
-        for number in (1, 2)
-    )
+    sys.stdout, sys.stderr = open_streams()
     os.chdir(cwd)
     make_small()
     if largest is not None:

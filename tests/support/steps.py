@@ -1,17 +1,19 @@
 """Processes that end at their k-th change of a file system, as by a kill, for every k.
 
-Run as a script with the name of a module's function and its arguments, so that no thread of the
-tests is there when it forks.
+What forks them is forked, too, so that no thread of the tests is there.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from support.forks import forks, open_streams, take_environment
 
 KILLED = 77
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
@@ -78,19 +80,26 @@ def steps(
 def in_process(function: Callable[..., object], *words: object) -> str:
     """Call a function of a test's module in a process without threads; give what it printed."""
     module = sys.modules[function.__module__]
-    folder = Path(str(module.__file__)).parent
-    line = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); "
-        f"import {Path(str(module.__file__)).stem} as module; "
-        f"module.{function.__name__}(*sys.argv[1:])"
-    )
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")])
-    found = subprocess.run(
-        [sys.executable, "-c", line, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr[-4000:]
-    return found.stdout
+    printed, other = forks().Pipe(duplex=False)
+    place = (str(module.__file__), function.__name__, [*map(str, words)])
+    process = forks().Process(target=_call, args=(*place, other, dict(os.environ)))
+    process.start()
+    other.close()
+    with os.fdopen(printed.fileno(), closefd=False) as stream:
+        text = stream.read()
+    printed.close()
+    process.join()
+    assert process.exitcode == 0, text[-4000:]
+    return text
+
+
+def _call(
+    file: str, name: str, words: list[str], printed: Connection, environment: dict[str, str]
+) -> None:
+    take_environment(environment)
+    for number in (1, 2):
+        os.dup2(printed.fileno(), number)
+    printed.close()
+    sys.stdout, sys.stderr = open_streams()
+    sys.path.insert(0, str(Path(file).parent))
+    getattr(importlib.import_module(Path(file).stem), name)(*words)
