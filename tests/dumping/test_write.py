@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.dumps import COMMIT, files, make_data, same_arrays
-from support.forked_command import ForkedCommand
+from support.forked import ForkedCommand
 
 import cnatool
 from cnatool.errors import NotAStoreError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.command import run
 from support.dumps import commit_often, make_data
-from support.forked_command import ForkedCommand
+from support.forked import ForkedCommand
 from support.notes import Notes
 from support.rowless import leave_rowless
 

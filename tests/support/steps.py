@@ -10,10 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
-
-from support.forks import forks, open_streams, take_environment
 
 KILLED = 77
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
@@ -79,27 +76,16 @@ def steps(
 
 def in_process(function: Callable[..., object], *words: object) -> str:
     """Call a function of a test's module in a process without threads; give what it printed."""
-    module = sys.modules[function.__module__]
-    printed, other = forks().Pipe(duplex=False)
-    place = (str(module.__file__), function.__name__, [*map(str, words)])
-    process = forks().Process(target=_call, args=(*place, other, dict(os.environ)))
-    process.start()
-    other.close()
-    with os.fdopen(printed.fileno(), closefd=False) as stream:
-        text = stream.read()
-    printed.close()
-    process.join()
-    assert process.exitcode == 0, text[-4000:]
-    return text
+    # Makers of fixtures use this module with older versions of cnatool.
+    from support.forked import Forked
+
+    file = sys.modules[function.__module__].__file__
+    with Forked(_call, str(file), function.__name__, [*map(str, words)]) as process:
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors[-4000:]
+    return output
 
 
-def _call(
-    file: str, name: str, words: list[str], printed: Connection, environment: dict[str, str]
-) -> None:
-    take_environment(environment)
-    for number in (1, 2):
-        os.dup2(printed.fileno(), number)
-    printed.close()
-    sys.stdout, sys.stderr = open_streams()
+def _call(file: str, name: str, words: list[str]) -> None:
     sys.path.insert(0, str(Path(file).parent))
     getattr(importlib.import_module(Path(file).stem), name)(*words)

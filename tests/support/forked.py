@@ -1,4 +1,4 @@
-"""The command with small chunks and blocks, in a forked process."""
+"""Functions and commands in forked processes, used as `subprocess.Popen` is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,26 +17,13 @@ from support.dumps import make_small
 from support.forks import forks, open_streams, take_environment
 
 
-class ForkedCommand:
-    """`cnatool` in a process that commits every 64 rows; used as `subprocess.Popen` is.
+class Forked:
+    """A function of a module of `support` in a process of its own, and pipes of what it prints."""
 
-    Parameters
-    ----------
-    words : objects
-        The words of the command.
-    cwd : Path
-        Where it runs.
-    largest : int, optional
-        The size in bytes beyond which none of its files grows.
-    """
-
-    def __init__(self, *words: object, cwd: Path, largest: int | None = None) -> None:
+    def __init__(self, function: Callable[..., object], *words: object) -> None:
         pipes = [forks().Pipe(duplex=False) for _ in range(2)]
         ends = [theirs for _, theirs in pipes]
-        arguments = [*map(str, words)]
-        self._process = forks().Process(
-            target=_run, args=(arguments, str(cwd), largest, ends, dict(os.environ))
-        )
+        self._process = forks().Process(target=_run, args=(function, words, ends, dict(os.environ)))
         self._process.start()
         for theirs in ends:
             theirs.close()
@@ -83,19 +71,35 @@ class ForkedCommand:
         return output, errors
 
 
+class ForkedCommand(Forked):
+    """`cnatool` in a process that commits every 64 rows.
+
+    Parameters
+    ----------
+    words : objects
+        The words of the command.
+    cwd : Path
+        Where it runs.
+    largest : int, optional
+        The size in bytes beyond which none of its files grows.
+    """
+
+    def __init__(self, *words: object, cwd: Path, largest: int | None = None) -> None:
+        super().__init__(_run_command, [*map(str, words)], cwd, largest)
+
+
 def _read(stream: IO[str]) -> str:
     with stream:
         return stream.read()
 
 
 def _run(
-    words: list[str],
-    cwd: str,
-    largest: int | None,
+    function: Callable[..., object],
+    words: tuple[object, ...],
     ends: list[Connection],
     environment: dict[str, str],
 ) -> None:
-    from cnatool.cli import main, signals
+    from cnatool.cli import signals
 
     signals.handle(signals.leave)
     take_environment(environment)
@@ -103,6 +107,12 @@ def _run(
         os.dup2(end.fileno(), number)
         end.close()
     sys.stdout, sys.stderr = open_streams()
+    function(*words)
+
+
+def _run_command(words: list[str], cwd: Path, largest: int | None) -> None:
+    from cnatool.cli import main
+
     os.chdir(cwd)
     make_small()
     if largest is not None:
