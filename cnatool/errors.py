@@ -56,7 +56,7 @@ class ModelError(CnatoolError, ValueError):
 
 
 class NotAStoreError(CnatoolError, ValueError):
-    """A path that holds no store, or that is taken where a new store should go."""
+    """A path that contains no store, or that is already taken where a new store should go."""
 
 
 class MetricError(CnatoolError, ValueError):
@@ -74,13 +74,13 @@ class StoreDamagedError(CnatoolError, OSError):
 
 
 class StoreVersionError(StoreDamagedError):
-    """A store in a format of another version of cnatool."""
+    """A store in the format of another version of cnatool."""
 
     exit_code = 2
 
 
 class StoreInUseError(CnatoolError, OSError):
-    """A store that another process is writing, or replaced during a read."""
+    """A store that another process is writing, or has replaced during a read."""
 
     exit_code = 3
 
@@ -92,7 +92,7 @@ class StoreWriteError(CnatoolError, OSError):
 
 
 class StoreAccessError(CnatoolError, OSError):
-    """A bucket that cannot be reached, or refuses the credential."""
+    """A bucket that cannot be reached, or rejects the credentials."""
 
     exit_code = 3
 
@@ -106,5 +106,6 @@ class BackendError(CnatoolError, RuntimeError):
 class StoreWarning(UserWarning):
     """A readable store in which something may be missing.
 
-    Its last commit is, or there is an older store beside it, or narrowing made values infinite.
+    Its last commit may be missing, an older store may lie next to it, or narrowing made values
+    infinite.
     """

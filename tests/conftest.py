@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import pytest
 from support.buckets import Bucket, Server, run_server, use_bucket
+from support.command import run
 from support.exporter import keep_operators
 
 from cnatool.store import object_client
@@ -66,6 +67,16 @@ def bucket(bucket_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[B
     use_bucket(monkeypatch, bucket_server.url)
     yield bucket_server.bucket()
     object_client.connect.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with what `cnatool demo -o demo` writes, and what it prints.
+
+    What tests write into the folder has other names than ``demo``.
+    """
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run("demo", "-o", "demo", cwd=folder).stdout
 
 
 def pytest_sessionfinish(exitstatus: int | pytest.ExitCode) -> None:

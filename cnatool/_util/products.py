@@ -33,7 +33,8 @@ def multiply(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     if height * depth * width <= PIECE and depth <= _LONGEST:
         product: NDArray[Any] = left @ right
         return product
-    deep = min(depth, DEPTH)
+    # Of few rows and columns the sums are as long as they may be.
+    deep = min(depth, max(DEPTH, min(_LONGEST, PIECE // (height * width))))
     wide = min(width, max(_SIDE, PIECE // (deep * min(height, _SIDE))))
     high = max(1, PIECE // (deep * wide))
     stack = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])

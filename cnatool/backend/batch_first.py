@@ -55,9 +55,9 @@ def find_unfit_inputs(inputs: Sequence[ModelInput]) -> dict[str, ModelError]:
         elif target.batch not in (None, 1) and free is not None:
             errors[target.name] = ModelError(
                 f"input {target} has {target.batch} along its first axis, and {free.name!r} any "
-                f"number, so its samples seem to lie along another axis. Set it with "
+                "number, so its samples seem to lie along another axis. Set it with "
                 f"`constants={{{target.name!r}: VALUE}}` if it is the same for every sample, or "
-                "export the model with the batch first, or with a Transpose behind that input."
+                "export the model with the batch first, or with a Transpose after that input."
             )
     return errors
 

@@ -83,8 +83,8 @@ def probe_network(
         probed, size = first
         if asked not in (None, size):
             raise UsageError(
-                f"`batch_size={asked}`: {network.graph.path} fails with so many samples a run; "
-                f"it runs with {size}. Leave it out, or choose that number."
+                f"`batch_size={asked}`: {network.graph.path} fails with that many samples per "
+                f"run; it runs with {size}. Omit it, or use that number."
             ) from None
         return SizedProbe(probed, size)
     if bound is None and asked is None and not probed.tensors:

@@ -202,7 +202,7 @@ def make_constant(
     array = np.asarray(value)
     subject = f"constant {target.name!r}"
     if array.dtype.kind not in "biuf":
-        raise UsageError(f"{subject}: {array.dtype} is no number. The model takes {target}.")
+        raise UsageError(f"{subject}: {array.dtype} is not numeric. The model takes {target}.")
     check_bytes(f"{subject}: the value takes", array.size * target.dtype.itemsize, _SMALLER)
     with np.errstate(all="ignore"):
         cast = array.astype(target.dtype)

@@ -62,7 +62,7 @@ def _read_constant(name: str, text: str) -> Any:
         numbers = [_parse_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            f"--constant {name}={text}: give a number, numbers separated by commas, a number and "
             "a shape as in 0:1x8x64, or FILE.npy."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
@@ -113,7 +113,7 @@ def _read_fraction(text: str) -> float:
     try:
         return float(numerator) / float(denominator) if slash else float(text)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--scale {text}: a number, or a fraction as in 1/255.") from None
+        raise UsageError(f"--scale {text}: give a number, or a fraction as in 1/255.") from None
 
 
 def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
@@ -121,7 +121,7 @@ def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
         try:
             return tuple(float(word) for word in text.split(","))
         except ValueError:
-            raise UsageError(f"{option} {text}: numbers with commas between them.") from None
+            raise UsageError(f"{option} {text}: give numbers separated by commas.") from None
 
     return read
 

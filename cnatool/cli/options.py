@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 
 EXIT_CODES = (
-    "Exit codes: 0 success; 1 a check failed (compare, verify), or a store was left out (study, "
-    "trajectory, landscape, plot); 2 wrong usage, or data "
-    "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written, or a "
-    "bucket that does not answer or refuses; 4 "
-    "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
-    "interrupted; 141 the reader of the output is gone; 143 terminated."
+    "Exit codes: 0 success; 1 a check failed (compare, verify), or a store was skipped (study, "
+    "trajectory, landscape, plot); 2 wrong usage, or data or a model that cannot be used; 3 a "
+    "store that is damaged, in use, or cannot be written, or a bucket that does not respond or "
+    "refuses access; 4 the runtime failed, memory ran out, or an internal error; 129 the terminal "
+    "was closed; 130 interrupted; 141 the reader of the output is gone; 143 terminated."
 )
 
 

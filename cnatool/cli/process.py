@@ -82,7 +82,7 @@ def _end_on_error(error: BaseException) -> NoReturn:
         _drop_output()
         sys.exit(_READER_GONE)
     except MemoryError:
-        _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
+        _fail("out of memory. A dump needs less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
         from cnatool._util.write_failures import FULL
 

@@ -32,7 +32,7 @@ def note_other_splits(first: Store, second: Store) -> Iterator[str]:
     for store, other in ((first, second), (second, first)):
         alone = [name for name in store.splits if name not in other.splits]
         if alone:
-            yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
+            yield f"only {store.path} has {', '.join(alone)}, which is not compared"
 
 
 def note_other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
@@ -41,8 +41,9 @@ def note_other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
         if split.rows == split.rows2 and split.same_data is False:
             ids = f"{split.ids or 0:.2%} of ids are the same"
             yield (
-                f"inputs or labels of {name} are not the same, row by row ({ids}): compare stores "
-                "of the same samples in the same order; `drift` compares distributions of others"
+                f"inputs or labels of {name} differ between the stores, row by row ({ids}): "
+                "compare stores of the same samples in the same order; for other samples, `drift` "
+                "compares distributions"
             )
 
 
@@ -51,7 +52,7 @@ def note_matches(
 ) -> Iterator[str]:
     """Yield what the layers of the stores, and the definitions, do not allow to compare."""
     if fields.area == "reference":
-        yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
+        yield "CNA-A of the form reference is not compared: rounding alone changes it by per cents"
     if match.codes:
         yield (
             f"{_first_names(match.codes)}: one store holds quantised codes and the other values, "
@@ -65,21 +66,22 @@ def note_matches(
     if match.ambiguous:
         yield (
             f"{_first_names(match.ambiguous)}: several layers of {second.path} have the same size "
-            "and place in the network, neither names nor values tell which is which, and none is "
+            "and place in the network, and neither names nor values tell them apart, so none is "
             "compared. Export both models with the same names of weights"
         )
     if match.reordered:
         yield (
-            f"layers that run in another order in {second.path}: {_first_names(match.reordered)}. "
-            "For depths by index this is another network; for `depth='path'` it is not"
+            f"layers that run in a different order in {second.path}: "
+            f"{_first_names(match.reordered)}. With depths by index this is a different network; "
+            "with `depth='path'` it is not"
         )
     for names, where in ((match.folded2, second), (match.folded, first)):
         if names:
             yield (
-                f"{where.path} lacks the results of the linear operators of {', '.join(names)}: "
-                "a normalisation is folded into them, or their results were not recorded. Layers "
+                f"{where.path} lacks the results of the linear operators of {', '.join(names)}: a "
+                "normalisation is folded into them, or their results were not recorded. Layers "
                 "are compared where they enter the nonlinearity; for conventions whose layers are "
-                "linear, this is another network"
+                "linear, this is a different network"
             )
 
 

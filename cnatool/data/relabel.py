@@ -112,8 +112,8 @@ def unify_classes(sources: Mapping[str, Source], note: Callable[[str], None]) ->
                 "give each split a store of its own."
             )
         note(
-            f"split {name} has {len(own)} of the {len(classes)} classes of {reference}, whose "
-            "numbers it takes, matched by name"
+            f"split {name} has {len(own)} of the {len(classes)} classes of {reference}; it uses "
+            "the same numbers, matched by class name"
         )
         unified[name] = RelabelledSource(sources[name], new_classes=classes)
     return unified

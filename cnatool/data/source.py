@@ -29,7 +29,7 @@ _MAX_AXES = 32
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
 MAX_SAMPLE_BYTES = 2**30
 # What to do about a file that is cut short or damaged.
-COPY_ADVICE = "Get a whole copy of the file."
+COPY_ADVICE = "Get a complete copy of the file."
 
 
 class SampleError(DataError):

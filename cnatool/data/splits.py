@@ -201,7 +201,7 @@ def _split_by_column(sources: Mapping[str, Source], column: str) -> dict[str, So
     [source] = sources.values()
     if not isinstance(source, TableSource | JsonSource):
         raise UsageError(
-            f"`split_column={column}`: {source.name} is no .parquet, .csv or .jsonl file."
+            f"`split_column={column}`: {source.name} is not a .parquet, .csv or .jsonl file."
         )
     parts: dict[str, Source] = {}
     for value, rows in source.split_rows():

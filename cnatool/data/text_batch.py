@@ -69,7 +69,7 @@ def find_fault(text: bytes) -> str | None:
         return f"has {len(text):,} bytes; the limit is {MAX_SAMPLE_BYTES:,}."
     if 0 in text:
         return (
-            f"has the character NUL (at byte {text.index(0):,}), so it is no text, or a damaged "
+            f"has the character NUL (at byte {text.index(0):,}), so it is not a text, or a damaged "
             "one: remove the character."
         )
     try:

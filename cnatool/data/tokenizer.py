@@ -175,7 +175,7 @@ def _find_file(path: Path) -> Path:
         )
     if not path.is_dir():
         if path.name in _VOCABULARIES:
-            raise DataError(f"{path} is a vocabulary and no tokenizer. {_advise(path.parent)}")
+            raise DataError(f"{path} is a vocabulary, not a tokenizer. {_advise(path.parent)}")
         return path
     if (path / _FILE).is_file():
         return path / _FILE
@@ -200,9 +200,9 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
     try:
         settings = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({printable(one_line(error))}).") from error
+        raise DataError(f"{path} is not JSON ({printable(one_line(error))}).") from error
     if not isinstance(settings, dict):
-        raise DataError(f"{path} is no JSON object, as the settings of a tokenizer are.")
+        raise DataError(f"{path} is not a JSON object, as the settings of a tokenizer are.")
     return settings
 
 
@@ -219,11 +219,11 @@ def _parse(file: Path, content: bytes) -> tuple[str, Any]:
         loaded = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{file} is no tokenizer: it is no JSON ({printable(one_line(error))})."
+            f"{file} is not a tokenizer: it is not JSON ({printable(one_line(error))})."
         ) from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("model"), dict):
         raise DataError(
-            f"{file} is no tokenizer: it has no 'model'. Give the {_FILE} of the model."
+            f"{file} is not a tokenizer: it has no 'model'. Give the {_FILE} of the model."
         )
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode())
@@ -233,7 +233,7 @@ def _parse(file: Path, content: bytes) -> tuple[str, Any]:
             raise
         kind = loaded["model"].get("type")
         raise DataError(
-            f"{file}, a tokenizer of type {printable(repr(kind))}, is refused by tokenizers "
+            f"{file}, a tokenizer of type {printable(repr(kind))}, is rejected by tokenizers "
             f"{tokenizers.__version__} ({printable(one_line(Exception(error)))[:200]}): it may be "
             "damaged, or need a newer release: pip install -U tokenizers."
         ) from error

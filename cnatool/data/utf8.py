@@ -96,6 +96,6 @@ def restore_bytes(text: str) -> bytes:
 def encoding_error(path: Path, encoding: str, error: UnicodeError) -> DataError:
     """Return the error that a text is not in the encoding that its byte order mark names."""
     return DataError(
-        f"{path} starts like {encoding.upper()}, but is not or is cut short "
-        f"({one_line(error)}). Get a whole copy of the file, or save it in UTF-8."
+        f"{path} starts like {encoding.upper()}, but is not or is cut short ({one_line(error)}). "
+        "Get a complete copy of the file, or save it in UTF-8."
     )

@@ -74,7 +74,7 @@ def dump_on_cluster(
         folder = _plan_folder(opened, options)
         if opened.found is None:
             for other in list_left_folders(path):
-                observer.note(f"{other} has parts of an earlier store: it stays as it is")
+                observer.note(f"{other} has parts of an earlier store: it is left unchanged")
         left = _estimate(opened, folder)
         for line in left.lines():
             observer.note(line)
@@ -119,8 +119,9 @@ def _open_dump(
     cluster = _open_cluster(job, options, observer)
     if found is not None:
         observer.note(
-            f"continues the {count_text(found.settings.parts, 'part')} in {found.path.name}, as "
-            f"they were begun, with {count_text(found.settings.threads, 'thread')} for each"
+            f"continues the {count_text(found.settings.parts, 'part')} in {found.path.name} with "
+            "the settings that they were started with, "
+            f"{count_text(found.settings.threads, 'thread')} each"
         )
     survey = _survey(cluster, job, options, found)
     for line in survey.notes:

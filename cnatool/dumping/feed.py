@@ -152,8 +152,8 @@ class Feed:
         ]
         return (
             f"samples differ in length: the first {len(lengths)} have {' and '.join(ranges)}. "
-            "Those of one length run together, without padding; space and time are estimated from "
-            "the first"
+            "Samples of the same length run together, without padding; space and time are "
+            "estimated from the first samples"
         )
 
     def lengths_of(self, block: Block) -> NDArray[np.int64]:
@@ -217,9 +217,9 @@ class Feed:
         if padding is not None:
             share, how = padding
             raise DataError(
-                f"{source.name} seems to be padded, at {share:.0%} of the token positions ({how}), "
-                f"and has no {masks[0]!r}, which tells a model where: give it as an array of that "
-                "name, as tokenizers return it. If nothing is padding, set "
+                f"{source.name} seems to be padded, at {share:.0%} of the token positions "
+                f"({how}), but has no {masks[0]!r}, which tells the model where: provide it as an "
+                "array of that name, as tokenizers return it. If nothing is padding, set "
                 f"`constants={{{masks[0]!r}: {self.advice.get(masks[0], '1')}}}`."
             )
         return padding_text(texts)
@@ -320,7 +320,7 @@ def _describe_doubt(
         if high > _LEAST_PIXEL or (step.source_dtype == "uint8" and not prepared):
             return None
         way = "leave `mean` and `std` out and pass `scale=1`" if prepared else "pass `scale=255`"
-        return f"{text}and the model {input_range}: if it was trained on such, {way}"
+        return f"{text}but the model {input_range}: if it was trained on such values, {way}"
     if prepared:
         return None
     unit = input_range is not None and input_range.expects == "unit"

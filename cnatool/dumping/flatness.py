@@ -222,7 +222,7 @@ class _Measurement:
         needed = sum(value.nbytes for value in self._model.values.values())
         if available is not None and needed > available:
             raise ModelError(
-                f"noise on the weights takes {bytes_text(needed)} more memory, and "
+                f"noise on the weights needs {bytes_text(needed)} more memory, but only "
                 f"{bytes_text(available)} are available"
             )
 
@@ -241,8 +241,8 @@ class _Measurement:
             and (np.diff(labels) >= 0).all()
         ):
             self._observer.note(
-                f"these samples are sorted by class and hold {classes} of "
-                f"{self._classes} classes: shuffle the data, or take all with "
+                f"these samples are sorted by class and contain only {classes} of {self._classes} "
+                "classes: shuffle the data, or use all samples with "
                 f"`flatness.samples={self._samples.rows}`"
             )
 

@@ -56,7 +56,9 @@ def open_inputs(
     fed = [target.name for target in list_fed(network, first, selection)]
     network = network.put_samples_first(fed)
     for name, axis in network.moved.items():
-        note(f"input {name!r}: samples lie along axis {axis} of the model, and are moved there")
+        note(
+            f"input {name!r}: the model expects samples along axis {axis}, so they are moved there"
+        )
     feed = Feed.plan(network, first, selection, recipe, constants)
     inlined = network.take_branches(feed.known, feed.shapes)
     if inlined is not network:

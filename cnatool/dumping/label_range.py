@@ -52,8 +52,8 @@ class LabelRange:
         if low < 0 or high >= count:
             where = " and ".join(self._splits)
             text = (
-                f"labels of {where} go from {low} to {high}, and output {output!r} scores {count} "
-                f"classes, 0 to {count - 1}: accuracy, loss and margin are not defined"
+                f"labels of {where} go from {low} to {high}, but output {output!r} scores {count} "
+                f"classes, 0 to {count - 1}: accuracy, loss and margin are undefined"
             )
             if high - low < count and self._offset is not None:
                 shift = f"`label_offset={self._offset - low}` moves them to 0 … {high - low}"
@@ -61,7 +61,7 @@ class LabelRange:
             yield text
         elif classes is not None and len(classes) != count:
             yield (
-                f"the data name {len(classes)} classes ({classes_text(classes)}), and output "
-                f"{output!r} scores {count}: accuracy, loss and margin are right only where the "
+                f"the data name {len(classes)} classes ({classes_text(classes)}), but output "
+                f"{output!r} scores {count}: accuracy, loss and margin are correct only if the "
                 "model numbers its classes in the same way"
             )

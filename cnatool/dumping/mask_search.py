@@ -78,8 +78,8 @@ def _choose(found: Sequence[_Candidate]) -> MaskRecord | None:
         if not np.array_equal(first.real, other.real):
             names = " and ".join(repr(each.mask.input) for each in (first, other))
             raise UsageError(
-                f"{names} say differently where samples are padded, and only the padding of one "
-                f"is left out: pass `mask={first.mask.input!r}`, `mask={other.mask.input!r}`, or "
+                f"{names} disagree on where samples are padded, and only the padding of one can "
+                f"be excluded: pass `mask={first.mask.input!r}`, `mask={other.mask.input!r}`, or "
                 "`mask='none'` to count all padding."
             )
     return first.mask
@@ -148,9 +148,8 @@ def _try_mask(
         return None
     if marks_padding:
         raise UsageError(
-            f"input {name!r} may be a mask of padding, and does not show which of its numbers "
-            f"stands for padding: pass `mask='{name}=0'`, `mask='{name}=1'`, or `mask='none'` if "
-            "it is none."
+            f"input {name!r} may be a padding mask, but does not show which of its values marks "
+            f"padding: pass `mask='{name}=0'`, `mask='{name}=1'`, or `mask='none'` if it is none."
         )
     # Zeros among ones may hide positions for another reason than padding.
     return (
@@ -203,10 +202,10 @@ def _take_asked(asked: str, inputs: Mapping[str, NDArray[Any]]) -> MaskRecord:
     subject = f"`mask={asked!r}`"
     if name not in inputs:
         raise UsageError(
-            f"{subject}: data feed no input of this name, only {', '.join(map(repr, inputs))}."
+            f"{subject}: the data feed no input of this name, only {', '.join(map(repr, inputs))}."
         )
     if number not in ("", "0", "1"):
-        raise UsageError(f"{subject}: 0 or 1 stands for padding, as in `mask='{name}=0'`.")
+        raise UsageError(f"{subject}: either 0 or 1 marks padding, as in `mask='{name}=0'`.")
     values = inputs[name]
     ones = _as_mask(values)
     if ones is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnatool.records.store import StoreRecord
 
 _ADVICE = {
-    "float16": "Dump with `dtype='bfloat16'`, which reaches as far as float32, or leave",
+    "float16": "Dump with `dtype='bfloat16'`, which has the range of float32, or leave",
     "bfloat16": "Dump without `dtype`, or leave",
     "float32": "Dump without `dtype`, or leave",
 }

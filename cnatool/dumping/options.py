@@ -334,8 +334,8 @@ class DumpOptions:
             )
         if self.dtype is not None and self.keep == "statistics" and not self.reductions:
             raise UsageError(
-                f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
-                "leave one of them out."
+                f"`dtype={self.dtype!r}` narrows activations, but `keep='statistics'` stores "
+                "none: omit one of them."
             )
         self._check_units()
         for name in ("batch_size", "limit", "max_length", "parts", "units_top"):
@@ -345,9 +345,9 @@ class DumpOptions:
         self._check_cluster()
         if (self.part_of or self.client) and self.on_error == "skip":
             raise UsageError(
-                "`on_error='skip'` has no effect on a part: which rows it has would depend on "
-                "samples that other parts cannot read. Remove these samples first; without "
-                "`on_error`, the dump names the first of each part."
+                "`on_error='skip'` cannot be used for parts: which rows a part has would depend "
+                "on samples that other parts cannot read. Remove these samples first; without "
+                "`on_error`, the dump names the first one in each part."
             )
         self._check_threads()
         self._check_flatness()
@@ -378,7 +378,7 @@ class DumpOptions:
 
     def _check_cluster(self) -> None:
         if self.client is not None and self.part is not None:
-            raise UsageError("`client` dumps all parts and `part` a single one: pass one of them.")
+            raise UsageError("`client` dumps all parts and `part` only one: pass one or the other.")
         if self.parts is None:
             return
         if self.client is None:

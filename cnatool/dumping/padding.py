@@ -51,9 +51,9 @@ class PaddedTensors:
             return cls(probed.tensors, probed)
         if network.graph.opset < FIRST_OPSET:
             raise ModelError(
-                f"{network.graph.path}: padding can be left out of models of opset {FIRST_OPSET} "
-                f"and later, and this is one of {network.graph.opset}. Export it anew, or pass "
-                "`mask='none'` to count padding."
+                f"{network.graph.path}: padding can be excluded only in models of opset "
+                f"{FIRST_OPSET} or later, but this one has opset {network.graph.opset}. Export it "
+                "anew, or pass `mask='none'` to count padding."
             )
         samples = _read_padded(feed, feed.mask, sources)
         found = find_positions(

@@ -186,15 +186,15 @@ def plan_dump(
     run = RunOptions(provider, options.threads, libraries, network.optimization)
     if provider == CPU and computes_in_bfloat16(network.graph.model.graph):
         note(
-            "operators of bfloat16 compute in float32 on the CPU, which has hardly any for it, and "
-            "each result is rounded to bfloat16"
+            "bfloat16 operators are computed in float32 on the CPU, which has hardly any bfloat16 "
+            "operators of its own, and each result is rounded to bfloat16"
         )
     choice = choose_batch(network, feed, first, batch, run, options.computed_statistics, note)
     network, bound, probed = follow_lengths(choice, feed, first)
     if probed.run.optimization != network.optimization:
         note(
-            "with optimisation, the model returns other values each time it runs on the same "
-            "batch; it is run without, which repeats them"
+            "with optimisation, the model returns different values each time it runs on the same "
+            "batch; it is therefore run without, which makes them repeatable"
         )
     padded = PaddedTensors.find(network, probed, feed, sources, bound, note)
     # Where the user says that nothing is padding, an input that is called a mask is no other.
@@ -322,7 +322,9 @@ def _check_resumed(plan: DumpPlan, past: Store) -> None:
     check_same_dump(past, _add_splits(plan), plan.codec)
     if not plan.is_complete:
         committed = sum(map(len, past.splits.values()))
-        plan.observer.note(f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are there")
+        plan.observer.note(
+            f"resuming: {committed:,} of {sum(plan.rows.values()):,} rows are stored already"
+        )
 
 
 def _add_splits(plan: DumpPlan) -> StoreRecord:

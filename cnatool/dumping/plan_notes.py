@@ -56,7 +56,7 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
         yield (
             f"{count_text(len(squares), 'tensor')}, first {squares[0].name!r}, "
             f"{'has' if len(squares) == 1 else 'have'} a value for each pair of positions: only "
-            "sums and numbers of elements are stored"
+            "sums and element counts are stored"
         )
     # Of scores of tokens, another note says what is stored.
     classes = record.tokens.classes if record.tokens else None
@@ -72,14 +72,16 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
     rest = [tensor for tensor in varying if tensor.ragged_axis is UNSET]
     whole = len(varying) - len(rest)
     own = "each sample is stored in its own shape, as values and offsets"
-    sums = "only sums and numbers of elements are stored"
+    sums = "only sums and element counts are stored"
     if not whole or not any(tensor.kept == "full" for tensor in record.tensors):
         text = sums
     elif not rest:
         text = own
     else:
         others = f"{len(rest):,}, first {rest[0].name!r}" if rest[1:] else f"one, {rest[0].name!r}"
-        text = f"of {whole:,}, {own}; of the other {others}, {sums}, since several axes may differ"
+        text = (
+            f"for {whole:,}, {own}; for the other {others}, {sums}, because several axes may differ"
+        )
     differ = f"{count_text(len(varying), 'tensor')} differ{'s' * (len(varying) == 1)} in shape"
     yield f"{differ} from sample to sample: {text}"
     divided = [tensor for tensor in varying if tensor.index]
@@ -88,7 +90,7 @@ def _describe_varying(record: StoreRecord) -> Iterator[str]:
         assert first.index
         yield (
             f"the rows of {first.name!r} are divided among samples by {_index_text(first.index)}"
-            + (f", those of {len(divided) - 1} others in such a way" if divided[1:] else "")
+            + (f", those of {len(divided) - 1} others in the same way" if divided[1:] else "")
         )
 
 
@@ -106,10 +108,11 @@ def _describe_left_out(
     for layer in apart:
         names = {layer.linear, layer.preactivation}
         if not names.isdisjoint(probed.counted) and any(map(graph.loops, names)):
-            reason = "in a loop that does not have the same number of iterations for every sample"
+            reason = "in a loop whose number of iterations differs from sample to sample"
         elif not names.isdisjoint(probed.counted):
             reason = (
-                "applied to what is found in the samples, such as detections, instead of samples"
+                "applied to what is found in the samples, such as detections, rather than to the "
+                "samples"
             )
         elif not names.isdisjoint(skipped):
             reason = "inside an If, Loop or Scan, without a row for each sample"
@@ -135,10 +138,10 @@ def _describe_steps(probed: ProbedNetwork, graph: Graph) -> Iterator[str]:
             continue
         if node.output[0] == tensor.name and not attributes(node).get("layout", 0):
             yield (
-                f"{tensor.name!r} ({node.op_type}) goes from one sample to the next, as if they "
-                "were the steps of a sequence: if the model takes steps before samples, as "
-                "PyTorch's do without `batch_first`, all numbers are wrong; export it with the "
-                "samples first, or with a Transpose behind its input"
+                f"{tensor.name!r} ({node.op_type}) runs from one sample to the next, as if they "
+                "were the steps of a sequence: if the model expects steps before samples, as "
+                "PyTorch models do without `batch_first`, all results are wrong; export it with "
+                "the samples first, or with a Transpose after its input"
             )
             return
 
@@ -185,8 +188,8 @@ def describe_stored(
     reduced = sum(bool(tensor.reduction) for tensor in record.tensors)
     tensors, layers = len(record.tensors) - reduced, len(record.layers)
     levels = (
-        "; of each image, how often each level occurs, which suffices for α "
-        "(`keep_inputs='values'` stores the images, if all have one size)"
+        "; for each image, only how often each level occurs, which is all that α needs "
+        "(`keep_inputs='values'` stores the images, if all have the same size)"
     )
     counted = any(array.levels is not None for array in record.inputs)
     lines = [
@@ -207,7 +210,8 @@ def describe_stored(
         if not bound and any(is_counted_empty(tensor) for tensor in record.skipped):
             advice = "; with `batch_size=1` all rows of a run belong to its sample"
         lines.append(
-            f"{explain_missing_output(record)}: scores have no accuracy, loss and margin{advice}"
+            f"{explain_missing_output(record)}: scores will have no accuracy, loss or "
+            f"margin{advice}"
         )
     if schedule.batch > 1 and not bound:
         lines += _describe_decisions(graph)
@@ -215,7 +219,7 @@ def describe_stored(
     lines += _describe_left_out(record, probed, graph, schedule.batch)
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
-            "no layer leads straight to an output, so scores count all of them as hidden ones; "
+            "no layer leads directly to an output, so scores count all layers as hidden; "
             "`inspect(layers=True)` lists them"
         )
     steps = list(_describe_steps(probed, graph))
@@ -225,17 +229,17 @@ def describe_stored(
     if mixed and schedule.batch > 1:
         count = len(mixed)
         lines.append(
-            f"{count_text(count, 'tensor')}, first {mixed[0]!r}, "
-            f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
-            f"batches of {schedule.batch if bound else min(schedule.batch, rows)} in this order"
+            f"{count_text(count, 'tensor')}, first {mixed[0]!r}, depend{'s' * (count == 1)} on "
+            "the other samples of a batch: the values are valid only for batches of "
+            f"{schedule.batch if bound else min(schedule.batch, rows)} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
             + (_advise_one(graph, doubtful=bool(steps)) if probed.one_runs else "")
         )
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
         lines.append(
-            f"{count_text(count, 'tensor')}, first {first!r}, "
-            f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
-            "values. A model exported in evaluation mode has no dropout"
+            f"{count_text(count, 'tensor')}, first {first!r}, {'are' if count != 1 else 'is'} "
+            f"random ({operator}): another dump would store different values. A model exported in "
+            "evaluation mode has no dropout"
         )
     return lines

@@ -106,14 +106,13 @@ class Preflight:
         free = bytes_text(self.free_bytes or 0)
         if self.committed:
             return (
-                f"{self.store} would take about {bytes_text(self.disk_bytes)} more, and "
-                f"{free} are free. Make room, or move the store to another "
-                "disk, and continue with `resume=True`."
+                f"{self.store} would need about {bytes_text(self.disk_bytes)} more, but only "
+                f"{free} are free. Make room, or move the store to another disk, and continue "
+                "with `resume=True`."
             )
         return (
-            f"{self.store} would take about {bytes_text(self.disk_bytes)}, and "
-            f"{free} are free. Use "
-            f"{''.join(f'{way}, ' for way in self.ways)}or another disk."
+            f"{self.store} would need about {bytes_text(self.disk_bytes)}, but only {free} are "
+            f"free. Use {''.join(f'{way}, ' for way in self.ways)}or another disk."
         ).replace("Use or another", "Use another")
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
@@ -150,7 +149,9 @@ class Preflight:
             memory = f"about {time_text(self.seconds)}; {memory}"
         lines = [disk, memory]
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
-            lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
+            lines.append(
+                "that may not be enough memory: `batch_size=N` or `tensors=GLOB` needs less"
+            )
         if self.whole is not None:
             lines.append(_describe_whole(self.whole))
         return lines
@@ -162,8 +163,8 @@ def _describe_cluster(cluster: ClusterEstimate, estimate: Preflight) -> str:
     return (
         f"{count_text(cluster.parts, 'part')} for {count_text(cluster.workers, 'worker')} of "
         f"{count_text(cluster.threads, 'thread')}: {time}each worker writes about "
-        f"{bytes_text(cluster.disk_bytes)} and takes up to {bytes_text(cluster.memory_bytes)} "
-        f"of memory, all together up to {bytes_text(estimate.memory_bytes)}"
+        f"{bytes_text(cluster.disk_bytes)} and needs up to {bytes_text(cluster.memory_bytes)} of "
+        f"memory, all together up to {bytes_text(estimate.memory_bytes)}"
     )
 
 
@@ -176,7 +177,7 @@ def _describe_whole(whole: WholeEstimate) -> str:
         return text
     return (
         f"{text}; about {time_text(whole.seconds)} if all run at once, each on a machine like "
-        f"this, {time_text(whole.total_seconds)} one after the other"
+        f"this, or {time_text(whole.total_seconds)} one after the other"
     )
 
 

@@ -108,7 +108,7 @@ def plan_reductions(
                 planned[name] = _plan(source, asked.form, number, network, selected, options)
         if len(refused) == len(sources):
             name, obstacle = next(iter(refused.items()))
-            raise UsageError(f"{asked}: tensor {name!r} cannot be reduced so: {obstacle}.")
+            raise UsageError(f"{asked}: tensor {name!r} cannot be reduced like that: {obstacle}.")
         if refused:
             name, obstacle = next(iter(refused.items()))
             note(

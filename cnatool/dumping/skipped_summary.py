@@ -62,7 +62,7 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
     without = [_count(kinds[kind], text) for kind, text in _WITHOUT_SAMPLES.items() if kinds[kind]]
     if without:
         holds = "holds" if sum(kinds[kind] for kind in _WITHOUT_SAMPLES) == 1 else "hold"
-        yield f"not counted: {', '.join(without)}, which {holds} no values of samples"
+        yield f"not counted: {', '.join(without)}, which {holds} no values for samples"
     lost = Counter(_words(tensor) for tensor in skipped if is_lost(tensor))
     if lost:
         texts = ", ".join(_count(count, words) for words, count in lost.items())
@@ -73,8 +73,8 @@ def summarise_skipped(skipped: Iterable[SkippedTensor], others: int) -> Iterator
     offered = [tensor.name for tensor in skipped if skip_kind(tensor) == "not asked for"]
     if offered:
         yield (
-            f"nodes offer {count_text(len(offered), 'output')} that the model leaves out, such as "
-            f"states or attention scores (`tensors='inner'`): {list_names(offered)}"
+            f"nodes offer {count_text(len(offered), 'output')} that the model does not use, such "
+            f"as states or attention scores (`tensors='inner'`): {list_names(offered)}"
         )
 
 

@@ -94,15 +94,15 @@ def select_arrays(
     numbers = [name for name in fed if name not in texts]
     if texts and numbers:
         raise ModelError(
-            f"{network.graph.path} takes texts ({', '.join(texts)}) beside numbers "
-            f"({', '.join(numbers)}), which cannot be fed together. Set one kind with `constants`, "
-            "or export the part of the model behind its encoding of texts."
+            f"{network.graph.path} takes texts ({', '.join(texts)}) as well as numbers "
+            f"({', '.join(numbers)}), which cannot be fed together. Set one kind with "
+            "`constants`, or export the part of the model after its encoding of texts."
         )
     for name, shape in texts.items():
         if math.prod(shape) != 1:
             raise ModelError(
                 f"{network.graph.path}: input {name!r} takes {shape} texts per sample, and only "
-                "one can be fed. Export the part of the model behind its encoding of texts."
+                "one can be fed. Export the part of the model after its encoding of texts."
             )
     return ArraySelection(
         fed,
@@ -189,9 +189,9 @@ def _check_sound(sources: Mapping[str, Source], options: SoundOptions) -> None:
     for source in sources.values():
         if not any(spec.sound for spec in source.inputs):
             raise UsageError(
-                f"{source.name} holds no sound, for which `sample_rate`, `mono`, `duration`, and a "
-                "file of `preprocess` with any of these, are: leave them out. Sound is read from "
-                f"files ({' '.join(sorted(SOUNDS.extensions))})."
+                f"{source.name} contains no sound, but `sample_rate`, `mono`, `duration`, and a "
+                "`preprocess` file with any of these, apply only to sound: omit them. Sound is "
+                f"read from files ({' '.join(sorted(SOUNDS.extensions))})."
             )
 
 

@@ -137,7 +137,7 @@ def describe_scores(output: TokenOutput, record: StoreRecord) -> str:
     names = " and ".join(map(repr, output.others))
     many = len(output.others) > 1
     return (
-        f"{text}; {names} score{'s' * (not many)} the same tokens, and nothing is computed of "
+        f"{text}; {names} score{'s' * (not many)} the same tokens, and nothing is computed from "
         f"{'them' if many else 'it'}"
     )
 
@@ -147,29 +147,29 @@ def _describe_output(output: TokenOutput, record: StoreRecord) -> str:
     tokens, stored = record.tokens, any(array.name == output.name for array in record.outputs)
     size = bytes_text(math.prod(output.shape) * np.dtype(output.dtype).itemsize)
     take = (
-        f"the scores, which take {size} for a sample of {output.shape[0]:,} tokens "
+        f"the scores, which need {size} for a sample of {output.shape[0]:,} tokens "
         f"(`tensors=['all', {output.name!r}]` stores them)"
     )
     if tokens and tokens.targets == "labels":
-        return f"{scores}: loss and accuracy of the tokens' labels are stored, and not {take}"
+        return f"{scores}: loss and accuracy of the tokens' labels are stored, but not {take}"
     if tokens:
         text = (
             f"{scores} of {output.ids!r}, and none of them depends on later tokens: loss and "
             "accuracy of the next token are stored"
         )
         if output.mask is not None:
-            text += f", without padding by {output.mask!r}"
+            text += f", excluding padding according to {output.mask!r}"
         elif record.mask:
             text += f" (padding of {output.ids!r}, if there is any, counts)"
-        return text if stored else f"{text}, and not {take}"
+        return text if stored else f"{text}, but not {take}"
     if output.direction == "both":
         text = (
-            f"{scores}, which depend on later tokens as well, as in a masked language model: there "
-            "is no loss of the next token"
+            f"{scores}, which also depend on later tokens, as in a masked language model: there "
+            "is no next-token loss"
         )
     else:
         text = (
-            f"{scores}, and runs do not show whether they depend on later tokens: there is no loss "
-            "of the next token"
+            f"{scores}, but trial runs do not show whether they depend on later tokens: there is "
+            "no next-token loss"
         )
     return text if stored or output.classes < _VOCABULARY else f"{text}. Not stored are {take}"

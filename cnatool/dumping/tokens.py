@@ -68,29 +68,29 @@ def plan_tokens(
     if table is not None and size > table.rows:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and {network.graph.path} has {table.rows:,} rows "
-            f"for them ({table.name!r}): it is the tokenizer of another model. Give that of this "
-            "model."
+            f"for them ({table.name!r}): it is the tokenizer of a different model. Give that of "
+            "this model."
         )
     most_id = int(np.iinfo(target.dtype).max)
     if size - 1 > most_id:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and input {target.name!r} of "
             f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it is "
-            "the tokenizer of another model. Give that of this model, or export the model with "
-            "an input of int64."
+            "the tokenizer of a different model. Give that of this model, or export the model "
+            "with an input of int64."
         )
     added = tokenizer.before + tokenizer.after
     specials = (
         f"{count_text(added, 'special token')} beside each text" if added else "no special ones"
     )
     note(
-        f"input {target.name!r} takes the tokens of texts, as {tokenizer.record.name} divides "
+        f"input {target.name!r} receives the tokens of texts, as {tokenizer.record.name} computes "
         f"them: {size:,} ids; {specials}"
     )
     if table is not None and size < table.rows:
         note(
-            f"{tokenizer.record.name} has {size:,} ids, and the model {table.rows:,} rows for "
-            "them: the rest may be reserved, or it may be the tokenizer of another model"
+            f"{tokenizer.record.name} has {size:,} ids, but the model has {table.rows:,} rows for "
+            "them: the rest may be reserved, or this may be the tokenizer of a different model"
         )
     limit = _find_limit(network, target, tokenizer.model_length)
     limit.enforced = True

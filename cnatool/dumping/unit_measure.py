@@ -98,8 +98,8 @@ class UnitMeasure:
             if CLASS_BYTES * units * len(every) > _MOST_CLASS_BYTES:
                 raise UsageError(
                     f"labels have {len(every):,} values, and means of so many classes of "
-                    f"{units:,} units take too much memory. Leave labels out with "
-                    "`labels='none'`, or measure fewer units with `units_tensors`."
+                    f"{units:,} units take too much memory. Omit labels with `labels='none'`, or "
+                    "measure fewer units with `units_tensors`."
                 )
             places = np.searchsorted(every, self._labels)
             for counter in self._counters.values():

@@ -56,13 +56,13 @@ def plan_units(
             left.append(tensor.name)
     if not taken:
         raise UsageError(
-            f"`units_tensors={' '.join(options.unit_patterns)!r}`: of none of these tensors units "
-            "can be told apart. `cnatool inspect MODEL` lists all tensors."
+            f"`units_tensors={' '.join(options.unit_patterns)!r}`: none of these tensors has "
+            "units that can be told apart. `cnatool inspect MODEL` lists all tensors."
         )
     if left:
         note(
             f"units of {count_text(len(left), 'tensor')}, first {left[0]!r}, are not measured: "
-            "samples differ in more than one axis, or there are no numbers"
+            "samples differ along more than one axis, or the values are not numbers"
         )
     axes = find_axes(path, taken, options.units_axis or {}, "units_axis")
     units = UnitsRecord(

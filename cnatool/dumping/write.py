@@ -97,8 +97,8 @@ def _note_other_model(plan: DumpPlan) -> None:
         return
     if begun is not None and describe_differences(begun, plan.record.model, "", ""):
         plan.observer.note(
-            f"{plan.path} was begun for another model ({printable(begun.name)}) and has no rows: "
-            "it is replaced"
+            f"{plan.path} was started for a different model ({printable(begun.name)}) and has no "
+            "rows: it is replaced"
         )
 
 
@@ -112,7 +112,8 @@ def _keep_or_restore(plan: DumpPlan, replaced: ReplacedStore) -> str:
     if hidden is None:
         return text
     return (
-        f"{text}. The old one is {hidden}, and gets its name back when {plan.path} is next written"
+        f"{text}. The old one is now called {hidden}, and gets its name back when {plan.path} is "
+        "next written"
     )
 
 

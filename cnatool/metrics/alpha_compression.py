@@ -104,8 +104,8 @@ def _images(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
     shape = values.shape[1:]
     if values.dtype != np.uint8:
         raise MetricError(
-            f"codec={codec} takes 8-bit images, and the inputs are {values.dtype}: "
-            "use `codec='zlib'`, bz2, lzma or zstd."
+            f"codec={codec} needs 8-bit images, but the inputs are {values.dtype}: use "
+            "`codec='zlib'`, bz2, lzma or zstd."
         )
     if len(shape) == 2:
         return values

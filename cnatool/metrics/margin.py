@@ -69,7 +69,7 @@ def margin_rows(
     """
     y = validate_labels(outputs, labels, first_row)
     if outputs.shape[1] < 2:
-        raise MetricError("A margin needs at least two classes, and the model has one output.")
+        raise MetricError("A margin needs at least two classes, but the model has one output.")
     scores = probabilities(outputs, kind) if form == "paper" else outputs
     true, rival = _true_and_rival(scores, y)
     with np.errstate(invalid="ignore", over="ignore"):

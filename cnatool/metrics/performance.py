@@ -80,7 +80,7 @@ def validate_labels(
     if y.shape != (n,):
         raise DataError(f"Labels of shape {y.shape} do not fit {n} outputs: one label a sample.")
     if y.dtype.kind not in "iub":
-        raise DataError(f"Labels must be whole numbers from 0 on, and these are {y.dtype}.")
+        raise DataError(f"Labels must be whole numbers from 0 on, but these are {y.dtype}.")
     outside = (y < 0) | (y >= classes)
     if outside.any():
         row = int(np.argmax(outside))

@@ -149,7 +149,7 @@ def read_as_picture(array: ArrayRecord, recipe: Preprocessing | None) -> ImageEn
     if len(shape) not in (2, 3) or 0 in shape:
         return f"the raw inputs are of shape {list(array.shape)} a sample, which is no picture"
     if array.dtype not in _WHITE and not array.dtype.startswith("float"):
-        return f"the raw inputs hold {array.dtype}, which is no type of pictures"
+        return f"the raw inputs hold {array.dtype}, which is not a type of pictures"
     c, h, w = (1, *shape) if len(shape) == 2 else find_axes(shape, named)
     if c not in (1, 3):
         return f"the raw inputs have {c} channels, and only 1 or 3 can be drawn"

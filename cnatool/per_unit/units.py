@@ -150,7 +150,7 @@ def units(
     empty = find_empty(chosen, named=bool(names))
     chosen = {name: split for name, split in chosen.items() if name not in empty}
     said = (
-        f"without rows, and left out: {list_names(empty)}" if empty else None,
+        f"skipped because they have no rows: {list_names(empty)}" if empty else None,
         describe_missing_rows(opened),
         describe_padding(selected),
         describe_axes(opened, selected),
@@ -269,8 +269,9 @@ def find_classes(
         labels = np.union1d(labels, block)
         if len(labels) > MOST_CLASSES:
             problem = (
-                f"{split.name} has more than {MOST_CLASSES:,} different labels, which are not "
-                "treated as classes: there are no class means and no class selectivity"
+                f"{split.name} has more than {MOST_CLASSES:,} different labels, which are "
+                "therefore not treated as classes: there are no class means and no class "
+                "selectivity"
             )
             return None, _NO_LABELS, problem
     classes = np.empty(len(split), np.int16)
@@ -341,13 +342,13 @@ def _list_notes(results: Mapping[str, SplitUnits]) -> Iterator[str]:
             kinds = [f"{nan:,} NaN"] * bool(nan) + [f"{infinite:,} infinite"] * bool(infinite)
             yield (
                 f"{name}: {' and '.join(kinds)} values of {list_names(t.tensor for t in broken)} "
-                "are left out of every other statistic"
+                "are excluded from all other statistics"
             )
         undefined = [t for t in split.tensors if not t.ccmas_units]
         if split.classes > 1 and undefined:
             yield (
-                f"{name}: class selectivity is not defined for "
+                f"{name}: class selectivity is undefined for "
                 f"{count_text(len(undefined), 'tensor')}: it needs the means of at least two "
-                "classes, none negative and not all 0. It is meant for activations, such as those "
-                "after a ReLU"
+                "classes, none of them negative and not all 0. It is meant for activations, such "
+                "as those after a ReLU"
             )

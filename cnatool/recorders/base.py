@@ -55,7 +55,9 @@ class BaseRecorder:
 
     def __enter__(self) -> Self:
         if self._entered:
-            raise UsageError(f"{self.path}: a recorder is entered once; create another one.")
+            raise UsageError(
+                f"{self.path}: a recorder can be entered only once; create another one."
+            )
         self._entered = True
         self._context.__enter__()
         return self

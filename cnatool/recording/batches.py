@@ -357,7 +357,7 @@ def _join(what: str, samples: Sequence[ArrayLike], axis: int) -> Ragged:
     for place, array in enumerate(arrays):
         if array.dtype.kind in "USO":
             raise DataError(
-                f"{what}: sample {place} is no array of numbers. If samples are texts, say so: "
+                f"{what}: sample {place} is not an array of numbers. If samples are texts, say so: "
                 "kinds={NAME: 'text'}."
             )
         sizes = array.shape[:axis], array.shape[axis + 1 :]
@@ -390,7 +390,7 @@ def _arrays_by_name(
         rows = _encode_texts(what_named, given[name]) if kind == "text" else given[name]
         arrays[name] = _memory_rows(what_named, rows, ragged.get(name), found)
         if kind is not None and arrays[name].dtype.kind not in _KIND_TYPES[kind]:
-            raise DataError(f"{what_named}: {arrays[name].dtype} is no type of {kind}.")
+            raise DataError(f"{what_named}: {arrays[name].dtype} is not a type of {kind}.")
     return arrays
 
 
@@ -411,7 +411,7 @@ def _encode_texts(what: str, texts: GivenRows) -> GivenRows:
         sample = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data)
         if sample.ndim != 1 or sample.dtype != np.uint8:
             raise DataError(
-                f"{what}: sample {place} is no text: pass strings, or the bytes of their UTF-8."
+                f"{what}: sample {place} is not a text: pass strings, or the bytes of their UTF-8."
             )
         encoded.append(sample)
     return encoded

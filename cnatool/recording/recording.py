@@ -225,7 +225,7 @@ def create_store(
     if unknown:
         names = ", ".join(dict.fromkeys([*operators, *inputs, *outputs]))
         raise UsageError(
-            f"ragged: {unknown[0]!r} is no tensor, input or output: these are {names}."
+            f"ragged: {unknown[0]!r} is not a tensor, input or output; these are {names}."
         )
     return Recording(
         path,
@@ -261,7 +261,7 @@ def _check_kinds(
     """Check what inputs hold; another store that contains them says it of its own."""
     for name, kind in kinds.items():
         if name not in inputs:
-            raise UsageError(f"kinds: {name!r} is none of the inputs {', '.join(inputs)}.")
+            raise UsageError(f"kinds: {name!r} is not one of the inputs {', '.join(inputs)}.")
         if kind not in get_args(InputKind):
             known = ", ".join(get_args(InputKind))
             raise UsageError(f"kinds: {kind!r} of input {name!r} is none of {known}.")
@@ -342,7 +342,9 @@ class Recording:
 
     def __enter__(self) -> Self:
         if self._replaced is not None:
-            raise UsageError(f"{self.path}: a recording is entered once; create another one.")
+            raise UsageError(
+                f"{self.path}: a recording can be entered only once; create another one."
+            )
         with ExitStack() as context:
             context.enter_context(lock_store(self.path))
             note = recover_replaced(self.path)

@@ -125,11 +125,11 @@ def _check_kind(array: ArrayRecord, *, output: bool) -> Iterator[str]:
     if kind is not None and (output or array.levels is not None or array.dtype not in _DTYPES):
         yield f"{array.name!r} is no input whose values are {_KINDS[kind]}"
     elif kind == "text" and (array.dtype != "uint8" or len(array.shape) != 1):
-        yield f"{array.name!r} is {array.shape} of {array.dtype}, which is no text"
+        yield f"{array.name!r} is {array.shape} of {array.dtype}, which is not text"
     elif kind == "tokens" and np.dtype(array.dtype).kind not in "iu":
-        yield f"{array.name!r} is of {array.dtype}, which is no type of ids"
+        yield f"{array.name!r} is of {array.dtype}, which is not a type of ids"
     elif kind == "sound" and np.dtype(array.dtype).kind not in "iuf":
-        yield f"{array.name!r} is of {array.dtype}, which is no type of amplitudes"
+        yield f"{array.name!r} is of {array.dtype}, which is not a type of amplitudes"
     if array.special is not msgspec.UNSET and kind != "tokens":
         yield f"{array.name!r} has special tokens, but is no input of ids of tokens"
 

@@ -45,7 +45,10 @@ def alpha_notes(
     ]
     if undefined:
         why = next(iter(splits.values())).explain_undefined(fields)
-        yield (f"without α, as {why}, and left out of α, β, CNA and CNA-A: {', '.join(undefined)}")
+        yield (
+            f"without α, because {why}, and excluded from α, β, CNA and CNA-A: "
+            f"{', '.join(undefined)}"
+        )
     yield from _length_notes(fields, layers, splits, results)
 
 
@@ -60,8 +63,8 @@ def _type_notes(record: StoreRecord, fields: ConventionFields) -> Iterator[str]:
     if small and np.dtype(step.dtype).kind == "i" and fields.alpha.startswith("entropy"):
         yield (
             f"input {found.name!r} of type {array.dtype} is counted as grey levels, in "
-            f"{count_text(fields.bins, 'bin')}, although the model receives {step.dtype}: if these "
-            "are ids, dump them as int64, so that each has a bin of its own"
+            f"{count_text(fields.bins, 'bin')}, although the model receives {step.dtype}: if "
+            "these are ids, dump them as int64, so that each has its own bin"
         )
 
 
@@ -90,8 +93,8 @@ def _length_notes(
         if length.cna.value is not None
     ]
     note = (
-        f"the length of samples is part of CNA: it correlates with α and β by {', '.join(pairs)}, "
-        f"which alone makes a CNA of {', '.join(shares)}"
+        "the length of samples contributes to CNA: its correlations with α and β are "
+        f"{', '.join(pairs)}, which alone would make CNA {', '.join(shares)}"
     )
     if fixed:
         note += f"; with length held fixed, CNA is {', '.join(fixed)}"

@@ -161,8 +161,8 @@ def _tensors_by_name(
     for tensor in store.tensors:
         if tensor.name in patterns and tensor.conditional:
             raise MetricError(
-                f"{store.path}: tensor {tensor.name!r} is in a branch that only some samples take, "
-                "and the others have no sum of it. Leave it out of `layers`."
+                f"{store.path}: tensor {tensor.name!r} is in a branch that only some samples "
+                "take, so the others have no sum of it. Leave it out of `layers`."
             )
         if tensor.name in patterns and tensor.reduction:
             raise MetricError(

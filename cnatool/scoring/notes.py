@@ -53,26 +53,27 @@ def score_notes(
     yield from alpha_notes(store.record, convention, layers, splits, results)
     if output.others and output.kind is not None:
         yield (
-            f"{', '.join(output.others)} could be the output as well as {output.name}: "
-            "choose with `output=NAME`"
+            f"{', '.join(output.others)} could be the output instead of {output.name}: choose "
+            "with `output=NAME`"
         )
     yield from _rule_notes(store, convention, missing, layers)
     yield from _order_notes(convention, splits)
     if list(splits) == [UNNAMED]:
         yield (
-            f"the only split is called {UNNAMED}: gap, CNA-A and margin need train and test, from "
-            "a dump with `splits={'train': PATH, 'test': PATH}`, or from two stores by "
+            f"the only split is called {UNNAMED}: gap, CNA-A and margin need train and test: dump "
+            "both with `splits={'train': PATH, 'test': PATH}`, or name a second store with "
             "`test=STORE2`"
         )
     yield from _resample_notes(convention, splits, pair)
     chance = pair.chance
     if chance.mean is not None:
         yield (
-            f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} with train "
-            "and test relabelled at random; its interval is no test of a difference, its p-value is"
+            f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} if train and "
+            "test are relabelled at random; its interval does not test for a difference, its "
+            "p-value does"
         )
     elif pair.area.value is not None and not convention.area_resamples:
-        yield "CNA-A is above 0 by chance alone: `area_resamples=100` estimates how far"
+        yield "CNA-A is above 0 by chance alone: `area_resamples=100` estimates by how much"
 
 
 def layer_notes(
@@ -141,8 +142,9 @@ def _padding_notes(
         if padded:
             yield (
                 f"{count_text(len(padded), 'layer')}, first {padded[0]}, "
-                f"depend{'s' * (len(padded) == 1)} on the padding of samples, though it is left "
-                "out of sums where it can be: CNA depends on the length that samples are padded to"
+                f"depend{'s' * (len(padded) == 1)} on the padding of samples, although padding is "
+                "excluded from sums where possible: CNA depends on the length to which samples "
+                "are padded"
             )
         return
     texts = [
@@ -179,8 +181,8 @@ def _resample_notes(
                 yield f"the interval of CNA of {name} comes from resamples of {units:,} {unit}"
     if pair.stretches:
         yield (
-            "the interval of CNA-A and CNA-A by chance are put together from stretches of "
-            f"{WHOLE} resamples and of {WHOLE} relabellings"
+            "the interval of CNA-A and its value by chance are combined from stretches of "
+            f"{WHOLE} resamples and {WHOLE} relabellings"
         )
 
 
@@ -193,8 +195,9 @@ def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]
     ]
     if by_class and convention.cna_order == "rows":
         yield (
-            f"rows of {' and '.join(by_class)} are sorted by class, so that CNA over minibatches "
-            "in row order is that within few classes: `cna_order='random'` mixes them"
+            f"rows of {' and '.join(by_class)} are sorted by class, so each minibatch in row "
+            "order covers only a few classes, and so does its CNA: `cna_order='random'` mixes the "
+            "classes"
         )
 
 
@@ -207,8 +210,8 @@ def _rule_notes(
     if missing:
         more = ", …" if len(missing) > _NAMED else ""
         yield (
-            f"layers={convention.layers} would count {len(missing)} more, which the store lacks "
-            f"({', '.join(missing[:_NAMED])}{more}): dump with `tensors='all'`"
+            f"layers={convention.layers} would count {len(missing)} more, which the store does "
+            f"not contain ({', '.join(missing[:_NAMED])}{more}): dump with `tensors='all'`"
         )
     ruled = convention.layers in ("preactivation", "linear")
     if ruled:

@@ -199,7 +199,7 @@ def _can_hold_scores(output: ArrayRecord) -> bool:
 
 def _ragged_text(output: ArrayRecord) -> str:
     return (
-        f"output {output.name!r} varies in length from sample to sample: it does not hold one "
+        f"output {output.name!r} varies in length from sample to sample: it does not contain one "
         "score per class"
     )
 
@@ -215,16 +215,16 @@ def _explain_no_choice(record: StoreRecord, likely: Sequence[int]) -> str | None
         return _ragged_text(outputs[0])
     if len(outputs) > 1 and not names:
         listed = ", ".join(output.name for output in outputs)
-        return f"none of the outputs {listed} holds one score per class for each sample"
+        return f"none of the outputs {listed} contains one score per class for each sample"
     if any(outputs[number].name in depths for number in likely):
         return None
     if len(likely) > 1:
         return (
-            f"any of the outputs {', '.join(names)} could hold the class scores: choose with "
+            f"any of the outputs {', '.join(names)} could contain the class scores: choose with "
             "`output=NAME`"
         )
     if len(outputs) > 1 and record.layers:
-        return f"no layer leads to an output: `output={names[0]}` takes it for class scores"
+        return f"no layer leads to an output: `output={names[0]}` treats it as class scores"
     return None
 
 
@@ -284,8 +284,8 @@ def _find_kind(
             order.add(rows)
     if order.holds:
         return None, (
-            f"the scores of output {output.name!r} descend in every sample: they are those of "
-            "detections, not of classes"
+            f"the scores of output {output.name!r} decrease in every sample: they belong to "
+            "detections, not to classes"
         )
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
 

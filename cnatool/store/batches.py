@@ -157,7 +157,7 @@ class Batches:
         steps = rows // worker[1] // size if drop_last else -(-share // size)
         if start > steps:
             raise UsageError(
-                f"`start={start}` is behind the end of the epoch, step {steps}. Go on with the "
+                f"`start={start}` is past the end of the epoch, step {steps}. Continue with the "
                 "next epoch."
             )
         self._order, self._steps = order, steps
@@ -232,8 +232,8 @@ def _check_worker(worker: tuple[int, int]) -> None:
         valid = False
     if not valid:
         raise UsageError(
-            f"`worker={worker!r}` is not the number of a worker, counted from 0, and how many "
-            "there are, as in `worker=(0, 4)`."
+            f"`worker={worker!r}` is not the number of a worker, counted from 0, and the number "
+            "of workers, as in `worker=(0, 4)`."
         )
 
 

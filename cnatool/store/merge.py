@@ -227,8 +227,8 @@ def _check_same_components(parts: Sequence[_Part], record: StoreRecord) -> None:
             raise UsageError(
                 f"{part.path} and {parts[0].path} have other principal components of {name!r}: "
                 "they were computed on machines, or with versions of libraries, that round "
-                "otherwise, and components of almost equal variance then turn. Dump all parts on "
-                "machines of one kind, or take fewer components."
+                "differently, which rotates components of almost equal variance. Dump all parts "
+                "on machines of the same kind, or use fewer components."
             )
 
 
@@ -237,7 +237,7 @@ def _check_same_dump(part: _Part, plan: StoreRecord, other: Path, other_plan: St
     if differences is not None:
         if (url := find_replaced_object(other_plan, plan)) is not None:
             raise UsageError(
-                f"{url} was replaced between {other} and {part.path}. Dump the parts again that "
+                f"{url} was replaced between {other} and {part.path}. Dump again the parts that "
                 "were made from the old one."
             )
         advice = ""

@@ -348,7 +348,7 @@ def as_plain(array: StoredArray | RaggedArray) -> StoredArray:
     """Return an array of one shape; MetricError if its samples differ in length."""
     if isinstance(array, RaggedArray):
         raise MetricError(
-            f"{array.values.path}: samples of {array.name} differ in length, and what is computed "
-            "here takes samples of one shape."
+            f"{array.values.path}: samples of {array.name} differ in length, but this computation "
+            "needs samples of one shape."
         )
     return array

@@ -45,7 +45,7 @@ class SharedInputs:
         if base.record.part is not msgspec.UNSET:
             raise UsageError(
                 f"{_named(store)} is {base.record.part} of a dump. Name the store that all parts "
-                "are merged to."
+                "are merged into."
             )
         self.path = base.path
         self.inputs = base.record.inputs

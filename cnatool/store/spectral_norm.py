@@ -31,6 +31,8 @@ _BLOCK = 4
 # Most vectors of a Krylov space; the best half of them continues it. LAPACK starts threads for a
 # few more than the first, and the last digits depend on their number for many more than the second.
 _MOST_ROUGH, _MOST = 24, 96
+# Elements up to this size, and factors of rows, are multiplied in float32 in any order.
+_NEAR_ONE = 1e6
 # Passes in float32 between two checks of convergence, and most of them.
 _PASSES = 3
 _ROUGH_PASSES = 100
@@ -95,18 +97,21 @@ class _Product:
         block, scale = matrix.blocks[0], matrix.scale[0]
         most = np.finfo(dtype).max
         factors = np.clip(scale, -most, most).astype(dtype)[:, None]
-        wide = block.shape[0] < block.shape[1]
+        self._wide = block.shape[0] < block.shape[1]
         self._dtype = dtype
-        self._tall = block.T if wide else block
-        self._factors = np.broadcast_to(factors.T if wide else factors, self._tall.shape)
+        self._tall = block.T if self._wide else block
+        self._factors = factors
+        self._near_one = _is_near_one(block, scale)
         self.size: int = self._tall.shape[1]
 
     def _parts(self, height: int) -> Iterator[NDArray[Any]]:
+        """Yield rows of the tall matrix, scaled."""
         # What float32 cannot hold before it is scaled is scaled first.
         first = np.float64 if self._tall.dtype == np.float64 else self._dtype
+        scale = np.broadcast_to(self._factors.T if self._wide else self._factors, self._tall.shape)
         for start in range(0, len(self._tall), height):
             rows = slice(start, start + height)
-            part = self._tall[rows].astype(first, copy=False) * self._factors[rows]
+            part = self._tall[rows].astype(first, copy=False) * scale[rows]
             yield part.astype(self._dtype, copy=False)
 
     def gram(self) -> NDArray[Any]:
@@ -118,10 +123,46 @@ class _Product:
 
     def times(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """Multiply the product by vectors, (size, k), in one pass over the matrix."""
-        total = np.zeros_like(vectors)
-        for part in self._parts(max(1, PIECE // vectors.size)):
-            total += multiply(part.T, multiply(part, vectors))
-        return total
+        # In rows, long vectors are added up without strides.
+        rows = np.ascontiguousarray(vectors.T)
+        total = np.zeros_like(rows)
+        if not self._near_one:
+            for part in self._parts(max(1, PIECE // vectors.size)):
+                total += multiply(multiply(rows, part.T), part)
+            return total.T
+        # Vectors are scaled instead of the matrix, which is many times as large.
+        scale = self._factors.T
+        if not self._wide:
+            for here, part in self._rows(len(rows)):
+                image = multiply(rows, part.T)
+                image *= scale[:, here] ** 2
+                total += multiply(image, part)
+            return total.T
+        # Rows are contiguous, columns are not: reading the rows twice takes less time.
+        rows = rows * scale
+        images = np.zeros((len(rows), len(self._tall)), self._dtype)
+        for here, part in self._rows(len(rows)):
+            images += multiply(rows[:, here], part)
+        for here, part in self._rows(len(rows)):
+            total[:, here] = multiply(images, part.T)
+        total *= scale
+        return total.T
+
+    def _rows(self, vectors: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield slices of the rows as they are stored, and their values, not scaled."""
+        block = self._tall.T if self._wide else self._tall
+        height = max(1, PIECE // (vectors * block.shape[1]))
+        for start in range(0, len(block), height):
+            here = slice(start, start + height)
+            yield here, block[here].astype(self._dtype, copy=False)
+
+
+def _is_near_one(block: NDArray[Any], scale: NDArray[np.float64]) -> bool:
+    """Whether neither the rows of a matrix nor their factors, nor products, leave float32."""
+    largest = np.maximum(block.max(axis=1), -block.min(axis=1).astype(np.float64))
+    scaled = float(np.max(largest * np.abs(scale)))
+    sizes = largest.max(), np.abs(scale).max(), scaled, 1 / max(scaled, 1e-300)
+    return bool(max(sizes) <= _NEAR_ONE)
 
 
 def _iterate(

@@ -339,7 +339,8 @@ class SplitWriter:
         """
         if self._broken:
             raise StoreWriteError(
-                f"{self._store.path}: an earlier batch was not written whole, so none can follow."
+                f"{self._store.path}: an earlier batch was not written completely, so none can "
+                "follow."
             )
         self._broken = True
         with report_write_errors(self._store.path, self.committed):

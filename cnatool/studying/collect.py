@@ -88,7 +88,7 @@ class Collection:
             more = f", and {len(copies) - 1} more" if len(copies) > 1 else ""
             yield (
                 f"the same network counts twice: {printable(copies[0])} have the same model, "
-                f"samples and scores{more}. Leave copies out"
+                f"samples and scores{more}. Remove the copies"
             )
 
 

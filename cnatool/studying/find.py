@@ -111,8 +111,8 @@ def _explain_part(part: PartRecord) -> str:
 def _note_parts(parts: int) -> str:
     dumps, are = ("a dump", "is") if parts == 1 else ("dumps", "are")
     return (
-        f"{count_text(parts, 'part')} of {dumps} {are} left out: a dump counts once its parts are "
-        "merged"
+        f"{count_text(parts, 'part')} of {dumps} {are} skipped: a dump counts only once its parts "
+        "are merged"
     )
 
 

@@ -180,8 +180,8 @@ def landscape_result_html(result: LandscapeResult) -> str:
         f"cnatool landscape of {count_text(len(result.points), 'checkpoint')}",
         [
             _convention(result.convention),
-            f"{count_text(result.samples, 'sample')} of {result.split}; the plane holds {shares} "
-            "of the variance",
+            f"{count_text(result.samples, 'sample')} of {result.split}; the plane captures "
+            f"{shares} of the variance",
             _left_out(result.not_scored),
         ],
         table(names, "lrrr", rows),

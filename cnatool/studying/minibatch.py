@@ -132,8 +132,8 @@ def _open_candidate(
     for layer in parts.layers:
         if layer.tensor.varies:
             raise MetricError(
-                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, and "
-                "a landscape is made of layers that have one shape for all samples."
+                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, but "
+                "a landscape needs layers that have one shape for all samples."
             )
         # Raises an error with advice where only statistics are stored.
         split.activations(layer.tensor.name)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 NO_TAG_NOTE = (
-    "no tag numbers the checkpoints: steps are the positions in which they were given; name a tag "
-    "with `order`"
+    "no tag gives the steps of the checkpoints: steps are the positions in which they were given; "
+    "name a tag with `order`"
 )
 
 # Seeds number repetitions, not steps.
@@ -234,9 +234,9 @@ def _check_readable(
     unreadable = [name for name, known in zip(names, tags, strict=True) if known is None]
     if unreadable:
         raise UsageError(
-            f"no tag numbers the checkpoints, so steps are positions in a run, and the {by} of "
-            f"{list_names(unreadable)} cannot be read. Name the tag of the step with `order`, or "
-            "leave these stores out."
+            "no tag gives the steps of the checkpoints, so steps are positions in a run, but the "
+            f"{by} of {list_names(unreadable)} cannot be read. Name the tag of the step with "
+            "`order`, or leave these stores out."
         )
 
 

@@ -349,25 +349,25 @@ def _write_notes(
         yield from collection.note_copies()
     if settings.cluster is None and settings.resamples:
         yield (
-            "each network counts as independent; if some are not, such as checkpoints of one run, "
-            "name the tag that they share with `cluster`"
+            "networks are treated as independent; if some are not, such as checkpoints of one "
+            "run, use `cluster` to name the tag whose value they share"
         )
     clusters = [row.clusters for row in correlations if row.pearson.interval is not None]
     if clusters and min(clusters) < _FEW_CLUSTERS:
         few = max(clusters) < _FEW_CLUSTERS
         yield (
-            f"{'all' if few else 'some'} intervals rest on fewer than {_FEW_CLUSTERS} clusters "
-            f"({min(clusters)} at the fewest): they depend strongly on each cluster, are wide, and "
-            "rarely show a difference"
+            f"{'all' if few else 'some'} intervals are based on fewer than {_FEW_CLUSTERS} "
+            f"clusters (as few as {min(clusters)}): they depend strongly on each cluster, are "
+            "wide, and rarely show a difference"
         )
     if "convention" in networks.columns:
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)
         if len(conventions) > 1:
-            yield f"the networks were scored by different conventions: {list_names(conventions)}"
+            yield f"the networks were scored with different conventions: {list_names(conventions)}"
     unweighted = [target for target in settings.targets if target not in settings.weighted]
     if settings.hyperparameters and unweighted:
         of = f" for {list_names(unweighted)}" if settings.weighted else ""
         yield (
-            f"the sign error{of} weights all pairs equally: the certainty of their differences is "
-            "known only for accuracies over a known number of test samples"
+            f"the sign error{of} gives all pairs equal weight: the certainty of their differences "
+            "is known only for accuracies over a known number of test samples"
         )

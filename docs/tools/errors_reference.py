@@ -25,9 +25,9 @@ please report it, with the traceback that `cnatool --debug …` prints.
 Nothing that was committed is lost by an error: a dump, a study or a merge continues where it \
 stopped, [as the page about the store says](store.md#what-survives-what).
 
-Search this page for words of a message. What differs from case to case is in *italics*, or … \
-where it is longer, and does not count for the order. Messages name parameters as Python does, \
-like `inputs_from`; the command line names its options instead, like `--inputs-from`.
+Search this page for words of a message. Parts that vary are in *italics*, or … if they are \
+longer, and do not affect the order. Messages name parameters as Python does, like `inputs_from`; \
+the command line names its options instead, like `--inputs-from`.
 
 """
 _SKIPPED = {"CnatoolError"}
@@ -50,8 +50,8 @@ def describe_errors() -> str:
         )
     parts.append(
         "\n## StoreWarning\n\n"
-        f"{inspect.getdoc(errors.StoreWarning)} It is a warning, not an error: the command goes "
-        "on.\n"
+        f"{inspect.getdoc(errors.StoreWarning)} It is a warning, not an error: the command "
+        "continues.\n"
     )
     return "".join(parts)
 

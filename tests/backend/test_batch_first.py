@@ -97,7 +97,8 @@ def test_state_with_another_sample_axis_is_fed(
         batch_size=3,
     )
     assert (
-        "input 'state': samples lie along axis 1 of the model, and are moved there" in notes.texts
+        "input 'state': the model expects samples along axis 1, so they are moved there"
+        in notes.texts
     )
     split = store.splits["all"]
     expected = 2 * (rows["x"] + rows["state"].sum(axis=1))

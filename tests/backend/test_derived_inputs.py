@@ -186,7 +186,7 @@ def test_arrays_of_padded_samples() -> None:
 def test_a_line_for_all_rules() -> None:
     rules: dict[str, Any] = {f"past.{i}": "empty" for i in range(4)} | {"attention_mask": "mask"}
     assert describe_rules(rules) == (
-        "inputs that data do not give, filled in by rule: attention_mask (1 at each token), "
-        "4 inputs, first 'past.0' (empty)"
+        "inputs that are not in the data, filled in by rule: attention_mask (1 at each token), 4 "
+        "inputs, first 'past.0' (empty)"
     )
     assert describe_rules({}) is None

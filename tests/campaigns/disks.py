@@ -129,7 +129,7 @@ class _Round:
         assert "Traceback" not in ended.errors, ended.errors[-2500:]
         assert last.startswith("cnatool: "), ended.errors[-2500:]
         # What does not fit is not begun.
-        code = _REFUSED if " would take about " in last else _NOT_WRITTEN
+        code = _REFUSED if " would need about " in last else _NOT_WRITTEN
         assert ended.code == code, (ended.code, ended.errors[-2500:])
         assert ended.errors.count("cnatool: ") == 1, ended.errors[-2500:]
 

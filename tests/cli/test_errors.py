@@ -211,7 +211,7 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--mean", "a,b"], "--mean a,b: numbers with commas"),
+        (["--mean", "a,b"], "--mean a,b: give numbers separated"),
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors 'conv*'"),
@@ -226,7 +226,7 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--std", "0"], "std"),
         (
             ["--keep", "statistics", "--dtype", "float16"],
-            "--dtype float16 narrows activations, and",
+            "--dtype float16 narrows activations, but",
         ),
         (["--batch-size", "9000000000000"], ": 1 run of 9,000,000,000,000 samples at a time holds"),
     ],

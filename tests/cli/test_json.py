@@ -60,7 +60,7 @@ def test_preflight(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast.Preflight, "fits", False)
     result = run(*words, "--json", code=2)
     assert not json.loads(result.stdout)["fits"]
-    assert "would take about" in result.stderr
+    assert "would need about" in result.stderr
 
 
 def test_inspect(here: Path) -> None:
@@ -108,10 +108,10 @@ def test_tensors_without_samples_do_not_frighten() -> None:
     )
     assert list(summarise_skipped(found, 412)) == [
         "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
-        "no values of samples",
+        "no values for samples",
         "8 of 420 tensors cannot be stored by sample: 1 without a sample axis, 1 inside "
         "BeamSearch, 5 sequences, 1 inside LSTM (`inspect(skipped=True)` lists them)",
-        "nodes offer 1 output that the model leaves out, such as states or attention scores "
+        "nodes offer 1 output that the model does not use, such as states or attention scores "
         f"(`tensors='inner'`): {found[-1].name}",
     ]
     assert sum(map(needs_no_storing, found)) == 777

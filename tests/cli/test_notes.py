@@ -69,8 +69,8 @@ def test_layers_that_the_store_lacks(here: Path) -> None:
     run("dump", "net.onnx", "data", "--tensors", "layers", cwd=here)
     text = run("score", "net.zarr", "--set", "layers=all", cwd=here).stdout
     assert notes(text) == [
-        "note: layers=all would count 3 more, which the store lacks (relu1, relu2, relu3): dump "
-        "with --tensors all"
+        "note: layers=all would count 3 more, which the store does not contain (relu1, relu2, "
+        "relu3): dump with --tensors all"
     ]
     text = run("inspect", "net.zarr", cwd=here).stdout
     assert "3 more in the model, not chosen with --tensors" in text

@@ -158,7 +158,7 @@ def test_parallel_layers_in_another_order(tmp_path: Path) -> None:
         ("fc2", "/b"),
         ("fc3", "/a"),
     ]
-    assert "layers that run in another order" in found.notes[0]
+    assert "layers that run in a different order" in found.notes[0]
     assert "`depth='path'`" in found.notes[0]
     assert all(t.activations.max_abs == 0 for t in found.splits["train"].tensors)
     assert not found.same  # β over the index sees another network
@@ -218,11 +218,13 @@ def test_what_the_data_explain_is_said(tmp_path: Path) -> None:
     one = written(tmp_path / "a.zarr", data)
     found = cnatool.compare(one, written(tmp_path / "b.zarr", turned))
     assert not found.same
-    assert found.notes[0] == f"{one} alone has train, which is not compared"
-    assert found.notes[1].startswith("inputs or labels of test are not the same, row by row (")
+    assert found.notes[0] == f"only {one} has train, which is not compared"
+    assert found.notes[1].startswith(
+        "inputs or labels of test differ between the stores, row by row ("
+    )
     part = cnatool.compare(one, written(tmp_path / "c.zarr", {"test": data["test"]}))
     assert part.same
-    assert part.notes == (f"{one} alone has train, which is not compared",)
+    assert part.notes == (f"only {one} has train, which is not compared",)
     assert cnatool.compare(one, tmp_path / "c.zarr", split="test").notes == ()
 
 

@@ -90,7 +90,8 @@ def test_a_split_with_fewer_classes_takes_their_numbers_by_name(tmp_path: Path) 
     assert labels(splits["test"]) == [2, 0]
     assert splits["test"].classes == ("ant", "bee", "cat")
     assert said == [
-        "split test has 2 of the 3 classes of train, whose numbers it takes, matched by name"
+        "split test has 2 of the 3 classes of train; it uses the same numbers, matched by class "
+        "name"
     ]
     csv(tmp_path / "test.csv", ["cat", "dog"])
     with pytest.raises(DataError, match="without 'dog'"):

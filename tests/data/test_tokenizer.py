@@ -123,13 +123,13 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
     good = json.loads(make_tokenizer("bpe").to_str())
     gone = {name: part for name, part in good.items() if name != "model"}
     for content, text in (
-        (b"{", "it is no JSON"),
-        (b"\xff\xfe", "it is no JSON"),
+        (b"{", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
         (b"[1]", "it has no 'model'"),
         (json.dumps(gone).encode(), "it has no 'model'"),
-        (json.dumps(good | {"model": {"type": "Nope"}}).encode(), "of type 'Nope', is refused"),
+        (json.dumps(good | {"model": {"type": "Nope"}}).encode(), "of type 'Nope', is rejected"),
         (json.dumps(good | {"version": "9.0"}).encode(), "Unknown tokenizer version"),
-        (json.dumps(good)[:-900].encode(), "it is no JSON"),
+        (json.dumps(good)[:-900].encode(), "it is not JSON"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=text) as refused:
@@ -137,7 +137,7 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
         assert "\n" not in str(refused.value)
     (tmp_path / "tokenizer_config.json").write_text("[]")
     save_tokenizer(tmp_path)
-    with pytest.raises(DataError, match="is no JSON object"):
+    with pytest.raises(DataError, match="is not a JSON object"):
         load_tokenizer(tmp_path)
 
 

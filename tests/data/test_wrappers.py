@@ -139,6 +139,6 @@ def test_a_first_member_that_is_no_sample(name: str, tmp_path: Path) -> None:
     members += [m for i in range(4) for m in ((f"{i}.cls", b"1"), (f"{i}.png", png(i)))]
     key, extension = name.split(".")
     with pytest.raises(
-        DataError, match=rf"sample {key}, the first, is no sample: it has \.{extension} and no"
+        DataError, match=rf"sample {key}, the first, is not a sample: it has \.{extension} and no"
     ):
         opened(write_tar(tmp_path / "t.tar", members))

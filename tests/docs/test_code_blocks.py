@@ -47,16 +47,36 @@ _ELSEWHERE = (
     "sbatch ",
     "uv",
 )
+# What these write is made once for all pages that show them.
+_SHARED = ("cnatool demo -o demo", "cnatool study demo -o study --cluster run")
 # Numbers may differ in their last digits between processors and versions of the runtime.
 _RELATIVE, _ABSOLUTE = 0.02, 0.015
+
+
+class Shared:
+    """What the commands that several pages begin with write and print."""
+
+    def __init__(self, demo: tuple[Path, str]) -> None:
+        self._folder, self.demo_output = demo
+        self._printed = {_SHARED[0]: self.demo_output}
+
+    def copy(self, command: str, folder: Path) -> str:
+        """Put what a command writes into the folder of a page; return what it prints."""
+        words = command.split()
+        if command not in self._printed:
+            self._printed[command] = run(*words[1:], cwd=self._folder).stdout
+        written = words[words.index("-o") + 1]
+        shutil.rmtree(folder / written, ignore_errors=True)
+        shutil.copytree(self._folder / written, folder / written)
+        return self._printed[command]
 
 
 class Workplace:
     """The folder and the namespace of a page, and how far its blocks have run."""
 
-    def __init__(self, folder: Path, demo: Path, demo_output: str, blocks: list[Block]) -> None:
+    def __init__(self, folder: Path, shared: Shared, blocks: list[Block]) -> None:
         self.folder = folder
-        self._demo, self._demo_output = demo, demo_output
+        self._shared = shared
         self._blocks = blocks
         self._done = 0
         self._names: dict[str, Any] = {"__name__": "page"}
@@ -98,10 +118,10 @@ class Workplace:
         if command.text.startswith(_ELSEWHERE):
             return
         words = split_words(command.text)
-        if words[:2] == ["cnatool", "demo"]:
-            printed = self._demo_output
-            if "-o" in words:
-                shutil.copytree(self._demo, self.folder / words[words.index("-o") + 1])
+        if command.text in _SHARED:
+            printed = self._shared.copy(command.text, self.folder)
+        elif command.text == "cnatool demo":
+            printed = self._shared.demo_output
         elif words[0] == "cnatool":
             result = run(*words[1:], code=None)
             printed = result.stdout + result.stderr
@@ -180,23 +200,16 @@ def skip_reason(block: Block) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The stores that `cnatool demo -o demo` writes, and what it prints."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    return folder, run("demo", "-o", folder).stdout
-
-
-@pytest.fixture(scope="module")
 def workplaces(
-    demo: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+    made_demo: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Workplace]:
     """A workplace for each page, with the files that pages take for granted."""
-    made = {}
+    made, shared = {}, Shared(made_demo)
     for page in {block.page for block in BLOCKS}:
         folder = tmp_path_factory.mktemp("page")
         make_demo_files(folder)
         blocks = [block for block in BLOCKS if block.page == page]
-        made[page] = Workplace(folder, *demo, blocks)
+        made[page] = Workplace(folder, shared, blocks)
     return made
 
 

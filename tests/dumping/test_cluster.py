@@ -285,11 +285,11 @@ def test_only_the_latest_attempt_writes_a_part(tmp_path: Path) -> None:
 
 def test_wrong_uses_are_refused(client: Any, made: Path, tmp_path: Path) -> None:
     store = tmp_path / "net.zarr"
-    with pytest.raises(UsageError, match="one of them"):
+    with pytest.raises(UsageError, match="one or the other"):
         dumped(made, store, client=client, part="1/2")
     with pytest.raises(UsageError, match="`client` too"):
         dumped(made, store, parts=2)
-    with pytest.raises(UsageError, match="has no effect on a part"):
+    with pytest.raises(UsageError, match="cannot be used for parts"):
         dumped(made, store, client=client, on_error="skip")
     with pytest.raises(UsageError, match=r"not a synchronous distributed\.Client"):
         dumped(made, store, client="tcp://localhost:8786")

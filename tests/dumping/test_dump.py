@@ -353,7 +353,7 @@ def test_store_that_cannot_fit_is_refused(
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(UsageError, match="would take about .* 10 B are free. Use another disk"):
+    with pytest.raises(UsageError, match="would need about .* 10 B are free. Use another disk"):
         cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
 

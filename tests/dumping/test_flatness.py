@@ -364,8 +364,8 @@ def test_samples_sorted_by_class_are_said(tmp_path: Path) -> None:
     measured(
         tmp_path, features(), DIGITS[order], CLASSES[order], "s.zarr", settings, observer=notes
     )
-    assert any("sorted by class and hold 3 of 10 classes" in text for text in notes.texts)
-    assert "take all with `flatness.samples=600`" in "\n".join(notes.texts)
+    assert any("sorted by class and contain only 3 of 10 classes" in text for text in notes.texts)
+    assert "use all samples with `flatness.samples=600`" in "\n".join(notes.texts)
 
 
 def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_states_are_stored_on_request(tmp_path: Path) -> None:
     notes, plain = dump(tmp_path, "all")
     assert "lstm/hidden_states" not in plain
     assert (
-        "nodes offer 2 outputs that the model leaves out, such as states or attention scores "
+        "nodes offer 2 outputs that the model does not use, such as states or attention scores "
         "(`tensors='inner'`): lstm/hidden_states, lstm/final_cell_state"
     ) in notes
     assert "2 of 6 tensors cannot be stored by sample" in " ".join(notes)

@@ -131,7 +131,11 @@ HOLES = RNG.integers(0, 2, FULL.shape)
             "masks",
             "data feed no input of this name, only 'ids', 'mask'",
         ),
-        ({"ids": IDS, "mask": ONES}, "mask=2", "0 or 1 stands for padding, as in `mask='mask=0'`"),
+        (
+            {"ids": IDS, "mask": ONES},
+            "mask=2",
+            "either 0 or 1 marks padding, as in `mask='mask=0'`",
+        ),
         ({"ids": IDS, "mask": ONES}, "ids", "a mask has 0 or 1 for each position"),
         (
             {"ids": IDS, "mask": ONES, "attention_mask": HOLES},

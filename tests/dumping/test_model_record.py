@@ -158,7 +158,7 @@ def test_a_failing_dump_does_not_wait_for_norms(
 def test_initial_weights_of_another_network_are_refused_before_a_row(here: Path) -> None:
     initial = saved(mlp((64, 20, 7, 12, 10)), here / "initial.onnx")
     before = files(here)
-    with pytest.raises(ModelError, match="is no initial state of"):
+    with pytest.raises(ModelError, match="is not the initial state of"):
         dump(here, "s.zarr", initial_model=initial)
     assert files(here) == before
 

@@ -127,7 +127,7 @@ def test_an_overflow_is_said(here: Path) -> None:
     (line,) = [text for text in notes.texts if "infinity" in text]
     assert line == (
         f"all: {lost} values of 2,520 of tensor 'scaled' are too large for float16 and stored as "
-        f"infinity, and {lost} of 'size'. Dump with `dtype='bfloat16'`, which reaches as far as "
+        f"infinity, and {lost} of 'size'. Dump with `dtype='bfloat16'`, which has the range of "
         "float32, or leave them out with `tensors='!scaled'`, …"
     )
     with pytest.warns(StoreWarning, match="s2.zarr: all: .* too large for float16"):

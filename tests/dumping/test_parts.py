@@ -248,7 +248,7 @@ def test_other_data_behind_the_first_samples(form: str, text: str, here: Parts) 
 
 
 def test_samples_that_may_be_skipped_cannot_be_divided(here: Parts) -> None:
-    with pytest.raises(UsageError, match="`on_error='skip'` has no effect on a part"):
+    with pytest.raises(UsageError, match="`on_error='skip'` cannot be used for parts"):
         here.dump("p.zarr", part=(1, 2), on_error="skip")
 
 

@@ -162,7 +162,7 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
             {"constants": {"rate": [1, 2], "state": 0}},
             r"constant 'rate': its shape is \(2,\), and the model takes 'rate' float32 \(\)",
         ),
-        ({"constants": {"rate": "fast", "state": 0}}, "constant 'rate': <U4 is no number"),
+        ({"constants": {"rate": "fast", "state": 0}}, "constant 'rate': <U4 is not numeric"),
         ({"constants": {"rate": 1e300, "state": 0}}, "does not fit float32"),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 0.5}},

@@ -54,5 +54,5 @@ def test_samples_that_a_recurrence_takes_for_steps_are_named(
     notes = Notes()
     path = saved(model, tmp_path / "m.onnx")
     cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
-    found = any("goes from one sample to the next" in text for text in notes.texts)
+    found = any("runs from one sample to the next" in text for text in notes.texts)
     assert found is not is_first

@@ -176,7 +176,7 @@ def test_too_little_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda: 4 << 20)
     monkeypatch.setattr(preflight, "available_memory", lambda: 4 << 20)
     lines = cnatool.preflight(*words, batch_size=8).lines()
-    assert "`batch_size=N` or `tensors=GLOB` takes less" in lines[-1]
+    assert "`batch_size=N` or `tensors=GLOB` needs less" in lines[-1]
 
 
 def test_memory_is_what_the_system_says() -> None:
@@ -259,7 +259,7 @@ def test_dry_run_of_what_does_not_fit(here: Path, monkeypatch: pytest.MonkeyPatc
     before = sorted(here.rglob("*"))
     result = run("dump", "mlp.onnx", "data", "--dry-run", cwd=here, code=2)
     message = result.stderr.splitlines()[-1]
-    assert message.startswith("cnatool: mlp.zarr would take about ")
+    assert message.startswith("cnatool: mlp.zarr would need about ")
     assert "--limit" in message
     assert "100 kB free" in result.stdout
     assert sorted(here.rglob("*")) == before

@@ -499,7 +499,7 @@ def test_samples_of_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"fc1": "median"}, "`reduce={'fc1': 'median'}`: the forms are mean, max, cls, last"),
         ({"fc1": "project:0"}, "K is at least 1"),
         ({"fc1": "mean+max"}, "one of the last two may follow"),
-        ({"fc1": "mean"}, "'fc1' cannot be reduced so: it has no positions"),
+        ({"fc1": "mean"}, "'fc1' cannot be reduced like that: it has no positions"),
         ({"nothing*": "mean"}, "has no such tensor with a sample axis"),
         ({"fc1": "project:20"}, "it has 20 numbers a sample: take fewer than that"),
         ({"fc1": "pca:15"}, "15 components need more than 12 samples, as many as the first split"),
@@ -526,7 +526,9 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     text = refused(
         "dump", "net.onnx", "data.npz", "-o", "s.zarr", "--reduce", "a_out=cls", cwd=tmp_path
     )
-    assert "--reduce a_out=cls: tensor 'a_out' cannot be reduced so: its positions lie" in text
+    assert (
+        "--reduce a_out=cls: tensor 'a_out' cannot be reduced like that: its positions lie" in text
+    )
     words = ["--reduce", "a_out=mean", "--reduce", "a_out=project:4"]
     run("dump", "net.onnx", "data.npz", "-o", "s.zarr", *words, cwd=tmp_path)
     shown = str(run("inspect", "s.zarr", cwd=tmp_path))

@@ -88,7 +88,7 @@ def test_cut_off_again_and_again(name: str, here: Here) -> None:
     before = [len(split) for split in cnatool.open(path).splits.values()]
     store = here.dump(name, notes, resume=True)
     same_arrays(store.path, whole)
-    assert f"resuming: {sum(before)} of {TRAIN + TEST} rows are there" in notes.texts
+    assert f"resuming: {sum(before)} of {TRAIN + TEST} rows are stored already" in notes.texts
     assert notes.done[-1] == ("test", TEST, TEST)
     assert files(here.folder) == {"net.onnx", "data", name, f"whole-{name}"}
 
@@ -413,7 +413,7 @@ def test_what_is_still_to_come_is_judged(here: Here, monkeypatch: pytest.MonkeyP
     assert content(path) == before
     usage = shutil._ntuple_diskusage(1 << 40, 1 << 40, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    here.refused(UsageError, r"would take about .* more, and 1 kB are free\. Make room")
+    here.refused(UsageError, r"would need about .* more, but only 1 kB are free\. Make room")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -563,5 +563,7 @@ def test_store_without_rows_that_another_model_began_is_replaced(here: Here) -> 
     for expected in (True, False):
         notes = Notes()
         here.dump("s.zarr", notes, resume=True)
-        said = f"{path} was begun for another model (mlp.onnx) and has no rows: it is replaced"
+        said = (
+            f"{path} was started for a different model (mlp.onnx) and has no rows: it is replaced"
+        )
         assert (said in notes.texts) is expected

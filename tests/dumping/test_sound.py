@@ -154,10 +154,10 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     model = network(tmp_path / "net.onnx", "t")
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 100), np.float32))
     for options in ({"mono": True}, {"sample_rate": 8000}, {"duration": 1.0}):
-        with pytest.raises(UsageError, match=r"a\.npz holds no sound, for which `sample_rate`"):
+        with pytest.raises(UsageError, match=r"a\.npz contains no sound, but `sample_rate`"):
             cnatool.dump(model, tmp_path / "a.npz", tmp_path / "a.zarr", **options)
     data = fill(tmp_path / "data", (100,))
-    with pytest.raises(UsageError, match="which are no images: `resize`"):
+    with pytest.raises(UsageError, match="which are not images: `resize`"):
         cnatool.dump(model, data, tmp_path / "a.zarr", resize=32)
     with pytest.raises(UsageError, match="sample_rate 16: give a whole number from 100"):
         cnatool.dump(model, data, tmp_path / "a.zarr", sample_rate=16)

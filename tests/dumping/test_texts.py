@@ -243,7 +243,7 @@ def test_a_tokenizer_of_another_model(
         observer=notes,
         keep="statistics",
     )
-    assert any("390 ids, and the model 400 rows" in line for line in notes.lines)
+    assert any("390 ids, but the model has 400 rows" in line for line in notes.lines)
 
 
 def test_texts_need_a_tokenizer(tmp_path: Path, networks: dict[str, tuple[Any, Path]]) -> None:

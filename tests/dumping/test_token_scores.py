@@ -157,7 +157,7 @@ def test_several_outputs_that_score_tokens(tmp_path: Path) -> None:
     notes = Notes()
     cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
     check(tmp_path / "s.zarr", model, draw(7))
-    expected = "'logits1' and 'logits2' score the same tokens, and nothing is computed of them"
+    expected = "'logits1' and 'logits2' score the same tokens, and nothing is computed from them"
     assert any(line.endswith(expected) for line in notes.texts)
 
 
@@ -169,7 +169,7 @@ def test_a_model_that_reads_both_ways(tmp_path: Path) -> None:
     record = cnatool.open(tmp_path / "s.zarr").record
     assert not record.tokens
     assert [o.name for o in record.outputs] == ["logits"]
-    assert any("depend on later tokens as well" in line for line in notes.texts)
+    assert any("also depend on later tokens" in line for line in notes.texts)
     split = cnatool.score(tmp_path / "s.zarr").splits["all"]
     assert (split.accuracy, split.loss, split.tokens) == (None, None, UNSET)
 

@@ -270,6 +270,6 @@ def test_a_part_without_rows_of_a_split_shows_the_other(here: Here) -> None:
     assert not len(part.splits["test"])
     result = cnatool.units(part).result
     assert list(result.splits) == ["train"]
-    assert result.notes[0] == "without rows, and left out: test"
+    assert result.notes[0] == "skipped because they have no rows: test"
     with pytest.raises(MetricError, match="split 'test' has no rows"):
         cnatool.units(part, splits="test")

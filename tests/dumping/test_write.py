@@ -170,7 +170,7 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
         _, errors = process.communicate()
     assert process.returncode == 3
     assert here.safe(store) >= safe
-    assert f"resuming: {safe:,} of 2,350 rows are there" in here.resumed(store)
+    assert f"resuming: {safe:,} of 2,350 rows are stored already" in here.resumed(store)
 
 
 @contextmanager

@@ -54,6 +54,6 @@ def test_object_of_the_data_was_replaced_between_two_parts(bucket: Bucket, here:
         for name, rows in (("train", "train"), ("test", ("test", "train")[number - 1])):
             bucket.put(f"d/{name}.npz", (data / f"{rows}.npz").read_bytes())
         cnatool.dump(model, bucket / "d", path, part=(number, 2), batch_size=16, limit=100)
-    text = r"/d/test\.npz was replaced between .*/1\.zarr and .*/2\.zarr\. Dump the parts again"
+    text = r"/d/test\.npz was replaced between .*/1\.zarr and .*/2\.zarr\. Dump again the parts"
     with pytest.raises(UsageError, match=text):
         cnatool.merge(paths, here.folder / "merged.zarr")

@@ -143,7 +143,7 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
     columns = {"input_ids": bare, "attention_mask": [[1] * len(row) for row in bare]}
     pl.DataFrame(columns | {"label": labels}).write_parquet(tmp_path / "d.parquet")
     done = run("dump", path, "d.parquet", "-o", "own.zarr", cwd=tmp_path)
-    assert "Those of one length run together, without padding" in done.stderr
+    assert "Samples of the same length run together, without padding" in done.stderr
     split = cnatool.open(tmp_path / "own.zarr").splits["all"]
     assert [ids.tolist() for ids in split.inputs()[:]] == bare
     with torch.no_grad():

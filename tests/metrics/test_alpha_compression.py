@@ -111,7 +111,7 @@ def test_one_value_a_sample() -> None:
 
 @pytest.mark.parametrize("codec", PICTURES)
 def test_what_is_no_picture(codec: Any) -> None:
-    with pytest.raises(MetricError, match=rf"codec={codec} takes 8-bit images, .* float32"):
+    with pytest.raises(MetricError, match=rf"codec={codec} needs 8-bit images, .* float32"):
         compression_ratio(np.zeros((2, 8, 8), np.float32), codec)
     for shape in ((8,), (8, 8, 2), (2, 3, 4, 5)):
         with pytest.raises(MetricError, match="takes images of shape .*: use `codec='zlib'`"):

@@ -185,8 +185,8 @@ def test_the_result_sums_up_tensors_and_says_what_counts(counted: cnatool.Units)
     assert result.splits["test"].classes == 0
     assert "above 0" in result.dead_means
     notes = "\n".join(result.notes)
-    assert f"train: {ROWS + 1} NaN and 2 infinite values of broken are left out" in notes
-    assert "class selectivity is not defined" in notes
+    assert f"train: {ROWS + 1} NaN and 2 infinite values of broken are excluded" in notes
+    assert "class selectivity is undefined" in notes
     jsonschema.validate(json.loads(result.to_json()), json.loads(schema_text("units")))
     assert "conv" not in repr(counted)
 

@@ -73,7 +73,9 @@ def test_statistics_alone_need_no_rows_of_equal_length(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_batch_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="ragged: 'z' is no tensor, input or output: these are h"):
+    with pytest.raises(
+        UsageError, match="ragged: 'z' is not a tensor, input or output; these are h"
+    ):
         cnatool.create_store(tmp_path / "t.zarr", tensors=["h"], ragged=["z"])
     with cnatool.create_store(
         tmp_path / "s.zarr", tensors=["h", "g"], outputs=["g"], layers=[], ragged={"h": 1}
@@ -128,7 +130,9 @@ def test_alpha_is_that_of_each_sample_s_own_values(tmp_path: Path) -> None:
     assert split.beta.mean == pytest.approx(beta.mean())
     assert split.alpha_undefined == 1
     notes = cnatool.score(tmp_path / "s.zarr").notes
-    assert any("without α, as they have no values" in note and "1 of 6" in note for note in notes)
+    assert any(
+        "without α, because they have no values" in note and "1 of 6" in note for note in notes
+    )
     layers = cnatool.score_layers(tmp_path / "s.zarr", samples=["2"]).splits["test"]
     assert layers.cna.value == pytest.approx(split.cna.value)
     assert layers.profiles[0].alpha is None
@@ -182,7 +186,7 @@ def test_samples_that_make_no_array_are_named(tmp_path: Path) -> None:
             (
                 ["ab c", "d"],
                 samples([1, 2]),
-                "sample 0 is no array of numbers. If samples",
+                "sample 0 is not an array of numbers. If samples",
             ),
             (x, samples([1]), r"its shape is \(1, …, 3\), but there are 2 samples"),
         ):

@@ -281,7 +281,7 @@ def test_nothing_follows_the_end_of_the_context(suffix: str, tmp_path: Path) -> 
     for split in ("train", "test"):
         with pytest.raises(UsageError, match="context has ended"):
             recording.append(split, **batch)
-    with pytest.raises(UsageError, match="is entered once"), recording:
+    with pytest.raises(UsageError, match="can be entered only once"), recording:
         pass
     assert cnatool.verify(path).complete
     assert list(cnatool.open(path).splits) == ["train"]

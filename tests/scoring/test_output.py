@@ -104,7 +104,7 @@ def test_of_two_heads_the_first_is_taken_and_the_other_named(tmp_path: Path) -> 
     store = dumped(network(b, {"parity": ("n", 10), "digits": ("n", 10)}), tmp_path)
     result = cnatool.score(store)
     assert (result.output.name, result.output.others) == ("parity", ("digits",))
-    assert any("digits could be the output as well as parity" in note for note in result.notes)
+    assert any("digits could be the output instead of parity" in note for note in result.notes)
     chosen = cnatool.score(store, output="digits")
     assert (chosen.output.name, chosen.output.others) == ("digits", ())
     assert not any("could be the output" in note for note in chosen.notes)
@@ -133,8 +133,11 @@ def test_an_auxiliary_classifier_and_a_box_are_not_taken(tmp_path: Path) -> None
     ("output", "reason"),
     [
         # Of labels 0 and 1, a number of detections could be the score.
-        (None, "any of the outputs num_detections, detection_scores could hold the class scores"),
-        ("detection_scores", "the scores of output 'detection_scores' descend in every sample"),
+        (
+            None,
+            "any of the outputs num_detections, detection_scores could contain the class scores",
+        ),
+        ("detection_scores", "the scores of output 'detection_scores' decrease in every sample"),
         ("detection_boxes", "output 'detection_boxes' has shape (5, 4) a sample"),
     ],
 )

@@ -74,8 +74,8 @@ def test_many_samples_have_the_same_numbers_and_other_resamples(
     assert many.cna_area.interval != few.cna_area.interval
     assert many.notes[-3:-1] == (
         "the interval of CNA of train comes from resamples of 100 random groups of its samples",
-        "the interval of CNA-A and CNA-A by chance are put together from stretches of 5 resamples "
-        "and of 5 relabellings",
+        "the interval of CNA-A and its value by chance are combined from stretches of 5 resamples "
+        "and 5 relabellings",
     )
 
 

@@ -88,11 +88,11 @@ def test_length_is_part_of_cna(store: Path) -> None:
         for values in (frame["alpha"].to_numpy(), frame["beta"].to_numpy())
     ]
     assert length.cna.value == pytest.approx(pearsonr(*residuals)[0], abs=1e-9)
-    [note] = [note for note in result.notes if "the length of samples is part of CNA" in note]
+    [note] = [note for note in result.notes if "the length of samples contributes to CNA" in note]
     assert "`alpha='entropy-rate'` and `aggregate='mean'` do not grow with length" in note
     rate = cnatool.score(store, overrides=FAST | {"alpha": "entropy-rate", "aggregate": "mean"})
     assert abs(rate.splits["train"].length.beta.value) < 0.3 < length.beta.value
-    assert not any("part of CNA" in note for note in rate.notes)
+    assert not any("contributes to CNA" in note for note in rate.notes)
     tokens = cnatool.score(store, overrides=FAST | {"alpha_symbols": "tokens", "cna": "kendall"})
     assert tokens.splits["train"].length.unit == "tokens"
     assert tokens.splits["train"].length.samples.max == max(len(row) for row in IDS[:40]) - 1
@@ -174,7 +174,7 @@ def test_kinds_that_do_not_fit(tmp_path: Path) -> None:
             tmp_path / "s.zarr", tensors=["h"], inputs=["x"], outputs=["y"], **described
         )
 
-    with pytest.raises(UsageError, match="kinds: 'z' is none of the inputs x"):
+    with pytest.raises(UsageError, match="kinds: 'z' is not one of the inputs x"):
         create(kinds={"z": "text"})
     with pytest.raises(UsageError, match="'poem' of input 'x' is none of text, tokens, sound"):
         create(kinds={"x": "poem"})
@@ -182,10 +182,10 @@ def test_kinds_that_do_not_fit(tmp_path: Path) -> None:
         create(special=[1])
     for kind, values, text in (
         ("text", "one text", "pass a list of texts"),
-        ("text", [1, 2], "sample 0 is no text"),
+        ("text", [1, 2], "sample 0 is not a text"),
         ("text", ["\ud800"], "text 0 has no UTF-8"),
-        ("tokens", np.zeros((2, 3)), "float64 is no type of tokens"),
-        ("sound", np.zeros((2, 3), bool), "bool is no type of sound"),
+        ("tokens", np.zeros((2, 3)), "float64 is not a type of tokens"),
+        ("sound", np.zeros((2, 3), bool), "bool is not a type of sound"),
     ):
         h = np.eye(2)
         with pytest.raises(DataError, match=text), create(kinds={"x": kind}) as store:
@@ -226,4 +226,4 @@ def test_ids_that_are_counted_as_levels_are_noted(dtype: Any, noted: bool, tmp_p
     fields = Convention.named("paper").fields
     notes = list(alpha_notes(record, fields, [], {}, {}))
     assert bool(notes) == noted
-    assert not noted or "dump them as int64, so that each has a bin of its own" in notes[0]
+    assert not noted or "dump them as int64, so that each has its own bin" in notes[0]

@@ -205,7 +205,7 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"size": 2.5}, "`size=2.5` is not"),
         ({"seed": -1}, "`seed=-1` is not a whole number of at least 0."),
         ({"epoch": True}, "`epoch=True` is not"),
-        ({"start": 3, "size": 200}, "`start=3` is behind the end of the epoch, step 1."),
+        ({"start": 3, "size": 200}, "`start=3` is past the end of the epoch, step 1."),
         ({"worker": (2, 2)}, "`worker=(2, 2)` is not the number of a worker"),
         ({"worker": 1}, "`worker=1` is not"),
         ({"worker": (0.0, 2.0)}, "`worker=(0.0, 2.0)` is not"),

@@ -98,6 +98,24 @@ def test_the_largest_of_many_large_blocks() -> None:
     assert spectral_norm(block_matrix(blocks, scale)) == pytest.approx(truth, rel=1e-9)
 
 
+@pytest.mark.parametrize("spread", [0.3, 6, 9])
+@pytest.mark.parametrize("shape", [(90, 100), (600, 530), (70, 9000)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_rows_with_factors(
+    shape: tuple[int, int], spread: float, dtype: type[np.generic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of like and unlike sizes, negative ones and zeros; also by passes alone."""
+    rng = np.random.default_rng(0)
+    full = (30 * rng.normal(size=shape)).clip(-128, 127).astype(dtype)
+    factors = np.logspace(-spread, spread, shape[0]) * rng.choice([-1, 0, 1], shape[0])
+    truth = np.linalg.norm(full * factors[:, None], 2)
+    for gram in (20, 1024):
+        monkeypatch.setattr(module, "_GRAM", gram)
+        found = matrix_norms(block_matrix(full[None], factors[None]))
+        assert found is not None
+        assert found.spectral == pytest.approx(truth, rel=SPECTRAL_TOLERANCE)
+
+
 def test_the_same_matrix_has_the_same_norm_each_time() -> None:
     matrix = block_matrix(np.random.default_rng(2).normal(size=(1, 600, 620)))
     assert spectral_norm(matrix) == spectral_norm(matrix)

@@ -329,5 +329,5 @@ def test_a_network_that_counts_twice_is_said(family: Path, tmp_path: Path) -> No
         assert study.result.networks == len(stores) + len(copies)
         assert study.result.notes[0] == (
             f"the same network counts twice: copy and {first.stem} have the same model, samples "
-            f"and scores{more}. Leave copies out"
+            f"and scores{more}. Remove the copies"
         )

@@ -19,7 +19,7 @@ from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.studying.find import find_stores
 
 EPOCHS = (1, 2, 3, 4)
-NOTE = "12 parts of dumps are left out: a dump counts once its parts are merged"
+NOTE = "12 parts of dumps are skipped: a dump counts only once its parts are merged"
 COMMANDS: dict[str, Callable[..., Any]] = {
     "study": lambda stores, **options: cnatool.study(stores, resamples=0, **options),
     "trajectory": cnatool.trajectory,
@@ -105,7 +105,7 @@ def test_a_folder_beside_others(networks: Path, tmp_path: Path) -> None:
     assert (found.rejected, found.notes) == ([], (NOTE,))
     shutil.copytree(part(networks), tmp_path / "p.zarr")
     assert find_stores([tmp_path]).notes == (
-        "1 part of a dump is left out: a dump counts once its parts are merged",
+        "1 part of a dump is skipped: a dump counts only once its parts are merged",
     )
     assert find_stores([part(networks)], named_parts=True).stores == [part(networks)]
 
@@ -126,4 +126,4 @@ def test_pictures_of_a_folder_leave_parts_out(networks: Path, tmp_path: Path) ->
 def test_the_command(networks: Path) -> None:
     result = run("study", "stores", "--resamples", "0", cwd=networks.parent)
     assert f"note: {NOTE}\n" in result.stdout
-    assert "4 networks, each by itself" in result.stdout
+    assert "4 networks, each its own cluster" in result.stdout

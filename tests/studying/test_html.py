@@ -42,7 +42,7 @@ def test_a_study(stores: list[Path]) -> None:
             assert pearson == f"{each.pearson.value:z.4f}"
             assert kendall == f"{each.kendall_b.value:z.4f}"
     assert "test.accuracy by " in page.text
-    assert " by " not in shown(study.result).text.replace("tag that they share", "")
+    assert " by " not in shown(study.result).text.replace("tag whose value they share", "")
     assert repr(study) == repr(study.result)
     assert repr(study).startswith("<cnatool study of 4 networks: ")
     assert repr(study).endswith(" measures of test.accuracy and gap>")

@@ -241,7 +241,7 @@ def refused(error: type[Exception], *stores: Path, **options: Any) -> str:
 
 def test_what_is_no_landscape(perceptrons: Path, convnets: Path, tmp_path: Path) -> None:
     a, b, c = (perceptrons / f"{name}.zarr" for name in (9, 8, 7))
-    assert "at least three checkpoints, and there are 2" in refused(MetricError, a, b)
+    assert "at least three checkpoints, but there are 2" in refused(MetricError, a, b)
     assert "their layers differ" in refused(MetricError, a, b, convnets / "7.zarr")
     assert "gone.zarr: no such file" in refused(NotAStoreError, a, b, Path("gone.zarr"))
     (tmp_path / "empty").mkdir()
@@ -359,6 +359,6 @@ def test_several_runs_in_one_plane(tmp_path: Path) -> None:
     places = cnatool.landscape(stores, grid=2, samples=10).result
     assert [one.step for one in places.points] == [1, 2, 3, 4]
     assert places.notes == (
-        "no tag numbers the checkpoints: steps are the positions in which they were given; name "
-        "a tag with `order`",
+        "no tag gives the steps of the checkpoints: steps are the positions in which they were "
+        "given; name a tag with `order`",
     )

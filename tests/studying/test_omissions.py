@@ -254,7 +254,7 @@ def test_too_few_are_left(command: str, good: list[Path], tmp_path: Path) -> Non
     messages = {
         "study": "no network could be scored. gone.zarr: no such file or folder. And 1 more.",
         "trajectory": "a series needs at least two checkpoints of a run, and there is 1 store.",
-        "landscape": "a plane needs at least three checkpoints, and there are 2. gone.zarr: no "
+        "landscape": "a plane needs at least three checkpoints, but there are 2. gone.zarr: no "
         "such file or folder. And 1 more.",
     }
     assert str(raised.value) == messages[command]

@@ -226,11 +226,11 @@ def test_targets_that_are_named(tmp_path: Path) -> None:
     # Only of accuracies is it known how certain a difference is.
     assert result.settings.weighted == ("gap_accuracy",)
     assert result.settings.test_samples == 10000
-    assert "the sign error for gap_loss, other weights all pairs equally" in result.notes[-1]
+    assert "the sign error for gap_loss, other gives all pairs equal weight" in result.notes[-1]
     known = cnatool.study(
         frame=frame.drop("test.samples"), targets=names, resamples=0, least_pairs=1
     )
-    assert known.result.notes[-1].startswith("the sign error weights all pairs equally")
+    assert known.result.notes[-1].startswith("the sign error gives all pairs equal weight")
     for target, same in (("gap_accuracy", False), ("gap_loss", True)):
         errors = [
             next(
@@ -309,17 +309,17 @@ def test_clusters_make_intervals_wider() -> None:
     assert widths[1] > 2 * widths[0]
     assert "`cluster`" in alone.notes[0]
     assert not any("`cluster`" in note for note in grouped.notes)
-    assert not any("intervals rest on" in note for note in alone.notes)
-    assert "all intervals rest on fewer than 10 clusters (8 at the fewest):" in grouped.notes[0]
+    assert not any("intervals are based on" in note for note in alone.notes)
+    assert "all intervals are based on fewer than 10 clusters (as few as 8):" in grouped.notes[0]
     other = frame.with_columns(pl.col("id") + "x", pl.col("tag.run") + 100)
     half = pl.Series("tag.half", (["a"] * 40 + ["b"] * 40) * 2)
     notes = cnatool.study(
         frame=pl.concat([frame, other]).with_columns(half), cluster="run", by="half", resamples=50
     ).result.notes
-    assert "some intervals rest on fewer than 10 clusters (8 at the fewest):" in notes[0]
+    assert "some intervals are based on fewer than 10 clusters (as few as 8):" in notes[0]
     few = cnatool.study(frame=frame[:40], cluster="run").result.correlations[0].pearson
     assert few.value is not None
-    assert few.interval_reason == "an interval needs at least 5 clusters, and there are 4"
+    assert few.interval_reason == "an interval needs at least 5 clusters, but there are 4"
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_stores_without_tags_are_in_the_order_given(tmp_path: Path) -> None:
     ]
     assert found.steps["run"].to_list() == [None, None]
     assert found.result.notes == (
-        "no tag numbers the checkpoints: steps are the positions in which they were given; name "
-        "a tag with `order`",
+        "no tag gives the steps of the checkpoints: steps are the positions in which they were "
+        "given; name a tag with `order`",
     )
 
 

@@ -36,6 +36,6 @@ def evaluate_node(
     except Exception as error:  # whatever an operator's implementation raises
         text = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{node.op_type} (tensor {node.output[0]!r}) cannot be evaluate_node: {text}"
+            f"{node.op_type} (tensor {node.output[0]!r}) cannot be evaluated: {text}"
         ) from error
     return dict(zip(names, map(np.asarray, results), strict=True))

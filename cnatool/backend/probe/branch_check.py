@@ -40,8 +40,9 @@ def check_branches(
     ):
         if bool(np.all(value)) != (branch.branch == "then_branch"):
             raise ModelError(
-                f"{graph.path}: by the shapes, If {branch.node!r} takes its {branch.branch}, and "
-                "ONNX Runtime takes the other one. Export the model without that If."
+                f"{graph.path}: according to the shapes, If {branch.node!r} takes its "
+                f"{branch.branch}, but ONNX Runtime takes the other one. Export the model without "
+                "that If."
             )
 
 

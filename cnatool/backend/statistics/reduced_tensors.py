@@ -96,7 +96,7 @@ class ReducedTensor:
         for row, known in enumerate(map(np.flatnonzero, real)):
             if not len(known):
                 raise DataError(
-                    f"a sample has no real position, and so nothing that {self.tensor.name!r} "
+                    f"a sample has no real position, so there is nothing that {self.tensor.name!r} "
                     "could keep. Leave such samples out of the data."
                 )
             if form.positions == "sample":

@@ -75,7 +75,7 @@ def check_initial(network: Network, initial: Network) -> None:
     counts = [len(measured.layers.layers) for measured in (network, initial)]
     if counts[0] != counts[1]:
         raise ModelError(
-            f"{initial.graph.path} is no initial state of {network.graph.path}: it has "
+            f"{initial.graph.path} is not the initial state of {network.graph.path}: it has "
             f"{count_text(counts[1], 'layer')}, and that has {counts[0]:,}. Export both from the "
             "same network."
         )
@@ -133,7 +133,7 @@ class _LayerMatrices:
             ) from error
         if matrix.blocks.shape != trained.blocks.shape:
             raise _InitialError(
-                f"{self.graph.path} is no initial state of {of.path}: the weights of layer "
+                f"{self.graph.path} is not the initial state of {of.path}: the weights of layer "
                 f"{number + 1} are {_text(matrix)}, and there {_text(trained)}. Export both from "
                 "the same network."
             )

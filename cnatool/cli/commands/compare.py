@@ -61,21 +61,21 @@ def compare(
     if store2 is None:
         if len(splits) != 2:
             raise UsageError(
-                f"{store} is compared with nothing. Name STORE2, a store of the same samples; or "
-                "two splits of STORE as --split NAME --split NAME, whose distributions are "
-                "compared as by `cnatool drift`."
+                f"there is nothing to compare {store} with. Name STORE2, a store of the same "
+                "samples; or two splits of STORE, as in --split NAME --split NAME, whose "
+                "distributions are then compared, as by `cnatool drift`."
             )
         if tolerance != _TOLERANCE:
             raise UsageError(
-                f"--tolerance {tolerance:g}: there is none between two splits, whose samples "
-                "differ; distributions are compared. Omit it."
+                f"--tolerance {tolerance:g} does not apply to two splits, whose samples differ and "
+                "whose distributions are compared. Omit it."
             )
         _print_drift(store, splits, convention, overrides, json=json)
         return
     if len(splits) > 1:
         raise UsageError(
-            f"--split is given {len(splits)} times, but samples of two stores are compared one "
-            "by one, and so in one split. `cnatool drift` compares distributions of other samples."
+            f"--split is given {len(splits)} times, but two stores are compared sample by sample, "
+            "in one split only. `cnatool drift` compares distributions of other samples."
         )
     from cnatool.cli.tables.compare import print_comparison
     from cnatool.comparing.compare import compare as compare_stores

@@ -110,5 +110,5 @@ def _parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[in
 def _parse_shape(text: str) -> tuple[int, ...]:
     words = text.replace("x", ",").split(",")
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"--input-shape {text}: positive whole numbers with commas between them.")
+        raise UsageError(f"--input-shape {text}: give positive whole numbers separated by commas.")
     return tuple(int(word) for word in words)

@@ -45,7 +45,7 @@ def plot(
         typer.Option(
             metavar="NAME",
             help="; ".join(
-                f"of {kind}: {', '.join(names)}" for kind, names in _FIGURES.items()
+                f"for {kind}: {', '.join(names)}" for kind, names in _FIGURES.items()
             ).capitalize()
             + ".",
             autocompletion=complete_from(*dict.fromkeys(chain(*_FIGURES.values()))),

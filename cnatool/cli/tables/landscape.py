@@ -26,7 +26,7 @@ def print_landscape(result: LandscapeResult) -> None:
     )
     first, second = result.variance_shares[:2]
     print_line(
-        f"the plane holds {_percent(first + second)} of their variance: {_percent(first)} and "
+        f"the plane captures {_percent(first + second)} of their variance: {_percent(first)} and "
         f"{_percent(second)}\n"
     )
     columns: list[Column] = [] if result.by is None else [(printable(result.by), "left")]

@@ -34,4 +34,4 @@ def shorten_names(names: Iterable[str]) -> dict[str, str]:
 def print_cut(shown: Mapping[str, str]) -> None:
     """Print a line below a table with shortened names."""
     if any(name != text for name, text in shown.items()):
-        print_line("names are cut where they begin with …: --json prints them whole")
+        print_line("names that begin with … are cut: --json prints them in full")

@@ -35,7 +35,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     if result.convention is not None:
         print_line(f"convention {result.convention}")
     clusters = (
-        "each by itself"
+        "each its own cluster"
         if result.settings.cluster is None
         else f"{result.clusters} clusters by {result.settings.cluster}"
     )
@@ -88,7 +88,7 @@ def _tag_lines(settings: StudySettings) -> Iterator[str]:
         yield "no tag is a hyperparameter, so there is no Ψ, K or sign error"
     if settings.not_hyperparameters:
         tags = ", ".join(f"{tag} ({why})" for tag, why in settings.not_hyperparameters.items())
-        yield f"no hyperparameters: {tags}"
+        yield f"not hyperparameters: {tags}"
 
 
 def print_not_scored(not_scored: Sequence[NotScored]) -> None:

@@ -24,7 +24,7 @@ _CONTROLLED = {
     ),
     "bonferroni": (
         "Bonferroni",
-        "the probability of a single false discovery is at most {level:g}",
+        "the probability of even one false discovery is at most {level:g}",
     ),
 }
 
@@ -34,14 +34,15 @@ def explain_numbers(
 ) -> Iterator[str]:
     """Yield sentences on the distances, what is tested, and the number of comparisons."""
     yield (
-        "KS is the largest distance between the two distribution functions, of all values of a "
-        "unit; from histograms, at least that and at most as in brackets. SMD is the difference "
-        "of the means in pooled standard deviations"
+        "KS is the largest distance between the two distribution functions of all values of a "
+        "unit; if it is computed from histograms, it is at least the number shown and at most the "
+        "one in brackets. SMD is the difference of the means in pooled standard deviations"
     )
     yield (
-        "p tests whether means of a unit over the positions of a sample have one distribution in "
-        "both sets (Kolmogorov–Smirnov, two-sided); each sample counts once, since values at its "
-        "positions are not independent. It presumes that samples are drawn independently"
+        "p tests whether the means of a unit over the positions of a sample have the same "
+        "distribution in both sets (Kolmogorov–Smirnov, two-sided); each sample counts once, "
+        "because the values at its positions are not independent. The test assumes that samples "
+        "are drawn independently"
     )
     name, controlled = _CONTROLLED[correction]
     compared = [
@@ -51,7 +52,10 @@ def explain_numbers(
     ]
     if compared:
         yield (
-            f"adjusted for that number of comparisons ({name}), p is at most {level:g} for "
+            f"after adjustment for the number of comparisons ({name}), p is at most {level:g} for "
             f"{' and for '.join(compared)}: {controlled.format(level=level)}"
         )
-    yield ("with many samples the smallest drift has a small p: KS and SMD say whether it matters")
+    yield (
+        "with many samples, even the smallest drift has a small p: KS and SMD show whether it "
+        "matters"
+    )

@@ -118,7 +118,7 @@ def _name_two(store: Store, splits: Sequence[str]) -> Sequence[str]:
     if len(splits) == 2:
         if splits[0] == splits[1]:
             raise UsageError(
-                f"split {splits[0]!r} is named twice, and does not differ from itself. Name two "
+                f"split {splits[0]!r} is named twice and cannot be compared with itself. Name two "
                 "splits, or a store of other samples."
             )
         return splits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = "WAV, FLAC, OGG or MP3"
 REPLACE_ADVICE = "Replace it or remove it"
-_COPY_ADVICE = "Get a whole copy of it"
+_COPY_ADVICE = "Get a complete copy of it"
 
 _HEAD = 12
 # A page of Ogg has at most 65,307 bytes.

@@ -160,8 +160,8 @@ def _open(paths: Sequence[Path], kind: _Kind, label: str) -> CifarSource:
         if rest or not rows:
             raise DataError(
                 f"{path} has {path.stat().st_size} bytes, which is no whole number of "
-                f"{kind.name}'s images of {kind.row_bytes}. Get a whole copy of the file, or the "
-                "binary version of the data."
+                f"{kind.name}'s images of {kind.row_bytes}. Get a complete copy of the file, or "
+                "the binary version of the data."
             )
         shape = (kind.row_bytes,)
         opener = partial(_open_binary, path)

@@ -179,8 +179,10 @@ def _find_separator(text: Path, path: Path) -> str:
     with text.open("rb") as file:
         head = file.readline(_MAX_LINE)
     if len(head) == _MAX_LINE:
-        raise DataError(f"{path} starts with a line of over {_MAX_LINE} bytes: it is no table.")
+        raise DataError(f"{path} starts with a line of over {_MAX_LINE} bytes: it is not a table.")
     mark = max(",;\t", key=lambda mark: head.count(mark.encode()))
     if head.count(mark.encode()) >= _MAX_COLUMNS:
-        raise DataError(f"{path} starts with a line of over {_MAX_COLUMNS} cells: it is no table.")
+        raise DataError(
+            f"{path} starts with a line of over {_MAX_COLUMNS} cells: it is not a table."
+        )
     return mark

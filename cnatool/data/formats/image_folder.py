@@ -57,7 +57,7 @@ def open_image_folder(folder: Path, selection: ArraySelection = SINGLE_INPUT) ->
 
     Sub-folders whose names are all whole numbers are the classes of these numbers; others are
     sorted by name and numbered from 0. Sub-folders without an image are no classes. Hidden files
-    and files that are no images by their extension are ignored. The first image of each class is
+    and files that are not images by their extension are ignored. The first image of each class is
     decoded here, the others as they are read.
     """
     found = list_classes(folder, IMAGES, links=selection.images.follow_links)

@@ -114,7 +114,7 @@ def _read_range(path: Path, start: int, stop: int) -> bytes:
 
 
 def _damaged(path: Path, text: str) -> DataError:
-    return DataError(f"{path} cannot be read as Parquet ({text}). Get a whole copy of the file.")
+    return DataError(f"{path} cannot be read as Parquet ({text}). Get a complete copy of the file.")
 
 
 def _parse_group(group: dict[int, Any], end: int) -> RowGroup:
@@ -140,7 +140,7 @@ def _parse_chunk(column: dict[int, Any], end: int) -> Chunk:
 
 def _count(value: int) -> int:
     if value < 0:
-        raise ValueError(f"{value} is no size")
+        raise ValueError(f"{value} is not a size")
     return value
 
 

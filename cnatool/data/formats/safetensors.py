@@ -100,7 +100,7 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
 
 
 def _damaged_error(path: Path, text: str) -> DataError:
-    return DataError(f"{path} is no whole safetensors file ({text}). {COPY_ADVICE}")
+    return DataError(f"{path} is not a complete safetensors file ({text}). {COPY_ADVICE}")
 
 
 def _parse_tensor(entry: Any, offset: int) -> _Tensor:
@@ -108,7 +108,7 @@ def _parse_tensor(entry: Any, offset: int) -> _Tensor:
     shape = tuple(entry["shape"])
     for number in (start, stop, *shape):
         if type(number) is not int or not 0 <= number < 1 << 62:
-            raise ValueError(f"{number!r} is no size")
+            raise ValueError(f"{number!r} is not a size")
     return _Tensor(str(entry["dtype"])[:20], shape, start + offset, stop + offset)
 
 

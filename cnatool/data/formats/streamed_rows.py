@@ -118,7 +118,7 @@ class StreamedRows:
     def _trailing_bytes(self) -> DataError:
         return DataError(
             f"{self.where} holds more bytes than the {self.rows} rows that its header declares. "
-            "Get a whole copy of the file, or save it again."
+            "Get a complete copy of the file, or save it again."
         )
 
 

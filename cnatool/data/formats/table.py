@@ -178,7 +178,7 @@ class TableSource(SourceDefaults):
                 if frame is None or len(frame) < stop - first:
                     where = self.name if len(self.parts) > 1 else self.parts[0].path
                     raise DataError(
-                        f"{where} ends before row {stop} of {self.rows}. Get a whole copy."
+                        f"{where} ends before row {stop} of {self.rows}. Get a complete copy."
                     )
                 locator = self._locator(first)
                 inputs = [column.decode(frame, locator, each) for column in self.columns]

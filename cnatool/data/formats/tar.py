@@ -80,7 +80,7 @@ def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Call
             file = archive.extractfile(info)
             return b"" if file is None else file.read()
         except (*READ_ERRORS, tarfile.TarError) as error:
-            advice = "Get a whole copy of the archive."
+            advice = "Get a complete copy of the archive."
             raise read_error(where, error, advice, problem="is cut short or damaged") from error
 
     return read

@@ -68,7 +68,9 @@ def _read_text(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"{path} is no file.")
     if path.stat().st_size > MAX_SAMPLE_BYTES:
-        raise DataError(f"{path} has more than {bytes_text(MAX_SAMPLE_BYTES)}, and is no text.")
+        raise DataError(
+            f"{path} has more than {bytes_text(MAX_SAMPLE_BYTES)}, so it is not a text."
+        )
     content = path.read_bytes()
     encoding = find_encoding(content[:4])
     if encoding is None:

@@ -88,9 +88,9 @@ class _Fields:
         except UnicodeDecodeError as error:
             return describe_encoding(line, error)
         except (ValueError, RecursionError) as error:
-            return f"is no JSON ({printable(one_line(error))}): correct it, or get a whole copy."
+            return f"is not JSON ({printable(one_line(error))}): correct it, or get a whole copy."
         if not isinstance(row, dict):
-            return f"is no JSON object, but {_KINDS.get(type(row), repr(type(row).__name__))}."
+            return f"is not a JSON object, but {_KINDS.get(type(row), repr(type(row).__name__))}."
         return [row.get(name, msgspec.UNSET) for name in self.names]
 
 
@@ -259,14 +259,14 @@ def _read_first(file: LineFile, *, skip: bool) -> dict[str, Any]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             fault = fault or (
-                f"{where} is no JSON ({printable(one_line(error))}): JSON lines have an object in "
+                f"{where} is not JSON ({printable(one_line(error))}): JSON lines have an object in "
                 "each line."
             )
             continue
         if isinstance(row, dict):
             return row
         fault = fault or (
-            f"{where} is no JSON object: JSON lines have an object in each line, as in "
+            f"{where} is not a JSON object: JSON lines have an object in each line, as in "
             '{"text": "…", "label": 1}.'
         )
     raise DataError(fault)

@@ -207,7 +207,7 @@ def open_webdataset(paths: Sequence[Path], selection: ArraySelection) -> WebData
     if not any(map(_is_input_field, first.fields)) and any(map(_is_input_field, field_counts)):
         available = list_names(f".{field}" for field in sorted(first.fields))
         raise DataError(
-            f"{first.where}, the first, is no sample: it has {available} and no image, sound "
+            f"{first.where}, the first, is not a sample: it has {available} and no image, sound "
             "file or .npy. "
             "Leave it out of the archive."
         )

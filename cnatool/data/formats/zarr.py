@@ -192,7 +192,9 @@ def _fetch(array: Any, where: str, start: int, stop: int) -> NDArray[Any]:
         raise
     except Exception as error:
         problem = f"cannot be read from row {start} to {stop}"
-        raise read_error(where, error, "Get a whole copy of the data.", problem=problem) from error
+        raise read_error(
+            where, error, "Get a complete copy of the data.", problem=problem
+        ) from error
 
 
 class ZarrFolder(LocalStore):

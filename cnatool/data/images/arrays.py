@@ -47,7 +47,7 @@ def transform_source(source: Source, options: ImageOptions) -> Source:
     if not channels:
         shapes = ", ".join(f"{spec.form_text} {spec.dtype}" for spec in source.inputs)
         raise UsageError(
-            f"{source.name} holds {shapes} per sample, which are no images: `resize`, `crop`, "
+            f"{source.name} holds {shapes} per sample, which are not images: `resize`, `crop`, "
             "`colour` and `keep_inputs=levels` are for arrays (height, width), (height, width, "
             "channels) or (channels, height, width)."
         )

@@ -72,7 +72,7 @@ def describe_encoding(
     elif len(preprocessing.shape) == 3:
         c, h, w = find_axes(preprocessing.shape, target)
     elif len(preprocessing.source_shape) != 1:
-        raise DataError(f"samples of shape {preprocessing.source_shape} are no images.")
+        raise DataError(f"samples of shape {preprocessing.source_shape} are not images.")
     elif size is None:
         raise UsageError(
             f"samples of shape {preprocessing.source_shape} are flat: give their height and width "
@@ -83,7 +83,7 @@ def describe_encoding(
         c, rest = divmod(math.prod(preprocessing.source_shape), h * w)
         if rest or not c:
             raise UsageError(
-                f"samples of shape {preprocessing.source_shape} are no images of {h}x{w}."
+                f"samples of shape {preprocessing.source_shape} are not images of {h}x{w}."
             )
     if c not in (1, 3):
         raise DataError(

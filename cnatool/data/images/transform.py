@@ -149,7 +149,9 @@ def _parse_sides(option: str, text: str) -> list[int]:
     match = re.fullmatch(r"([0-9]{1,5})(?:[x×X]([0-9]{1,5}))?", text.strip())
     sides = [int(side) for side in match.groups() if side] if match else [0]
     if not all(1 <= side <= 1 << 15 for side in sides):
-        raise UsageError(f"{option} {text!r} is no size: give 256, or 224x192 for height x width.")
+        raise UsageError(
+            f"{option} {text!r} is not a size: give 256, or 224x192 for height x width."
+        )
     return sides
 
 

@@ -233,12 +233,14 @@ def _convert(fields: dict[str, Any]) -> Recipe:
 def _parse_number(value: float | str) -> float:
     if isinstance(value, str):
         if not re.fullmatch(r"[-+0-9./eE]{1,40}", value):
-            raise UsageError(f"scale {value!r} is no number: give one, or a fraction as in 1/255.")
+            raise UsageError(
+                f"scale {value!r} is not a number: give one, or a fraction as in 1/255."
+            )
         try:
             above, _, below = value.partition("/")
             return float(above) / float(below or "1")
         except (ValueError, ZeroDivisionError) as error:
             raise UsageError(
-                f"scale {value!r} is no number: give one, or a fraction as in 1/255."
+                f"scale {value!r} is not a number: give one, or a fraction as in 1/255."
             ) from error
     return value

@@ -191,7 +191,8 @@ def read_study_steps(study: Study, options: Options) -> Steps:
     )
     if series.order is None:
         raise UsageError(
-            f"no tag numbers the checkpoints: name one with `order`; {describe_tags(tags)}."
+            "no tag gives the steps of the checkpoints: name one with `order`; "
+            f"{describe_tags(tags)}."
         )
     frame = networks[[checkpoint.number for checkpoint in series.checkpoints]].with_columns(
         pl.Series("run", [checkpoint.run for checkpoint in series.checkpoints], pl.String),

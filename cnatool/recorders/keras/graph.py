@@ -159,7 +159,7 @@ class ModelGraph:
 def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
     """Record every call of a layer while a model is traced."""
     if not isinstance(model, keras.Model):
-        raise UsageError(f"a keras.Model is recorded, and this is {type(model).__name__}.")
+        raise UsageError(f"a keras.Model is needed, but this is {type(model).__name__}.")
     calls: list[_Call] = []
     names: list[str] = []
     counted: Counter[str] = Counter()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def check_network(network: Any) -> None:
     """Refuse networks that cannot be traced."""
     if not isinstance(network, torch.nn.Module):
-        raise UsageError(f"a torch.nn.Module is recorded, and this is {type(network).__name__}.")
+        raise UsageError(f"a torch.nn.Module is needed, but this is {type(network).__name__}.")
     if hasattr(network, "_orig_mod"):
         raise UsageError("a compiled network hides its steps: record it before torch.compile.")
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
@@ -27,7 +27,7 @@ def check_network(network: Any) -> None:
     values = (*network.parameters(), *network.buffers())
     if any(torch.nn.parameter.is_lazy(value) for value in values):
         raise UsageError(
-            "the network has parameters of no shape yet: call it once, then record it."
+            "the network has parameters that have no shape yet: call it once, then record it."
         )
 
 

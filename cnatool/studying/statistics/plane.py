@@ -58,7 +58,7 @@ class Plane(NamedTuple):
 def check_points(points: int) -> None:
     """Raise `MetricError` if there are too few points for a plane."""
     if points <= _AXES:
-        raise MetricError(f"a plane needs at least three checkpoints, and there are {points}.")
+        raise MetricError(f"a plane needs at least three checkpoints, but there are {points}.")
 
 
 def centred_gram(block: NDArray[np.float64]) -> NDArray[np.float64]:

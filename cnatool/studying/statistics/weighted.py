@@ -179,7 +179,7 @@ def expanded_interval(
     if clusters < LEAST_CLUSTERS:
         return (
             None,
-            f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}",
+            f"an interval needs at least {LEAST_CLUSTERS} clusters, but there are {clusters}",
         )
     defined = values[~np.isnan(values)]
     undefined = values.size - defined.size

@@ -267,7 +267,9 @@ def test_distance_from_the_initial_weights(tmp_path: Path) -> None:
 def test_the_initial_weights_of_another_network(
     initial: onnx.ModelProto, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=r"initial.onnx is no initial state of .*net.onnx: ") as e:
+    with pytest.raises(
+        ModelError, match=r"initial.onnx is not the initial state of .*net.onnx: "
+    ) as e:
         measured(mlp(), tmp_path, initial)
     assert message in str(e.value)
 

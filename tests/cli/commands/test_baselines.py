@@ -126,8 +126,9 @@ def test_another_network_is_no_initial_state(here: Path) -> None:
     words = ("dump", "net.onnx", "data", "-o", "new.zarr", "--initial-model", "other.onnx")
     before = files(here)
     refused = run(*words, cwd=here, code=2)
-    assert "other.onnx is no initial state of net.onnx: the weights of layer 1 are 30 × 64" in (
-        refused.stderr
+    assert (
+        "other.onnx is not the initial state of net.onnx: the weights of layer 1 are 30 × 64"
+        in (refused.stderr)
     )
     assert files(here) == before
     missing = run(*words[:-1], "no.onnx", cwd=here, code=2)

@@ -74,15 +74,15 @@ def test_compare_of_two_splits_is_drift(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("compare", "net.zarr"), "two splits of STORE as --split NAME --split NAME"),
-        (("compare", "net.zarr", "--split", "train"), "is compared with nothing"),
+        (("compare", "net.zarr"), "two splits of STORE, as in --split NAME --split NAME"),
+        (("compare", "net.zarr", "--split", "train"), "there is nothing to compare"),
         (
             ("compare", "net.zarr", "net.zarr", "--split", "train", "--split", "test"),
             "`cnatool drift` compares distributions",
         ),
         (
             ("compare", "net.zarr", "--split", "a", "--split", "b", "--tolerance", "1"),
-            "--tolerance 1: there is none",
+            "--tolerance 1 does not apply",
         ),
         (("drift", "net.zarr", "--split", "train"), "Name two of them as --split"),
         (("drift", "net.zarr", "--split", "train", "--split", "x"), "no split 'x'"),

@@ -292,7 +292,7 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         (("--resize", "18"), "--crop HEIGHTxWIDTH"),
         (("--resize", "20x20", "--colour", "rgb"), "--resize 16x16 squeezes each image"),
         (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
-        (("--resize", "big"), "--resize 'big' is no size"),
+        (("--resize", "big"), "--resize 'big' is not a size"),
         (("--interpolation", "bicubik", "--resize", "16"), "choose from nearest, box"),
         (("--interpolation", "bicubic"), "--interpolation has no effect without --resize"),
         (("--preprocess", "none.json"), "none.json"),

@@ -115,7 +115,7 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
         assert header in table
     assert "p (" not in short
     (line,) = (note for note in found["notes"] if note.startswith("CNA-A is above 0 by chance"))
-    assert f"alone: {chance['mean']:.4f} ± {chance['std']:.4f} with train and test" in line
+    assert f"alone: {chance['mean']:.4f} ± {chance['std']:.4f} if train and test" in line
     assert f"note: {line}" in short
     for name, split in found["splits"].items():
         low, high = split["cna"]["interval"]
@@ -167,7 +167,7 @@ def test_codecs_for_pictures_refuse_others(tmp_path: Path) -> None:
         )
     words = ("score", "net.zarr", "--set", "alpha=compression", "--set")
     message = refused(*words, "codec=png", cwd=tmp_path)
-    assert "split 'train': codec=png takes 8-bit images, and the inputs are int64" in message
+    assert "split 'train': codec=png needs 8-bit images, but the inputs are int64" in message
     assert run(*words, "codec=zstd", cwd=tmp_path).stdout
     assert "codec=gif: choose zlib, " in refused(*words, "codec=gif", cwd=tmp_path)
 
@@ -238,7 +238,7 @@ def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]
         assert one["interval_reason"] == "no resamples are drawn"
     assert found["splits"]["train"]["cna"]["p_value"] is None
     assert found["cna_area_by_chance"]["reason"] == "no relabellings are drawn"
-    assert any("--set area_resamples=100 estimates how far" in note for note in found["notes"])
+    assert any("--set area_resamples=100 estimates by how much" in note for note in found["notes"])
     text = run("score", "net.zarr", *words, cwd=here[0]).stdout
     assert "interval of CNA of train: no resamples are drawn" in text
     assert "p of CNA of train: no permutations are drawn" in text

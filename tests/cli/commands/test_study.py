@@ -173,7 +173,7 @@ def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) 
 def test_family_of_the_demo(demo: Path) -> None:
     result = run("study", "demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
     assert "36 networks, 4 clusters by run" in result.stdout
-    assert "all: an interval needs at least 5 clusters, and there are 4" in result.stdout
+    assert "all: an interval needs at least 5 clusters, but there are 4" in result.stdout
     networks = cnatool.study(demo / "demo", resamples=0).networks
     accuracy = networks["test.accuracy"].to_numpy()
     for measure in ("margin", "cna_margin", "test.cna", "train.accuracy"):

@@ -144,7 +144,7 @@ def test_landscape(here: Path) -> None:
         (("whole", "gone.h5", "--strict"), "gone.h5: no such file or folder."),
         (
             ("whole/conv-epoch000.h5", "whole/conv-epoch001.h5", "gone.h5"),
-            "at least three checkpoints, and there are 2. gone.h5: no such file or folder.",
+            "at least three checkpoints, but there are 2. gone.h5: no such file or folder.",
         ),
     ],
 )

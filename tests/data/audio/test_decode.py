@@ -111,7 +111,10 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     ("content", "message"),
     [
         (WAVE[:1000], r"is cut short: its header declares 2,000 bytes of sound, and 956 bytes"),
-        (WAVE[:44], r"declares 2,000 bytes of sound, and 0 bytes follow\. Get a whole copy of it;"),
+        (
+            WAVE[:44],
+            r"declares 2,000 bytes of sound, and 0 bytes follow\. Get a complete copy of it;",
+        ),
         (WAVE[:40], "is a WAV file without data"),
         (WAVE[:16], "is a WAV file without data"),
         (

@@ -71,14 +71,14 @@ def entry(**changes: Any) -> dict[str, Any]:
         (entry(), bytes(5), "declares"),
         (entry(data_offsets=[1, 7]), bytes(7), "'x' overlaps another or leaves a gap"),
         (entry(data_offsets=[6, 0]), bytes(6), "leaves a gap"),
-        (entry(data_offsets=[-6, 0]), bytes(0), "-6 is no size"),
-        (entry(shape=[2, 2**70]), bytes(6), "is no size"),
+        (entry(data_offsets=[-6, 0]), bytes(0), "-6 is not a size"),
+        (entry(shape=[2, 2**70]), bytes(6), "is not a size"),
         (entry(shape=[2**40, 2**40]), bytes(6), "the limit is|another size"),
-        (entry(shape=[True, 6]), bytes(6), "True is no size"),
+        (entry(shape=[True, 6]), bytes(6), "True is not a size"),
         (entry(shape=[0, 3], data_offsets=[0, 0]), b"", "there must be at least one"),
         (entry(shape=[], data_offsets=[0, 1]), b"x", "first axis must count the samples"),
         (entry(dtype="F8_E4M3"), bytes(6), "has dtype F8_E4M3, which is not supported"),
-        (entry(shape="ab"), bytes(6), "is no size"),
+        (entry(shape="ab"), bytes(6), "is not a size"),
         (entry() | {"z": entry()["x"]}, bytes(6), "overlaps another"),
         ({"a": entry()["x"]}, bytes(6), "needs an array of samples called x or .* and holds a"),
         (b"{" * 50_000, b"", "its header cannot be read"),
@@ -102,7 +102,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
         struct.pack("<Q", 3) + b"{}",
     ):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"no whole safetensors file \(its header claims"):
+        with pytest.raises(DataError, match=r"not a complete safetensors file \(its header claims"):
             open_safetensors(path)
 
 

@@ -284,8 +284,8 @@ def test_cells_that_are_not_utf8(tmp_path: Path) -> None:
     assert {row.id: row.reason.partition(": ")[0] for b in blocks for row in b.skipped} == {
         "1": f"{path}, column 'text', row 1, is not UTF-8 (byte 3 is 0xe9)",
         "2": f"{path}, column 'text', row 2, is not UTF-8 (byte 2 is 0xff)",
-        "4": f"{path}, column 'text', row 4, has the character NUL (at byte 4), so it is no text, "
-        "or a damaged one",
+        "4": f"{path}, column 'text', row 4, has the character NUL (at byte 4), so it is not a "
+        "text, or a damaged one",
         "5": f"{path}, column 'label', row 5, has no label. Labels are whole numbers of 64 bits, "
         "or names of classes",
     }
@@ -309,17 +309,17 @@ BAD_LINES = {
     "nul": (b"good\nb\0d\nfine", "line 2, has the character NUL (at byte 1)"),
 }
 BAD_JSON = {
-    "cut": (b'{"text": "a"}\n{"text": "b', "line 2, is no JSON (Unterminated string"),
+    "cut": (b'{"text": "a"}\n{"text": "b', "line 2, is not JSON (Unterminated string"),
     "missing": (b'{"text": "a"}\n{"other": "b"}\n', "line 2, has no field 'text'"),
     "null": (b'{"text": "a"}\n{"text": null}\n', "line 2, has in its field 'text' null"),
     "number": (b'{"text": "a"}\n{"text": 3}\n', "line 2, has in its field 'text' the number 3"),
     "nested": (b'{"text": "a"}\n{"text": {"de": "b"}}\n', "has in its field 'text' an object"),
-    "array": (b'{"text": "a"}\n["b"]\n', "line 2, is no JSON object, but an array"),
+    "array": (b'{"text": "a"}\n["b"]\n', "line 2, is not a JSON object, but an array"),
     "blank": (b'{"text": "a"}\n\n{"text": "b"}\n', "line 2, is blank"),
     "surrogate": (b'{"text": "a"}\n{"text": "x\\ud800"}\n', "half a character, \\ud800"),
     "invalid": (b'{"text": "a"}\n{"text": "\xe9"}\n', "line 2, is not UTF-8"),
     "nul": (b'{"text": "a"}\n{"text": "x\\u0000"}\n', "line 2, has the character NUL"),
-    "deep": (b'{"text": "a"}\n{"x": ' + b"[" * 99999 + b"\n", "line 2, is no JSON"),
+    "deep": (b'{"text": "a"}\n{"x": ' + b"[" * 99999 + b"\n", "line 2, is not JSON"),
 }
 
 
@@ -352,7 +352,7 @@ def _is_refused(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"", "holds no texts"), (b"\n\n", "holds no texts"), (b"[]", "line 1, is no JSON object")],
+    [(b"", "holds no texts"), (b"\n\n", "holds no texts"), (b"[]", "line 1, is not a JSON object")],
 )
 def test_json_without_texts(tmp_path: Path, content: bytes, text: str) -> None:
     (tmp_path / "d.jsonl").write_bytes(content)
@@ -376,7 +376,7 @@ def test_any_name_of_a_json_field(tmp_path: Path, name: str) -> None:
 def test_first_lines_that_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text('{"text": \n[1]\n{"text": "a", "label": 2}\n')
-    with pytest.raises(DataError, match="line 1, is no JSON"):
+    with pytest.raises(DataError, match="line 1, is not JSON"):
         opened(path)
     source = opened(path, skip=True)["all"]
     assert (texts_of(source), labels_of(source)) == (["a"], ["2"])

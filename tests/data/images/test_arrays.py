@@ -358,8 +358,8 @@ def test_large_images_are_not_decoded_all_at_once() -> None:
     ("shape", "text"),
     [
         ((3, 5, 3), "the axis of channels is ambiguous: choose `layout=hwc->chw`"),
-        ((7,), "which are no images"),
-        ((4, 5, 6), "which are no images"),
+        ((7,), "which are not images"),
+        ((4, 5, 6), "which are not images"),
     ],
 )
 def test_arrays_that_are_no_images_or_in_doubt(

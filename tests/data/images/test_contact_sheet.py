@@ -165,7 +165,7 @@ def test_what_cannot_be_shown() -> None:
     _, flat = through(GREY.reshape(4, -1), (600,), None)
     with pytest.raises(UsageError, match=r"shape \(600,\) are flat: give their height and width"):
         describe_encoding(flat)
-    with pytest.raises(UsageError, match="are no images of 7x11"):
+    with pytest.raises(UsageError, match="are not images of 7x11"):
         describe_encoding(flat, size=(7, 11))
     with pytest.raises(DataError, match="have 2 channels: only images of 1 or 3 can be shown"):
         describe_encoding(flat, size=(10, 30))
@@ -178,7 +178,7 @@ def test_what_cannot_be_shown() -> None:
     with pytest.raises(DataError, match=r"shape \(20, 30, 2\) have 2 channels"):
         describe_encoding(two)
     _, deep = through(np.zeros((1, 2, 3, 4, 5), np.uint8), (2, 3, 4, 5), None)
-    with pytest.raises(DataError, match="are no images"):
+    with pytest.raises(DataError, match="are not images"):
         describe_encoding(deep)
     with pytest.raises(UsageError, match="there are no samples to show"):
         draw_contact_sheet(np.zeros((0, 3, 4, 5)), ImageEncoding(4, 5, 3))

@@ -313,7 +313,7 @@ def test_options() -> None:
     "text", ["", "x", "0", "3x0", "-3", "224,224", "1e2", "٣", "99999", "1x2x3"]
 )
 def test_options_that_are_not_understood(text: str) -> None:
-    said = "is no size: give 256, or 224x192 for height x width"
+    said = "is not a size: give 256, or 224x192 for height x width"
     with pytest.raises(UsageError, match=f"`resize` .*{said}"):
         parse_resize(text)
     with pytest.raises(UsageError, match=f"`crop` .*{said}"):

@@ -339,8 +339,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 3)))
     for network, message in (
         (scripted, "a scripted module takes no hooks"),
-        (lambda x: x, r"a torch\.nn\.Module is recorded, and this is function"),
-        (nn.Sequential(nn.LazyLinear(3)), "has parameters of no shape yet"),
+        (lambda x: x, r"a torch\.nn\.Module is needed, but this is function"),
+        (nn.Sequential(nn.LazyLinear(3)), "has parameters that have no shape yet"),
     ):
         with pytest.raises(UsageError, match=message):
             Recorder(network, tmp_path / "a.zarr")

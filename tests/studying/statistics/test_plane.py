@@ -72,7 +72,7 @@ def test_a_point_that_is_the_mean_has_no_share() -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (np.ones((2, 5)), "a plane needs at least three checkpoints, and there are 2"),
+        (np.ones((2, 5)), "a plane needs at least three checkpoints, but there are 2"),
         (np.full((4, 5), 0.1), "are the same at all checkpoints"),
         (np.outer([0.1, 1, 2.7, 5], np.arange(1, 9) / 7), "lie on one line"),
     ],
