@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command import COMMAND, refused, run
-from support.dumps import make_data
+from support.dumps import command, make_data
 from support.files import as_idx
 from support.networks import Builder, mlp, saved
 
@@ -255,10 +255,10 @@ def test_interrupted(here: Path) -> None:
     import signal
     import time
 
-    noise = np.random.default_rng(0).integers(0, 256, (400_000, 8, 8), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (40_000, 8, 8), np.uint8)
     np.savez(here / "data/train.npz", x=noise)
     process = subprocess.Popen(
-        [COMMAND, "dump", "net.onnx", "data", "-o", "s.zarr", "--batch-size", "16"],
+        command("dump", "net.onnx", "data", "-o", "s.zarr", "--batch-size", "16"),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

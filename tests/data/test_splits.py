@@ -144,7 +144,7 @@ def test_split_columns_that_cannot_be_meant(tmp_path: Path, values: Any, text: s
 
 def test_a_split_column_needs_one_table(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"`split_column=a`: .* is no \.parquet, \.csv or \.jsonl file"
+        UsageError, match=r"`split_column=a`: .* is not a \.parquet, \.csv or \.jsonl file"
     ):
         opened(saved(tmp_path / "a.npz"), split_column="a")
     for name in ("train", "test"):

@@ -74,9 +74,10 @@ def test_commands_print_the_same(bucket: Bucket, here: Path) -> None:
     run("convert", "local.zarr", url, cwd=here)
     shutil.copytree(here / "local.zarr", here / "s.zarr")
     for name in ("score", "layers", "inspect", "verify", "study"):
-        there, truth = (json_of([name], store, here) for store in (url, "s.zarr"))
+        few = ["--set", "area_resamples=20"] if name == "score" else []
+        there, truth = (json_of([name, *few], store, here) for store in (url, "s.zarr"))
         assert json.loads(there) == json.loads(truth), name
-        there, truth = (run(name, store, cwd=here).stdout for store in (url, "s.zarr"))
+        there, truth = (run(name, *few, store, cwd=here).stdout for store in (url, "s.zarr"))
         assert there.replace(url, "s.zarr") == truth, name
 
 
@@ -235,7 +236,7 @@ def test_of_writers_that_begin_together_one_wins(bucket: Bucket, here: Path) -> 
     words = ["dump", "net.onnx", "data", "-o", bucket / "w.zarr", "--batch-size", 16, "-q"]
     started = [
         subprocess.Popen(command(*words, "--resume"), cwd=here, stderr=subprocess.PIPE)
-        for _ in range(3)
+        for _ in range(2)
     ]
     errors = [process.communicate(timeout=600)[1].decode() for process in started]
     codes = [process.returncode for process in started]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.command import python
+from support.command import script
+from support.exporter import keep_operators
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -18,7 +19,8 @@ SAMPLES = 1_500
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 in {CIFAR}")
 def test_the_same_accuracy_and_loss(tmp_path: Path) -> None:
     words = (CIFAR, "--output", tmp_path, "--limit", SAMPLES, "--epochs", 2)
-    printed = python(ROOT / "examples/train_cifar10_cnn.py", *words)
+    keep_operators()
+    printed = script(ROOT / "examples/train_cifar10_cnn.py", *words, cwd=tmp_path)
     rows = dict[str, list[str]]()
     for line in printed.splitlines():
         split, _, rest = line.partition(" ")

@@ -13,7 +13,7 @@ from support.mnist import Mlp, exported, images, labels, needs_mnist, nn, torch,
 import cnatool
 from cnatool.records.weights import NoiseRecord
 
-SAMPLES, DRAWS, SEED, EPSILON = 1000, 5, 3, 1e-3
+SAMPLES, DRAWS, SEED, EPSILON = 500, 4, 3, 1e-3
 
 # What exporters warn of is theirs.
 pytestmark = [

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -94,6 +95,24 @@ def python(code: str | Path, *words: object, cwd: Path | None = None, exports: b
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def script(path: Path, *words: object, cwd: Path) -> str:
+    """Run a script of the examples in this process, which has imported its libraries; as `python`.
+
+    What libraries warn of is theirs.
+    """
+    printed = io.StringIO()
+    with (
+        patch.object(sys, "argv", [str(path), *map(str, words)]),
+        patch.object(sys, "path", [str(path.parent), *sys.path]),
+        redirect_stdout(printed),
+        warnings.catch_warnings(),
+        _inside(cwd),
+    ):
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(path), run_name="__main__")
+    return printed.getvalue()
 
 
 def refused(*words: object, cwd: Path, code: int = 2) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -116,16 +117,7 @@ def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) 
 
 @pytest.mark.parametrize("name", ["study.json", "networks.parquet"])
 def test_a_broken_study(here: Path, tmp_path: Path, name: str) -> None:
-    run(
-        "study",
-        "--from",
-        here / "study/networks.parquet",
-        "--resamples",
-        0,
-        "-o",
-        "s",
-        cwd=tmp_path,
-    )
+    shutil.copytree(here / "study", tmp_path / "s")
     (tmp_path / "s" / name).write_bytes(b"{}")
     said = run("plot", "s", "--figure", "gap", "-o", "p.png", cwd=tmp_path, code=2).stderr
     assert f"s/{name} cannot be read: " in said

@@ -30,7 +30,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_table_json_and_files_say_the_same(here: Path) -> None:
-    options = ("stores", "-o", "out", "--cluster", "run", "--by", "shape", "--resamples", 300)
+    options = ("stores", "-o", "out", "--cluster", "run", "--by", "shape", "--resamples", 100)
     first = run("study", *options, cwd=here)
     assert "networks: 12 of 12" in first.stderr
     assert "scores were computed before" not in first.stderr
@@ -170,11 +170,20 @@ def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) 
     assert message in run("study", *words, cwd=here, code=2).stderr
 
 
-def test_family_of_the_demo(demo: Path) -> None:
-    result = run("study", "demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
+# A study of the demo's networks.
+FAMILY = ("study", "demo", "--cluster", "run", "--by", "run", "--resamples", 0)
+
+
+@pytest.fixture(scope="module")
+def family(demo: Path) -> str:
+    """The document of that study, whose folder is ``family``."""
+    return run(*FAMILY, "-o", "family", "--json", cwd=demo).stdout
+
+
+def test_family_of_the_demo(demo: Path, family: str) -> None:
+    result = run(*FAMILY, "-o", "family", cwd=demo)
     assert "36 networks, 4 clusters by run" in result.stdout
-    assert "all: an interval needs at least 5 clusters, but there are 4" in result.stdout
-    networks = cnatool.study(demo / "demo", resamples=0).networks
+    networks = pl.read_parquet(demo / "family/networks.parquet")
     accuracy = networks["test.accuracy"].to_numpy()
     for measure in ("margin", "cna_margin", "test.cna", "train.accuracy"):
         values = networks[measure].to_numpy()
@@ -185,8 +194,8 @@ def test_family_of_the_demo(demo: Path) -> None:
         ]
 
 
-def test_interrupted_study_goes_on(demo: Path) -> None:
-    words = [COMMAND, "study", "demo", "-o", "cut", "--resamples", "0"]
+def test_interrupted_study_goes_on(demo: Path, family: str) -> None:
+    words = [COMMAND, *map(str, FAMILY), "-o", "cut"]
     with subprocess.Popen(words, cwd=demo, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and len(list((demo / "cut").glob("scores/*.json"))) < 3:
             time.sleep(0.005)
@@ -194,9 +203,9 @@ def test_interrupted_study_goes_on(demo: Path) -> None:
         said = process.communicate(timeout=600)[1]
     assert process.returncode == 130
     assert "scores so far are in cut; the same command continues from there" in said
-    again = run("study", "demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
+    again = run(*FAMILY, "-o", "cut", "--json", cwd=demo)
     assert 3 <= int(re.search(r"(\d+) scores were computed before", again.stderr)[1]) <= 36
-    assert again.stdout == run("study", "demo", "--resamples", 0, "--json", cwd=demo).stdout
+    assert again.stdout == family
 
 
 def test_studying_needs_no_runtime(here: Path) -> None:
