@@ -25,7 +25,7 @@ from cnatool.errors import UsageError
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
 from cnatool.scoring.baselines import compute_flatness_baselines
 
-DIGITS, CLASSES = load_digits(return_X_y=True)
+DIGITS, CLASSES = (values[:600] for values in load_digits(return_X_y=True))
 DIGITS = (DIGITS / 16).astype(np.float32)
 
 
@@ -95,7 +95,7 @@ def test_a_linear_model_has_the_noise_that_follows_from_its_margins(tmp_path: Pa
     x = rng.normal(size=(250, 24)).astype("f4")
     margins = x @ (w[1] - w[0])
     y = (margins + rng.normal(0, 1, 250) > 0).astype(int)
-    found = measured(tmp_path, linear(w), x, y, settings=cnatool.Flatness(draws=400))
+    found = measured(tmp_path, linear(w), x, y, settings=cnatool.Flatness(draws=150))
     signed = np.where(y == 1, margins, -margins)
     assert found.accuracy == (signed > 0).mean()
 
@@ -110,7 +110,7 @@ def test_a_linear_model_has_the_noise_that_follows_from_its_margins(tmp_path: Pa
         variances = sigma**2 * (w**2).sum(axis=0) + 2 * 1e-6
         return expected(np.sqrt(x.astype(float) ** 2 @ variances))
 
-    # The draws know the mean accuracy to some 0.004, and σ to 4 percent.
+    # The draws know the mean accuracy to some 0.006, and σ to 6 percent.
     assert sigmas(found) == pytest.approx(
         (brentq(plain, 1e-3, 10), brentq(relative, 1e-3, 10)), rel=0.08
     )
@@ -330,7 +330,11 @@ def test_initial_weights_in_another_form_are_not_taken_for_the_same(tmp_path: Pa
 
 def test_the_only_split_is_taken_and_of_several_that_of_training(tmp_path: Path) -> None:
     saved(features(), tmp_path / "net.onnx")
-    for name, part in (("train", slice(0, 900)), ("val", slice(900, 1100)), ("test", slice(1100))):
+    for name, part in (
+        ("train", slice(0, 300)),
+        ("val", slice(300, 400)),
+        ("test", slice(400, None)),
+    ):
         np.savez(tmp_path / f"{name}.npz", x=DIGITS[part], y=CLASSES[part])
 
     def split(*names: str) -> FlatnessRecord:
@@ -339,7 +343,7 @@ def test_the_only_split_is_taken_and_of_several_that_of_training(tmp_path: Path)
             tmp_path / "net.onnx",
             splits=splits,
             store=tmp_path / "s.zarr",
-            flatness=cnatool.Flatness(500, 2),
+            flatness=cnatool.Flatness(150, 2),
             overwrite=True,
         )
         found = store.record.flatness
@@ -347,21 +351,21 @@ def test_the_only_split_is_taken_and_of_several_that_of_training(tmp_path: Path)
         return found
 
     found = split("val", "train")
-    assert (found.split, found.samples) == ("train", 500)
+    assert (found.split, found.samples) == ("train", 150)
     found = split("val")
-    assert (found.split, found.samples) == ("val", 200)
+    assert (found.split, found.samples) == ("val", 100)
     assert split("val", "test").reason == "no split called train"
 
 
 def test_samples_sorted_by_class_are_said(tmp_path: Path) -> None:
     order = np.argsort(CLASSES, kind="stable")
     notes = Notes()
-    settings = cnatool.Flatness(400, 2)
+    settings = cnatool.Flatness(150, 2)
     measured(
         tmp_path, features(), DIGITS[order], CLASSES[order], "s.zarr", settings, observer=notes
     )
     assert any("sorted by class and contain only 3 of 10 classes" in text for text in notes.texts)
-    assert "use all samples with `flatness.samples=1797`" in "\n".join(notes.texts)
+    assert "use all samples with `flatness.samples=600`" in "\n".join(notes.texts)
 
 
 def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
@@ -388,7 +392,7 @@ def test_interrupted_it_leaves_nothing_and_resumed_it_is_not_measured_twice(
     monkeypatch.setattr("cnatool.store.chunks._MOST_ROWS", 64)
     monkeypatch.setattr("cnatool.backend.schedule._LARGEST_BLOCK", 48)
     with pytest.raises(KeyboardInterrupt):
-        cnatool.dump(net, flatness=True, batch_size=16, observer=Notes("train", 700), **given)
+        cnatool.dump(net, flatness=True, batch_size=16, observer=Notes("train", 300), **given)
     monkeypatch.setattr("cnatool.dumping.model_record.measure_flatness", None)
     for other in (False, cnatool.Flatness(draws=3)):
         with pytest.raises(UsageError, match="flatness .* in the store and .* now"):

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,6 @@ STRIDE = int(os.environ.get("CNATOOL_STEPS", "61"))
 
 def dump_over(place: str, form: str, resumes: str) -> None:
     """Kill a dump that replaces another store at each stride-th of its steps."""
-    # So that not every process imports it.
-    for name in (
-        "dumping.dump",
-        "backend.session",
-        "store.hdf5.tree",
-        "store.zarr.tree",
-        "data.formats.npy",
-    ):
-        import_module(f"cnatool.{name}")
     folder = Path(place)
     store = folder / f"s.{form}"
 

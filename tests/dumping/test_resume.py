@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.dumps import commit_often, files, make_data, same_arrays
-from support.networks import Builder, mlp, residual_convnet, saved
+from support.networks import Builder, mlp, saved
 from support.notes import Notes
 
 import cnatool
@@ -78,8 +78,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
 def test_cut_off_again_and_again(name: str, here: Here) -> None:
     whole = here.whole(name)
     for split, at in (
-        *(("train", done) for done in (100, 150, 210, 300, 333)),
-        *(("test", done) for done in (0, 60, 110, 150)),
+        *(("train", done) for done in (100, 210, 333)),
+        *(("test", done) for done in (0, 110, 150)),
     ):
         path = here.cut(name, split, at, resume=True)
         notes = Notes()
@@ -93,16 +93,16 @@ def test_cut_off_again_and_again(name: str, here: Here) -> None:
     assert files(here.folder) == {"net.onnx", "data", name, f"whole-{name}"}
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "options",
+    ("name", "options"),
     [
-        {"keep": "statistics", "statistics": "all"},
-        {"dtype": "float16", "tensors": "layers"},
-        {"dtype": "bfloat16"},
-        {"limit": 130, "tags": {"epoch": "3"}},
-        {"codec": "gzip"},
-        {"scale": 0.5, "mean": [3.0], "std": [2.0], "threads": 1},
+        *((name, {"keep": "statistics", "statistics": "all"}) for name in NAMES),
+        *((name, {"dtype": "bfloat16"}) for name in NAMES),
+        *((name, {"codec": "gzip"}) for name in NAMES),
+        # What formats have no part in.
+        ("s.zarr", {"dtype": "float16", "tensors": "layers"}),
+        ("s.h5", {"limit": 130, "tags": {"epoch": "3"}}),
+        ("s.h5", {"scale": 0.5, "mean": [3.0], "std": [2.0], "threads": 1}),
     ],
 )
 def test_every_kind_of_dump(name: str, options: dict[str, Any], here: Here) -> None:
@@ -116,7 +116,8 @@ def test_many_shards(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row that is missing may be the first of a shard, or not."""
     assert metadata.MOST_CHUNKS == shards.MOST_CHUNKS  # its own copy, made before the next line
     monkeypatch.setattr(shards, "MOST_CHUNKS", 3)
-    saved(residual_convnet(), here.folder / "net.onnx")
+    # A shard has 12 rows of the first activations, and 96 of others.
+    saved(mlp((64, 256, 32, 10)), here.folder / "net.onnx")
     whole = here.whole("s.zarr")
     for at in range(70, TRAIN, 48):
         here.cut("s.zarr", "train", at, resume=True)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.dumps import COMMIT, command, files, make_data, same_arrays
+from support.dumps import COMMIT, files, make_data, same_arrays
+from support.forked import ForkedCommand
 
 import cnatool
 from cnatool.errors import NotAStoreError
@@ -46,21 +47,13 @@ class Here:
     def path(self, form: str) -> Path:
         return self.folder / f"whole.{form}"
 
-    def started(self, store: str, *words: object, limit: str = "") -> subprocess.Popen[str]:
-        line = command("dump", "net.onnx", "data", "-o", store, *words)
+    def started(self, store: str, *words: object, largest: int | None = None) -> ForkedCommand:
+        line = ("dump", "net.onnx", "data", "-o", store, *words)
         if "--resume" not in words:
-            line += ["--batch-size", "16"]
-        if limit:
-            line = ["bash", "-c", f'{limit}; exec "$@"', "bash", *line]
-        return subprocess.Popen(
-            line,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+            line += ("--batch-size", 16)
+        return ForkedCommand(*line, cwd=self.folder, largest=largest)
 
-    def noted(self, process: subprocess.Popen[str]) -> None:
+    def noted(self, process: ForkedCommand) -> None:
         """Wait for the first word that it says."""
         assert process.stderr.readline().startswith("x (8, 8)")
 
@@ -161,7 +154,7 @@ def test_a_second_signal_ends_at_once(form: str, here: Here) -> None:
 def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
     """A limit on the size of a file stands in for it: writing fails in the same place."""
     store = f"s.{form}"
-    with here.started(store, limit=f"ulimit -f {kilobytes}") as process:
+    with here.started(store, largest=1024 * kilobytes) as process:
         _, errors = process.communicate()
     safe = here.safe(store)
     assert process.returncode == 3
@@ -173,7 +166,7 @@ def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
     )
     assert "Traceback" not in errors
     # No better the second time, and nothing is lost by trying.
-    with here.started(store, "--resume", limit=f"ulimit -f {kilobytes}") as process:
+    with here.started(store, "--resume", largest=1024 * kilobytes) as process:
         _, errors = process.communicate()
     assert process.returncode == 3
     assert here.safe(store) >= safe

@@ -27,7 +27,7 @@ from cnatool.store.lock import lock_store
 from cnatool.store.object_store import Objects
 from cnatool.store.reader import open_store
 
-TRAIN, TEST = 333, 150
+TRAIN, TEST = 230, 100
 STATISTICS = "splits/train/statistics/sum"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from io import FileIO
@@ -16,7 +14,8 @@ import h5py
 import msgspec
 import numpy as np
 import pytest
-from support.stores import append, arrays, check_rows, record
+from support.forked import Forked
+from support.stores import append, arrays, check_rows, record, write_slowly
 
 import cnatool
 from cnatool._util import files
@@ -304,31 +303,8 @@ def test_a_commit_that_fails_leaves_the_last_one(
         found(path, data)
 
 
-WRITER = """
-import itertools, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from support.stores import append, arrays, record
-from cnatool.store import writer
-writer.commit_rows = lambda sizes, most=None: 64
-writer.chunk_rows = lambda sizes, rows, most=None: [16] * len(sizes)
-data = arrays(4000)
-store = writer.StoreWriter(Path(sys.argv[1]), record())
-split = store.split("train", 4000, source="made", labels=True, id_bytes=11)
-print("begun", flush=True)
-for start in range(0, 4000, 40):
-    append(split, data, start, start + 40)
-    print(split.committed, flush=True)
-split.finish()
-print("done", flush=True)
-"""
-
-
-def started(path: Path) -> subprocess.Popen[str]:
-    script = WRITER.format(tests=str(Path(__file__).parents[1]))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True
-    )
+def started(path: Path) -> Forked:
+    process = Forked(write_slowly, path)
     assert process.stdout.readline() == "begun\n"
     return process
 

@@ -28,7 +28,7 @@ from cnatool.store.zarr import metadata, shard
 FORMS = ["zarr", "h5"]
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 # Each change of the file system is too many; a copy in Zarr makes by far the most of them.
-STRIDES = {("copy", "zarr"): 41, ("copy", "h5"): 7, ("refer", "zarr"): 7, ("refer", "h5"): 7}
+STRIDES = {("copy", "zarr"): 61, ("copy", "h5"): 7, ("refer", "zarr"): 11, ("refer", "h5"): 7}
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"keep": "statistics", "statistics": "all"},
@@ -48,10 +48,15 @@ def here(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     return Parts(tmp_path, kept=kept)
 
 
-# Of 40 parts some have no rows, which no option changes.
+# Of 25 parts some have no rows.
 @pytest.mark.parametrize(
     ("count", "options"),
-    [*((count, options) for count in (1, 2, 7) for options in OPTIONS), (40, {}), (40, OPTIONS[1])],
+    [
+        *((count, OPTIONS[0]) for count in (1, 7, 25)),
+        *((count, OPTIONS[1]) for count in (2, 25)),
+        (7, OPTIONS[2]),
+        (2, OPTIONS[3]),
+    ],
 )
 def test_a_copy_is_byte_for_byte_the_store_of_one_process(
     options: dict[str, Any], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,9 +76,16 @@ def test_a_copy_is_byte_for_byte_the_store_of_one_process(
     assert cnatool.verify(copied.path).faults == ()
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("source", FORMS)
-@pytest.mark.parametrize("target", FORMS)
+# Copies of Zarr in Zarr are the subject of the test before.
+@pytest.mark.parametrize(
+    ("source", "target", "options"),
+    [
+        ("zarr", "zarr", OPTIONS[0]),
+        *(("h5", "h5", options) for options in OPTIONS),
+        *(("zarr", "h5", options) for options in (OPTIONS[0], OPTIONS[1], OPTIONS[3])),
+        *(("h5", "zarr", options) for options in (OPTIONS[0], OPTIONS[2])),
+    ],
+)
 def test_a_copy_in_each_format(
     source: str, target: str, options: dict[str, Any], here: Parts
 ) -> None:
@@ -132,8 +144,7 @@ def test_chunks_are_copied_as_they_are_encoded(
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST}")
-@pytest.mark.parametrize("keep", ["full", "statistics"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "keep"), [("zarr", "full"), ("h5", "statistics")])
 def test_digits(form: str, keep: str, tmp_path: Path) -> None:
     """Real images, in the batches, chunks and commits of every dump."""
     b = Builder()
@@ -160,8 +171,7 @@ def test_digits(form: str, keep: str, tmp_path: Path) -> None:
     assert cnatool.score(merged.path).splits == cnatool.score(whole).splits
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize(("copy", "form"), [(False, "zarr"), (True, "h5")])
 def test_a_missing_part_is_named(copy: bool, form: str, here: Parts) -> None:
     paths = here.parts(8, form)
     target = here.folder / "merged.zarr"

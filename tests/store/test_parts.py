@@ -74,23 +74,24 @@ def test_commands_say_of_it_what_they_say_of_one_store(keep: str, form: str, her
     def printed(*words: object, side: str, code: int = 0) -> str:
         return run(*words, cwd=folder / side, code=code).stdout
 
+    few = [f"--set={key}=20" for key in ("resamples", "permutations", "area_resamples")]
     for words in (
-        ("score", name, "--json"),
+        ("score", name, "--json", *few),
         ("layers", name, "--json"),
         ("verify", name, "--json"),
-        ("compare", name, other, "--json"),
-        ("compare", other, name, "--json"),
+        ("compare", name, other, "--json", *few),
+        ("compare", other, name, "--json", *few),
     ):
         code = 1 if words[0] == "compare" else 0
         one, parts = (printed(*words, side=side, code=code) for side in ("whole", "parted"))
         assert one == parts
         assert json.loads(one)
     # The same network and the same data.
-    same = json.loads(printed("compare", name, f"../whole/{name}", "--json", side="parted"))
+    same = json.loads(printed("compare", name, f"../whole/{name}", "--json", *few, side="parted"))
     assert {split["same_data"] for split in same["splits"].values()} == {True}
     for side in ("whole", "parted"):
-        run("score", name, "--samples", "samples.csv", cwd=folder / side)
-        run("study", name, other, "-o", "study", cwd=folder / side)
+        run("score", name, "--samples", "samples.csv", *few, cwd=folder / side)
+        run("study", name, other, "-o", "study", "--resamples", 20, cwd=folder / side)
         run("convert", name, "copy.zarr", cwd=folder / side)
         run("plot", name, "--figure", "alpha-beta", "-o", "figure.json", cwd=folder / side)
     for file in ("samples.csv", "figure.json"):

@@ -31,15 +31,23 @@ TRAIN, TEST = 333, 150
 FORMATS = ["zarr", "h5"]
 OUTPUT = {"include_output": True}
 CONVENTIONS = ["paper", "reference", "legacy"]
+FEWER = {"resamples": 20, "permutations": 20, "area_resamples": 20}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two networks, data, and a store of the first in both formats."""
+    folder = make_data(tmp_path_factory.mktemp("made"), TRAIN, TEST)
+    saved(mlp(seed=5), folder / "later.onnx")
+    for form in FORMATS:
+        cnatool.dump(folder / "net.onnx", folder / "data", folder / f"base.{form}")
+    return folder
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """A folder with two networks, data, and a store of the first in both formats."""
-    make_data(tmp_path, TRAIN, TEST)
-    saved(mlp(seed=5), tmp_path / "later.onnx")
-    for form in FORMATS:
-        cnatool.dump(tmp_path / "net.onnx", tmp_path / "data", tmp_path / f"base.{form}")
+def here(tmp_path: Path, made: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -48,6 +56,11 @@ def later(here: Path, name: str = "s.zarr", base: str | None = "base.zarr", **mo
     given = {} if base is None else {"inputs_from": here / base}
     cnatool.dump(here / "later.onnx", here / "data", here / name, **given | more)
     return here / name
+
+
+def scored(path: Path, **options: Any) -> Any:
+    """Score a store quickly; give the scores of its splits."""
+    return cnatool.score(path, overrides=FEWER, **options).splits
 
 
 def keys(path: Path) -> set[str]:
@@ -88,7 +101,8 @@ def test_scores_are_those_of_a_store_with_its_own_inputs(
             assert one.tobytes() == alpha(own, split, convention=convention).tobytes()
     for convention in CONVENTIONS:
         one, other = (
-            json.loads(cnatool.score(p, convention=convention).to_json()) for p in (path, own)
+            json.loads(cnatool.score(p, convention=convention, overrides=FEWER).to_json())
+            for p in (path, own)
         )
         assert one | {"store": ""} == other | {"store": ""}
     assert cnatool.score_layers(path).splits == cnatool.score_layers(own).splits
@@ -140,7 +154,7 @@ def test_other_labels(here: Path) -> None:
     base, found = (cnatool.open(p).splits["train"].record for p in (here / "base.zarr", path))
     assert found.inputs_from is not None
     assert found.inputs_from.fingerprint == base.fingerprint != found.fingerprint
-    assert cnatool.score(path).splits == cnatool.score(own).splits
+    assert scored(path) == scored(own)
 
 
 def test_one_reference_leads_to_the_inputs(here: Path) -> None:
@@ -166,13 +180,13 @@ def test_one_reference_leads_to_the_inputs(here: Path) -> None:
 
 def test_stores_that_move(here: Path) -> None:
     path = later(here)
-    expected = cnatool.score(path).splits
+    expected = scored(path)
     # Both together, to wherever.
     (here / "elsewhere").mkdir()
     for name in ("s.zarr", "base.zarr"):
         shutil.move(here / name, here / "elsewhere" / name)
     path = here / "elsewhere/s.zarr"
-    assert cnatool.score(path).splits == expected
+    assert scored(path) == expected
     # One of them.
     shutil.move(here / "elsewhere/base.zarr", here / "moved.zarr")
     with pytest.raises(MetricError, match=r"no such store\. If it was moved, name it with"):
@@ -183,13 +197,13 @@ def test_stores_that_move(here: Path) -> None:
     # The same data in another format has the same fingerprint.
     for named in (here / "moved.zarr", [here / "s2.zarr", here / "base.h5"]):
         later(here, "s2.zarr", "base.h5", overwrite=True, tags={"a": "b"})
-        assert cnatool.score(path, inputs=named).splits == expected
+        assert scored(path, inputs=named) == expected
         assert cnatool.score_layers(path, inputs=named).splits
         assert cnatool.verify(path, inputs=named).faults == ()
     # A link to the store is no other place of it.
     (here / "link").symlink_to(here / "elsewhere", target_is_directory=True)
     shutil.move(here / "moved.zarr", here / "elsewhere/base.zarr")
-    assert cnatool.score(here / "link/s.zarr").splits == expected
+    assert scored(here / "link/s.zarr") == expected
 
 
 def other_data(here: Path, **changed: Any) -> None:
@@ -253,7 +267,7 @@ def test_inputs_that_were_forged_fail_the_check(here: Path) -> None:
     other_data(here, x=flipped)
     with changed_attribute(here / "base.zarr") as about:
         about["splits"]["train"]["fingerprint"] = truth
-    assert cnatool.score(path).splits
+    assert scored(path)
     (fault,) = cnatool.verify(path).faults
     assert fault.problem == "inputs and labels do not match the fingerprint"
 
@@ -347,7 +361,7 @@ def test_resuming(form: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             later(here, path.name, base, resume=True)
     later(here, path.name, resume=True)
     assert cnatool.verify(path).faults == ()
-    assert cnatool.score(path).splits == cnatool.score(own).splits
+    assert scored(path) == scored(own)
     with pytest.raises(UsageError, match="inputs from none in the store"):
         later(here, own.name, resume=True)
 
@@ -370,19 +384,19 @@ def test_killed(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_convert(form: str, target: str, here: Path) -> None:
     path = later(here, f"s.{form}")
-    expected = cnatool.score(path).splits
+    expected = scored(path)
     (here / "far/away").mkdir(parents=True)
     made = cnatool.convert(path, here / f"far/away/t.{target}")
     reference = made.splits["train"].record.inputs_from
     assert reference is not None
     assert reference.store == "../../base.zarr"
     assert not any("/inputs/" in key for key in keys(made.path))
-    assert cnatool.score(made.path).splits == expected
+    assert scored(made.path) == expected
     whole = cnatool.convert(path, here / f"far/whole.{target}", copy_inputs=True)
     assert whole.splits["train"].record.inputs_from is None
     shutil.rmtree(here / "base.zarr")
     assert cnatool.verify(whole.path).faults == ()
-    assert cnatool.score(whole.path).splits == expected
+    assert scored(whole.path) == expected
     with pytest.raises(MetricError, match="no such store"):
         cnatool.convert(path, here / "far/u.zarr")
     named = cnatool.convert(path, here / "far/u.zarr", inputs=whole.path)

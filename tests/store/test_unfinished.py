@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.command import run
-from support.dumps import command, commit_often, make_data
+from support.dumps import commit_often, make_data
+from support.forked import ForkedCommand
 from support.notes import Notes
+from support.rowless import leave_rowless
 
 import cnatool
 from cnatool.errors import CnatoolError, MetricError, UsageError
 
-ROWS = 60_000
+ROWS = 20_000
+# Which no message depends on.
+NO_INTERVALS = (
+    *("--set", "resamples=0"),
+    *("--set", "permutations=0"),
+    *("--set", "area_resamples=0"),
+)
 
 
 def committed(store: Path) -> int:
@@ -32,8 +38,8 @@ def committed(store: Path) -> int:
 def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
     make_data(tmp_path, ROWS, 10)
     store = tmp_path / name
-    words = command("dump", "net.onnx", "data", "-o", name, "--batch-size", 16)
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as dump:
+    words = ("dump", "net.onnx", "data", "-o", name, "--batch-size", 16)
+    with ForkedCommand(*words, cwd=tmp_path) as dump:
         try:
             while not committed(store):
                 assert dump.poll() is None
@@ -51,7 +57,7 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
             result = cnatool.score(store)
             dump.send_signal(signal.SIGCONT)
             went_on = time.monotonic()
-            while time.monotonic() < went_on + 1 and dump.poll() is None:
+            while time.monotonic() < went_on + 0.5 and dump.poll() is None:
                 found = cnatool.verify(store)
                 assert found.faults == ()
         finally:
@@ -98,24 +104,6 @@ def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> No
     assert found["cna_area"] == whole["cna_area"]
 
 
-# A process that dies where a method of the store's writer would be called.
-_KILLED = """
-import os, sys
-import numpy as np
-import cnatool
-from cnatool.store import writer
-
-def die(*arguments, **options):
-    os._exit(9)
-
-kind, method, path = sys.argv[1:]
-writer_class, name = method.split(".")
-setattr(getattr(writer, writer_class), name, die)
-if kind == "dump":
-    cnatool.dump("net.onnx", "data", path)
-with cnatool.create_store(path, tensors=["z"], outputs=["z"]) as store:
-    store.append("train", inputs=np.zeros((3, 2)), outputs=np.zeros((3, 2)))
-"""
 _DUMP_ENDS = (
     "has no rows yet: its dump has not committed any. Wait until its dump ends or, if that was "
     "interrupted, run the same dump again with --resume to continue it."
@@ -126,22 +114,14 @@ _RECORDING_ENDS = (
 )
 
 
-def killed(folder: Path, kind: str, method: str, name: str) -> str:
-    """Leave a store in a folder as a process does that is killed before its first commit."""
-    words = [sys.executable, "-c", _KILLED, kind, method, name]
-    ended = subprocess.run(words, cwd=folder, capture_output=True, check=False)
-    assert ended.returncode == 9, ended.stderr.decode()
-    return name
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stores without rows, as a kill leaves them, beside a whole one."""
     folder = make_data(tmp_path_factory.mktemp("rowless"), 300, 100)
     run("dump", "net.onnx", "data", "-o", "whole.zarr", cwd=folder)
     for kind in ("dump", "record"):
-        killed(folder, kind, "StoreWriter.split", f"{kind}-without-splits.zarr")
-        killed(folder, kind, "SplitWriter.append", f"{kind}-without-rows.h5")
+        leave_rowless(folder, kind, "StoreWriter.split", f"{kind}-without-splits.zarr")
+        leave_rowless(folder, kind, "SplitWriter.append", f"{kind}-without-rows.h5")
     return folder
 
 
@@ -199,7 +179,7 @@ def test_verify_and_inspect_say_that_there_are_no_rows(here: Path, name: str, ad
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_the_advice_helps(suffix: str, tmp_path: Path) -> None:
     make_data(tmp_path, 300, 100)
-    name = killed(tmp_path, "dump", "StoreWriter.split", f"s{suffix}")
+    name = leave_rowless(tmp_path, "dump", "StoreWriter.split", f"s{suffix}")
     run("dump", "net.onnx", "data", "-o", name, "--resume", cwd=tmp_path)
     assert cnatool.verify(tmp_path / name).complete
     assert json.loads(run("verify", name, "--json", cwd=tmp_path).stdout)["committed"] == 400
@@ -234,18 +214,19 @@ def rows_of(folder: Path) -> str:
 def test_every_command_says_which_rows_it_read(partial: Path) -> None:
     said = rows_of(partial)
     for words in (
-        ("score", "part.zarr"),
+        ("score", "part.zarr", *NO_INTERVALS),
         ("layers", "part.zarr"),
-        ("compare", "part.zarr", "whole.zarr"),
-        ("compare", "whole.zarr", "part.zarr"),
+        ("compare", "part.zarr", "whole.zarr", *NO_INTERVALS),
+        ("compare", "whole.zarr", "part.zarr", *NO_INTERVALS),
     ):
         code = 1 if words[0] == "compare" else 0
-        assert f"note: {said}" in run(*words, cwd=partial, code=code).stdout.splitlines()
+        found = run(*words, cwd=partial, code=code)
+        assert f"note: {said}" in found.stdout.splitlines()
+        if words[0] != "compare":
+            assert said in found.stderr.splitlines()
         document = json.loads(run(*words, "--json", cwd=partial, code=code).stdout)
         assert said in document["notes"]
     for words in (
-        ("score", "part.zarr"),
-        ("layers", "part.zarr"),
         ("inspect", "part.zarr"),
         ("plot", "part.zarr", "--figure", "depth-profile", "-o", "picture.json"),
         ("plot", "part.zarr", "--figure", "alpha-beta", "-o", "picture.json"),
@@ -254,7 +235,11 @@ def test_every_command_says_which_rows_it_read(partial: Path) -> None:
     assert f"{said}. Wait until its dump ends" in run("verify", "part.zarr", cwd=partial).stderr
     refused = run("convert", "part.zarr", "copy.zarr", cwd=partial, code=2).stderr
     assert f"{said}. Wait until its dump ends" in refused
-    for words in (("score", "whole.zarr"), ("inspect", "whole.zarr"), ("verify", "whole.zarr")):
+    for words in (
+        ("score", "whole.zarr", *NO_INTERVALS),
+        ("inspect", "whole.zarr"),
+        ("verify", "whole.zarr"),
+    ):
         whole = run(*words, cwd=partial)
         assert "not finished" not in whole.stdout + whole.stderr
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,9 @@ from cnatool.dumping import cluster_progress
 from cnatool.store import object_client
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
+from support.forks import forks, take_environment
 
+dask = pytest.importorskip("dask", reason="Dask is not installed")
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 
 # What distributed leaves open when a cluster ends, a moment longer.
@@ -28,16 +29,21 @@ IGNORED = [
 ]
 # Seconds by which each block is late, so that a signal finds its worker at work.
 _LATE = 0.01
-_TESTS = Path(__file__).parents[1]
-_DASK = Path(sys.executable).with_name("dask")
 
 
 class CommitOften(distributed.WorkerPlugin):
-    """Lets the dumps of every worker commit every 64 rows, slowly, and report every block."""
+    """Lets the dumps of every worker commit every 64 rows, slowly, and report every block.
+
+    A worker has the environment that this process has now.
+    """
 
     name = "commit-often"
 
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+
     def setup(self, worker: Any) -> None:
+        take_environment(self._environment)
         make_small()
         cluster_progress._REPORT_SECONDS = 0
         append = SplitWriter.append
@@ -53,6 +59,7 @@ class CommitOften(distributed.WorkerPlugin):
 def local_client(workers: int = 2) -> Iterator[Any]:
     """Start worker processes on this machine, which begin again where they are killed."""
     with (
+        forked_workers(),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -65,6 +72,14 @@ def local_client(workers: int = 2) -> Iterator[Any]:
     ):
         client.register_plugin(CommitOften())
         yield client
+
+
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Let the worker processes of local clusters be forked, as imports take long."""
+    forks()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 def use_bucket(client: Any, **others: str) -> None:
@@ -82,24 +97,17 @@ def _set_environment(variables: dict[str, str]) -> None:
 def started_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[Path, list[int]]]:
     """Start a scheduler and workers from the command line; yield its file and their processes."""
     file = folder / "scheduler.json"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(p).resolve()) for p in sys.path if p]),
-        "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false",
-    }
 
-    def start(stack: ExitStack, *words: object) -> subprocess.Popen[bytes]:
-        log = stack.enter_context((folder / f"{words[0]}.log").open("ab"))
-        process = subprocess.Popen(
-            [str(_DASK), *map(str, words), "--scheduler-file", str(file)],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=environment,
+    def start(stack: ExitStack, command: str, *words: object) -> int:
+        arguments = [*map(str, words), "--scheduler-file", str(file)]
+        process = forks().Process(
+            target=_run_dask, args=(command, arguments, folder, dict(os.environ))
         )
-        stack.callback(process.wait)
+        process.start()
+        stack.callback(process.join)
         stack.callback(process.kill)
-        return process
+        assert process.pid is not None
+        return process.pid
 
     with ExitStack() as stack:
         start(stack, "scheduler", "--port", 0, "--no-dashboard")
@@ -111,7 +119,20 @@ def started_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[Path, list
         with distributed.Client(scheduler_file=str(file)) as client:
             client.wait_for_workers(workers, timeout=600)
             client.register_plugin(CommitOften())
-        yield file, [process.pid for process in processes]
+        yield file, processes
+
+
+def _run_dask(
+    command: str, arguments: list[str], folder: Path, environment: dict[str, str]
+) -> None:
+    """Be a scheduler or a worker, as `dask` makes one."""
+    take_environment(environment)
+    os.chdir(folder)
+    log = os.open(f"{command}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    dask.config.set({"distributed.admin.system-monitor.gil.enabled": False})
+    importlib.import_module(f"distributed.cli.dask_{command}").main(arguments)
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -5,11 +5,13 @@ It has no other threads than allocators', so that a fork of it is as good as a p
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import sys
 from multiprocessing import forkserver
 from multiprocessing.context import ForkContext, ForkServerContext
+from typing import TextIO
 from unittest import mock
 
 # The first one imports all modules of cnatool.
@@ -35,3 +37,15 @@ def take_environment(environment: dict[str, str]) -> None:
     """Let this process have the environment of the one that started it, which may have changed."""
     os.environ.clear()
     os.environ.update(environment)
+
+
+def open_streams() -> tuple[TextIO, TextIO]:
+    """Give standard output and standard error anew where these are other files than before.
+
+    Streams know whether they can seek.
+    """
+    output, errors = (
+        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", write_through=True)
+        for number in (1, 2)
+    )
+    return output, errors

@@ -1,13 +1,12 @@
 """Processes that end at their k-th change of a file system, as by a kill, for every k.
 
-Run as a script with the name of a module's function and its arguments, so that no thread of the
-tests is there when it forks.
+What forks them is forked, too, so that no thread of the tests is there.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -77,20 +76,16 @@ def steps(
 
 def in_process(function: Callable[..., object], *words: object) -> str:
     """Call a function of a test's module in a process without threads; give what it printed."""
-    module = sys.modules[function.__module__]
-    folder = Path(str(module.__file__)).parent
-    line = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); "
-        f"import {Path(str(module.__file__)).stem} as module; "
-        f"module.{function.__name__}(*sys.argv[1:])"
-    )
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")])
-    found = subprocess.run(
-        [sys.executable, "-c", line, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr[-4000:]
-    return found.stdout
+    # Makers of fixtures use this module with older versions of cnatool.
+    from support.forked import Forked
+
+    file = sys.modules[function.__module__].__file__
+    with Forked(_call, str(file), function.__name__, [*map(str, words)]) as process:
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors[-4000:]
+    return output
+
+
+def _call(file: str, name: str, words: list[str]) -> None:
+    sys.path.insert(0, str(Path(file).parent))
+    getattr(importlib.import_module(Path(file).stem), name)(*words)

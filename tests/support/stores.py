@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store import writer
 from cnatool.store.chunk import Chunk
 from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
@@ -150,3 +152,18 @@ def check_rows(split: Split, data: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(split.activations("a/b:0")[:], data["a"][:rows])
     np.testing.assert_array_equal(split.activations("a/b")[:], data["b"][:rows])
     np.testing.assert_array_equal(split.statistics()[:], data["sums"][:rows])
+
+
+def write_slowly(path: Path) -> None:
+    """Write 4,000 rows with a commit every 64, and print the number of committed rows."""
+    writer.commit_rows = lambda sizes, most=None: 64  # type: ignore[assignment]
+    writer.chunk_rows = lambda sizes, rows, most=None: [16] * len(sizes)  # type: ignore[assignment]
+    data = arrays(4000)
+    store = StoreWriter(path, record())
+    split = store.split("train", 4000, source="made", labels=True, id_bytes=11)
+    sys.stdout.write("begun\n")
+    for start in range(0, 4000, 40):
+        append(split, data, start, start + 40)
+        sys.stdout.write(f"{split.committed}\n")
+    split.finish()
+    sys.stdout.write("done\n")
