@@ -32,8 +32,10 @@ from cnatool.studying.statistics.sign_error import SignError, sign_errors
 from cnatool.studying.statistics.ties import merge_rounding
 from cnatool.studying.statistics.weighted import (
     COEFFICIENTS,
+    LEAST_CLUSTERS,
     draw_cluster_weights,
     expanded_interval,
+    explain_few_clusters,
     weighted_coefficients,
 )
 
@@ -112,7 +114,7 @@ class Networks:
         number = int(clusters.max()) + 1
         values = np.stack(statistics(np.ones((1, len(rows)))))[:, 0]
         resamples, seed = self.settings.resamples, self.settings.seed
-        if not resamples:
+        if not resamples or number < LEAST_CLUSTERS:
             return Resamples(values, None, number)
         blocks = [
             np.stack(statistics(weights))
@@ -136,7 +138,7 @@ class Networks:
     def estimate(self, statistics: Resamples) -> list[StudyEstimate]:
         """Estimate each statistic with its interval."""
         if statistics.resamples is None:
-            reason = "no resamples are drawn"
+            reason = explain_few_clusters(statistics.clusters) or "no resamples are drawn"
             return [StudyEstimate(float(v), None, None, reason) for v in statistics.values]
         estimates = []
         for value, resamples in zip(statistics.values, statistics.resamples, strict=True):

@@ -165,6 +165,13 @@ def draw_cluster_weights(
         yield counts.reshape(len(draws), number)[:, clusters].astype(np.float64)
 
 
+def explain_few_clusters(clusters: int) -> str | None:
+    """Explain why so many clusters give no interval; None if they do."""
+    if clusters >= LEAST_CLUSTERS:
+        return None
+    return f"an interval needs at least {LEAST_CLUSTERS} clusters, but there are {clusters}"
+
+
 def expanded_interval(
     values: NDArray[np.float64], *, clusters: int, level: float
 ) -> tuple[tuple[float, float] | None, str | None]:
@@ -176,11 +183,8 @@ def expanded_interval(
     """
     from scipy.special import ndtr, stdtrit  # takes a tenth of a second to import
 
-    if clusters < LEAST_CLUSTERS:
-        return (
-            None,
-            f"an interval needs at least {LEAST_CLUSTERS} clusters, but there are {clusters}",
-        )
+    if few := explain_few_clusters(clusters):
+        return None, few
     defined = values[~np.isnan(values)]
     undefined = values.size - defined.size
     if defined.size < 2 or undefined > _MOST_UNDEFINED * values.size:
