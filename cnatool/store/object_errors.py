@@ -131,15 +131,15 @@ def _translate_refusal(
         return StoreAccessError(f"{where} is in another region. Set AWS_REGION to its region.")
     if "Expired" in code or any(words in text for words in _EXPIRED):
         return StoreAccessError(
-            f"{where} refuses the credential: it has expired. Renew it and try again."
+            f"{where} rejects the credentials: they have expired. Renew them and try again."
         )
     if any(service in text for service in _METADATA):
-        return StoreAccessError(f"{where}: no credential was found. {cloud.credential}.")
+        return StoreAccessError(f"{where}: no credentials were found. {cloud.credential}.")
     if denied or code in _REFUSED:
         return StoreAccessError(
-            f"{where} refuses the credential{f' ({code})' if code else ''}. Check that it is right "
-            f"and allows to read and list this {cloud.bucket} and, for a store that is written, "
-            "also to write and delete."
+            f"{where} rejects the credentials{f' ({code})' if code else ''}. Check that they are "
+            f"right and allow reading and listing this {cloud.bucket} and, for a store that is "
+            "written, also writing and deleting."
         )
     return None
 

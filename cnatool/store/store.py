@@ -137,8 +137,8 @@ class Split:
         """Return raw input ``number`` before preprocessing, (n, …).
 
         If `holds_levels` is true, these are counts instead, (n, 257) uint32: how often each of the
-        levels 0 … 255 occurs in a sample. If another store contains the inputs, they are read
-        there.
+        levels 0 … 255 occurs in a sample, and in the last column a checksum of the sample. If
+        another store contains the inputs, they are read there.
 
         Raises
         ------

@@ -276,12 +276,12 @@ def test_a_server_that_does_not_answer(
     source = open_source(locate(f"{url}/train.npz"))
 
     def fail(*_: object) -> memoryview:
-        raise StoreAccessError("s3://x refuses the credential: it has expired.")
+        raise StoreAccessError("s3://x rejects the credentials: they have expired.")
 
     monkeypatch.setattr(Objects, "get_range", fail)
     source_path = locate(f"{url}/test.npz")
     for read in (lambda: open_source(source_path), lambda: next(iter(source.blocks(90)))):
-        with pytest.raises(StoreAccessError, match="it has expired"):
+        with pytest.raises(StoreAccessError, match="they have expired"):
             read()
 
 

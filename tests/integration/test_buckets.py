@@ -217,7 +217,7 @@ def test_a_credential_that_is_refused_in_the_middle_leaves_committed_rows(
         nonlocal puts
         puts += "/c." in words[0]
         if puts > 40:
-            raise StoreAccessError("s3://b refuses the credential: it has expired. Renew it.")
+            raise StoreAccessError("s3://b rejects the credentials: they have expired. Renew them.")
         return real(self, *words)
 
     with monkeypatch.context() as patch:
@@ -226,7 +226,7 @@ def test_a_credential_that_is_refused_in_the_middle_leaves_committed_rows(
         message = run(*words, cwd=here, code=3).stderr
     safe = committed(bucket, "k.zarr")
     assert safe
-    assert "it has expired" in message
+    assert "they have expired" in message
     assert f"{safe:,} rows are safe: once it can be written, continue with --resume" in message
     dump(here, bucket / "k.zarr", resume=True)
     same(bucket, "k.zarr", here)

@@ -190,5 +190,5 @@ def test_what_is_refused(bucket: CloudBucket, here: Path, monkeypatch: pytest.Mo
     if bucket.scheme == "az":
         with environment(monkeypatch, AZURE_STORAGE_ACCOUNT_KEY="dG9wc2VjcmV0"):
             message = refused("score", url, cwd=here, code=3)
-            assert "az://container refuses the credential (AuthorizationFailure)" in message
+            assert "az://container rejects the credentials (AuthorizationFailure)" in message
     shutil.rmtree(here / "s.zarr")

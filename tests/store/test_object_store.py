@@ -171,10 +171,10 @@ def test_only_zarr_stores_are_in_a_bucket(alone: object, tmp_path: Path, name: s
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (400, "ExpiredToken", "s3://b refuses the credential: it has expired. Renew it"),
-        (403, "InvalidAccessKeyId", "s3://b refuses the credential (InvalidAccessKeyId)"),
-        (403, "SignatureDoesNotMatch", "s3://b refuses the credential (SignatureDoesNotMatch)"),
-        (403, "AccessDenied", "s3://b refuses the credential (AccessDenied)"),
+        (400, "ExpiredToken", "s3://b rejects the credentials: they have expired. Renew them"),
+        (403, "InvalidAccessKeyId", "s3://b rejects the credentials (InvalidAccessKeyId)"),
+        (403, "SignatureDoesNotMatch", "s3://b rejects the credentials (SignatureDoesNotMatch)"),
+        (403, "AccessDenied", "s3://b rejects the credentials (AccessDenied)"),
         (301, "PermanentRedirect", "s3://b is in another region. Set AWS_REGION"),
         (501, "NotImplemented", "s3://b: the server has no conditional puts"),
         (405, "MethodNotAllowed", "the server answered with status 405 (MethodNotAllowed)"),
@@ -218,7 +218,7 @@ def test_no_credential(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone.setenv("AWS_EC2_METADATA_DISABLED", "true")
     alone.setenv("HOME", str(tmp_path))
     message = refused("score", "s3://b/s.zarr", cwd=tmp_path, code=3)
-    assert "s3://b: no credential was found. Set AWS_ACCESS_KEY_ID" in message
+    assert "s3://b: no credentials were found. Set AWS_ACCESS_KEY_ID" in message
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def test_a_credential_that_has_expired(alone: pytest.MonkeyPatch, url: str, said
             translate_errors(ObjectURL(url)),
         ):
             raise UnauthenticatedError(text)
-        assert ("it has expired. Renew it" in str(caught.value)) is expired
-        assert "refuses the credential" in without_secrets(str(caught.value))
+        assert ("they have expired. Renew them" in str(caught.value)) is expired
+        assert "rejects the credentials" in without_secrets(str(caught.value))
 
 
 def test_a_profile_is_asked_before_what_it_gave_expires(alone: pytest.MonkeyPatch) -> None:

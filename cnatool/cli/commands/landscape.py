@@ -37,7 +37,7 @@ def landscape(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Split to take the minibatch from; by default train.",
+            help="Split to take the minibatch from; by default train, or the only one.",
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,
