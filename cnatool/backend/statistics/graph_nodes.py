@@ -195,11 +195,13 @@ def append_statistics(
 def _from_last(
     added: Sequence[onnx.NodeProto], nodes: Sequence[onnx.NodeProto]
 ) -> list[onnx.NodeProto]:
-    """Order nodes that are added so that those that read the last of a model's nodes come first.
+    """Order the nodes that are added: first those that read the last of a model's nodes.
 
-    ONNX Runtime lays out nodes anew from the last leaf of the graph to the first, and numbers them
-    in this order; an eager session runs them by number. So each tensor is measured as soon as it is
-    there: its memory can be used again, and it is still in the cache.
+    ONNX Runtime replaces nodes to change the layout of tensors. It visits the graph from its last
+    nodes on, each after what it needs, and numbers new nodes in that order; an eager session runs
+    the lowest number that is ready. In this order each tensor is measured as soon as it is
+    computed, while it is in the cache, and its memory is used again. In the order of the model's
+    nodes, most tensors would wait for the end of the run.
     """
     place = {name: number for number, node in enumerate(nodes) for name in node.output}
     groups: dict[int, list[onnx.NodeProto]] = {}
