@@ -138,7 +138,9 @@ class Networks:
     def estimate(self, statistics: Resamples) -> list[StudyEstimate]:
         """Estimate each statistic with its interval."""
         if statistics.resamples is None:
-            reason = explain_few_clusters(statistics.clusters) or "no resamples are drawn"
+            reason = "no resamples are drawn"
+            if self.settings.resamples:
+                reason = explain_few_clusters(statistics.clusters) or reason
             return [StudyEstimate(float(v), None, None, reason) for v in statistics.values]
         estimates = []
         for value, resamples in zip(statistics.values, statistics.resamples, strict=True):

@@ -222,7 +222,7 @@ def test_a_scale_that_the_user_gives_holds_and_is_doubted(tmp_path: Path) -> Non
     model, x = build(divided), pictures(divided)
     found, notes = dumped(tmp_path, model, x, scale=1 / 255)
     np.testing.assert_allclose(found, outputs(model, (x / 255).astype(np.float32)), 1e-4, 1e-4)
-    assert "and the model itself divides by 255 first, as for values from 0 to 255" in notes
+    assert "but the model itself divides by 255 first, as for values from 0 to 255" in notes
     assert "pass `scale=1`" in notes
 
 

@@ -29,5 +29,5 @@ def test_a_branch_that_the_runtime_does_not_take_is_refused(tmp_path: Path) -> N
     probed = network.probe(Samples(rows, (level,)), bound=None, run=RunOptions())
     assert [tensor.name for tensor in probed.tensors] == ["gate/then_branch/y", "out"]
     other = replace(level, value=np.array(-2, np.float32))
-    with pytest.raises(ModelError, match="If 'gate' takes its then_branch, and ONNX Runtime"):
+    with pytest.raises(ModelError, match="If 'gate' takes its then_branch, but ONNX Runtime"):
         network.probe(Samples(rows, (other,)), bound=None, run=RunOptions())
