@@ -319,7 +319,7 @@ def test_clusters_make_intervals_wider() -> None:
     assert "some intervals are based on fewer than 10 clusters (as few as 8):" in notes[0]
     few = cnatool.study(frame=frame[:40], cluster="run").result.correlations[0].pearson
     assert few.value is not None
-    assert few.interval_reason == "an interval needs at least 5 clusters, but there are 4"
+    assert few.interval_reason == "an interval needs at least 5 clusters, and there are 4"
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def explain_few_clusters(clusters: int) -> str | None:
     """Explain why so many clusters give no interval; None if they do."""
     if clusters >= LEAST_CLUSTERS:
         return None
-    return f"an interval needs at least {LEAST_CLUSTERS} clusters, but there are {clusters}"
+    return f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}"
 
 
 def expanded_interval(

@@ -136,7 +136,7 @@ def test_too_few_clusters_or_too_many_undefined_have_none() -> None:
     values = np.linspace(0, 1, 100)
     assert expanded_interval(values, clusters=4, level=0.95) == (
         None,
-        "an interval needs at least 5 clusters, but there are 4",
+        "an interval needs at least 5 clusters, and there are 4",
     )
     values[:5] = np.nan
     assert expanded_interval(values, clusters=9, level=0.95)[0] is not None
