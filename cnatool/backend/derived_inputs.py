@@ -154,11 +154,9 @@ def describe_rules(rules: Mapping[str, Rule]) -> str | None:
         f"{_list_inputs(names)} ({TEXTS[rule]})"
         for rule, names in sorted(groups.items(), key=lambda group: len(group[1]) > 1)
     ]
-    return (
-        (f"inputs that are not in the data, filled in by rule: {', '.join(texts)}")
-        if texts
-        else None
-    )
+    if not texts:
+        return None
+    return f"inputs that are not in the data, filled in by rule: {', '.join(texts)}"
 
 
 def _list_inputs(names: Sequence[str]) -> str:

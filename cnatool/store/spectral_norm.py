@@ -62,10 +62,12 @@ def _norm_of_small(blocks: NDArray[np.float64]) -> float:
 def _block_norm(matrix: BlockMatrix) -> float:
     size = min(matrix.shape)
     if size <= _DIRECT:
-        return _root(np.linalg.eigvalsh(_Product(matrix, np.float64).gram())[-1])
+        product = _Product(matrix, np.float64, near_one=False)
+        return _root(np.linalg.eigvalsh(product.gram())[-1])
     # float32 finds the vectors, at half the cost; float64 completes them, mostly in one pass.
-    near = _approximate(_Product(matrix, np.float32)).astype(np.float64)
-    value, _ = _iterate(_Product(matrix, np.float64).times, near)
+    near_one = _is_near_one(matrix)
+    near = _approximate(_Product(matrix, np.float32, near_one=near_one)).astype(np.float64)
+    value, _ = _iterate(_Product(matrix, np.float64, near_one=near_one).times, near)
     return _root(value)
 
 
@@ -91,17 +93,21 @@ def _root(eigenvalue: float) -> float:
 
 
 class _Product:
-    """WᵀW of a matrix of one block, or W Wᵀ if that is smaller; the matrix is never copied."""
+    """WᵀW of a matrix of one block, or W Wᵀ if that is smaller; the matrix is never copied.
 
-    def __init__(self, matrix: BlockMatrix, dtype: type[np.floating[Any]]) -> None:
+    Whether it is ``near_one``, `_is_near_one` tells.
+    """
+
+    def __init__(
+        self, matrix: BlockMatrix, dtype: type[np.floating[Any]], *, near_one: bool
+    ) -> None:
         block, scale = matrix.blocks[0], matrix.scale[0]
         most = np.finfo(dtype).max
-        factors = np.clip(scale, -most, most).astype(dtype)[:, None]
         self._wide = block.shape[0] < block.shape[1]
         self._dtype = dtype
         self._tall = block.T if self._wide else block
-        self._factors = factors
-        self._near_one = _is_near_one(block, scale)
+        self._factors = np.clip(scale, -most, most).astype(dtype)[:, None]
+        self._near_one = near_one
         self.size: int = self._tall.shape[1]
 
     def _parts(self, height: int) -> Iterator[NDArray[Any]]:
@@ -157,8 +163,9 @@ class _Product:
             yield here, block[here].astype(self._dtype, copy=False)
 
 
-def _is_near_one(block: NDArray[Any], scale: NDArray[np.float64]) -> bool:
-    """Whether neither the rows of a matrix nor their factors, nor products, leave float32."""
+def _is_near_one(matrix: BlockMatrix) -> bool:
+    """Whether no row of one block, no factor and no product of them leaves float32."""
+    block, scale = matrix.blocks[0], matrix.scale[0]
     largest = np.maximum(block.max(axis=1), -block.min(axis=1).astype(np.float64))
     scaled = float(np.max(largest * np.abs(scale)))
     sizes = largest.max(), np.abs(scale).max(), scaled, 1 / max(scaled, 1e-300)
