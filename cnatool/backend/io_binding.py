@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cnatool.backend.session import RunOptions, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import onnx
     from numpy.typing import NDArray
@@ -55,11 +55,16 @@ class DeviceSession(Session):
         return [values[name].numpy() for name in names]
 
 
-def open_session(model: onnx.ModelProto, graph: Graph, run: RunOptions) -> Session:
-    """Open a session for many runs, of the kind that suits the provider."""
+def open_session(
+    model: onnx.ModelProto, graph: Graph, run: RunOptions, appended: Collection[str] = ()
+) -> Session:
+    """Open a session for many runs, of the kind that suits the provider.
+
+    ``appended`` are the results of nodes that were appended to the model.
+    """
     if run.provider in DEVICE_PROVIDERS:
         return DeviceSession(model, graph, run)
-    return Session(model, graph, run, eager=True)
+    return Session(model, graph, run, appended=appended)
 
 
 def describe_fallback(session: Session) -> str | None:

@@ -24,11 +24,12 @@ from cnatool.backend.graph.bfloat16_nodes import (
     is_bfloat16_input,
 )
 from cnatool.backend.graph.inline_weights import lies_apart
+from cnatool.backend.graph.node_order import order_appended
 from cnatool.backend.graph.nodes import captured_names
 from cnatool.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -88,9 +89,9 @@ class RunOptions:
 class Session:
     """A model ready to run.
 
-    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. An ``eager``
-    session runs each node as soon as its inputs are there, of several the one that comes first in
-    the model. A ``frugal`` session also holds no tensor longer than it is needed.
+    ``model`` is ``graph``'s, or was made from it: the weights are those of the graph. The results
+    in ``appended`` are those of nodes that were appended to it, which run as soon as what they read
+    is computed. A ``frugal`` session holds no tensor longer than it is needed.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Session:
         graph: Graph,
         run: RunOptions,
         *,
-        eager: bool = False,
+        appended: Collection[str] = (),
         frugal: bool = False,
     ) -> None:
         options = ort.SessionOptions()
@@ -108,8 +109,9 @@ class Session:
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
         if frugal:
             options.enable_mem_pattern = False
-        if eager or frugal:
-            # Shapes are read as early as possible, so that tensors need not wait for it.
+        if appended or frugal:
+            # Of the nodes that are ready, the model's first runs, and before all others those that
+            # read shapes, so that tensors need not wait for it.
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         for library in run.custom_ops:
             try:
@@ -129,6 +131,8 @@ class Session:
         model = feed_float32(model)
         if run.provider == CPU:
             model = compute_in_float32(model)
+        if appended:
+            order_appended(model.graph, appended)
         self._weights = _weights_apart(model, graph)
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
         self.provider = run.provider

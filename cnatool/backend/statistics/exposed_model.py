@@ -218,7 +218,9 @@ class ExposedModel:
                 exposed.model, tokens, kind, graph.opset, mask, merged=merged
             )
             self._names += TOKEN_OUTPUTS
-        self._session = open_session(exposed.model, graph, run)
+        behind = exposed.model.graph.node[len(graph.model.graph.node) :]
+        appended = [name for node in behind for name in node.output]
+        self._session = open_session(exposed.model, graph, run, appended)
         fallback = describe_fallback(self._session)
         # What a user should know of how the model runs.
         self.notes = [] if fallback is None else [fallback]
@@ -243,6 +245,12 @@ class ExposedModel:
     ) -> list[MeasuredTensor | InnerMeasure]:
         """Describe what is measured in the graph; ``shapes`` are those that sums in parts suit."""
         channel_sums = ChannelSums(graph, shapes)
+        # Their planes are averaged anyway: the sum of the same averages costs nothing.
+        averaged = {
+            each.source.name
+            for each in self._reduced.values()
+            if each.reduction.positions == "mean"
+        }
         measured: list[MeasuredTensor | InnerMeasure] = []
         for tensor in self._inside:
             if tensor.name in graph.inner:
@@ -263,7 +271,7 @@ class ExposedModel:
                     merged=tensor.merged,
                     exact=not in_parts,
                     is_open=_is_open(tensor),
-                    sum=channel_sums.find(name) if planes else None,
+                    sum=channel_sums.find(name) if planes and name not in averaged else None,
                     positions=tensor.positions or (),
                 )
             )

@@ -171,7 +171,7 @@ def append_statistics(
     added = list(widths)
     if counted:
         added.append(nodes.count_elements(counted, _COUNTS))
-    model.graph.node.extend(_from_last(nodes.nodes, model.graph.node))
+    model.graph.node.extend(nodes.nodes)
     model.graph.initializer.extend(nodes.constants.values())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
     return Measures(
@@ -190,30 +190,6 @@ def append_statistics(
             and bodies[column % len(tensors)].tensor.in_parts
         ],
     )
-
-
-def _from_last(
-    added: Sequence[onnx.NodeProto], nodes: Sequence[onnx.NodeProto]
-) -> list[onnx.NodeProto]:
-    """Order the nodes that are added: first those that read the last of a model's nodes.
-
-    ONNX Runtime replaces nodes to change the layout of tensors. It visits the graph from its last
-    nodes on, each after what it needs, and numbers new nodes in that order; an eager session runs
-    the lowest number that is ready. In this order each tensor is measured as soon as it is
-    computed, while it is in the cache, and its memory is used again. In the order of the model's
-    nodes, most tensors would wait for the end of the run.
-    """
-    place = {name: number for number, node in enumerate(nodes) for name in node.output}
-    groups: dict[int, list[onnx.NodeProto]] = {}
-    joins: list[onnx.NodeProto] = []
-    of_group: dict[str, int | None] = {}
-    for node in added:
-        read = {of_group[name] for name in node.input if name in of_group}
-        read |= {place[name] for name in node.input if name in place and name not in of_group}
-        group = read.pop() if len(read) == 1 else None if read else -1
-        of_group.update(dict.fromkeys(node.output, group))
-        (joins if group is None else groups.setdefault(group, [])).append(node)
-    return [*(node for group in sorted(groups, reverse=True) for node in groups[group]), *joins]
 
 
 def _add_planes(

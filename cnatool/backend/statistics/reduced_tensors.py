@@ -17,7 +17,7 @@ from onnx import TensorProto
 from cnatool.backend.graph.nodes import PREFIX
 from cnatool.backend.graph.outputs import element_type, needs_cast
 from cnatool.backend.statistics.real_positions import REAL
-from cnatool.backend.statistics.reductions import MeasuredTensor, ReductionNodes
+from cnatool.backend.statistics.reductions import LARGEST_PLANE, MeasuredTensor, ReductionNodes
 from cnatool.errors import DataError
 from cnatool.metrics.projection import DenseProjection, draw_offsets, spread_positions
 from cnatool.records.layout import ragged_axis
@@ -219,6 +219,9 @@ class _Nodes:
             if self._is_integer:
                 return nodes.reduce_axes("ReduceMax", name, axes)
             return nodes.reduce_extreme("ReduceMax", name, axes, self._computed)
+        if real is None and self._has_planes:
+            averages, _ = nodes.average_planes(name, self._source.shape)
+            return nodes.columns(averages, self._source.shape[0])
         if real is None:
             # Along each axis of its own: float32 sums of few numbers stay exact.
             for axis in sorted(axes, reverse=True):
@@ -242,6 +245,17 @@ class _Nodes:
         else:
             self._computed = TensorProto.FLOAT
         return self._cast(name, self._computed)
+
+    @property
+    def _has_planes(self) -> bool:
+        """Whether the mean over positions is that of each channel's plane, in float32."""
+        shape = self._source.shape
+        return (
+            self._computed == TensorProto.FLOAT
+            and len(shape) == 3
+            and self._reduced.unit_axis == 0
+            and shape[1] * shape[2] <= LARGEST_PLANE
+        )
 
     @property
     def _is_integer(self) -> bool:
