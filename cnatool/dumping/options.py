@@ -328,6 +328,9 @@ class DumpOptions:
             value, words = getattr(self, declared.name), choices_of(declared)
             if words and value not in words and value != declared.default:
                 raise UsageError(f"`{declared.name}={value!r}`: {' or '.join(words)}.")
+            is_mapping = str(declared.type).startswith("Mapping")
+            if is_mapping and not isinstance(value, Mapping | None):
+                raise UsageError(f"`{declared.name}={value!r}`: a dictionary.")
         if self.resume and self.overwrite:
             raise UsageError(
                 "`resume` continues a store and `overwrite` starts a new one: pass one of them."

@@ -7,6 +7,7 @@ of a table, any field of which can be overridden.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -16,7 +17,7 @@ from cnatool._util.text import suggest_name
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 AlphaForm = Literal["entropy", "entropy-density", "entropy-rate", "compression", "compression-rate"]
 AlphaSymbols = Literal["auto", "bytes", "tokens"]
@@ -268,10 +269,13 @@ class Convention(msgspec.Struct, frozen=True):
         ------
         UsageError
             If there is no such name, field or value; the message lists those that there are. If
-            another field leaves one without effect, unless the value is the convention's own.
+            `overrides` is not a mapping. If another field leaves one without effect, unless the
+            value is the convention's own.
         """
         if name not in CONVENTIONS:
             raise UsageError(f"`convention` {name!r}: choose {_or(CONVENTIONS)}.")
+        if not isinstance(overrides, Mapping):
+            raise UsageError(f"`overrides={overrides!r}`: a dictionary.")
         types = {field.name: field.type for field in msgspec.structs.fields(ConventionFields)}
         typed: dict[str, Any] = {}
         for field, value in overrides.items():

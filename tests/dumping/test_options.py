@@ -42,6 +42,11 @@ def test_a_record_is_checked_and_frozen() -> None:
         DumpOptions(on_error="ignore")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="`threads=100000`: up to"):
         DumpOptions(threads=100_000)
+    # As on the command line.
+    with pytest.raises(UsageError, match=r"^`reduce=\['conv\*=mean'\]`: a dictionary\.$"):
+        DumpOptions(reduce=["conv*=mean"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="`tags='run=3'`: a dictionary"):
+        DumpOptions(tags="run=3")  # type: ignore[arg-type]
     options = DumpOptions(statistics=("max",), tensors="fc*")
     assert options.computed_statistics == ("sum", "max")
     assert options.patterns == ("fc*",)

@@ -117,6 +117,8 @@ def test_an_unknown_field_lists_the_fields() -> None:
     assert all(field in text for field in PAPER)
     with pytest.raises(UsageError, match=r"no field 'bin' in a convention\. Did you mean bins\?$"):
         Convention.named("paper", {"bin": "3"})
+    with pytest.raises(UsageError, match=r"^`overrides=\['bins=3'\]`: a dictionary\.$"):
+        Convention.named("paper", ["bins=3"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
