@@ -115,7 +115,7 @@ def schedule_runs(
     """
     if bound is not None and batch not in (None, bound):
         raise UsageError(
-            f"`batch_size={batch}`: the model is bound to batches of {bound}. "
+            f"`batch_size={batch}`: the model takes batches of exactly {bound} samples. "
             "Export it with a dynamic batch axis to choose."
         )
     sample = _sample_bytes(tensors)

@@ -50,9 +50,8 @@ def check_sizes(
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
-            f"{graph.path}: the model is bound to batches of {count_text(bound, 'sample')}, and "
-            "no more than "
-            f"{_LARGEST_BATCH:,} are run at a time. Export it with a dynamic batch axis, or with a "
+            f"{graph.path}: the model takes batches of exactly {bound:,} samples, more than "
+            f"the limit of {_LARGEST_BATCH:,}. Export it with a dynamic batch axis, or with a "
             "smaller batch."
         )
     inputs = {name: (count, *shape) for name, shape in samples.items()}
@@ -82,9 +81,8 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
         if size > _LARGEST_CONSTANT:
             raise ModelError(
                 f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))} is a "
-                f"constant of {bytes_text(size)}, and no more than "
-                f"{bytes_text(_LARGEST_CONSTANT)} are computed. Export the model with a smaller "
-                "one."
+                f"constant of {bytes_text(size)}, more than the limit of "
+                f"{bytes_text(_LARGEST_CONSTANT)}. Export the model with a smaller one."
             )
 
 

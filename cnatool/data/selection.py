@@ -130,8 +130,8 @@ class ArraySelection:
             for array in available:
                 if word in array.lower() and array not in used:
                     raise DataError(
-                        f"{where} holds {printable(array)}, and no array for the input {name!r}. "
-                        f"If it is that one, say `inputs={{{name!r}: {array!r}}}`; if not, set "
+                        f"{where} holds {printable(array)}, but no array for the input {name!r}. "
+                        f"If that is the one, pass `inputs={{{name!r}: {array!r}}}`; otherwise set "
                         f"{self.constants_text([name])}, or leave {printable(array)} out of the "
                         "data."
                     )

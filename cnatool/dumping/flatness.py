@@ -223,7 +223,7 @@ class _Measurement:
         if available is not None and needed > available:
             raise ModelError(
                 f"noise on the weights needs {bytes_text(needed)} more memory, but only "
-                f"{bytes_text(available)} are available"
+                f"{bytes_text(available)} is available"
             )
 
     def _announce(self, seconds: float) -> None:

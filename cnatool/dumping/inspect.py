@@ -119,8 +119,8 @@ def inspect_model(
         if (bound or _SAMPLES) * math.prod(shape) > _MOST:
             count = "" if bound is None else f"{bound:,} samples of "
             raise ModelError(
-                f"{network.graph.path}: input {target.name!r} takes {count}{shape}, and no more "
-                f"than {_MOST:,} numbers are tried. Export the model for smaller inputs."
+                f"{network.graph.path}: input {target.name!r} takes {count}{shape}, more than the "
+                f"limit of {_MOST:,} numbers for a trial. Export the model for smaller inputs."
             )
     sample_shapes = {target.name: shape for target, shape in sizes.items()}
     fixed = make_constants(network.inputs, constants, sample_shapes)
@@ -192,7 +192,7 @@ def _find_open_inputs(inputs: Iterable[ModelInput]) -> Iterator[ModelError]:
             if target.dims is not None:
                 example = tuple(size or 224 for size in target.shape)
             yield ModelError(
-                f"input {target.name!r} has an open shape. Pass the shape of one sample, as in "
+                f"input {target.name!r} has a dynamic shape. Pass the shape of one sample, as in "
                 f"{_example(target.name, example)}."
             )
 

@@ -96,13 +96,13 @@ def select_arrays(
         raise ModelError(
             f"{network.graph.path} takes texts ({', '.join(texts)}) as well as numbers "
             f"({', '.join(numbers)}), which cannot be fed together. Set one kind with "
-            "`constants`, or export the part of the model after its encoding of texts."
+            "`constants`, or export the part of the model that follows its text encoder."
         )
     for name, shape in texts.items():
         if math.prod(shape) != 1:
             raise ModelError(
                 f"{network.graph.path}: input {name!r} takes {shape} texts per sample, and only "
-                "one can be fed. Export the part of the model after its encoding of texts."
+                "one can be fed. Export the part of the model that follows its text encoder."
             )
     return ArraySelection(
         fed,

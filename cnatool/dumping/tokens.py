@@ -68,15 +68,15 @@ def plan_tokens(
     if table is not None and size > table.rows:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and {network.graph.path} has {table.rows:,} rows "
-            f"for them ({table.name!r}): it is the tokenizer of a different model. Give that of "
-            "this model."
+            f"for them ({table.name!r}): it belongs to a different model. Pass the "
+            "tokenizer of this model."
         )
     most_id = int(np.iinfo(target.dtype).max)
     if size - 1 > most_id:
         raise DataError(
             f"{path} has {size:,} ids of tokens, and input {target.name!r} of "
-            f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it is "
-            "the tokenizer of a different model. Give that of this model, or export the model "
+            f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it "
+            "belongs to a different model. Pass the tokenizer of this model, or export the model "
             "with an input of int64."
         )
     added = tokenizer.before + tokenizer.after
@@ -90,7 +90,7 @@ def plan_tokens(
     if table is not None and size < table.rows:
         note(
             f"{tokenizer.record.name} has {size:,} ids, but the model has {table.rows:,} rows for "
-            "them: the rest may be reserved, or this may be the tokenizer of a different model"
+            "them: the rest may be reserved, or the tokenizer may belong to a different model"
         )
     limit = _find_limit(network, target, tokenizer.model_length)
     limit.enforced = True

@@ -129,8 +129,8 @@ def level_entropy(
     widths = numbers.sum(axis=1)
     if not widths.all():
         raise DataError(
-            f"Sample row {first_row + np.argmin(widths)} counts no level, which no image does: "
-            "dump the data again."
+            f"Sample row {first_row + np.argmin(widths)} counts no pixels, but every image has "
+            "some: dump the data again."
         )
     bits = np.empty(len(numbers))
     # Samples of one size together: the fixed point depends on it.

@@ -68,7 +68,7 @@ def ragged_entropy(
         if dropping and not total[sizes > 0].all():
             row = first_row + rows.start + int(np.flatnonzero((total == 0) & (sizes > 0))[0])
             raise DataError(
-                f"Sample row {row} has no value inside the range, and nothing is left of it: use "
+                f"Sample row {row} has no value inside the range, so nothing is left of it: use "
                 f"`{outside.field}='LO:HI'` or `out_of_range='clip'`."
             )
         entropies[rows] = _entropy_of_dense(binned, total)

@@ -226,7 +226,7 @@ def _convert_labels(
                 [np.asarray(each, np.int64 if not len(each) else None) for each in labels]
             )
         except (TypeError, ValueError) as error:
-            raise DataError(f"labels: they are no lists of integers: {error}.") from None
+            raise DataError(f"labels: they are not lists of integers: {error}.") from None
     values = np.asarray(labels) if lists is None else lists.values
     count = len(lists) if lists is not None else len(values) if values.ndim else 0
     if values.dtype.kind not in "iu" or values.ndim != 1 or count != rows:
@@ -345,8 +345,8 @@ def _native_rows(what: str, value: GivenRows, axis: int | None) -> Rows:
         array = _to_array(value)
     except ValueError as error:
         raise DataError(
-            f"{what}: its samples make no array ({error}). If they differ in length, name it in "
-            "`ragged`."
+            f"{what}: its samples do not form an array ({error}). If they differ in length, name "
+            "it in `ragged`."
         ) from None
     return _to_native(array)
 
@@ -407,7 +407,7 @@ def _encode_texts(what: str, texts: GivenRows) -> GivenRows:
         try:
             data = text.encode() if isinstance(text, str) else text
         except UnicodeEncodeError as error:
-            raise DataError(f"{what}: text {place} has no UTF-8: {error}.") from None
+            raise DataError(f"{what}: text {place} cannot be encoded as UTF-8: {error}.") from None
         sample = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data)
         if sample.ndim != 1 or sample.dtype != np.uint8:
             raise DataError(

@@ -107,7 +107,7 @@ class BucketView:
         if len(content) != stop - start:
             raise DataError(
                 f"{where}: the server sent {len(content)} of {stop - start} bytes. Try again, and "
-                "put the object anew if this is repeated."
+                "upload the object again if the error recurs."
             )
         return content
 

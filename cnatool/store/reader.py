@@ -150,7 +150,9 @@ def _open_part(path: Path, inputs: tuple[Path, ...]) -> OpenedPart:
     """Open a part of a merged store, which is no merged store itself."""
     store = open_store(path, inputs)
     if store.record.parts is not msgspec.UNSET:
-        raise StoreDamagedError(f"{path} is made of parts itself, and a part cannot be.")
+        raise StoreDamagedError(
+            f"{path} is a part of a merged store, but consists of parts itself."
+        )
     return OpenedPart(
         path,
         store.attribute(),

@@ -136,5 +136,5 @@ def test_a_model_bound_to_a_batch(tmp_path: Path) -> None:
     plan = schedule_runs(network, [tensor(2)], 2, bound=5, batch=None, provider=CPU, threads=2)
     assert plan.batch == 5
     assert plan.block % 5 == 0
-    with pytest.raises(UsageError, match="bound to batches of 5"):
+    with pytest.raises(UsageError, match="takes batches of exactly 5 samples"):
         schedule_runs(network, [tensor(2)], 2, bound=5, batch=4, provider=CPU, threads=2)

@@ -201,7 +201,7 @@ def test_inspect_with_open_shapes(tmp_path: Path) -> None:
     found = inspect_model(path, {"ids": (5,), "mask": (5,)}, constants={"rate": 1.0, "state": 0.0})
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     assert shapes["embedded"] == (5, 8)
-    with pytest.raises(ModelError, match="'ids' has an open shape"):
+    with pytest.raises(ModelError, match="'ids' has a dynamic shape"):
         inspect_model(path, constants={"rate": 1.0, "state": 0.0})
     with pytest.raises(UsageError, match="Name the one that is meant"):
         inspect_model(path, (5,), constants={"rate": 1.0, "state": 0.0})

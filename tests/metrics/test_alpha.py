@@ -293,7 +293,7 @@ def test_counts_of_no_level() -> None:
     assert level_extent(counts) == (np.inf, -np.inf)
     counts[0, 7] = counts[2, 9] = 4
     assert level_extent(counts) == (7 / 255, 9 / 255)
-    with pytest.raises(DataError, match="Sample row 101 counts no level"):
+    with pytest.raises(DataError, match="Sample row 101 counts no pixels"):
         level_entropy(
             counts, bins=256, range=(0, 1), out_of_range="error", density=False, first_row=100
         )

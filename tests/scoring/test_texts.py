@@ -183,7 +183,7 @@ def test_kinds_that_do_not_fit(tmp_path: Path) -> None:
     for kind, values, text in (
         ("text", "one text", "pass a list of texts"),
         ("text", [1, 2], "sample 0 is not a text"),
-        ("text", ["\ud800"], "text 0 has no UTF-8"),
+        ("text", ["\ud800"], "text 0 cannot be encoded as UTF-8"),
         ("tokens", np.zeros((2, 3)), "float64 is not a type of tokens"),
         ("sound", np.zeros((2, 3), bool), "bool is not a type of sound"),
     ):

@@ -211,7 +211,9 @@ def test_a_part_made_of_parts_is_none(here: Parts) -> None:
     inner = here.folder / "p1.zarr"
     shutil.rmtree(inner)
     shutil.copytree(store.path, inner)
-    with pytest.raises(StoreDamagedError, match="is made of parts itself, and a part cannot be"):
+    with pytest.raises(
+        StoreDamagedError, match="is a part of a merged store, but consists of parts itself"
+    ):
         store.splits["train"].ids[:]
 
 

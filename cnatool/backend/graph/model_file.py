@@ -146,7 +146,7 @@ def _check_external_files(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
             exists = file.is_file()
         except OSError as error:
             raise ModelError(
-                f"{path}: weight {name!r} should be in a file that cannot be: {error.strerror}."
+                f"{path}: weight {name!r} should be in a file that cannot exist: {error.strerror}."
             ) from error
         if "\0" in location or not file.is_relative_to(folder):
             raise ModelError(

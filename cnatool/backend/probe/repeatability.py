@@ -47,9 +47,9 @@ def find_changes(
 def unrepeatable_error(graph: Graph, name: str) -> ModelError:
     """Make the error for a model that carries state over from one run to the next."""
     return ModelError(
-        f"{graph.path}: tensor {name!r} ({graph.operator(name)}) has other values each time ONNX "
-        "Runtime runs the model on the same batch, although no operator before it draws random "
-        "numbers. An operator overwrites a weight. Export the model in evaluation mode."
+        f"{graph.path}: tensor {name!r} ({graph.operator(name)}) has different values each time "
+        "ONNX Runtime runs the model on the same batch, although no operator before it draws "
+        "random numbers. An operator overwrites a weight. Export the model in evaluation mode."
     )
 
 

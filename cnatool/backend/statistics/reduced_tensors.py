@@ -96,8 +96,8 @@ class ReducedTensor:
         for row, known in enumerate(map(np.flatnonzero, real)):
             if not len(known):
                 raise DataError(
-                    f"a sample has no real position, so there is nothing that {self.tensor.name!r} "
-                    "could keep. Leave such samples out of the data."
+                    f"a sample is all padding, so {self.tensor.name!r} has no position to keep. "
+                    "Leave such samples out of the data."
                 )
             if form.positions == "sample":
                 kept = known[spread_positions(len(known), form.place, self.seed)]

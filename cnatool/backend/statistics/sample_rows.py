@@ -44,8 +44,8 @@ def _divide(
     places = read_places(fetched[index.tensor], index.column, samples)
     if places is None or len(places) != len(rows):
         raise BackendError(
-            f"{index.tensor!r} does not say of which of {count_text(samples, 'sample')} each "
-            f"row of tensor {tensor.name!r} is, as it did in the first batch. Leave it out "
+            f"{index.tensor!r} does not say to which of {count_text(samples, 'sample')} each row "
+            f"of tensor {tensor.name!r} belongs, though it did in the first batch. Leave it out "
             f"with {exclusion(tensor.name)}, or use `batch_size=1`."
         )
     if rows.shape[1:] != tensor.shape[1:]:

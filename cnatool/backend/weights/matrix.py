@@ -48,7 +48,7 @@ def linear_map(operator: LinearOperator, constants: Constants) -> LinearMap:
     node = operator.node
     reader = _READERS.get(node.op_type)
     if reader is None or node.domain == "com.microsoft.nchwc":
-        raise ModelError(f"{node.op_type} keeps its weights in a form that is not read")
+        raise ModelError(f"{node.op_type} stores its weights in a form that is not supported")
     weights = _weights(operator, constants)
     try:
         matrix = reader(operator, weights, attributes(node))
@@ -83,7 +83,7 @@ def _product(
     operator: LinearOperator, weights: NDArray[Any], settings: Mapping[str, Any]
 ) -> LinearMap:
     if settings.get("transBatchA") or settings.get("transBatchB"):
-        raise ModelError(f"{operator.node.op_type} with a transposed batch is not read")
+        raise ModelError(f"{operator.node.op_type} with a transposed batch is not supported")
     factor = float(settings.get("alpha", 1.0))
     left = operator.weights == operator.node.input[0]
     if weights.ndim == 1:
@@ -104,7 +104,7 @@ def _contraction(
     place = 0 if operator.weights == operator.node.input[0] else 1
     own, other = terms[place], terms[1 - place]
     if "." in own or len(set(own)) < len(own):
-        raise ModelError(f"Einsum {operands}->{result} is not read")
+        raise ModelError(f"Einsum {operands}->{result} is not supported")
     kinds = ([], [], [])  # type: tuple[list[int], list[int], list[int]]
     for axis, index in enumerate(own):
         kinds[0 if index in other and index in result else 1 if index in result else 2].append(axis)

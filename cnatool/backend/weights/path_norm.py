@@ -167,7 +167,7 @@ class _Run:
         if len(inputs) > 1:
             raise ModelError(f"it takes {len(inputs)} inputs")
         if inputs[0].type.tensor_type.elem_type not in FLOATS:
-            raise ModelError(f"its input {inputs[0].name!r} holds no floating numbers")
+            raise ModelError(f"its input {inputs[0].name!r} does not hold floating-point numbers")
         return str(inputs[0].name)
 
     def _list_needed(self, target: str) -> list[onnx.NodeProto]:

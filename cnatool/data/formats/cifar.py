@@ -159,9 +159,9 @@ def _open(paths: Sequence[Path], kind: _Kind, label: str) -> CifarSource:
         rows, rest = divmod(path.stat().st_size, kind.row_bytes)
         if rest or not rows:
             raise DataError(
-                f"{path} has {path.stat().st_size} bytes, which is no whole number of "
-                f"{kind.name}'s images of {kind.row_bytes}. Get a complete copy of the file, or "
-                "the binary version of the data."
+                f"{path} has {path.stat().st_size} bytes, which is not a multiple of the "
+                f"{kind.row_bytes} bytes of an image of {kind.name}. Get a complete copy of the "
+                "file, or the binary version of the data."
             )
         shape = (kind.row_bytes,)
         opener = partial(_open_binary, path)

@@ -109,8 +109,8 @@ def _list_entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[
         leads_out = entry.is_symlink() and not real_path(Path(entry.path)).is_relative_to(root)
         if leads_out and not links:
             raise DataError(
-                f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead, "
-                "or pass `follow_links` if you trust the folder."
+                f"{entry.path} is a symbolic link to a place outside {root}: copy the file there "
+                "instead, or pass `follow_links` if you trust the folder."
             )
     return [entry for entry in entries if not is_ignored(entry.name)]
 

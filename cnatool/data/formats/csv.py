@@ -62,7 +62,7 @@ class _CellColumns:
 
 
 def open_csv(paths: Sequence[Path], selection: ArraySelection = SINGLE_INPUT) -> TableSource:
-    """Open a table with a line of names at its head, in one file or several."""
+    """Open a table with a header line, in one file or several."""
     tables = [_open_table(path) for path in paths]
     path, names = tables[0].path, tables[0].names
     check_same_columns([(table.path, table.names) for table in tables])
@@ -174,8 +174,8 @@ def _open_table(path: Path) -> _Table:
     # As written: a duplicate number is renamed, and no longer looks like a number.
     if all(map(_is_number, header)):
         raise DataError(
-            f"{path} has no line of names at its head, where labels are found: put one before the "
-            "first row."
+            f"{path} has no header line, which says where labels are: put the names of the columns "
+            "before the first row."
         )
     if len(names) < WIDE:
         return _PolarsTable(path, text.separator, names, frame)
@@ -228,7 +228,7 @@ def _has_decimal_commas(tables: Sequence[_Table], names: Sequence[str]) -> bool:
 def _find_whole(path: Path, names: Sequence[str], counts: Sequence[ColumnCounts]) -> set[str]:
     """Find the columns that hold whole numbers only; refuse those without numbers."""
     if not all(count.rows for count in counts):
-        raise DataError(f"{path} holds no samples below its line of names.")
+        raise DataError(f"{path} holds no samples below its header line.")
     numbers = np.sum([count.numbers for count in counts], axis=0)
     for name, number in zip(names, numbers, strict=True):
         if not number:

@@ -39,7 +39,7 @@ def table_error(path: Path, error: BaseException | str, advice: str = "") -> Dat
     # polars advises arguments of its own.
     reason = reason.partition("Consider setting")[0].strip()
     advice = advice or (
-        "Rows need as many cells as the line of names, in UTF-8 or UTF-16; a cell that contains "
+        "Rows need as many cells as the header line, in UTF-8 or UTF-16; a cell that contains "
         "the separator is enclosed in double quotes."
     )
     return DataError(f"{path} cannot be read as a table ({reason}). {advice}")
@@ -60,7 +60,7 @@ def _find_undecodable(path: Path) -> str | None:
 
 
 def scan_table(path: Path) -> pl.LazyFrame:
-    """Open a table with a line of names at its head."""
+    """Open a table with a header line."""
     return scan_text(open_text(path))
 
 

@@ -84,8 +84,8 @@ def _check_names(folder: Path, table: Path, names: Sequence[str], options: Image
         unsafe = UNSAFE_CHARACTERS.search(name) is not None
         if unsafe or not resolve(root / name).is_relative_to(root):
             raise DataError(
-                f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
-                "that folder, and copy files there instead of linking to them, or pass "
+                f"{where} {name!r} is not the path of a file inside {folder}: list paths relative "
+                "to that folder, and copy files there instead of linking to them, or pass "
                 "`follow_links`."
             )
         if not options.skip_unreadable and not (folder / name).is_file():

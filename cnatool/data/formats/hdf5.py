@@ -118,7 +118,8 @@ def _open_sequences(where: str, path: Path, inside: str, dataset: Any, base: Any
     check_sample_axis(where, dataset.shape)
     if len(dataset.shape) != 1:
         raise DataError(
-            f"{where} has lists of any length along {len(dataset.shape)} axes: samples have one."
+            f"{where} has lists of any length along {len(dataset.shape)} axes: only lists along "
+            "one axis can be read."
         )
     rows = len(dataset)
 

@@ -177,7 +177,7 @@ def _open_labels(path: Path) -> RowReader:
     if (labels.shape and not wide) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path} has {1 + len(labels.shape)} axes of {labels.dtype.name}; labels are one axis "
-            "of integers. Move the file away to go without labels."
+            "of integers. Move the file elsewhere to dump without labels."
         )
     size = path.stat().st_size
     if is_gzip(path):

@@ -239,7 +239,7 @@ def _make_features(path: Path, title: str, first: Sequence[pl.Series]) -> Featur
     for column in first:
         if not column.dtype.is_numeric() and column.dtype != pl.Boolean:
             raise DataError(
-                f"{path}, column {column.name!r}, holds {column.dtype} and no numbers: name the "
+                f"{path}, column {column.name!r}, holds {column.dtype}, not numbers: name the "
                 "columns to use with `inputs={'INPUT': 'COLUMN,COLUMN'}`, or that of the labels "
                 "with `labels=NAME`."
             )

@@ -124,7 +124,7 @@ def make_row_source(
         if array.rows != first.rows:
             raise DataError(
                 f"{array.where} has {count_text(array.rows, 'sample')} and {first.where} has "
-                f"{first.rows:,}: they must be equally many."
+                f"{first.rows:,}: the numbers must be equal."
             )
     if labels is not None:
         if labels.dtype.kind in "US" and not labels.shape:
@@ -168,7 +168,7 @@ def check_labels(
     if labels.rows != samples.rows:
         raise DataError(
             f"{labels.where} has {count_text(labels.rows, 'label')} and {samples.where} has "
-            f"{count_text(samples.rows, 'sample')}: they must be equally many."
+            f"{count_text(samples.rows, 'sample')}: the numbers must be equal."
         )
 
 

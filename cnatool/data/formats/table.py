@@ -259,7 +259,7 @@ def group_rows(
             found.setdefault(value, []).append(rows)
         if len(found) > _MAX_SPLITS:
             raise DataError(
-                f"{column} has over {_MAX_SPLITS} different values, too many for splits."
+                f"{column} has more than {_MAX_SPLITS} different values, too many for splits."
             )
         start += len(values)
     return [(value, np.concatenate(rows)) for value, rows in found.items()]

@@ -54,7 +54,9 @@ def read_members(path: Path) -> Iterator[Member]:
                 if info.isdir() or info.name.rsplit("/", 1)[-1].startswith("."):
                     continue
                 if not info.isreg() or info.issparse():
-                    raise DataError(f"{where} is a link or no plain file: pack the file itself.")
+                    raise DataError(
+                        f"{where} is a link or not a regular file: pack the file itself."
+                    )
                 if info.size > _MAX_MEMBER:
                     raise DataError(
                         f"{where} has {info.size} bytes; the limit is {_MAX_MEMBER}. Split it up."

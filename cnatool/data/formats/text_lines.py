@@ -71,7 +71,7 @@ class LineFile:
                     if len(line) > MAX_SAMPLE_BYTES:
                         raise DataError(
                             f"{self.path}, line {number + 1:,}, has more than "
-                            f"{bytes_text(MAX_SAMPLE_BYTES)}: it is no file of texts."
+                            f"{bytes_text(MAX_SAMPLE_BYTES)}: it is not a text file."
                         )
                     if number >= start:
                         # One end: a text may end in blanks.

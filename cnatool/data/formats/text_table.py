@@ -73,7 +73,7 @@ class _TextColumn:
 
 
 def open_csv_texts(paths: Sequence[Path], selection: ArraySelection) -> TableSource:
-    """Open columns of texts in a table with a line of names at its head."""
+    """Open columns of texts in a table with a header line."""
     try:
         texts = [open_text(path) for path in paths]
         try:
@@ -99,7 +99,7 @@ def _open_tables(
     path, frame = parts[0].path, parts[0].frame
     for part in parts:
         if marked and any(MARK in name for name in part.schema().names()):
-            raise DataError(f"{part.path}: its line of names is not UTF-8. Save it in UTF-8.")
+            raise DataError(f"{part.path}: its header line is not UTF-8. Save it in UTF-8.")
     check_same_columns([(part.path, part.schema().names()) for part in parts])
     # A column in which anything is no number is one of texts.
     number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
@@ -163,7 +163,7 @@ def _make_source(
     for name in columns:
         if name not in texts and in_order is False:
             raise DataError(
-                f"{path}, column {name!r}, holds {part.schema()[name]} and no texts: name the "
+                f"{path}, column {name!r}, holds {part.schema()[name]}, not texts: name the "
                 "column of texts with `inputs={'INPUT': COLUMN}`."
             )
     try:

@@ -272,8 +272,8 @@ def _check_contiguous(path: Path, sample: Sample, early: set[str]) -> None:
     """
     if sample.key in early:
         raise DataError(
-            f"{path} has members of the sample {printable(sample.key)} in two places, and those of "
-            "one sample must follow each other. Extract it into a new folder, and pack it there in "
+            f"{path} has members of sample {printable(sample.key)} in two places, but those of one "
+            "sample must be adjacent. Extract it into a new folder, and pack it there in "
             f"order of names: find . -type f | sort | tar -cf {path.name} -T -"
         )
     if len(early) < _EARLY:

@@ -248,8 +248,8 @@ class ZarrFolder(LocalStore):
         real = os.path.realpath(path)
         if not os.path.join(real, "").startswith(self._inside):  # noqa: PTH118
             raise DataError(
-                f"{path} is reached by a symbolic link that leaves {self.root}: copy its target "
-                "into the folder."
+                f"{path} lies behind a symbolic link to a place outside {self.root}: copy the "
+                "target of the link into the folder."
             )
         try:
             mode = os.stat(real).st_mode  # noqa: PTH116

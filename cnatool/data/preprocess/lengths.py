@@ -92,10 +92,10 @@ def _check_amplitudes(spec: InputSpec, target: ModelInput, dims: tuple[int | Non
     """Refuse to feed amplitudes to an input that has the axes of a spectrogram."""
     if sum(size != 1 for size in dims) > 1:
         raise DataError(
-            f"a sample of {spec.name} is amplitudes, {spec.form_text}, and input {target} takes "
-            "something of more axes, such as a spectrogram: give the preprocessor_config.json of "
-            "Whisper or AST as `preprocess`, or a recipe with `spectrogram`, or save spectrograms "
-            "as arrays, for example with numpy.savez, and dump these."
+            f"a sample of {spec.name} is amplitudes, {spec.form_text}, but input {target} "
+            "expects more axes, such as those of a spectrogram: pass the preprocessor_config.json "
+            "of Whisper or AST as `preprocess`, or a recipe with `spectrogram`, or save "
+            "spectrograms as arrays, for example with numpy.savez, and dump these."
         )
 
 

@@ -200,7 +200,7 @@ class Taps:
         tensors = tensors_by_name(result)
         outputs = self._selection.outputs
         if not tensors.keys() >= {output.part for output in outputs}:
-            raise DataError("the network returns other outputs than in the first batch.")
+            raise DataError("the network returns different outputs from those in the first batch.")
         self._outputs = {
             output.name: array(tensors[output.part].movedim(output.axis, 0)) for output in outputs
         }

@@ -141,7 +141,7 @@ class Recorder(BaseRecorder):
         Raises
         ------
         DataError
-            If the network is not called exactly once, or computes other tensors than in the first
+            If the network is not called exactly once, or computes different tensors from the first
             batch.
         """
         self._check_open()
@@ -244,8 +244,9 @@ class Recorder(BaseRecorder):
         )
         if kinds != kinds2:
             raise DataError(
-                "under inference_mode, or for a single sample, the network has other tensors than "
-                "in the first batch: record it in one mode, and omit batches of one sample."
+                "under inference_mode, or for a single sample, the network has different tensors "
+                "from those in the first batch: record it in one mode, and omit batches of one "
+                "sample."
             )
         tensors = [
             replace(tensor, axis=first_tensor.axis)

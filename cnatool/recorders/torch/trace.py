@@ -206,8 +206,8 @@ def trace_network(
         raise failure
     if [step.operator for step in small.steps] != [step.operator for step in large.steps]:
         raise DataError(
-            "the network takes other steps for other samples, so its tensors are not the same "
-            "from batch to batch: record the modules inside that are always called."
+            "the network takes different steps for different samples, so its tensors differ from "
+            "batch to batch: record the modules inside that are always called."
         )
     for value, smaller in zip(large.values, small.values, strict=True):
         value.axis = sample_axis(smaller.shape, value.shape)
@@ -230,7 +230,7 @@ def _guesses(arguments: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
         raise DataError(
             f"{'there is' if rows == 1 else 'there are'} {count_text(rows, 'sample')}, and no "
             "tensor that the network is called with has an axis "
-            "as long: give the raw samples of this very call as inputs=…, each in a row."
+            "of that length: pass the raw samples of this call as inputs=…, one per row."
         )
     fewer = (
         guess

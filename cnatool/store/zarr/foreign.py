@@ -129,7 +129,7 @@ class ForeignArray:
                 raise StoreDamagedError(
                     f"{self._files.where}: a chunk of array {self.key} (rows {first} to {last}, in "
                     f"{name}) is missing. Restore the store from a copy; if another program wrote "
-                    "it, let it write every chunk, also those of zeros."
+                    "it, let it write every chunk, including those of zeros."
                 )
 
     def _check_size(self, name: str, size: int) -> None:

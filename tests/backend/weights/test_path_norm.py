@@ -266,7 +266,7 @@ def test_inputs_that_are_no_single_floating_tensor(tmp_path: Path) -> None:
     b.node("MatMul", ["e", b.weight("w", 4, 3)], "y")
     tokens = b.model({"x": ("n", 5)}, {"y": ("n", 5, 3)})
     tokens.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    assert refused(tokens, tmp_path, 5) == "its input 'x' holds no floating numbers"
+    assert refused(tokens, tmp_path, 5) == "its input 'x' does not hold floating-point numbers"
 
 
 def test_several_heads_are_refused(tmp_path: Path) -> None:

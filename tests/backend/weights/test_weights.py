@@ -295,7 +295,7 @@ def test_packed_weights_are_not_read(tmp_path: Path) -> None:
     found = measured(b.model({"x": ("n", 16)}, {"y": ("n", 4)}), tmp_path)
     assert found.layers[0].frobenius is None
     assert found.layers[0].reason == (
-        "layer 1 ('y'): MatMulNBits keeps its weights in a form that is not read"
+        "layer 1 ('y'): MatMulNBits stores its weights in a form that is not supported"
     )
 
 

@@ -179,7 +179,7 @@ def test_bytes_after_the_last_row_of_a_gzip(tmp_path: Path) -> None:
     [
         (
             idx(8, (6,), bytes(6)),
-            "has 6 labels and .*images.* has 7 samples: they must be equally many",
+            "has 6 labels and .*images.* has 7 samples: the numbers must be equal",
         ),
         (idx(8, (7,), bytes(5)), "declares 7 rows, and it holds 5"),
         (idx(8, (7,), bytes(8)), "more bytes than the 7 rows"),

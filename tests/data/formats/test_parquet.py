@@ -179,7 +179,7 @@ def test_a_damaged_image_is_named_in_its_file(tmp_path: Path) -> None:
         (
             {"a": [1], "b": ["?"]},
             ArraySelection(),
-            "'b', holds String and no numbers: name the columns",
+            "'b', holds String, not numbers: name the columns",
         ),
         (
             {"label": [1]},

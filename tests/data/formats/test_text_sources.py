@@ -294,7 +294,7 @@ def test_cells_that_are_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 0, names no split"):
         opened(path, split_column="part", selection=SELECTION)
     path.write_bytes(b"te\xe4t\nb\xe4d\n")
-    with pytest.raises(DataError, match=r"d.csv: its line of names is not UTF-8"):
+    with pytest.raises(DataError, match=r"d.csv: its header line is not UTF-8"):
         opened(path)
 
 
@@ -430,5 +430,5 @@ def test_what_is_no_file_of_texts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="`format=idx` gives no texts"):
         opened(tmp_path / "d.pdf", format="idx")
     pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "d.parquet")
-    with pytest.raises(DataError, match="column 'text', holds Int64 and no texts"):
+    with pytest.raises(DataError, match="column 'text', holds Int64, not texts"):
         opened(tmp_path / "d.parquet")

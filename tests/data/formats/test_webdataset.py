@@ -148,7 +148,7 @@ def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
             info = tarfile.TarInfo("0.png")
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
-        with pytest.raises(DataError, match=r"0\.png, is a link or no plain file"):
+        with pytest.raises(DataError, match=r"0\.png, is a link or not a regular file"):
             open_webdataset([path], SINGLE_INPUT)
 
 

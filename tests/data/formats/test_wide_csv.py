@@ -124,8 +124,8 @@ def test_what_is_wrong_in_a_wide_table_is_one_short_message(tmp_path: Path) -> N
         (f"{names}\n{good}\n{good.replace('1.5', '?', 1)}\n", "column 'g0', row 1, is '?'"),
         (f"{names}\n{good},1\n", "a row has 5001 cells, 5000 have names"),
         (f"{names}\n{good[:-4]}\n", "column 'g4999', holds no numbers"),
-        (f"{names}\n", "holds no samples below its line of names"),
-        (f"{good}\n{good}\n", "has no line of names at its head"),
+        (f"{names}\n", "holds no samples below its header line"),
+        (f"{good}\n{good}\n", "has no header line"),
         (f'{names}\n"{good}\n', "a quotation mark is not closed"),
     ):
         path.write_text(text)
