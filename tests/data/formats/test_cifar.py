@@ -74,7 +74,9 @@ def test_a_format_may_be_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a file of samples"):
         open_source(path)
     assert open_source(path, format_name="cifar10").rows == 3
-    with pytest.raises(DataError, match="has 9219 bytes, .* the 3074 bytes of an image of CIFAR-100"):
+    with pytest.raises(
+        DataError, match="has 9219 bytes, .* the 3074 bytes of an image of CIFAR-100"
+    ):
         open_source(path, format_name="cifar100")
 
 
