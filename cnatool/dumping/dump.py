@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.urls import parse_path
-from cnatool.dumping.options import DumpOptions, keywords_of
+from cnatool.dumping.keywords import keywords_of
+from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.parts import part_path
 from cnatool.dumping.process import dump_here, estimate_here
 from cnatool.store.format_table import format_by_name

@@ -6,13 +6,10 @@ This module imports little, since the help of the command line waits for it.
 
 from __future__ import annotations
 
-import inspect
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from cnatool.errors import UsageError
 from cnatool.records.choices import (
@@ -499,84 +496,3 @@ class DumpOptions:
 def choices_of(declared: Field[Any]) -> tuple[str, ...]:
     """List the words among which an option chooses; empty for other options."""
     return get_args(globals().get(str(declared.type).removesuffix(" | None")))
-
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_R_co = TypeVar("_R_co", covariant=True)
-_Path = str | Path
-_Options = TypeVar("_Options")
-_TakesRecord = Callable[[_Path, _Path | None, _Path | None, _Options], _R]
-
-
-class _TakesKeywords(Protocol[_P, _R_co]):
-    def __call__(
-        self,
-        model: str | Path,
-        data: str | Path | None = None,
-        store: str | Path | None = None,
-        *args: _P.args,
-        **options: _P.kwargs,
-    ) -> _R_co: ...
-
-
-def keywords_of(
-    record: Callable[_P, _Options],
-) -> Callable[[_TakesRecord[_Options, _R]], _TakesKeywords[_P, _R]]:
-    """Turn the last parameter of a function, a record of options, into keyword arguments.
-
-    ``{options}`` in its docstring becomes their description.
-    """
-
-    def decorate(function: _TakesRecord[_Options, _R]) -> _TakesKeywords[_P, _R]:
-        @wraps(function)
-        def call(
-            model: str | Path,
-            data: str | Path | None = None,
-            store: str | Path | None = None,
-            *args: _P.args,
-            **options: _P.kwargs,
-        ) -> _R:
-            try:
-                inspect.signature(call).bind(model, data, store, *args, **options)
-            except TypeError as error:
-                raise TypeError(f"{function.__name__}() {error}") from None
-            return function(model, data, store, record(*args, **options))
-
-        described: Any = call
-        described.__signature__ = _signature(call, record)
-        described.__doc__ = (function.__doc__ or "").replace("    {options}\n", _documentation())
-        return call
-
-    return decorate
-
-
-def _signature(function: Callable[..., Any], record: Any) -> inspect.Signature:
-    signature = inspect.signature(function, follow_wrapped=False)
-    positional = list(signature.parameters.values())[:3]
-    keywords = [
-        inspect.Parameter(
-            declared.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=declared.default,
-            annotation=declared.type,
-        )
-        for declared in fields(record)
-    ]
-    return signature.replace(parameters=[*positional, *keywords])
-
-
-def _documentation() -> str:
-    """Describe all options as the NumPy style does."""
-    lines = []
-    for declared in fields(DumpOptions):
-        words = choices_of(declared)
-        text = str(declared.type).removesuffix(" | None").replace(" | ", " or ")
-        kind = "{" + ", ".join(f'"{word}"' for word in words) + "}" if words else text
-        optional = ", optional" if declared.default is None else ""
-        default = "" if declared.default is None else f", default {declared.default!r}"
-        lines.append(f"    {declared.name} : {kind}{optional}{default}")
-        sentences = f"{declared.metadata['summary']} {declared.metadata['details']}".strip()
-        indent = " " * 8
-        lines += textwrap.wrap(sentences, 100, initial_indent=indent, subsequent_indent=indent)
-    return "\n".join(lines) + "\n"
