@@ -14,7 +14,7 @@ from cnatool.backend.statistics.channel_sums import ChannelSums, find_rearranged
 from cnatool.backend.statistics.graph_nodes import append_statistics
 from cnatool.backend.statistics.inner_statistics import InnerMeasure, measure_inner
 from cnatool.backend.statistics.real_positions import declare_real_positions
-from cnatool.backend.statistics.reduced_tensors import append_reduced
+from cnatool.backend.statistics.reduced_nodes import append_reduced
 from cnatool.backend.statistics.reductions import MeasuredTensor
 from cnatool.backend.statistics.token_nodes import TOKEN_OUTPUTS, TokenMeasure
 
