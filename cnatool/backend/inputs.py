@@ -252,7 +252,7 @@ def _fill(
         filled = f"`constants={{{target.name!r}: {format_filled_array(lengths, value)}}}`"
         loaded = f"`constants={{{target.name!r}: np.load('FILE.npy')}}`"
         raise UsageError(
-            f"{subject}, whose shape is open, so one number is not enough. Give the shape as "
+            f"{subject}, whose shape is dynamic, so one number is not enough. Give the shape as "
             f"well, as in {filled} with numbers for N, or an array: {loaded}"
         )
     check_bytes(f"{subject}, which are", math.prod(shape) * target.dtype.itemsize, _SMALLER)

@@ -1,6 +1,6 @@
-"""The tables of a language model: rows for the ids of tokens, and rows for positions.
+"""The tables of a language model: rows for token ids, and rows for positions.
 
-A model looks the ids of tokens up in a table, whose rows are its vocabulary, and often positions
+A model looks token ids up in a table, whose rows are its vocabulary, and often positions
 in another one, or takes as many of their rows as there are tokens. How many positions it has
 follows from running that part of the graph alone, for as many tokens as the table has rows, and
 one more: positions may begin above 0, or fall into buckets, which limit nothing.

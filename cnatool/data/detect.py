@@ -85,7 +85,7 @@ def find_format(name: str, *, texts: bool = False) -> Format:
     if any(fmt.name == name for fmt in TEXT_FORMATS):
         why = (
             " gives texts, and the model does not take strings: `tokenizer=PATH` turns texts into "
-            "the ids of tokens. For other samples,"
+            "token ids. For other samples,"
         )
     elif texts and any(fmt.name == name for fmt in FORMATS):
         why = " gives no texts, which the model takes:"

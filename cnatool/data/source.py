@@ -92,12 +92,12 @@ class InputSpec:
     padding : float or None
         What continues a sample where the model takes one length only; None if nothing is known.
     kind : {"text", "tokens", "sound"} or None
-        What samples are: the bytes of a text's UTF-8, ids of tokens, or amplitudes; None for
+        What samples are: the bytes of a text's UTF-8, token ids, or amplitudes; None for
         others.
     tokenizer : TokenizerRecord or None
-        What made the ids of tokens, if that is what samples are.
+        What made the token ids, if samples are those.
     special : tuple of int
-        Of ids of tokens, those of special tokens.
+        Of token ids: those of special tokens.
     sound : SoundRecord or None
         Rate and decoder of sound, if that is what samples are.
     bfloat16 : bool

@@ -1,4 +1,4 @@
-"""The table of formats of texts, for models that take strings or the ids of tokens."""
+"""The table of formats of texts, for models that take strings or token ids."""
 
 from __future__ import annotations
 

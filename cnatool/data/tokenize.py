@@ -52,7 +52,7 @@ class TokenLimit:
 
 @dataclass(frozen=True, slots=True)
 class TokenInput:
-    """The input of a model that takes the ids of tokens.
+    """The input of a model that takes token ids.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.feed import Feed
     from cnatool.dumping.options import DumpOptions
 
-# Names of inputs that take the ids of tokens, whatever other integers a model takes.
+# Names of inputs that take token ids, whatever other integers a model takes.
 _NAMES = ("input_ids", "token_ids", "tokens", "ids")
 # Words in the names of integer inputs that take something else about each token.
 _OTHERS = ("mask", "type", "segment", "position", "length", "past", "cache")
@@ -43,7 +43,7 @@ _ROWS = 256
 def plan_tokens(
     network: Network, options: DumpOptions, note: Callable[[str], None]
 ) -> TokenInput | None:
-    """Load the tokenizer, and choose the input that takes the ids of tokens; None without one.
+    """Load the tokenizer, and choose the input that takes token ids; None without one.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def plan_tokens(
     size = tokenizer.record.vocabulary
     if table is not None and size > table.rows:
         raise DataError(
-            f"{path} has {size:,} ids of tokens, and {network.graph.path} has {table.rows:,} rows "
+            f"{path} has {size:,} token ids, and {network.graph.path} has {table.rows:,} rows "
             f"for them ({table.name!r}): it belongs to a different model. Pass the "
             "tokenizer of this model."
         )
     most_id = int(np.iinfo(target.dtype).max)
     if size - 1 > most_id:
         raise DataError(
-            f"{path} has {size:,} ids of tokens, and input {target.name!r} of "
+            f"{path} has {size:,} token ids, and input {target.name!r} of "
             f"{network.graph.path}, which is {target.dtype}, takes none above {most_id:,}: it "
             "belongs to a different model. Pass the tokenizer of this model, or export the model "
             "with an input of int64."
@@ -178,8 +178,8 @@ def _choose_input(network: Network, options: DumpOptions) -> ModelInput:
             return targets[0]
         if targets:
             raise UsageError(
-                f"`tokenizer`: {network.graph.path} has several inputs that could take the ids of "
-                f"tokens ({', '.join(target.name for target in targets)}): name one, and the "
+                f"`tokenizer`: {network.graph.path} has several inputs that could take token "
+                f"ids ({', '.join(target.name for target in targets)}): name one, and the "
                 "column of texts, with `inputs={'INPUT': 'COLUMN'}`, and set the others with "
                 "`constants`."
             )
@@ -192,7 +192,7 @@ def _choose_input(network: Network, options: DumpOptions) -> ModelInput:
     )
     raise UsageError(
         f"`tokenizer`: {network.graph.path} has no input of integers (samples, tokens), which "
-        f"would take the ids of tokens. It takes {taken}. {way}"
+        f"would take token ids. It takes {taken}. {way}"
     )
 
 
@@ -225,7 +225,7 @@ def record_tokenizer(feed: Feed, tokens: TokenInput) -> Feed:
 def advise_tokenizer(
     network: Network, data: str | Path | None, options: DumpOptions, selection: ArraySelection
 ) -> str | None:
-    """Advise a tokenizer if a model takes the ids of tokens and the data are texts; else None."""
+    """Advise a tokenizer if a model takes token ids and the data are texts; else None."""
     try:
         target = _choose_input(network, options)
         texts = replace(selection, inputs=(target.name,), tokens=target.name)
@@ -234,7 +234,7 @@ def advise_tokenizer(
     except CnatoolError:
         return None
     return (
-        f"{network.graph.path} takes the ids of tokens (input {target}), and the data are texts: "
+        f"{network.graph.path} takes token ids (input {target}), and the data are texts: "
         "give the model's tokenizer with `tokenizer=PATH`, its tokenizer.json or the folder that "
         "holds it."
     )

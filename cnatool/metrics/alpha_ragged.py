@@ -80,7 +80,7 @@ def ragged_symbol_entropy(
 ) -> NDArray[np.float64]:
     """Return the entropy of each sample's symbols, in bits, (n,), with a bin for each symbol.
 
-    `values` are integers, such as the ids of tokens or the bytes of texts, (total,). NaN for a
+    `values` are integers, such as token ids or the bytes of texts, (total,). NaN for a
     sample without symbols.
     """
     entropies = np.full(len(lengths), np.nan)

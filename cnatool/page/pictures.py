@@ -36,7 +36,7 @@ _PROBED = 64  # pictures that the estimate is made from
 _ROWS_BYTES = 64 << 20  # of raw inputs that are read at a time
 _KINDS: Mapping[InputKind, str] = {
     "text": "texts",
-    "tokens": "ids of tokens",
+    "tokens": "token ids",
     "sound": "sound",
 }
 _WHITE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}

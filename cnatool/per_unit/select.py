@@ -202,7 +202,7 @@ def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> Uni
             return "element"
         raise UsageError(
             f"{path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
-            f"that differ in length, so that its elements are no units. Axes of units: "
+            f"that differ in length, so its elements cannot be units. Axes of units: "
             f"{list_names(possible) or 'none'}."
         )
     try:

@@ -88,7 +88,7 @@ class Description:
     weights: WeightsRecord | None
     ragged: dict[str, int]  # axis of one sample along which samples differ in length, by name
     kinds: dict[str, InputKind]  # what inputs hold, by name
-    special: tuple[int, ...]  # ids of tokens that are no part of a text
+    special: tuple[int, ...]  # token ids that are no part of a text
     held_inputs: tuple[ArrayRecord, ...] | None = None  # of another store that contains them
 
     def record(self, batch: Batch) -> StoreRecord:

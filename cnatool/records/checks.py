@@ -40,7 +40,7 @@ _MOST_THREADS = 1 << 12
 _COUNTS = ("uint32", (257,))
 _KINDS: dict[InputKind, str] = {
     "text": "bytes of a text",
-    "tokens": "ids of tokens",
+    "tokens": "token ids",
     "sound": "amplitudes",
 }
 # Each is the name of an array.
@@ -131,7 +131,7 @@ def _check_kind(array: ArrayRecord, *, output: bool) -> Iterator[str]:
     elif kind == "sound" and np.dtype(array.dtype).kind not in "iuf":
         yield f"{array.name!r} is of {array.dtype}, which is not a type of amplitudes"
     if array.special is not msgspec.UNSET and kind != "tokens":
-        yield f"{array.name!r} has special tokens, but is no input of ids of tokens"
+        yield f"{array.name!r} has special tokens, but is no input of token ids"
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> Iterator[str]:

@@ -9,7 +9,7 @@ Statistic = Literal["sum", "abs_sum", "square_sum", "positive_sum", "nonzero_cou
 Narrowing = Literal["float32", "float16", "bfloat16"]
 # What is stored of a picture as raw input.
 KeptInputs = Literal["values", "levels"]
-# What a raw input is, where α depends on it: bytes of UTF-8, ids of tokens, amplitudes.
+# What a raw input is, where α depends on it: bytes of UTF-8, token ids, amplitudes.
 InputKind = Literal["text", "tokens", "sound"]
 # Compression of arrays in a store.
 Codec = Literal["lz4", "zstd", "gzip", "none"]

@@ -150,7 +150,7 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 class TokenizerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The tokenizer that turned texts into the ids of tokens, and its settings.
+    """The tokenizer that turned texts into token ids, and its settings.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What samples were continued with, before all else, up to the length in ``source_shape``;
         absent if none was padded.
     tokenizer : TokenizerRecord
-        What made the ids of tokens from texts; absent for other samples.
+        What turned texts into token ids; absent for other samples.
     sound : SoundTransform
         How sound is resampled, cut and turned into a spectrogram; absent for other samples.
     """

@@ -52,10 +52,10 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The axis of ``shape`` along which samples differ in length: in place of one array there are
         ``values``, with this axis first, and ``offsets``. Absent if all samples have one shape.
     kind : {"text", "tokens", "sound"}
-        What an input is: the bytes of a text's UTF-8, ids of tokens, or amplitudes, from −1 to 1 if
+        What an input is: the bytes of a text's UTF-8, token ids, or amplitudes, from −1 to 1 if
         they are floating and over the range of their type if they are integers. Absent for others.
     special : tuple of int
-        Of ids of tokens, those of special tokens, which are not part of the text ([CLS], padding,
+        Of token ids, those of special tokens, which are not part of the text ([CLS], padding,
         the end of a text), ascending. Absent for other inputs.
     sound : SoundRecord
         Of sound, its rate and what decoded it. Absent for other inputs.

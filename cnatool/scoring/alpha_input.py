@@ -39,7 +39,7 @@ class AlphaInput:
     number: int
     name: str
     kind: InputKind | None
-    special: tuple[int, ...]  # ids of tokens that are no symbols of a text
+    special: tuple[int, ...]  # token ids that are no symbols of a text
 
     @property
     def symbols(self) -> bool:
@@ -66,19 +66,19 @@ def select_alpha_input(record: StoreRecord, fields: ConventionFields) -> AlphaIn
     """Select the raw input of a store that α is computed from.
 
     Of a text, `ConventionFields.alpha_symbols` chooses between its bytes and the ids of its tokens.
-    Otherwise it is the first input, unless that holds whole numbers beside ids of tokens, such as a
+    Otherwise it is the first input, unless that holds whole numbers beside token ids, such as a
     mask.
 
     Raises
     ------
     MetricError
-        If the store holds no text, or no ids of tokens, that the convention asks for.
+        If the store holds no text, or no token ids, that the convention asks for.
     """
     wanted: dict[str, InputKind] = {"bytes": "text", "tokens": "tokens"}
     kind = wanted.get(fields.alpha_symbols)
     numbers = _find_texts(record) if kind is None else _find_kind(record, kind)
     if kind is not None and not numbers:
-        what = "text" if kind == "text" else "ids of tokens"
+        what = "text" if kind == "text" else "token ids"
         raise MetricError(
             f"no raw input of the store holds {what}, so that alpha_symbols={fields.alpha_symbols} "
             "has nothing to count: use `alpha_symbols='auto'`."

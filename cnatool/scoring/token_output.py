@@ -39,7 +39,7 @@ def select_token_output(
     """Select an output that scores tokens, where there are targets for them.
 
     These are lists of labels, or the next tokens of a model that a dump found to predict them; the
-    ids of tokens, where an output is named that has scores for each. If samples have labels,
+    token ids, where an output is named that has scores for each. If samples have labels,
     outputs with scores ``of_samples`` come first.
     """
     record = store.record

@@ -225,7 +225,7 @@ def _check_same_components(parts: Sequence[_Part], record: StoreRecord) -> None:
         name = find_other_components(first, open_store(part.path))
         if name is not None:
             raise UsageError(
-                f"{part.path} and {parts[0].path} have other principal components of {name!r}: "
+                f"{part.path} and {parts[0].path} have different principal components of {name!r}: "
                 "they were computed on machines, or with versions of libraries, that round "
                 "differently, which rotates components of almost equal variance. Dump all parts "
                 "on machines of the same kind, or use fewer components."

@@ -465,5 +465,5 @@ def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None
 
 def test_number_for_a_constant_whose_shape_is_open() -> None:
     spec = ModelInput("ids", np.dtype(np.int64), ("n", "length"))
-    with pytest.raises(UsageError, match="whose shape is open, so one number is not enough"):
+    with pytest.raises(UsageError, match="whose shape is dynamic, so one number is not enough"):
         make_constant(spec, 1, "n")

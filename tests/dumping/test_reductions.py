@@ -224,7 +224,7 @@ def test_parts_with_other_components(
             folder / "net.onnx", folder / "data.npz", tmp_path / f"{number}.zarr",
             reduce={"a_out": "mean+pca:2"}, part=(number, 2), threads=1, batch_size=16,
         )  # fmt: skip
-    with pytest.raises(UsageError, match=r"other principal components of 'a_out:mean\+pca:2'"):
+    with pytest.raises(UsageError, match=r"different principal components of 'a_out:mean\+pca:2'"):
         cnatool.merge([tmp_path / "1.zarr", tmp_path / "2.zarr"], tmp_path / "m.zarr")
 
 

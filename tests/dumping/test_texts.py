@@ -231,7 +231,7 @@ def test_a_tokenizer_of_another_model(
 ) -> None:
     data = written(tmp_path)
     larger = save_tokenizer(tmp_path / "larger", "bert", 450)
-    with pytest.raises(DataError, match="450 ids of tokens, and .* has 400 rows for them"):
+    with pytest.raises(DataError, match="450 token ids, and .* has 400 rows for them"):
         cnatool.dump(networks["encoder"][1], data, tmp_path / "s.zarr", tokenizer=larger)
     notes = Notes()
     smaller = save_tokenizer(tmp_path / "smaller", "bert", 390)
@@ -253,7 +253,7 @@ def test_texts_need_a_tokenizer(tmp_path: Path, networks: dict[str, tuple[Any, P
     frame.write_csv(tmp_path / "d.csv")
     (tmp_path / "d.txt").write_text("\n".join(TEXTS))
     for data in ("d.parquet", "d.csv", "d.txt", written(tmp_path).name):
-        with pytest.raises(DataError, match="takes the ids of tokens .* give the model's"):
+        with pytest.raises(DataError, match="takes token ids .* give the model's"):
             cnatool.dump(path, tmp_path / data, tmp_path / "s.zarr")
     with pytest.raises(UsageError, match="pass the model's `tokenizer` too"):
         cnatool.dump(path, tmp_path / "d.txt", tmp_path / "s.zarr", max_length=9)
@@ -268,7 +268,7 @@ def test_ids_that_an_input_does_not_hold(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     path = saved(model, tmp_path / "m.onnx")
     tokenizer = save_tokenizer(tmp_path / "tok")
-    message = "400 ids of tokens, and input 'ids' of .* is uint8, takes none above 255"
+    message = "400 token ids, and input 'ids' of .* is uint8, takes none above 255"
     with pytest.raises(DataError, match=message):
         cnatool.dump(path, written(tmp_path), tmp_path / "s.zarr", tokenizer=tokenizer)
 

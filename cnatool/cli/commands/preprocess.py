@@ -127,7 +127,7 @@ def show(
 def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
     """Refuse to draw into the data, or over an existing file without ``--overwrite``."""
     if output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: the picture is a .png file.")
+        raise UsageError(f"-o {output}: the picture must be a .png file.")
     for source in sources:
         # What follows :: is an array inside.
         if real_path(output).is_relative_to(real_path(Path(str(source).partition("::")[0]))):

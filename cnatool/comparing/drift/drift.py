@@ -144,7 +144,7 @@ def drift(
         correction, the convention or a field does not exist.
     """
     if not 0 < level < 1:
-        raise UsageError(f"`level={level}`: it lies between 0 and 1.")
+        raise UsageError(f"`level={level}`: must be between 0 and 1.")
     named = Convention.named(convention, overrides)
     chosen = _find_correction(correction)
     observer = observer or Silent()

@@ -88,7 +88,7 @@ def test_compare_of_two_splits_is_drift(here: Path) -> None:
         (("drift", "net.zarr", "--split", "train", "--split", "x"), "no split 'x'"),
         (("drift", "net.zarr", "--tensors", "x"), "--tensors x: net.zarr has no such tensor"),
         (("drift", "net.zarr", "--correction", "x"), "--correction x: there are"),
-        (("drift", "net.zarr", "--level", "1"), "--level 1.0: it lies between 0 and 1"),
+        (("drift", "net.zarr", "--level", "1"), "--level 1.0: must be between 0 and 1"),
         (("drift", "net.zarr", "-o", "a.txt"), "must end in .parquet or .csv"),
         (("drift", "net.zarr", "-o", "none/a.csv"), "no such folder"),
     ],
