@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support.forks import forks
+from support.fork_server import forks
 
 from campaigns.serving import serve
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from support.forks import forks, take_environment
+from support.fork_server import forks, take_environment
 
 from campaigns.campaign import FAILED, Campaign, Round, done_round
 

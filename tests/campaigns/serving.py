@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from support.forks import take_environment
+from support.fork_server import take_environment
 
 from campaigns.troubles import befall
 from cnatool.cli import signals

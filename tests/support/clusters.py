@@ -17,7 +17,7 @@ from cnatool.dumping import cluster_progress
 from cnatool.store import object_client
 from cnatool.store.writer import SplitWriter
 from support.dumps import make_small
-from support.forks import forks, take_environment
+from support.fork_server import forks, take_environment
 
 dask = pytest.importorskip("dask", reason="Dask is not installed")
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from support.dumps import make_small
-from support.forks import forks, open_streams, take_environment
+from support.fork_server import forks, open_streams, take_environment
 
 
 class Forked:

@@ -10,7 +10,7 @@ import numpy as np
 
 import cnatool
 from cnatool.store import writer
-from support.forks import forks
+from support.fork_server import forks
 
 _CODE = 9
 
