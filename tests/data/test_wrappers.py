@@ -101,7 +101,7 @@ def test_members_apart_are_refused(first: str, skip: bool, tmp_path: Path) -> No
     contents = {"png": png, "cls": lambda i: str(i % 3).encode()}
     members = [(f"{i:03}.{e}", contents[e](i)) for e in (first, second) for i in range(6)]
     with pytest.raises(
-        DataError, match=r"members of the sample 000 in two places.*order of names: find"
+        DataError, match=r"members of sample 000 in two places.*order of names: find"
     ):
         open_splits(
             write_tar(tmp_path / "t.tar", members), {}, SINGLE_INPUT,

@@ -89,7 +89,7 @@ def test_what_the_user_sets_wins(tmp_path: Path) -> None:
 def test_a_mask_of_another_name_is_asked_about(tmp_path: Path) -> None:
     mask = np.ones((_ROWS, _LENGTH), np.int64)
     paths = _save(tmp_path, decoder(), input_ids=_ids(), mask=mask)
-    with pytest.raises(DataError, match=r"holds mask, and no array for the input 'attention_mask'"):
+    with pytest.raises(DataError, match=r"holds mask, but no array for the input 'attention_mask'"):
         cnatool.dump(*paths, tmp_path / "s.zarr")
     store = cnatool.dump(*paths, tmp_path / "s.zarr", inputs={"attention_mask": "mask"})
     assert "attention_mask" not in {each.input for each in store.record.derived or ()}

@@ -102,7 +102,7 @@ def test_a_model_of_one_length(tmp_path: Path) -> None:
 def test_a_model_that_takes_spectrograms(dims: tuple[Any, ...], tmp_path: Path) -> None:
     model = network(tmp_path / "net.onnx", *dims, channels=80)
     data = fill(tmp_path / "data", (500, 900))
-    message = r"is amplitudes, \(\?,\), and input 'x' .* such as a spectrogram: give the"
+    message = r"is amplitudes, \(\?,\), but input 'x' .* those of a spectrogram: pass the"
     with pytest.raises(DataError, match=message):
         cnatool.dump(model, data, tmp_path / "a.zarr")
     config = tmp_path / "preprocessor_config.json"
