@@ -55,7 +55,7 @@ CHANGES: list[tuple[str, Change]] = [
     ("two inputs", lambda a: a["inputs"].append(a["inputs"][0])),
     ("magnitudes of 1", part(magnitudes=[1.0])),
     ("which is not text", part("inputs", 0, kind="text")),
-    ("not a type of token ids", part("inputs", 0, kind="tokens", dtype="float32")),
+    ("not a type of ids", part("inputs", 0, kind="tokens", dtype="float32")),
     ("not a type of amplitudes", part("inputs", 0, kind="sound", dtype="bool")),
     ("no input whose values are amplitudes", part("outputs", 0, kind="sound")),
     ("special tokens, but is no input of token ids", part("inputs", 0, special=[0])),
