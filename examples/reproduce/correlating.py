@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -186,6 +188,24 @@ def correlate(networks: pl.DataFrame) -> tuple[list[Correlation], list[Differenc
                 if found.coefficient == "pearson"
             ]
     return correlations, differences
+
+
+def write_correlations(
+    folder: Path, correlations: Sequence[Correlation], differences: Sequence[Difference]
+) -> None:
+    """Write ``correlations.csv`` and ``differences.csv``; nothing for an empty sequence."""
+    for name, rows in (("correlations", correlations), ("differences", differences)):
+        if rows:
+            pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / f"{name}.csv")
+
+
+def read_correlations(folder: Path) -> tuple[list[Correlation], list[Difference]]:
+    """Read what `write_correlations` has written."""
+    correlations, differences = (
+        pl.read_csv(folder / f"{name}.csv", infer_schema_length=None).to_dicts()
+        for name in ("correlations", "differences")
+    )
+    return [Correlation(**row) for row in correlations], [Difference(**row) for row in differences]
 
 
 def _keep_columns(networks: pl.DataFrame, target: str) -> pl.DataFrame:

@@ -2,10 +2,10 @@
 
 python examples/reproduce/figures.py full --cifar10 FOLDER -o pictures
 
-``full`` is the folder that reproduce.py has written. The checkpoints of three runs of one task are
-dumped again, for Fig. 4 (accuracy, loss and CNA over training), Fig. 5 (CNA over the plane of the
-activations of one of the runs) and Fig. 6 (error by groups of rising α). Fig. 7 (test accuracy over
-CNA) is drawn from the table of all networks.
+``full`` is the folder that reproduce.py has written. The checkpoints of three runs of one task,
+those with the seed given by ``--seed``, are dumped again, for Fig. 4 (accuracy, loss and CNA over
+training), Fig. 5 (CNA over the plane of the activations of one of the runs) and Fig. 6 (error by
+groups of rising α). Fig. 7 (test accuracy over CNA) is drawn from the table of all networks.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from collection import RATES, check_whole, list_runs
+from collection import RATES, SEEDS, check_whole, list_runs
 from correlating import ACCURACY, CNA, RESAMPLES, Subset
 from measuring import MEASURED, dump_network
 from networks import NETWORKS, Exporter
@@ -33,9 +33,10 @@ PLANE = "vgg"
 _PLANE_ROWS = 500
 
 
-def find_run(task: str, network: str) -> Run:
-    """Return the run of a task and an architecture at the first rate and seed."""
-    return next(run for run in list_runs((task,), (network,), 1) if run.rate == RATES[0])
+def find_run(task: str, network: str, seed: int) -> Run:
+    """Return the run of a task and an architecture at the first rate."""
+    runs = list_runs((task,), (network,))
+    return next(run for run in runs if (run.rate, run.seed) == (RATES[0], seed))
 
 
 def dump_run(run: Run, data: Data, models: Path, work: Path, **options: Any) -> Iterator[Path]:
@@ -51,25 +52,25 @@ def dump_run(run: Run, data: Data, models: Path, work: Path, **options: Any) -> 
         yield store
 
 
-def draw_training(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
-    """Draw Fig. 4 and Fig. 6 of a task."""
+def draw_training(
+    runs: Sequence[Run], data: Data, models: Path, work: Path, pictures: Path
+) -> None:
+    """Draw Fig. 4 and Fig. 6 of some runs."""
     write_data(data, work / "data")
     stores = [
         store
-        for network in NETWORKS
-        for store in dump_run(
-            find_run(task, network), data, models, work, keep="statistics", limit=MEASURED
-        )
+        for run in runs
+        for store in dump_run(run, data, models, work, keep="statistics", limit=MEASURED)
     ]
     trajectory = cnatool.trajectory(stores, order="epoch", by="network")
     for figure in ("trajectory", "error-by-alpha"):
         cnatool.plot(trajectory, figure).save(pictures / f"reproduction-{figure}.svg")
 
 
-def draw_plane(task: str, data: Data, models: Path, work: Path, pictures: Path) -> None:
-    """Draw Fig. 5 of a task."""
+def draw_plane(run: Run, data: Data, models: Path, work: Path, pictures: Path) -> None:
+    """Draw Fig. 5 of a run."""
     write_data(data, work / "data")
-    stores = list(dump_run(find_run(task, PLANE), data, models, work, limit=_PLANE_ROWS))
+    stores = list(dump_run(run, data, models, work, limit=_PLANE_ROWS))
     landscape = cnatool.landscape(stores, order="epoch", samples=_PLANE_ROWS)
     cnatool.plot(landscape, "landscape").save(
         pictures / "reproduction-landscape.png", scale_factor=2
@@ -94,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with networks.parquet and models")
     parser.add_argument("--task", default="cifar10", choices=tuple(TASKS))
+    parser.add_argument("--seed", type=int, default=0, choices=range(SEEDS), help="of the runs")
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="with MNIST's four IDX files")
     parser.add_argument("--cifar10", type=Path, metavar="FOLDER", help="with two Parquet files")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
@@ -103,9 +105,11 @@ def main() -> None:
     pictures: Path = options.output
     pictures.mkdir(parents=True, exist_ok=True)
     models = options.folder / "models"
-    for draw in (draw_training, draw_plane):
-        with tempfile.TemporaryDirectory() as work:
-            draw(options.task, data, models, Path(work), pictures)
+    runs = {name: find_run(options.task, name, options.seed) for name in NETWORKS}
+    with tempfile.TemporaryDirectory() as work:
+        draw_training(list(runs.values()), data, models, Path(work), pictures)
+    with tempfile.TemporaryDirectory() as work:
+        draw_plane(runs[PLANE], data, models, Path(work), pictures)
     table = options.folder / "networks.parquet"
     networks = pl.read_parquet(table)
     check_whole(networks, table)

@@ -13,9 +13,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 from collection import SEEDS, list_runs, process_all
-from correlating import correlate
+from correlating import correlate, write_correlations
 from networks import NETWORKS
 from rules import apply_rules, list_lines
 from tasks import MEMORISED, TASKS
@@ -71,9 +70,7 @@ def main() -> None:
         runs, folders, output / "models", options.table or output / TABLE, options.jobs
     )
     correlations, differences = correlate(networks)
-    for name, rows in (("correlations", correlations), ("differences", differences)):
-        if rows:
-            pl.DataFrame(rows, infer_schema_length=None).write_csv(output / f"{name}.csv")
+    write_correlations(output, correlations, differences)
     print(f"{len(networks)} networks of {len(runs)} runs; results are in {output}")
     # The rules are about the whole collection, no more and no less.
     if set(runs) == set(list_runs()):

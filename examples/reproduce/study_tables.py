@@ -1,7 +1,7 @@
-"""The tables of the larger study in docs/reproduction.md, made from the table of networks.
+"""The tables of docs/reproduction.md, made from what reproduce.py has written.
 
-python examples/reproduce/study_tables.py networks.parquet            prints them
-python examples/reproduce/study_tables.py networks.parquet --write    inserts them into the docs
+python examples/reproduce/study_tables.py FOLDER            prints them
+python examples/reproduce/study_tables.py FOLDER --write    inserts them into the docs
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from correlating import (
     Difference,
     Estimate,
     Subset,
-    correlate,
+    read_correlations,
 )
 from docs_tables import NONE, Table, format_estimate, format_table, insert_into_docs
 from rules import Evidence, apply_rules
@@ -159,12 +159,18 @@ def _range(values: pl.Series, write: Callable[[float], str]) -> str:
 def main() -> None:
     """Print the tables, or insert them into the docs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", type=Path, metavar="networks.parquet")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="with networks.parquet, correlations.csv and differences.csv",
+    )
     parser.add_argument("--write", action="store_true", help="into docs/reproduction.md")
     options = parser.parse_args()
-    networks = pl.read_parquet(options.networks)
-    check_whole(networks, options.networks)
-    tables = list_tables(networks, *correlate(networks))
+    table = options.folder / "networks.parquet"
+    networks = pl.read_parquet(table)
+    check_whole(networks, table)
+    tables = list_tables(networks, *read_correlations(options.folder))
     if options.write:
         insert_into_docs(tables)
         return

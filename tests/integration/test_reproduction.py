@@ -23,14 +23,8 @@ if TYPE_CHECKING:
     from correlating import Correlation, Difference
 
 FOLDER = Path(__file__).parents[2] / "examples" / "reproduce"
-AGAIN = FOLDER / "results" / "digits-again"
-# Of the earlier collections.
-RESULTS = sorted(path.parent for path in FOLDER.glob("results/*/collection.json"))
-COEFFICIENTS = {
-    "pearson": scipy.stats.pearsonr,
-    "spearman": scipy.stats.spearmanr,
-    "kendall_b": scipy.stats.kendalltau,
-}
+RESULTS = FOLDER / "results"
+AGAIN = RESULTS / "digits-again"
 
 
 @pytest.fixture
@@ -55,19 +49,6 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.usefixtures("scripts")
-def test_the_docs_have_the_tables_of_the_result_files() -> None:
-    from docs_tables import DOCS, insert
-    from earlier_tables import list_collections, render_all
-
-    text = DOCS.read_text("utf-8")
-    assert list(list_collections()) == RESULTS != []
-    parts = dict(render_all())
-    assert set(parts) == {"digits-again", *(folder.name for folder in RESULTS)}
-    assert insert(text, parts.items()) == text
-    assert all(part.strip() in text for part in parts.values())
-
-
 def test_the_digits_scored_again() -> None:
     networks = pl.read_parquet(AGAIN / "networks.parquet")
     assert len(networks) == networks["id"].n_unique() == 180
@@ -88,58 +69,6 @@ def test_the_digits_scored_again() -> None:
             continue
         assert math.isclose(float(row["r"]), scipy.stats.pearsonr(x, y).statistic, rel_tol=1e-5)
         assert float(row["low"]) < float(row["r"]) < float(row["high"])
-
-
-def chosen(row: dict[str, str], networks: list[dict[str, str]], by: str) -> list[dict[str, str]]:
-    """Give the networks that a row of correlations is of; those by the paper's convention."""
-    last = str(max(int(one["epoch"]) for one in networks))
-    subset, group = row["subset"], row["group"]
-    return [
-        one
-        for one in networks
-        if (subset != "above 70 %" or float(one["test.accuracy"]) > 0.7)
-        and (subset != "trained" or one["epoch"] == last)
-        and (not group or one["kind" if subset == "kinds" else by] == group)
-    ]
-
-
-@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
-def test_correlations_are_those_of_the_networks(folder: Path) -> None:
-    networks = read(folder / "networks.csv")
-    facts = json.loads((folder / "collection.json").read_text())
-    assert facts["networks_studied"] == len(networks) == facts["runs"] * len(facts["epochs"]) >= 60
-    assert len({(one["run"], one["epoch"]) for one in networks}) == len(networks)
-    by = "dataset" if len(facts["datasets"]) > 1 else "network"
-    checked = 0
-    for row in read(folder / "correlations.csv"):
-        if row["subset"] == "conventions":
-            continue
-        pairs = [
-            (float(one[row["measure"]]), float(one[row["target"]]))
-            for one in chosen(row, networks, by)
-            if one[row["measure"]] and one[row["target"]]
-        ]
-        assert int(row["networks"]) == len(pairs)
-        for name, coefficient in COEFFICIENTS.items():
-            if not row[name]:
-                continue
-            # Six digits of coefficients are kept.
-            found, truth = float(row[name]), coefficient(*np.array(pairs).T).statistic
-            assert math.isclose(found, truth, abs_tol=2e-6), (row, name, truth)
-            checked += 1
-    assert checked > 500
-
-
-@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
-def test_bins_are_means_of_the_networks(folder: Path) -> None:
-    networks = sorted(read(folder / "networks.csv"), key=lambda one: float(one["test.accuracy"]))
-    for number, row in enumerate(read(folder / "bins.csv")):
-        own = networks[25 * number : 25 * number + 25]
-        assert int(row["networks"]) == len(own) > 0
-        for name in row.keys() - {"networks"}:
-            mean = np.mean([float(one[name]) for one in own])
-            assert math.isclose(float(row[name]), mean, rel_tol=1e-5), (number, name)
-    assert 25 * number + len(own) == len(networks)
 
 
 @pytest.fixture(scope="module")
@@ -275,10 +204,10 @@ def test_figures(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     import figures
     from tasks import read_task
 
-    monkeypatch.setattr(figures, "NETWORKS", ("vgg",))
     monkeypatch.setattr(figures, "RESAMPLES", 40)
     data = read_task("digits", {}).head(100)
-    figures.draw_training("digits", data, quick / "models", tmp_path, tmp_path)
+    runs = [figures.find_run("digits", "vgg", 0)]
+    figures.draw_training(runs, data, quick / "models", tmp_path, tmp_path)
     figures.draw_accuracy(make_networks(), tmp_path)
     assert {path.name: "CNA" in path.read_text() for path in tmp_path.glob("*.svg")} == {
         "reproduction-trajectory.svg": True,
@@ -397,9 +326,20 @@ def resample(
 
 
 @pytest.mark.usefixtures("modules")
-def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_correlations_of_the_rules_equal_scipy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import correlating
-    from correlating import AREAS, CNA, CNA_MARGIN, MEAN_ALPHA, OTHERS, correlate
+    from correlating import (
+        AREAS,
+        CNA,
+        CNA_MARGIN,
+        MEAN_ALPHA,
+        OTHERS,
+        correlate,
+        read_correlations,
+        write_correlations,
+    )
     from study_tables import list_tables
 
     monkeypatch.setattr(correlating, "RESAMPLES", 3000)
@@ -407,12 +347,7 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(correlating, "MEASURES", few)
     networks = make_networks()
     correlations, differences = correlate(networks)
-    standard = pl.col("tag.kind") == "standard"
-    subsets = {
-        "good": networks.filter(standard & (pl.col("test.accuracy") > 0.7)),
-        "all": networks.filter(standard | (pl.col("tag.converged") == "True")),
-    }
-    subsets["last"] = subsets["all"].filter(pl.col("tag.last") == "True")
+    subsets = split_networks(networks)
     found_in = {(each.kind, each.task) for each in correlations}
     assert found_in >= {("good", None), ("all", None), ("last", None), ("good", "mnist")}
     for each in correlations:
@@ -426,21 +361,11 @@ def test_correlations_of_the_rules_equal_scipy(monkeypatch: pytest.MonkeyPatch) 
             assert each.value is None
             continue
         assert math.isclose(each.value, scipy.stats.pearsonr(x, y).statistic, abs_tol=1e-9)
-    # Intervals, and a difference of magnitudes, against a bootstrap of whole tasks written out.
-    columns = ["test.cna", "test.accuracy", "test.alpha.mean"]
-    found = [
-        [(r := np.corrcoef(rows.T))[0, 1], abs(r[0, 1]) - abs(r[1, 2])]
-        for rows in resample(subsets["good"], "tag.task", columns)
-    ]
-    # The expanded percentile interval (Hesterberg 2015).
-    k = subsets["good"]["tag.task"].n_unique()
-    tail = scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, k - 1) * math.sqrt(k / (k - 1)))
-    truth = np.quantile(found, (tail, 1 - tail), axis=0)
     one = next(c for c in correlations if (c.kind, c.measure) == ("good", "test.cna"))
     other = next(d for d in differences if (d.kind, d.first) == ("good", "test.cna"))
-    for each, (low, high) in zip((one, other), truth.T, strict=True):
-        assert math.isclose(each.low, low, abs_tol=0.05)
-        assert math.isclose(each.high, high, abs_tol=0.05)
+    check_intervals(one, other, subsets["good"])
+    write_correlations(tmp_path, correlations, differences)
+    assert read_correlations(tmp_path) == (correlations, differences)
     pairs = {(each.kind, each.second) for each in differences if each.first == "cna_margin"}
     assert {("all", "log.l2_path"), ("last", "train.accuracy"), ("all", "margin")} <= pairs
     check_tables(dict(list_tables(networks, correlations, differences)), one)
@@ -472,18 +397,118 @@ def check_tables(tables: dict[str, str], cna: Correlation) -> None:
 
 
 @pytest.mark.usefixtures("modules")
-def test_the_networks_so_far() -> None:
-    """Whole runs of the collection, whose accuracies are PyTorch's."""
-    from collection import list_runs
+def test_the_networks_are_those_of_all_runs() -> None:
+    from collection import check_whole, list_runs
+    from tasks import TASKS
 
-    networks = pl.read_parquet(FOLDER / "results" / "networks.parquet")
-    assert networks["id"].n_unique() == len(networks) > 200
-    runs = set(networks["tag.run"])
-    assert runs <= {run.name for run in list_runs()}
-    assert set(networks.filter(pl.col("tag.last") == "True")["tag.run"]) == runs
+    table = RESULTS / "networks.parquet"
+    networks = pl.read_parquet(table)
+    check_whole(networks, table)
+    assert networks["id"].n_unique() == len(networks) >= 300
+    assert set(networks.filter(pl.col("tag.kind") == "standard")["tag.task"]) == set(TASKS)
+    last = networks.filter(pl.col("tag.last") == "True")
+    assert len(last) == len(list_runs())
     for split in ("train", "test"):
         differences = networks[f"{split}.accuracy"] - networks[f"torch.{split}.accuracy"]
         assert differences.abs().max() <= 1e-3
+
+
+def split_networks(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Select the subsets of the rules."""
+    standard = pl.col("tag.kind") == "standard"
+    every = networks.filter(standard | (pl.col("tag.converged") == "True"))
+    return {
+        "good": networks.filter(standard & (pl.col("test.accuracy") > 0.7)),
+        "all": every,
+        "last": every.filter(pl.col("tag.last") == "True"),
+    }
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_results_equal_scipy() -> None:
+    """All coefficients, and the intervals behind the rules over all tasks, from the networks."""
+    from correlating import MEASURES, OTHERS, SUBSETS, read_correlations
+
+    subsets = split_networks(pl.read_parquet(RESULTS / "networks.parquet"))
+    correlations, differences = read_correlations(RESULTS)
+    assert {(each.kind, each.task) for each in correlations} == {
+        (subset.kind, subset.task) for subset in SUBSETS
+    }
+    assert {each.measure for each in correlations} == set(MEASURES)
+
+    def select(each: Correlation | Difference, *measures: str) -> pl.DataFrame:
+        part = subsets[each.kind]
+        if each.task:
+            part = part.filter(pl.col("tag.task") == each.task)
+        part = part.drop_nulls([each.target, *measures])
+        assert each.networks == len(part)
+        assert each.clusters == part["tag.run" if each.task else "tag.task"].n_unique()
+        return part
+
+    def correlate(part: pl.DataFrame, measure: str, target: str) -> float:
+        return scipy.stats.pearsonr(part[measure], part[target]).statistic
+
+    for each in correlations:
+        part = select(each, each.measure)
+        if each.value is None:
+            assert len(part) < 3 or np.ptp(part[each.measure].to_numpy()) < 1e-9
+            continue
+        truth = correlate(part, each.measure, each.target)
+        assert math.isclose(each.value, truth, abs_tol=1e-9), each
+        assert each.low is None or each.low <= each.value <= each.high
+    for each in differences:
+        part = select(each, each.first, each.second)
+        first, second = (abs(correlate(part, m, each.target)) for m in (each.first, each.second))
+        assert math.isclose(each.value, first - second, abs_tol=1e-9), each
+    assert {each.second for each in differences if each.kind == "all"} == set(OTHERS)
+    for kind, target, first, second in (
+        ("good", "test.accuracy", "test.cna", "test.alpha.mean"),
+        ("good", "test.accuracy", "test.cna.smoothed", "test.alpha.mean"),
+        ("all", "gap_accuracy", "cna_margin", "train.accuracy"),
+    ):
+        one = next(
+            each
+            for each in correlations
+            if (each.kind, each.task, each.target, each.measure) == (kind, None, target, first)
+        )
+        other = next(
+            each
+            for each in differences
+            if (each.kind, each.target, each.first, each.second) == (kind, target, first, second)
+        )
+        check_intervals(one, other, subsets[kind].drop_nulls([first, second, target]))
+
+
+def check_intervals(one: Correlation, other: Difference, networks: pl.DataFrame) -> None:
+    """Check them against a bootstrap of whole tasks written out."""
+    columns = [other.first, other.target, other.second]
+    found = [
+        [(r := np.corrcoef(rows.T))[0, 1], abs(r[0, 1]) - abs(r[1, 2])]
+        for rows in resample(networks, "tag.task", columns)
+    ]
+    # The expanded percentile interval (Hesterberg 2015).
+    k = networks["tag.task"].n_unique()
+    tail = scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, k - 1) * math.sqrt(k / (k - 1)))
+    truth = np.nanquantile(found, (tail, 1 - tail), axis=0)
+    for each, (low, high) in zip((one, other), truth.T, strict=True):
+        assert math.isclose(each.low, low, abs_tol=0.05)
+        assert math.isclose(each.high, high, abs_tol=0.05)
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_docs_have_the_tables_of_the_results() -> None:
+    import digits_again
+    from correlating import read_correlations
+    from docs_tables import DOCS, insert
+    from study_tables import list_tables
+
+    networks = pl.read_parquet(RESULTS / "networks.parquet")
+    parts = dict(list_tables(networks, *read_correlations(RESULTS)))
+    parts["digits-again"] = digits_again.render()
+    text = DOCS.read_text("utf-8")
+    assert len(parts) == 10
+    assert all(part in text for part in parts.values())
+    assert insert(text, parts.items()) == text
 
 
 @pytest.mark.usefixtures("modules")
