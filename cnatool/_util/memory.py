@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 _PROCESS = Path("/proc/self")
@@ -30,6 +32,13 @@ def available_memory() -> int | None:
         *map(_memory_left, _control_groups()),
     ]
     return min((left for left in known if left is not None), default=None)
+
+
+def return_free_memory() -> None:
+    """Return freed memory that the C library keeps to the system, where the library can do so."""
+    # None stands for this process; other systems have no such function, or refuse None.
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _read_kilobytes(file: Path, field: str) -> int | None:

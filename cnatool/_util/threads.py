@@ -42,8 +42,8 @@ class Stages:
         return f"slowest stage: {slowest}; share of the time that each was busy: {busy}"
 
 
-def prefetch(items: Iterable[_T]) -> Generator[_T]:
-    """Iterate over ``items`` in a thread, two items ahead of the caller.
+def prefetch(items: Iterable[_T], *, ahead: int = AHEAD) -> Generator[_T]:
+    """Iterate over ``items`` in a thread, ``ahead`` items before the caller.
 
     An exception of ``items`` reaches the caller in its place in the order.
     """
@@ -53,15 +53,18 @@ def prefetch(items: Iterable[_T]) -> Generator[_T]:
         return next(iterator, _END)
 
     with ThreadPoolExecutor(1, thread_name_prefix="cnatool-read") as pool:
-        waiting = deque(pool.submit(step) for _ in range(AHEAD))
+        waiting = deque(pool.submit(step) for _ in range(ahead))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(step))
             yield item
 
 
-def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
+def map_ordered(
+    function: Callable[[_T], _U], items: Iterable[_T], workers: int, *, ahead: int = AHEAD
+) -> Generator[_U]:
     """Yield ``function(item)`` for each item in order, computed by several threads.
 
+    The caller's thread takes up to ``ahead`` items more than there are workers before it yields.
     An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
     the generator waits for the calls that are running and drops those that are not.
     """
@@ -80,7 +83,7 @@ def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int)
                     break
                 waiting.append(pool.submit(function, item))
                 # Enough are queued that no worker waits while the caller is busy with a result.
-                if len(waiting) >= workers + AHEAD:
+                if len(waiting) >= workers + ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cnatool._util.memory import return_free_memory
 from cnatool.backend.session import RunOptions, Session
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def open_session(
     """
     if run.provider in DEVICE_PROVIDERS:
         return DeviceSession(model, graph, run)
-    return Session(model, graph, run, appended=appended)
+    session = Session(model, graph, run, appended=appended)
+    # The runtime has freed as much as the weights take, which it rearranged.
+    return_free_memory()
+    return session
 
 
 def describe_fallback(session: Session) -> str | None:

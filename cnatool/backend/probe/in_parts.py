@@ -11,10 +11,12 @@ the next one begins: what was compared is freed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.threads import map_ordered, prefetch
 from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.nodes import overwrites_weights
 from cnatool.backend.graph.outputs import element_type, list_exposable, needs_cast
@@ -24,7 +26,7 @@ from cnatool.backend.probe.axis_search import find_scaled_axis
 from cnatool.backend.probe.dependence import Regrouped, depends_on_others, lies_along
 from cnatool.backend.probe.probe import Probe
 from cnatool.backend.probe.probed_tensor import ProbedTensor
-from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.reference import reference_of_parts
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.probe.separate_samples import separates_samples
 from cnatool.backend.session import Session
@@ -33,7 +35,7 @@ from cnatool.errors import BackendError, ModelError
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -84,6 +86,15 @@ def probe_in_parts(
         return None
 
 
+class _OpenPart(NamedTuple):
+    """A part of a graph that is ready to run."""
+
+    session: Session
+    reads: frozenset[str]
+    later: frozenset[str]  # what later parts read
+    outputs: list[str]
+
+
 class _Runs:
     """The runs of a probe, as far as they have come through the graph."""
 
@@ -112,10 +123,17 @@ class _Runs:
         self.reference: dict[str, dict[Statistic, NDArray[np.float64]]] = {}
 
     def probe(self, parts: Sequence[Part]) -> Probe:
-        """Run one part after another."""
-        for place, part in enumerate(parts):
-            later = frozenset[str]().union(*(other.reads for other in parts[place + 1 :]))
-            self._run_part(part, later)
+        """Run one part after another.
+
+        Meanwhile a thread opens the session of the next part, and another one compares the results
+        of the part before.
+        """
+        with (
+            closing(prefetch(self._open_sessions(parts), ahead=1)) as opened,
+            closing(map_ordered(self._check, self._run_parts(opened), 1, ahead=1)) as checked,
+        ):
+            for _ in checked:
+                pass
         return Probe(
             self.tensors,
             self.skipped,
@@ -126,39 +144,46 @@ class _Runs:
             reference=self.reference,
         )
 
-    def _run_part(self, part: Part, later: frozenset[str]) -> None:
-        outputs = [name for name in part.results if name in self.names or name in later]
-        if not outputs:
-            return
-        session = Session(part.model(self.graph, self.types, outputs), self.graph, self.run)
-        for name, kind in session.types.items():
-            if not kind.startswith("tensor(") or find_unreadable(kind) or needs_cast(kind):
-                raise _ExceptionalError
-            self.types[name] = kind
+    def _open_sessions(self, parts: Sequence[Part]) -> Generator[_OpenPart]:
+        """Open the sessions of the parts that return anything."""
+        for place, part in enumerate(parts):
+            later = frozenset[str]().union(*(other.reads for other in parts[place + 1 :]))
+            outputs = [name for name in part.results if name in self.names or name in later]
+            if not outputs:
+                continue
+            session = Session(part.model(self.graph, self.types, outputs), self.graph, self.run)
+            for name, kind in session.types.items():
+                if not kind.startswith("tensor(") or find_unreadable(kind) or needs_cast(kind):
+                    raise _ExceptionalError
+                self.types[name] = kind
+            yield _OpenPart(session, part.reads, later, outputs)
 
-        def run_rows(number: int) -> _Values:
-            before = self.values[number]
-            feeds = {name: value for name, value in before.items() if name in part.reads}
-            results: _Values = dict(zip(outputs, session.run(outputs, feeds), strict=True))
-            known = before | results
-            self.values[number] = {name: known[name] for name in known if name in later}
-            return results
+    def _run_parts(self, parts: Iterable[_OpenPart]) -> Generator[list[_Values]]:
+        """Yield the results of each part, a mapping for each run."""
+        for part in parts:
+            yield [self._run_part(part, number) for number in range(len(self.rows))]
 
-        large, fewer = run_rows(0), run_rows(1)
+    def _run_part(self, part: _OpenPart, number: int) -> _Values:
+        before = self.values[number]
+        feeds = {name: value for name, value in before.items() if name in part.reads}
+        arrays = part.session.run(part.outputs, feeds)
+        results: _Values = dict(zip(part.outputs, arrays, strict=True))
+        known = before | results
+        self.values[number] = {name: known[name] for name in known if name in part.later}
+        return results
+
+    def _check(self, runs: Sequence[_Values]) -> None:
+        """Describe the tensors of a part, and compare their values in its runs."""
+        large, *others = runs
         described = [
-            self._describe(name, large[name], fewer[name].shape)
-            for name in outputs
+            self._describe(name, large[name], others[0][name].shape)
+            for name in large
             if name in self.names
         ]
         tensors = [tensor for tensor in described if tensor is not None]
-        _compare(tensors, large, self.rows[1], fewer)
-        for number in range(2, len(self.rows)):
-            _compare(tensors, large, self.rows[number], run_rows(number))
-        for tensor in tensors:
-            if self.statistics and tensor.is_summed_in_parts:
-                self.reference[tensor.name] = reference_statistics(
-                    large[tensor.name], self.statistics
-                )
+        for rows, values in zip(self.rows[1:], others, strict=True):
+            _compare(tensors, large, rows, values)
+        self.reference.update(reference_of_parts(tensors, large, self.statistics))
         self.tensors += tensors
 
     def _describe(

@@ -40,6 +40,8 @@ _REARRANGING = operator_set("Flatten Identity Reshape Squeeze Transpose Unsqueez
 # Further back it would cost more than it saves: each tensor of a chain goes back anew.
 _LONGEST_CHAIN = 100
 _EPSILON = 1e-5
+# Numbers of a constant that is kept once it is read: the chains of many tensors pass through it.
+_SMALL = 1 << 14
 # Of an input whose elements have a weight each: it is repacked by the runtime, 16 times as large.
 _MOST_ELEMENTS = 4096
 # Least difference of the elements of an input, relative to the largest of them, for which the
@@ -76,6 +78,7 @@ class ChannelSums:
     def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._graph = graph
         self._constants = Constants(graph)
+        self._small: dict[str, NDArray[np.float32] | None] = {}
         self._shapes = {name: shape for name, shape in shapes.items() if len(shape) == 3}
         self._outputs = frozenset(graph.output_names)
         # Nothing is known of further results, such as the mask of a Dropout.
@@ -168,9 +171,7 @@ class ChannelSums:
             signed = -weights if node.op_type == "Sub" and place else weights
             constant = self._constant(name)
             if constant is not None and _broadcasts(constant, shape):
-                whole = np.broadcast_to(constant, (1, *shape))[0]
-                sums = whole.sum(axis=(1, 2), dtype=np.float64)
-                total += ChannelSum({}, float(multiply(signed, sums)))
+                total += ChannelSum({}, float(multiply(signed, _sum_channels(constant, shape))))
             elif self._shapes.get(name) == shape:
                 total += self._weighted(name, signed)
             else:
@@ -223,6 +224,14 @@ class ChannelSums:
 
     def _constant(self, name: str) -> NDArray[np.float32] | None:
         """Read a float32 constant that no node computes, perhaps in another shape."""
+        if name in self._small:
+            return self._small[name]
+        value = self._read_constant(name)
+        if value is None or value.size <= _SMALL:
+            self._small[name] = value
+        return value
+
+    def _read_constant(self, name: str) -> NDArray[np.float32] | None:
         constants = self._constants
         if not constants.has(name) or constants.weights(name) not in self._graph.constants:
             return None
@@ -265,6 +274,13 @@ def _add_weights(
 ) -> dict[str, NDArray[np.float64]]:
     both = {name: first[name] + second[name] for name in first if name in second}
     return {**first, **second, **both}
+
+
+def _sum_channels(value: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Sum each channel, (C,), of a constant that is broadcast to a sample of this shape."""
+    own = value.reshape((1,) * (4 - value.ndim) + value.shape)[0]
+    times = math.prod(shape[1:]) // math.prod(own.shape[1:])
+    return np.broadcast_to(own.sum(axis=(1, 2), dtype=np.float64) * times, shape[:1])
 
 
 def _broadcasts(value: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
