@@ -33,6 +33,9 @@ _THREADS = min(4, os.cpu_count() or 1)
 # Bytes that a thread reads at once from a disk, in whole chunks. Of many chunks, the array would
 # divide the work among threads of its own, which takes longer.
 _PIECE = 1 << 19
+# Shares of a window for each thread: few, since handing out work takes time, and enough that the
+# threads end together.
+_SHARES = 4
 
 
 class _Content(Protocol):
@@ -124,19 +127,20 @@ class WindowReader:
         Threads read that one meanwhile.
         """
         numbered = enumerate(windows)
+
+        def read_next() -> tuple[Window, list[_Content]] | None:
+            following = next(numbered, None)
+            return None if following is None else (following[1], self._read(pool, *following))
+
         with (
             ThreadPoolExecutor(_THREADS, "cnatool-batches") as pool,
             ThreadPoolExecutor(1, "cnatool-windows") as ahead,
         ):
             try:
-                following = next(numbered, None)
-                future = None if following is None else ahead.submit(self._read, pool, *following)
-                while following is not None and future is not None:
-                    _, window = following
-                    contents = future.result()
-                    following = next(numbered, None)
-                    if following is not None:
-                        future = ahead.submit(self._read, pool, *following)
+                future = ahead.submit(read_next)
+                while (ready := future.result()) is not None:
+                    future = ahead.submit(read_next)
+                    window, contents = ready
                     yield window, [content.batches() for content in contents]
             finally:
                 # A window that is being read ends early; nobody wants it.
@@ -147,7 +151,10 @@ class WindowReader:
             self._prepare(array, window, (key, number % 2))
             for key, array in enumerate(self._arrays)
         ]
-        for _ in pool.map(self._run, (task for each in contents for task in each.tasks())):
+        tasks = [task for each in contents for task in each.tasks()]
+        some = -(-len(tasks) // (_SHARES * _THREADS))
+        shares = (tasks[at : at + some] for at in range(0, len(tasks), some))
+        for _ in pool.map(self._run, shares):
             pass
         return contents
 
@@ -160,10 +167,11 @@ class WindowReader:
             self._memory[key] = np.empty((self._rows, *array.shape[1:]), array.dtype)
         return _Plain(array, window, self._size, self._memory[key])
 
-    def _run(self, task: Callable[[], None]) -> None:
-        if self._ended.is_set():
-            raise _EndedError
-        task()
+    def _run(self, tasks: Iterable[Callable[[], None]]) -> None:
+        for task in tasks:
+            if self._ended.is_set():
+                raise _EndedError
+            task()
 
 
 class _EndedError(Exception):
