@@ -134,6 +134,8 @@ def dump_samples(built: BuiltModel, folder: Path, keep: Any) -> Store:
         statistics="abs_sum",
         batch_size=None if _fixed_batch(built) else BATCH,
         threads=1,
+        # Every position is compared, also those that a mask calls padding.
+        mask="none",
     )
 
 
@@ -164,10 +166,11 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
     """Compare every stored tensor, run by run as the runtime saw the samples."""
     tally = Tally()
     split = full.splits[_SPLIT]
-    whole = {t.name: split.activations(t.name)[:] for t in full.tensors if not t.varies}
+    stored_whole = [t for t in full.tensors if not t.varies and _is_stored(t)]
+    whole = {t.name: split.activations(t.name)[:] for t in stored_whole}
     rows = len(next(iter(built.samples.values())))
     size = _fixed_batch(built) or BATCH
-    totals = dict.fromkeys((t.name for t in full.tensors if t.varies), 0.0)
+    totals = dict.fromkeys((t.name for t in full.tensors if t.name not in whole), 0.0)
     # The place of a sample in its batch, in the rows themselves, is 0 in the store.
     places = {t.name: t.index.places for t in full.tensors if t.varies and t.index}
     given: dict[str, Any] = {
@@ -179,9 +182,7 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
         part = slice(start, min(start + size, rows))
         feeds = {name: values[part] for name, values in built.samples.items()}
         stored = {
-            t.name: _in_type_of_graph(as_in_graph(whole[t.name][part], t), t)
-            for t in full.tensors
-            if not t.varies
+            t.name: _in_type_of_graph(as_in_graph(whole[t.name][part], t), t) for t in stored_whole
         }
         for found in recompute(graph.model, given | feeds, stored, graph.inner):
             if found.name in totals:
@@ -210,6 +211,11 @@ def compare(built: BuiltModel, graph: Graph, full: Store, sums: Store) -> Tally:
     tally.unchecked -= tally.different.keys()
     tally.equal = whole.keys() - tally.different.keys() - tally.unchecked - tally.disputed
     return tally
+
+
+def _is_stored(tensor: TensorRecord) -> bool:
+    """Whether a full dump has the values of a tensor: scores of tokens are only counted."""
+    return tensor.stored is not None or tensor.output is not None
 
 
 def _compare_sums(

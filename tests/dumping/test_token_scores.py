@@ -18,7 +18,7 @@ from support.notes import Notes
 from support.token_models import TokenModel
 
 import cnatool
-from cnatool.errors import DataError
+from cnatool.errors import DataError, MetricError
 
 SAMPLES = 12
 
@@ -284,6 +284,20 @@ def test_labels_of_tokens(options: dict[str, Any], kept: bool, tmp_path: Path) -
     assert split.loss == pytest.approx(loss / chosen.sum(), rel=1e-6)
     assert split.accuracy == pytest.approx(correct / chosen.sum(), abs=1e-12)
     assert not cnatool.verify(store).faults
+
+
+def test_scores_that_a_full_dump_leaves_out_are_stored_as_the_error_says(tmp_path: Path) -> None:
+    network = TokenModel(vocabulary=20)
+    model = network.save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", input_ids=draw(7))
+    store = tmp_path / "s.zarr"
+    split = cnatool.dump(model, tmp_path / "d.npz", store, keep="full").splits["all"]
+    with pytest.raises(MetricError, match=r"tensors=\['all', 'logits'\]"):
+        split.activations("logits")
+    stored = cnatool.dump(
+        model, tmp_path / "d.npz", store, keep="full", tensors=["all", "logits"], overwrite=True
+    )
+    assert len(stored.splits["all"].activations("logits")) == SAMPLES
 
 
 @pytest.mark.parametrize("padding", [False, True])
