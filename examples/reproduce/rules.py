@@ -94,7 +94,7 @@ def _cna_follows(evidence: Evidence) -> Iterator[Verdict]:
     for form, measure in CNA.items():
         follows = evidence.correlation(_GOOD, ACCURACY, measure)
         leads = evidence.difference(_GOOD, ACCURACY, measure, MEAN_ALPHA)
-        numbers = f"{_describe(follows)}; |r| − |r| of mean α {_describe(leads)}"
+        numbers = f"{_describe(follows)}; |r| minus |r| of mean α: {_describe(leads)}"
         holds = _is_above_zero(follows) and _is_above_zero(leads)
         yield Verdict(1, f"{form} CNA", holds, numbers)
 
@@ -140,7 +140,7 @@ def _column_is_smoothed(evidence: Evidence) -> Iterator[Verdict]:
             measure: evidence.correlation(_MNIST, gap, measure)
             for measure in (SMOOTHED_OF_SCRIPTS, *AREAS.values())
         }
-        numbers = "; ".join(f"{measure} {_describe(each)}" for measure, each in found.items())
+        numbers = "; ".join(f"`{measure}`: {_describe(each)}" for measure, each in found.items())
         smoothed, *areas = found.values()
         # Without an interval, CNA-A does not contradict anything.
         holds = _contains(smoothed, _PUBLISHED) and all(

@@ -27,7 +27,14 @@ from correlating import (
     Subset,
     read_correlations,
 )
-from docs_tables import NONE, Table, format_estimate, format_table, insert_into_docs
+from docs_tables import (
+    NONE,
+    Table,
+    format_estimate,
+    format_number,
+    format_table,
+    insert_into_docs,
+)
 from rules import Evidence, apply_rules
 from tasks import STANDARD, TASKS
 
@@ -38,6 +45,7 @@ _WITH_ACCURACY = (
     "reference:test.cna",
     "training-mode:test.cna",
     "training-mode:test.cna.smoothed",
+    "training-mode:legacy:test.cna",
     MEAN_ALPHA,
     CNA_MARGIN,
     *OTHERS,
@@ -45,10 +53,14 @@ _WITH_ACCURACY = (
 _WITH_GAP = (
     CNA_MARGIN,
     "margin_split=test:cna_margin",
+    "reference:cna_margin",
     "legacy:cna_margin",
     *AREAS.values(),
+    "legacy:cna_area",
     *CNA.values(),
     SMOOTHED_OF_SCRIPTS,
+    "training-mode:test.cna",
+    "training-mode:legacy:test.cna",
     MEAN_ALPHA,
     *OTHERS,
 )
@@ -61,11 +73,18 @@ def list_networks(networks: pl.DataFrame) -> Table:
     last = networks.filter(pl.col("tag.last") == "True").with_columns(
         epochs=pl.col("tag.epoch").cast(pl.Int64)
     )
-    # Standard runs first.
-    last = last.sort(pl.col("tag.kind") != STANDARD, maintain_order=True)
     keys = ["tag.task", "tag.kind", "tag.network"]
-    for names, part in last.group_by(keys, maintain_order=True):
-        task, kind, network = map(str, names)
+    # Standard runs first, in the order of the tasks.
+    names = dict.fromkeys((*TASKS, *last["tag.task"].unique().sort()))
+    order = {name: place for place, name in enumerate(names)}
+    last = last.sort(
+        pl.col("tag.kind") != STANDARD,
+        pl.col("tag.task").replace_strict(order, return_dtype=pl.Int64),
+        "tag.kind",
+        "tag.network",
+    )
+    for key, part in last.group_by(keys, maintain_order=True):
+        task, kind, network = map(str, key)
         converged = int((part["tag.converged"] == "True").sum())
         rows.append(
             [
@@ -120,6 +139,38 @@ def list_differences(evidence: Evidence, subset: Subset) -> Table:
     return rows
 
 
+# What is correlated in each selection of networks: with a target, over those of a condition.
+_SELECTED = (
+    (CNA["raw"], ACCURACY, pl.col("tag.kind").eq(STANDARD) & (pl.col(ACCURACY) > 0.7)),
+    (CNA_MARGIN, GAPS[0], pl.lit(value=True)),
+    ("train.accuracy", GAPS[0], pl.lit(value=True)),
+)
+
+
+def list_selections(networks: pl.DataFrame) -> Table:
+    """List coefficients over parts of the networks, without intervals."""
+    standard = pl.col("tag.kind") == STANDARD
+    parts: list[tuple[str, pl.Expr]] = [
+        ("all networks", pl.lit(value=True)),
+        ("at the end of training", pl.col("tag.last") == "True"),
+        ("standard networks", standard),
+        ("memorising networks", ~standard),
+    ]
+    parts += [(name, pl.col("tag.network") == name) for name in ("mlp", "vgg", "resnet")]
+    heads = [f"`{measure}` with `{target}`" for measure, target, _ in _SELECTED]
+    rows = [["over", *(part for head in heads for part in (head, "n"))]]
+    chosen = [(title, part, "pearson") for title, part in parts]
+    chosen.insert(1, ("all networks, by ranks", pl.lit(value=True), "spearman"))
+    for title, part, method in chosen:
+        cells = [title]
+        for measure, target, condition in _SELECTED:
+            both = networks.filter(part & condition).drop_nulls([measure, target])
+            r = both.select(pl.corr(measure, target, method=method)).item() if len(both) else None
+            cells += [format_number(r), str(len(both))]
+        rows.append(cells)
+    return rows
+
+
 def list_tables(
     networks: pl.DataFrame,
     correlations: Sequence[Correlation],
@@ -136,6 +187,8 @@ def list_tables(
     yield "gap", format_table(list_measures(evidence, every, _WITH_GAP))
     yield "gap-of-last", format_table(list_measures(evidence, last, _WITH_GAP))
     yield "margin-leads", format_table(list_differences(evidence, every))
+    yield "margin-leads-of-last", format_table(list_differences(evidence, last))
+    yield "sensitivity", format_table(list_selections(networks))
     for gap in GAPS:
         table = list_tasks(evidence, "all", gap, _WITHIN_TASKS)
         yield f"{gap}-within-tasks", format_table(table)
@@ -146,7 +199,9 @@ def _format(found: Estimate | None) -> str:
 
 
 def _format_with_size(found: Correlation | None) -> str:
-    return NONE if found is None else f"{_format(found)}, n = {found.networks}"
+    if found is None:
+        return NONE
+    return f"{_format(found)}, n = {found.networks}, {found.clusters} runs"
 
 
 def _range(values: pl.Series, write: Callable[[float], str]) -> str:

@@ -404,13 +404,13 @@ def test_the_networks_are_those_of_all_runs() -> None:
     table = RESULTS / "networks.parquet"
     networks = pl.read_parquet(table)
     check_whole(networks, table)
-    assert networks["id"].n_unique() == len(networks) >= 300
+    assert networks["id"].n_unique() == len(networks) == 842
     assert set(networks.filter(pl.col("tag.kind") == "standard")["tag.task"]) == set(TASKS)
     last = networks.filter(pl.col("tag.last") == "True")
     assert len(last) == len(list_runs())
     for split in ("train", "test"):
         differences = networks[f"{split}.accuracy"] - networks[f"torch.{split}.accuracy"]
-        assert differences.abs().max() <= 1e-3
+        assert differences.abs().max() == 0
 
 
 def split_networks(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -422,6 +422,38 @@ def split_networks(networks: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "all": every,
         "last": every.filter(pl.col("tag.last") == "True"),
     }
+
+
+@pytest.mark.usefixtures("modules")
+def test_coefficients_over_parts_of_the_networks_equal_scipy() -> None:
+    from study_tables import list_selections
+
+    networks = pl.read_parquet(RESULTS / "networks.parquet")
+    _, *rows = list_selections(networks)
+    found = {title: cells for title, *cells in rows}
+    standard = networks.filter(pl.col("tag.kind") == "standard")
+    memorising = networks.filter(pl.col("tag.kind") != "standard")
+    good = standard.filter(pl.col("test.accuracy") > 0.7)
+    for title, correlate, all_of_row, good_of_row in (
+        ("all networks", scipy.stats.pearsonr, networks, good),
+        ("all networks, by ranks", scipy.stats.spearmanr, networks, good),
+        ("standard networks", scipy.stats.pearsonr, standard, good),
+        ("memorising networks", scipy.stats.pearsonr, memorising, None),
+    ):
+        for place, (measure, target, part) in enumerate(
+            (
+                ("test.cna", "test.accuracy", good_of_row),
+                ("cna_margin", "gap_accuracy", all_of_row),
+                ("train.accuracy", "gap_accuracy", all_of_row),
+            )
+        ):
+            cell, size = found[title][2 * place : 2 * place + 2]
+            if part is None:
+                assert (cell, size) == ("–", "0")
+                continue
+            assert int(size) == len(part)
+            truth = correlate(part[measure], part[target]).statistic
+            assert math.isclose(float(cell.replace("−", "-")), truth, abs_tol=0.0051)
 
 
 @pytest.mark.usefixtures("modules")
@@ -506,7 +538,7 @@ def test_the_docs_have_the_tables_of_the_results() -> None:
     parts = dict(list_tables(networks, *read_correlations(RESULTS)))
     parts["digits-again"] = digits_again.render()
     text = DOCS.read_text("utf-8")
-    assert len(parts) == 10
+    assert len(parts) == 12
     assert all(part in text for part in parts.values())
     assert insert(text, parts.items()) == text
 

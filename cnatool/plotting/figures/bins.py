@@ -17,7 +17,16 @@ from cnatool.plotting.figures.of_networks import (
     select_measures,
     select_networks,
 )
-from cnatool.plotting.marks import line, page, panel, panel_title, points, x_axis, y_axis
+from cnatool.plotting.marks import (
+    free_scale,
+    line,
+    page,
+    panel,
+    panel_title,
+    points,
+    x_axis,
+    y_axis,
+)
 from cnatool.plotting.style import FAINT, INK, coefficient_text, measure_name
 from cnatool.studying.columns import TARGETS
 from cnatool.studying.statistics.curves import evaluate_fit
@@ -72,6 +81,15 @@ def _is_weak(correlation: MeasureCorrelation) -> bool:
     return r_squared is not None and r_squared < _WEAK
 
 
+def _accuracy_scale(study: Study) -> alt.Scale:
+    """Fit the axis to the networks, for all panels alike: a fitted curve may leave it."""
+    known = study.networks[_ACCURACY].drop_nulls().drop_nans()
+    if known.is_empty():
+        return free_scale()
+    least, greatest = float(known.min()), float(known.max())  # type: ignore[arg-type]
+    return alt.Scale(domain=[least, greatest], zero=False, nice=False, padding=8)
+
+
 def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options) -> Any:
     measure = correlation.measure
     networks = select_networks(study, (measure, _ACCURACY), options.by)
@@ -89,7 +107,7 @@ def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options)
     fit = pl.DataFrame({"measure": at, "fit": fitted})
     scattered = alt.Chart(networks).encode(
         x=x_axis("v0", measure_name(measure), tickCount=6),
-        y=y_axis("v1", "test accuracy", **axis_format(study, _ACCURACY)),
+        y=y_axis("v1", "test accuracy", _accuracy_scale(study), **axis_format(study, _ACCURACY)),
         tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
         **encode_groups(networks, options.by, FAINT),
     )
@@ -107,9 +125,10 @@ def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options)
                 x="mean:Q", y="accuracy:Q", tooltip=["networks:Q", "mean:Q", "accuracy:Q"]
             ),
             110,
-            color=INK,
-            stroke="white",
-            strokeWidth=1,
+            color="white",
+            fillOpacity=0.6,
+            stroke=INK,
+            strokeWidth=1.4,
         ),
         options=options,
         title=panel_title(
