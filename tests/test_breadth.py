@@ -114,6 +114,12 @@ SLOW = {
         {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1, "strides": [2, 2]},
         None,
     ),
+    "GridSample": ("GridSample", {"mode": "linear"}, (2, 5, 3, 2)),
+    "GridSample aligned": (
+        "GridSample",
+        {"mode": "linear", "align_corners": 1, "padding_mode": "border"},
+        (2, 5, 3, 2),
+    ),
     "Resize linear": ("Resize", {"mode": "linear"}, "sizes"),
     "Resize cubic": ("Resize", {"mode": "cubic", "exclude_outside": 1}, "sizes"),
     "Resize nearest": ("Resize", {"mode": "nearest"}, "scales"),

@@ -21,6 +21,7 @@ from onnx.reference.ops import (
     op_conv,
     op_conv_transpose,
     op_gather_elements,
+    op_grid_sample,
     op_lrn,
     op_max_pool,
     op_resize,
@@ -79,6 +80,22 @@ class ConvTranspose(op_conv_transpose.ConvTranspose):
             output_padding=tuple(attributes["output_padding"] or [0] * axes),
             groups=attributes["group"] or 1,
             dilation=tuple(attributes["dilations"] or [1] * axes),
+        )
+        return (result.numpy(),)
+
+
+class GridSample(op_grid_sample.GridSample):
+    """Linear sampling of images at the places of a grid."""
+
+    def _run(self, x: Any, grid: Any, **attributes: Any) -> Any:
+        mode = attributes["mode"]
+        if x.dtype not in _FLOATS or x.ndim > 5 or mode not in ("bilinear", "linear"):
+            return super()._run(x, grid, **attributes)
+        result = torch.nn.functional.grid_sample(
+            _tensor(x),
+            _tensor(grid),
+            padding_mode=attributes["padding_mode"],
+            align_corners=bool(attributes["align_corners"]),
         )
         return (result.numpy(),)
 
@@ -257,7 +274,7 @@ def list_operators(opset: int) -> list[type[OpRun]]:
     if 7 <= opset < 14:
         operators.append(BatchNormalization)
     if torch is not None:
-        operators += [AveragePool, Conv, ConvTranspose, MaxPool]
+        operators += [AveragePool, Conv, ConvTranspose, GridSample, MaxPool]
         if opset >= 11:  # before, it had other inputs
             operators.append(Resize)
     return operators
