@@ -457,6 +457,27 @@ def test_coefficients_over_parts_of_the_networks_equal_scipy() -> None:
 
 
 @pytest.mark.usefixtures("modules")
+def test_how_often_a_rule_would_hold() -> None:
+    from correlating import Subset
+    from docs_tables import DOCS
+    from power import correlate, estimate_power, sum_by_task
+
+    rng = np.random.default_rng(1)
+    x, y, tasks = rng.normal(size=60), rng.normal(size=60), np.repeat([0, 1, 2], 20)
+    # Tasks 0 and 2, the last one twice.
+    both = np.concatenate([np.arange(20), np.arange(40, 60), np.arange(40, 60)])
+    found = correlate(np.array([1.0, 0.0, 2.0]) @ sum_by_task(x, y, tasks))
+    assert math.isclose(found, scipy.stats.pearsonr(x[both], y[both]).statistic)
+    networks = Subset("good").select(pl.read_parquet(RESULTS / "networks.parquet"))
+    # Without a relation, an interval of 95 % lies above 0 seldom.
+    assert estimate_power(networks, 0.0)[0] < 0.06
+    text = DOCS.read_text("utf-8")
+    half, third = (100 * estimate_power(networks, true)[0] for true in (0.5, 0.3))
+    assert f"0 in {half:.0f} % of the simulations, with 0.3 in {third:.0f} %" in text
+    assert estimate_power(networks, 0.8)[1] == 0
+
+
+@pytest.mark.usefixtures("modules")
 def test_the_results_equal_scipy() -> None:
     """All coefficients, and the intervals behind the rules over all tasks, from the networks."""
     from correlating import MEASURES, OTHERS, SUBSETS, read_correlations
