@@ -38,7 +38,8 @@ def match_names(
         chosen |= matches
         if not matches and pattern not in words:
             unmatched.append(pattern)
-    return [name for name in names if name in chosen - dropped], unmatched
+    chosen -= dropped
+    return [name for name in names if name in chosen], unmatched
 
 
 def find_excluded(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[str], list[str]]:

@@ -474,7 +474,7 @@ def test_how_often_a_rule_would_hold() -> None:
     text = DOCS.read_text("utf-8")
     half, third = (100 * estimate_power(networks, true)[0] for true in (0.5, 0.3))
     assert f"0 in {half:.0f} % of the simulations, with 0.3 in {third:.0f} %" in text
-    assert estimate_power(networks, 0.8)[1] == 0
+    assert estimate_power(networks, 0.8)[1] < 0.01
 
 
 @pytest.mark.usefixtures("modules")
