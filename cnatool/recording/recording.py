@@ -221,8 +221,8 @@ def create_store(
     axes |= {name: 0 for name, kind in contents.items() if kind == "text"}
     if shared is not None:
         axes |= {a.name: n for a in shared.inputs if (n := ragged_axis(a)) is not None}
-    known = {*operators, *inputs, *outputs}
-    unknown = [name for name in axes if name not in known]
+    given = {*operators, *inputs, *outputs}
+    unknown = [name for name in axes if name not in given]
     if unknown:
         names = ", ".join(dict.fromkeys([*operators, *inputs, *outputs]))
         raise UsageError(

@@ -14,8 +14,8 @@ _MEGABYTE = 1 << 20
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return it at once")
 def test_freed_memory_is_returned_to_the_system() -> None:
     # Each is small enough for the C library's heap; the last one keeps the heap from shrinking.
-    blocks = [bytes(100_000) for _ in range(1000)]
-    last = bytes(100_000)
+    blocks = [b"ab" * 50_000 for _ in range(1000)]
+    last = b"ab" * 50_000
     before = resident_memory()
     blocks.clear()
     return_free_memory()
