@@ -24,6 +24,7 @@ from cnatool.backend.probe.length_axes import add_length_axes
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
+from cnatool.backend.tensor_sizes import check_total
 from cnatool.errors import DataError, ModelError
 from cnatool.records.run import FileRecord, ModelRecord
 from cnatool.records.store import TensorRecord
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.graph.taken_branches import TakenBranch
     from cnatool.backend.inputs import ConstantInput, Samples
+    from cnatool.backend.probe.probe import Probe
     from cnatool.backend.session import RunOptions
     from cnatool.records.choices import Statistic
     from cnatool.records.run import BranchName
@@ -183,9 +185,7 @@ class Network:
             parts = None
             if bound is None:
                 parts = probe_in_parts(self.graph, samples, run, statistics)
-            result = parts or probe(
-                self.graph, samples, bound=bound, run=run, statistics=statistics
-            )
+            result = parts or self._probe_whole(samples, bound, run, statistics)
         tensors = [
             TensorRecord(
                 number=number,
@@ -222,6 +222,14 @@ class Network:
             result.counted,
             result.one_runs,
         )
+
+    def _probe_whole(
+        self, samples: Samples, bound: int | None, run: RunOptions, statistics: Sequence[Statistic]
+    ) -> Probe:
+        """Probe the network with all of its tensors in memory."""
+        inputs = {name: value.shape for name, value in samples.feeds().items()}
+        check_total(self.graph, inputs, count=len(samples), bound=bound)
+        return probe(self.graph, samples, bound=bound, run=run, statistics=statistics)
 
     def follow_lengths(
         self, probed: ProbedNetwork, others: Sequence[ProbedNetwork]

@@ -23,6 +23,7 @@ _LARGEST_BATCH = 1 << 16
 _LARGEST_CONSTANT = 1 << 31
 # A constant with more elements than this is not a shape.
 _SHAPE_ELEMENTS = 1024
+_ADVICE = "Run it where there is more memory, or export it for smaller inputs."
 
 
 def check_bytes(subject: str, size: int, advice: str) -> None:
@@ -36,17 +37,12 @@ def check_bytes(subject: str, size: int, advice: str) -> None:
 
 
 def check_sizes(
-    graph: Graph,
-    samples: Mapping[str, tuple[int, ...]],
-    *,
-    count: int,
-    bound: int | None,
-    together: bool,
+    graph: Graph, samples: Mapping[str, tuple[int, ...]], *, count: int, bound: int | None
 ) -> None:
-    """Refuse a model whose tensors cannot fit into memory, before it is run.
+    """Refuse a model of which one tensor cannot fit into memory, before it is run.
 
     Sizes that depend on the data, or are computed in the graph, are unknown and not counted.
-    ``samples`` are shapes of one sample; ``together``, all tensors are in memory at one time.
+    ``samples`` are shapes of one sample.
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
@@ -61,14 +57,23 @@ def check_sizes(
         return
     name = max(sizes, key=lambda name: sizes[name])
     tensor = f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))}"
-    advice = "Run it where there is more memory, or export it for smaller inputs."
-    available = available_memory()
-    if together and bound is None and sum(sizes.values()) // count < (available or 0):
+    check_bytes(f"{tensor} takes, for {count_text(count, 'sample')},", sizes[name], _ADVICE)
+
+
+def check_total(
+    graph: Graph, inputs: Mapping[str, tuple[int, ...]], *, count: int, bound: int | None
+) -> None:
+    """Refuse a model whose tensors do not fit into memory all at one time.
+
+    ``inputs`` are shapes of arrays with ``count`` samples.
+    """
+    total = sum(tensor_bytes(graph.model, inputs).values())
+    advice = _ADVICE
+    if bound is None and total // count < (available_memory() or 0):
         advice = f"Give `batch_size=1`. {advice}"
-    condition = f"for {count_text(count, 'sample')}"
-    check_bytes(f"{tensor} takes, {condition},", sizes[name], advice)
-    if together:
-        check_bytes(f"{graph.path}: its tensors take, {condition},", sum(sizes.values()), advice)
+    check_bytes(
+        f"{graph.path}: its tensors take, for {count_text(count, 'sample')},", total, advice
+    )
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:

@@ -52,7 +52,6 @@ def choose_batch(
         {step.input: step.shape for step in feed.preprocessing},
         count=declared or (1 if asked == 1 else PROBE_SAMPLES),
         bound=declared,
-        together=True,
     )
     for line in feed.doubts(samples(declared)):
         note(line)

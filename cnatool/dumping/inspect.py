@@ -113,7 +113,6 @@ def inspect_model(
         {target.name: shape for target, shape in sizes.items()},
         count=bound or _SAMPLES,
         bound=bound,
-        together=bound is not None and bound > 1,
     )
     for target, shape in sizes.items():
         if (bound or _SAMPLES) * math.prod(shape) > _MOST:

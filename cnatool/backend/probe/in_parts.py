@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnatool._util.memory import available_memory
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.backend.graph.element_types import find_unreadable
 from cnatool.backend.graph.nodes import overwrites_weights
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 # larger parts most memory is new in every run, which takes longer than more sessions do.
 _WHOLE_BYTES = 128 << 20
 _PART_BYTES = 16 << 20
+# Tensors as large as the largest one that may be in memory at one time: what a part reads and
+# returns, in two runs, and what the part before returned.
+_HELD = 6
 
 _Values = dict[str, "NDArray[Any]"]
 
@@ -78,6 +82,9 @@ def probe_in_parts(
     separate = alone and separates_samples(graph, shapes, inputs)
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     if sum(sizes.values()) <= _WHOLE_BYTES and not separate:
+        return None
+    available = available_memory()
+    if available is not None and _HELD * max(sizes.values(), default=0) > available:
         return None
     parts = cut_graph(graph, sizes, _PART_BYTES)
     try:

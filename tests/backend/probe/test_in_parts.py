@@ -10,12 +10,15 @@ import pytest
 from onnx import TensorProto, helper
 from support.networks import Builder, mlp, residual_convnet, saved
 
+import cnatool
+from cnatool.backend import tensor_sizes
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.inputs import Samples
 from cnatool.backend.probe import in_parts
 from cnatool.backend.probe.in_parts import probe_in_parts
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.session import RunOptions
+from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,3 +135,26 @@ def test_samples_that_differ_in_a_batch_are_an_exception_whatever_the_operators_
         graph = load_graph(saved(mixing(operator), tmp_path / "net.onnx"))
         x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
         assert probe_in_parts(graph, Samples({"x": x}), RunOptions()) is None
+
+
+@pytest.mark.parametrize("samples", ["N", 3])
+def test_tensors_that_do_not_fit_together(
+    samples: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A regular model is probed in parts, and needs memory for a few of its tensors only."""
+    builder, name, shape = Builder(), "x", (samples, 16, 64, 64)
+    for number in range(40):
+        name = builder.conv(name, f"h{number}", 16, 16, 1)
+    model = saved(builder.model({"x": shape}, {name: shape}), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((3, 16, 64, 64), np.float32))
+    for module in (in_parts, tensor_sizes):
+        monkeypatch.setattr(module, "available_memory", lambda: 8 << 20)
+    if samples == 3:
+        with pytest.raises(ModelError, match="its tensors take, for 3 samples, 32"):
+            cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
+        return
+    store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
+    assert len(store.tensors) == 40
+    monkeypatch.setattr(in_parts, "available_memory", lambda: 4 << 20)
+    with pytest.raises(ModelError, match="its tensors take"):
+        cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s2.zarr", keep="statistics")
