@@ -120,3 +120,20 @@ def test_elements_at_places_of_another_shape(axis: int) -> None:
         place = places[row, column]
         expected = data[place, column] if axis == 0 else data[row, place]
         assert y[row, column] == expected
+
+
+def test_the_batch_is_named_in_the_structure_of_a_call() -> None:
+    torch = pytest.importorskip("torch")
+    from zoo.torch_export import _name_batch
+
+    class Gathered(torch.nn.Module):
+        def forward(self, *values: Any) -> Any:
+            return values[0]
+
+    class Named(torch.nn.Module):
+        def forward(self, first: Any, second: Any) -> Any:
+            return first
+
+    inputs = {"a": None, "b": None}
+    assert _name_batch(Gathered(), "N", inputs) == (({0: "N"}, {0: "N"}),)
+    assert _name_batch(Named(), "N", inputs) == ({0: "N"}, {0: "N"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def export(
         ways: dict[str, Any]
         if dynamo:
             batch = torch.export.Dim("batch", max=64)
-            ways = {"dynamic_shapes": tuple({0: batch} for _ in inputs), "external_data": False}
+            ways = {"dynamic_shapes": _name_batch(network, batch, inputs), "external_data": False}
         else:
             ways = {"dynamic_axes": {name: {0: "batch"} for name in (*inputs, *names)}}
         torch.onnx.export(
@@ -127,6 +128,14 @@ def export(
         linear_calls=count_linear_calls(lambda: network(*inputs.values()), [*inputs.values()]),
         hooked=lambda: run_hooked(network, [*inputs.values()]),
     )
+
+
+def _name_batch(network: torch.nn.Module, batch: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Name the first axis of all inputs, in the structure that the network's call has."""
+    axes = tuple({0: batch} for _ in inputs)
+    parameters = inspect.signature(network.forward).parameters.values()
+    gathered = [each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters]
+    return (axes,) if gathered == [True] else axes
 
 
 def _flatten(value: Any) -> list[torch.Tensor]:
