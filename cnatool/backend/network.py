@@ -227,8 +227,9 @@ class Network:
         self, samples: Samples, bound: int | None, run: RunOptions, statistics: Sequence[Statistic]
     ) -> Probe:
         """Probe the network with all of its tensors in memory."""
-        inputs = {name: value.shape for name, value in samples.feeds().items()}
-        check_total(self.graph, inputs, count=len(samples), bound=bound)
+        count = bound or len(samples)
+        inputs = {name: value.shape for name, value in samples.first(count).feeds().items()}
+        check_total(self.graph, inputs, count=count, bound=bound)
         return probe(self.graph, samples, bound=bound, run=run, statistics=statistics)
 
     def follow_lengths(

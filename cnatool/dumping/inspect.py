@@ -18,7 +18,7 @@ from cnatool.backend.input_range import InputRange, infer_input_range
 from cnatool.backend.inputs import Samples, list_known, make_constants
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
-from cnatool.backend.tensor_sizes import check_sizes
+from cnatool.backend.tensor_sizes import check_sizes, check_total
 from cnatool.dumping.results import InspectedInput, InspectionResult
 from cnatool.dumping.sources import select_arrays
 from cnatool.errors import ModelError, UsageError
@@ -108,12 +108,11 @@ def inspect_model(
         raise join_errors(network.graph, missing)
     bound = network.fixed_batch([target.name for target in fed])
     sizes = {target: _sample_shape(network, target, shapes.get(target.name)) for target in fed}
-    check_sizes(
-        network.graph,
-        {target.name: shape for target, shape in sizes.items()},
-        count=bound or _SAMPLES,
-        bound=bound,
-    )
+    sample_shapes = {target.name: shape for target, shape in sizes.items()}
+    check_sizes(network.graph, sample_shapes, count=bound or _SAMPLES, bound=bound)
+    if bound is not None and bound > 1:
+        batch = {name: (bound, *shape) for name, shape in sample_shapes.items()}
+        check_total(network.graph, batch, count=bound, bound=bound)
     for target, shape in sizes.items():
         if (bound or _SAMPLES) * math.prod(shape) > _MOST:
             count = "" if bound is None else f"{bound:,} samples of "
@@ -121,7 +120,6 @@ def inspect_model(
                 f"{network.graph.path}: input {target.name!r} takes {count}{shape}, more than the "
                 f"limit of {_MOST:,} numbers for a trial. Export the model for smaller inputs."
             )
-    sample_shapes = {target.name: shape for target, shape in sizes.items()}
     fixed = make_constants(network.inputs, constants, sample_shapes)
     network = network.take_branches(list_known(fixed, derived), sample_shapes)
 

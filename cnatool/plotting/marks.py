@@ -20,9 +20,11 @@ _SPACING = 60  # pixels of the axis, its labels and the space between two panels
 PERCENT = {"format": "~%"}
 
 
-def free_scale() -> alt.Scale:
-    """Make a scale that fits its data, with room for the marks at both ends."""
-    return alt.Scale(zero=False, nice=False, padding=8)
+def free_scale(values: Iterable[float] = ()) -> alt.Scale:
+    """Make a scale that fits its data, or given values, with room for the marks at both ends."""
+    known = list(values)
+    domain = [min(known), max(known)] if known else alt.Undefined
+    return alt.Scale(domain=domain, zero=False, nice=False, padding=8)
 
 
 def x_axis(field: str, title: str | None, scale: alt.Scale | None = None, **axis: Any) -> alt.X:

@@ -214,9 +214,9 @@ class Split:
                 "Its shape is not one for all samples and iterations; `keep='full'` stores it "
                 "whole where that is along one axis alone."
             )
-        elif any(other.stored is not None for other in self._store.tensors):
-            # A full dump keeps all others.
-            advice = f"Scores of tokens are stored whole if named: `tensors=['all', {name!r}]`."
+        elif tensor.role == "output":
+            # Scores of tokens are not stored unasked.
+            advice = f"Dump with `keep='full'` and `tensors=['all', {name!r}]` to store it whole."
         raise MetricError(
             f"{self._store.path}: only statistics of tensor {name!r} are stored. {advice}"
         )

@@ -20,6 +20,8 @@ from correlating import ACCURACY, CNA, MEAN_ALPHA, Subset
 from numpy.typing import NDArray
 from scipy import stats
 
+from cnatool.studying.statistics.weighted import expanded_interval
+
 Floats = NDArray[np.float64]
 
 
@@ -73,9 +75,6 @@ def estimate_power(
     drawn = rng.integers(0, count, (resamples, count))
     times = np.stack([(drawn == task).sum(axis=1) for task in range(count)], axis=-1).astype(float)
     alpha = networks[MEAN_ALPHA].to_numpy()
-    # The expanded percentile interval (Hesterberg 2015).
-    reach = stats.t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1))
-    low = stats.norm.sf(reach)
     of_alpha = sum_by_task(stats.zscore(alpha), accuracy, tasks)
     held = np.zeros((simulations, 2), bool)
     for number in range(simulations):
@@ -86,9 +85,14 @@ def estimate_power(
         with np.errstate(all="ignore"):
             r = correlate(times @ sum_by_task(measure, accuracy, tasks))
             lead = np.abs(r) - np.abs(correlate(times @ of_alpha))
-        follows = float(np.nanquantile(r, low)) > 0
-        held[number] = follows, follows and float(np.nanquantile(lead, low)) > 0
+        follows = _lies_above_zero(r, count)
+        held[number] = follows, follows and _lies_above_zero(lead, count)
     return float(held[:, 0].mean()), float(held[:, 1].mean())
+
+
+def _lies_above_zero(values: Floats, clusters: int) -> bool:
+    interval, _ = expanded_interval(values, clusters=clusters, level=0.95)
+    return interval is not None and interval[0] > 0
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from collection import check_whole
@@ -139,32 +140,31 @@ def list_differences(evidence: Evidence, subset: Subset) -> Table:
     return rows
 
 
-# What is correlated in each selection of networks: with a target, over those of a condition.
+# What is correlated over parts of the networks: a measure with a target, of a subset.
 _SELECTED = (
-    (CNA["raw"], ACCURACY, pl.col("tag.kind").eq(STANDARD) & (pl.col(ACCURACY) > 0.7)),
-    (CNA_MARGIN, GAPS[0], pl.lit(value=True)),
-    ("train.accuracy", GAPS[0], pl.lit(value=True)),
+    (CNA["raw"], ACCURACY, Subset("good")),
+    (CNA_MARGIN, GAPS[0], Subset("all")),
+    ("train.accuracy", GAPS[0], Subset("all")),
 )
 
 
 def list_selections(networks: pl.DataFrame) -> Table:
     """List coefficients over parts of the networks, without intervals."""
-    standard = pl.col("tag.kind") == STANDARD
-    parts: list[tuple[str, pl.Expr]] = [
-        ("all networks", pl.lit(value=True)),
-        ("at the end of training", pl.col("tag.last") == "True"),
-        ("standard networks", standard),
-        ("memorising networks", ~standard),
+    every, standard = pl.lit(value=True), pl.col("tag.kind") == STANDARD
+    parts: list[tuple[str, pl.Expr, Literal["pearson", "spearman"]]] = [
+        ("all networks", every, "pearson"),
+        ("all networks, by ranks", every, "spearman"),
+        ("at the end of training", pl.col("tag.last") == "True", "pearson"),
+        ("standard networks", standard, "pearson"),
+        ("memorising networks", ~standard, "pearson"),
+        *((name, pl.col("tag.network") == name, "pearson") for name in ("mlp", "vgg", "resnet")),
     ]
-    parts += [(name, pl.col("tag.network") == name) for name in ("mlp", "vgg", "resnet")]
     heads = [f"`{measure}` with `{target}`" for measure, target, _ in _SELECTED]
     rows = [["over", *(part for head in heads for part in (head, "n"))]]
-    chosen = [(title, part, "pearson") for title, part in parts]
-    chosen.insert(1, ("all networks, by ranks", pl.lit(value=True), "spearman"))
-    for title, part, method in chosen:
+    for title, part, method in parts:
         cells = [title]
-        for measure, target, condition in _SELECTED:
-            both = networks.filter(part & condition).drop_nulls([measure, target])
+        for measure, target, subset in _SELECTED:
+            both = subset.select(networks).filter(part).drop_nulls([measure, target])
             r = both.select(pl.corr(measure, target, method=method)).item() if len(both) else None
             cells += [format_number(r), str(len(both))]
         rows.append(cells)

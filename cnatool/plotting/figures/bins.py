@@ -81,15 +81,6 @@ def _is_weak(correlation: MeasureCorrelation) -> bool:
     return r_squared is not None and r_squared < _WEAK
 
 
-def _accuracy_scale(study: Study) -> alt.Scale:
-    """Fit the axis to the networks, for all panels alike: a fitted curve may leave it."""
-    known = study.networks[_ACCURACY].drop_nulls().drop_nans()
-    if known.is_empty():
-        return free_scale()
-    least, greatest = float(known.min()), float(known.max())  # type: ignore[arg-type]
-    return alt.Scale(domain=[least, greatest], zero=False, nice=False, padding=8)
-
-
 def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options) -> Any:
     measure = correlation.measure
     networks = select_networks(study, (measure, _ACCURACY), options.by)
@@ -105,9 +96,11 @@ def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options)
     values = study.networks[measure].drop_nulls().to_list()
     at, fitted = evaluate_fit(correlation.quadratic, min(values), max(values))
     fit = pl.DataFrame({"measure": at, "fit": fitted})
+    # Of all panels alike; the curve may leave it.
+    accuracy = free_scale(study.networks[_ACCURACY].drop_nulls().drop_nans())
     scattered = alt.Chart(networks).encode(
         x=x_axis("v0", measure_name(measure), tickCount=6),
-        y=y_axis("v1", "test accuracy", _accuracy_scale(study), **axis_format(study, _ACCURACY)),
+        y=y_axis("v1", "test accuracy", accuracy, **axis_format(study, _ACCURACY)),
         tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
         **encode_groups(networks, options.by, FAINT),
     )

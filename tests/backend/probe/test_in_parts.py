@@ -18,6 +18,7 @@ from cnatool.backend.probe import in_parts
 from cnatool.backend.probe.in_parts import probe_in_parts
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.session import RunOptions
+from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -152,9 +153,15 @@ def test_tensors_that_do_not_fit_together(
     if samples == 3:
         with pytest.raises(ModelError, match="its tensors take, for 3 samples, 32"):
             cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
+        with pytest.raises(ModelError, match="its tensors take, for 3 samples, 32"):
+            inspect_model(model)
         return
     store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
     assert len(store.tensors) == 40
     monkeypatch.setattr(in_parts, "available_memory", lambda: 4 << 20)
-    with pytest.raises(ModelError, match="its tensors take"):
+    monkeypatch.setattr(tensor_sizes, "available_memory", lambda: 12 << 20)
+    with pytest.raises(ModelError, match="its tensors take, for 3 samples, .* Give `batch_size=1`"):
         cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s2.zarr", keep="statistics")
+    advised = tmp_path / "s3.zarr"
+    store = cnatool.dump(model, tmp_path / "x.npy", advised, keep="statistics", batch_size=1)
+    assert len(store.tensors) == 40
