@@ -27,6 +27,7 @@ from cnatool.data.scratch_files import local_copy
 from cnatool.errors import DataError
 from cnatool.store.zarr.blosc import install_checked_blosc
 from cnatool.store.zarr.metadata import holds_bfloat16
+from cnatool.store.zarr.zip_store import ReadOnlyZipStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -107,13 +108,13 @@ def _is_pair(path: Path, inside: str) -> bool:
 def _open_store(path: Path, location: Location) -> Any:
     if path.is_dir():
         return ZarrFolder(path)
-    with ZipFile(path) as archive:
-        sizes = [member.file_size for member in archive.infolist()]
+    store = ReadOnlyZipStore(path)
+    sizes = [member.file_size for member in store.archive.infolist()]
     if max(sizes, default=0) > MAX_CHUNK:
         raise DataError(
             f"{location.path} holds a member of {max(sizes)} bytes; the limit is {MAX_CHUNK}."
         )
-    return zarr.storage.ZipStore(path, mode="r", read_only=True)
+    return store
 
 
 def _open_arrays(group: zarr.Group, location: Location) -> dict[str, Any]:

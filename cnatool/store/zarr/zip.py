@@ -7,12 +7,12 @@ import zipfile
 from typing import IO, TYPE_CHECKING
 
 import zarr
-from zarr.storage import ZipStore
 
 from cnatool._util.text import one_line
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.zarr.foreign import ForeignArray
 from cnatool.store.zarr.metadata import ATTRIBUTE, CHECKSUM
+from cnatool.store.zarr.zip_store import ReadOnlyZipStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,36 +27,37 @@ class _Members:
 
     packed = True
 
-    def __init__(self, archive: zipfile.ZipFile, where: Path, folder: str) -> None:
-        self.where = where
-        self._archive = archive
+    def __init__(self, store: ReadOnlyZipStore, folder: str) -> None:
+        self.where = store.path
+        self._store = store
         self._folder = folder
 
     def size(self, name: str) -> int | None:
         try:
-            return self._archive.getinfo(f"{self._folder}/{name}").file_size
+            return self._store.archive.getinfo(f"{self._folder}/{name}").file_size
         except KeyError:
             return None
 
     def open(self, name: str) -> IO[bytes]:
-        return self._archive.open(f"{self._folder}/{name}")
+        return self._store.archive.open(f"{self._folder}/{name}")
 
 
 class ZippedTree:
     """A ZIP file that contains one Zarr store, at its top or in a folder."""
 
-    __slots__ = ("_archive", "_group", "path")
+    __slots__ = ("_group", "_store", "path")
 
-    def __init__(self, path: Path, group: zarr.Group, archive: zipfile.ZipFile) -> None:
-        self.path = path
+    def __init__(self, store: ReadOnlyZipStore, group: zarr.Group) -> None:
+        self.path = store.path
         self._group = group
-        self._archive = archive
+        self._store = store
 
     @classmethod
     def open(cls, path: Path) -> ZippedTree:
         """Open a tree for reading."""
+        store = ReadOnlyZipStore(path)
         try:
-            archive = zipfile.ZipFile(path)
+            archive = store.archive
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise NotAStoreError(
                 f"{path} is not a cnatool store: it is not a readable ZIP file ({one_line(error)})."
@@ -81,14 +82,13 @@ class ZippedTree:
                 "description takes."
             )
         try:
-            store = ZipStore(path, mode="r")
             group = zarr.open_group(store, path=prefix.rstrip("/"), mode="r", zarr_format=3)
         except Exception as error:  # zarr raises whatever its parsing encounters
             raise StoreDamagedError(
                 f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
-        return cls(path, group, archive)
+        return cls(store, group)
 
     def attribute(self) -> bytes | None:
         """Return the attribute ``cnatool`` as JSON; None if there is none."""
@@ -112,4 +112,4 @@ class ZippedTree:
         if not isinstance(array, zarr.Array):
             raise StoreDamagedError(f"{self.path}: {key} is a group instead of an array.")
         prefix = f"{self._group.path}/".lstrip("/")
-        return ForeignArray(key, array, _Members(self._archive, self.path, f"{prefix}{key}"))
+        return ForeignArray(key, array, _Members(self._store, f"{prefix}{key}"))

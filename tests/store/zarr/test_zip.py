@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import shutil
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -126,3 +128,22 @@ def test_a_bomb_is_not_unpacked(folder: Path) -> None:
     assert path.stat().st_size < 10 << 20
     with pytest.raises(StoreDamagedError, match="claims to unpack to 52428800 bytes"):
         open_store(path).splits["train"].labels[:]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no list of open files")
+def test_the_file_is_closed_with_the_last_reference(folder: Path) -> None:
+    """Also in a cycle, as an exception's traceback makes one."""
+    path = zipped(folder, "")
+    loop: list[Any] = [open_store(path).splits["train"].inputs()]
+    loop[0][:1]
+    loop.append(loop)
+    assert count_handles(path) == 1
+    del loop
+    # A file that only the garbage collector closes leaves a ResourceWarning, which is an error.
+    gc.collect()
+    assert count_handles(path) == 0
+
+
+def count_handles(path: Path) -> int:
+    handles = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    return handles.count(path)
