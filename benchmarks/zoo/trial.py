@@ -30,7 +30,8 @@ from zoo.recompute import recompute
 from zoo.rows import Outcome, Row
 
 BATCH = 2
-_FOLDER = re.compile(r"/\S*/breadth-\S*/work/")
+# What has no place in a message: the folder, which has another name in each run, and colours.
+_NOISE = re.compile(r"/\S*/breadth-\S*/work/|\x1b\[[0-9;]*m")
 _SPLIT = "all"
 _NOT_INTERESTING = ("constant", "shape arithmetic")
 # What a dump says of a model whose results have no row for each sample, such as an ArgMax over all.
@@ -316,7 +317,6 @@ def _equals_framework(built: BuiltModel, full: Store) -> bool | None:
 
 
 def _one_line(error: object) -> str:
-    # Without the folder, which has another name in each run.
-    text = _FOLDER.sub("", " ".join(str(error).split())) or "no message"
+    text = _NOISE.sub("", " ".join(str(error).split())) or "no message"
     name = "" if isinstance(error, str | CnatoolError) else f"{type(error).__name__}: "
     return f"{name}{text}"[:300]

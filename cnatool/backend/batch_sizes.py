@@ -102,7 +102,7 @@ def _find_first(
     probe_with: Callable[[int], ProbedNetwork],
 ) -> tuple[ProbedNetwork, int] | None:
     session = Session(network.graph.model, network.graph, run)
-    sample = sum(value[0].nbytes for value in samples(1).values.values())
+    sample = sum(value[:1].nbytes for value in samples(1).values.values())
     if asked is not None:
         subject = f"`batch_size={asked}`: the samples of one batch take"
         check_bytes(subject, asked * sample, "Choose a smaller number.")

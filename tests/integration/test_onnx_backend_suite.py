@@ -71,6 +71,13 @@ RANDOM = {
 }
 # The number of their results depends on the values, not on the number of samples.
 VARYING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
+# Their loops compute something of another shape in each iteration, which no output can hold.
+OF_VARYING_SHAPE = {
+    "test_sequence_map_add_2_sequences_expanded",
+    "test_sequence_map_extract_shapes_expanded",
+    "test_sequence_map_identity_1_sequence_1_tensor_expanded",
+    "test_sequence_map_identity_2_sequences_expanded",
+}
 LIGHT = ("light_shufflenet", "light_squeezenet", *(("light_resnet50",) if ALL else ()))
 LONGEST_MESSAGE = 700
 
@@ -170,6 +177,8 @@ def _expose(case: SuiteCase, folder: Path, tally: Tally) -> None:
         tally.tensors["skipped with a reason"] += len(skipped)
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
+        if case.name in OF_VARYING_SHAPE:
+            names = [name for name in names if name not in graph.inner]
         run = RunOptions(threads=1)
         types = Session(
             make_readable(graph.model, names, inner=graph.inner).model, graph, run

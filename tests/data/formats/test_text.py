@@ -21,12 +21,12 @@ TEXTS = [str(word) for word in RNG.choice([*WORDS, "übel", "x y z", "日本"], 
 LABELS = RNG.integers(0, 2, 40)
 
 
-def network(*shape: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """Make a network that looks words up itself; also its weights by name."""
+def network(*shape: int, most: int = -1) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Make a network that looks words up itself, of ``most`` texts a run; also its weights."""
     b = Builder(1)
     keys = {"keys_strings": WORDS, "values_int64s": [1, 2, 3, 4], "default_int64": 0}
     b.node("LabelEncoder", ["text"], "number", domain="ai.onnx.ml", **keys)
-    b.constant("flat", np.array([-1]))
+    b.constant("flat", np.array([most]))
     b.node("Reshape", ["number", "flat"], "flat_number")
     b.node("Gather", [b.weight("table", 5, 6), "flat_number"], "embedded")
     b.node("Relu", [b.gemm("embedded", "fc1", 6, 5)], "relu1")
@@ -85,6 +85,15 @@ def test_texts_of_every_form(tmp_path: Path, form: str, suffix: str) -> None:
         assert split.labels[:].tolist() == LABELS.tolist()
     assert split.record.classes == (("neg", "pos") if form == "named.parquet" else None)
     assert cnatool.verify(store).faults == ()
+
+
+def test_a_graph_that_takes_one_text_a_run(tmp_path: Path) -> None:
+    model, weights = network(most=1)
+    path = written(tmp_path, "npz")
+    store = cnatool.dump(saved(model, tmp_path / "m.onnx"), path, tmp_path / "s.zarr")
+    numbers = [WORDS.index(text) + 1 if text in WORDS else 0 for text in TEXTS]
+    expected = weights["table"][numbers]
+    np.testing.assert_array_equal(store.splits["all"].activations("embedded")[:], expected)
 
 
 def test_splits_of_texts(tmp_path: Path) -> None:
