@@ -52,6 +52,12 @@ _KINDS = {
 _MOST_MESSAGES = 40
 _LONGEST_MESSAGE = 320
 # What ONNX Runtime's messages begin with before they say anything.
+_ONCE = "the decoder embeds the same positions twice; the exporter merges the two"
+# Networks with more or fewer layers than products, and the reason.
+_COUNTED_OTHERWISE = {
+    **dict.fromkeys(("d_fine", "deimv2", "rt_detr", "rt_detr_v2"), _ONCE),
+    "mra": "attention returns zeros without its CUDA kernel: only the shape of the queries is read",
+}
 _PREAMBLE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?"
     r"|Exception during initialization: |/onnxruntime_src/\S+ "
@@ -265,16 +271,18 @@ def _describe_layers(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Layers\n"
     yield (
         "The framework counts how often it multiplies data by weights, in convolutions and in "
-        "matrix products with one factor that does not depend on the input. "
-        f"In {agree:,} of {len(counted):,} networks, cnatool finds as many layers.\n"
+        "matrix products with one factor that does not depend on the input, if the product "
+        f"contributes to an output. In {agree:,} of {len(counted):,} networks, cnatool finds as "
+        "many layers. Where it is debatable what a layer is, [a table of architectures]"
+        "(models.md#what-counts-in-which-architecture) tells what was chosen.\n"
     )
     lines = [
-        (row.name, row.exporter, row.layers, row.linear_calls)
+        (row.name, row.exporter, row.layers, row.linear_calls, _COUNTED_OTHERWISE.get(row.name, ""))
         for row in counted
         if row.layers != row.linear_calls
     ]
     if lines:
-        yield _table(["network", "exporter", "layers", "products"], lines)
+        yield _table(["network", "exporter", "layers", "products", "reason"], lines)
 
 
 def _describe_families(rows: Sequence[Row]) -> Iterator[str]:

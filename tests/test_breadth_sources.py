@@ -137,3 +137,27 @@ def test_the_batch_is_named_in_the_structure_of_a_call() -> None:
     inputs = {"a": None, "b": None}
     assert _name_batch(Gathered(), "N", inputs) == (({0: "N"}, {0: "N"}),)
     assert _name_batch(Named(), "N", inputs) == ({0: "N"}, {0: "N"})
+
+
+def test_products_that_contribute_to_an_output_are_counted() -> None:
+    torch = pytest.importorskip("torch")
+    from zoo.torch_export import count_linear_calls
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(5))
+            self.query = torch.nn.Parameter(torch.ones(2, 1, 3, 4))
+
+        def forward(self, x: Any) -> Any:
+            first, second, unread, of_weights, of_zeros = self.layers
+            unread(x)
+            x = second(first(x).relu())
+            x = x + of_weights(self.query).mean() + of_zeros(torch.zeros_like(x))
+            x = x @ x.mT @ x
+            heads = x[:, None]
+            # Learned queries with keys of the data.
+            return torch.nn.functional.scaled_dot_product_attention(self.query, heads, heads)
+
+    network, x = Network().eval(), torch.rand(2, 3, 4)
+    assert count_linear_calls(lambda: network(x), [x]) == 3

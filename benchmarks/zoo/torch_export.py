@@ -37,6 +37,20 @@ _PRODUCTS = {
     "aten::mv": (0, 1),
     "aten::addmv": (1, 2),
 }
+# They read a tensor's shape and type alone.
+_EMPTY = {
+    f"aten::{name}"
+    for name in (
+        *("empty_like", "full_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
+        *("new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros"),
+    )
+}
+# Products of queries with keys, and of the scores with values, in one operation.
+_ATTENTION = {
+    "aten::_scaled_dot_product_attention_math",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::scaled_dot_product_attention",
+}
 
 
 def preload_exporter() -> None:
@@ -171,25 +185,46 @@ class _LinearCalls(TorchDispatchMode):
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
         super().__init__()
-        self.count = 0
         # Kept, so that their addresses are not given to others.
         self._tensors = [*inputs]
         self._dynamic = {_address(tensor) for tensor in inputs}
+        # Of each operation on them: its products, what it reads and what it computes.
+        self._operations: list[tuple[int, set[int], set[int]]] = []
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = operator(*args, **(kwargs or {}))
-        places = _PRODUCTS.get(operator.name().partition(".")[0])
-        if places is not None:
-            self.count += sum(_address(args[place]) in self._dynamic for place in places) == 1
-        reads = torch.utils._pytree.tree_leaves((args, kwargs))
-        tensors = [each for each in reads if isinstance(each, torch.Tensor)]
-        if any(_address(tensor) in self._dynamic for tensor in tensors):
+        name = operator.name().partition(".")[0]
+        if name in _EMPTY:
+            return result
+        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+        tensors = [each for each in leaves if isinstance(each, torch.Tensor)]
+        reads = {_address(tensor) for tensor in tensors} & self._dynamic
+        if reads:
             made = _flatten(result)
+            products = self._count_products(name, args)
             self._tensors += made
-            self._dynamic.update(map(_address, made))
+            writes = set(map(_address, made))
+            self._operations.append((products, reads, writes))
+            self._dynamic |= writes
         return result
+
+    def _count_products(self, name: str, args: Sequence[Any]) -> int:
+        if name in _ATTENTION:
+            query, key, value = (_address(tensor) in self._dynamic for tensor in args[:3])
+            return (query != key) + ((query or key) != value)
+        places = _PRODUCTS.get(name, ())
+        return int(sum(_address(args[place]) in self._dynamic for place in places) == 1)
+
+    def count(self, outputs: Sequence[torch.Tensor]) -> int:
+        """Count the products on which outputs depend: an exporter drops the others."""
+        total, needed = 0, set(map(_address, outputs))
+        for products, reads, writes in reversed(self._operations):
+            if not needed.isdisjoint(writes):
+                total += products
+                needed |= reads
+        return total
 
 
 def count_linear_calls(run: Callable[[], Any], inputs: Sequence[torch.Tensor]) -> int:
@@ -199,10 +234,10 @@ def count_linear_calls(run: Callable[[], Any], inputs: Sequence[torch.Tensor]) -
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), _LinearCalls(inputs) as calls:
-            run()
+            outputs = _flatten(run())
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    return calls.count
+    return calls.count(outputs)
 
 
 def _address(tensor: torch.Tensor) -> int:
