@@ -184,10 +184,16 @@ def _run_groups(
 
 
 def _add_advice(error: BackendError, plan: DumpPlan) -> BackendError:
-    """Add the batch size that the probe ran with to an error of the runtime."""
+    """Add the batch size that may run to an error of the runtime."""
     probed = len(plan.probed.samples)
-    named = re.search("batch[-_]size", str(error))
-    if plan.bound is not None or plan.schedule.batch <= probed or named:
+    if plan.bound is not None or re.search("batch[-_]size", str(error)):
+        return error
+    if plan.schedule.batch > 1 and plan.network.graph.controlled:
+        return BackendError(
+            f"{error} The values of a whole batch decide about branches or loops of the model; "
+            "`batch_size=1` decides for each sample."
+        )
+    if plan.schedule.batch <= probed:
         return error
     return BackendError(f"{error} It ran with {probed} samples, so `batch_size={probed}` may do.")
 

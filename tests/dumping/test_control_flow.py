@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 from support.control_flow import Flow, branch_of_batch, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
@@ -135,6 +136,34 @@ def test_a_branch_that_the_size_of_the_batch_decides_about(tmp_path: Path, keep:
     sums = [*x[:4].sum(axis=1), 0]
     np.testing.assert_allclose(split.statistics("sum")[:][:, number], sums, rtol=1e-5)
     assert any("depend on the other samples of a batch" in text for text in notes.texts)
+
+
+def test_branches_of_different_shapes(tmp_path: Path) -> None:
+    """Those of a later batch fit the store only if each sample has a batch of its own."""
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    g (float[n, 3] x) => (float[n, k] y) <float zero = {0}> {
+        m = ReduceMean <keepdims = 0> (x)
+        c = Greater(m, zero)
+        y = If (c) <
+            then_branch = then () => (float[n, 6] twice) { twice = Concat <axis = 1> (x, x) },
+            else_branch = else () => (float[n, 3] less) { less = Neg(x) }
+        >
+    }"""
+    path = saved(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(20, 3)
+    np.savez(tmp_path / "x.npz", x=x)
+    options: dict[str, Any] = {"scale": 1.0, "overwrite": True}
+    for batch_size in (2, None):
+        options["batch_size"] = batch_size
+        with pytest.raises(BackendError, match="`batch_size=1` decides for each sample") as info:
+            cnatool.dump(path, tmp_path / "x.npz", tmp_path / "s.zarr", **options)
+        assert "may do" not in str(info.value)
+    options["batch_size"] = 1
+    store = cnatool.dump(path, tmp_path / "x.npz", tmp_path / "s.zarr", **options)
+    got = store.splits["all"].activations("y")[:]
+    for row, sample in zip(got, x, strict=True):
+        expected = np.concatenate([sample, sample]) if sample.mean() > 0 else -sample
+        np.testing.assert_array_equal(row, expected)
 
 
 def test_a_branch_of_the_first_iterations_of_a_loop_over_samples(tmp_path: Path) -> None:
