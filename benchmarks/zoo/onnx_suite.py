@@ -47,7 +47,7 @@ def read_case(case: Any) -> SuiteCase | None:
             list(_from_files(folder, part, kinds))
             for part, kinds in (("input", model.graph.input), ("output", model.graph.output))
         )
-    given, expected = _drop_undefined_casts(model, list(given), list(expected))
+    given, expected = _zero_undefined_casts(model, list(given), list(expected))
     # Most models made for operators to come use those of today alone.
     ir_version, opset = find_newest()
     model.ir_version = min(model.ir_version, ir_version)
@@ -72,7 +72,7 @@ def read_case(case: Any) -> SuiteCase | None:
     )
 
 
-def _drop_undefined_casts(
+def _zero_undefined_casts(
     model: onnx.ModelProto, given: list[Any], expected: list[Any]
 ) -> tuple[list[Any], list[Any]]:
     """Replace numbers by 0 that the integers they are cast to cannot hold.

@@ -89,7 +89,7 @@ class GridSample(op_grid_sample.GridSample):
 
     def _run(self, x: Any, grid: Any, **attributes: Any) -> Any:
         mode = attributes["mode"]
-        if x.dtype not in _FLOATS or x.ndim > 5 or mode not in ("bilinear", "linear"):
+        if x.dtype not in _FLOATS or x.ndim not in (4, 5) or mode not in ("bilinear", "linear"):
             return super()._run(x, grid, **attributes)
         result = torch.nn.functional.grid_sample(
             _tensor(x),

@@ -35,7 +35,7 @@ def available_memory() -> int | None:
 
 
 def return_free_memory() -> None:
-    """Return freed memory that the C library keeps to the system, where the library can do so."""
+    """Return to the system the freed memory that the C library keeps, where it can."""
     # None stands for this process; other systems have no such function, or refuse None.
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from cnatool.backend.session import Session
 from cnatool.backend.tensor_sizes import check_bytes
-from cnatool.errors import BackendError, UsageError
+from cnatool.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,12 +108,17 @@ def _find_first(
         check_bytes(subject, asked * sample, "Choose a smaller number.")
     ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
     sizes = [*([asked] if asked else []), *find_batch_sizes(network.graph), *ladder]
+    refusal: ModelError | None = None
     for size in dict.fromkeys(sizes):
         try:
             session.run(network.graph.output_names, samples(size).first(size).feeds())
             return probe_with(size), size
         except BackendError:
             continue
+        except ModelError as error:  # it runs, but takes too much memory, for example
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
     return None
 
 

@@ -61,18 +61,24 @@ def check_sizes(
 
 
 def check_total(
-    graph: Graph, inputs: Mapping[str, tuple[int, ...]], *, count: int, bound: int | None
+    graph: Graph,
+    inputs: Mapping[str, tuple[int, ...]],
+    *,
+    count: int,
+    bound: int | None,
+    runs: int = 1,
 ) -> None:
     """Refuse a model whose tensors do not fit into memory all at one time.
 
-    ``inputs`` are shapes of arrays with ``count`` samples.
+    ``inputs`` are shapes of arrays with ``count`` samples; the results of ``runs`` are held.
     """
-    total = sum(tensor_bytes(graph.model, inputs).values())
+    total = runs * sum(tensor_bytes(graph.model, inputs).values())
     advice = _ADVICE
     if bound is None and total // count < (available_memory() or 0):
-        advice = f"Give `batch_size=1`. {advice}"
+        advice = f"Give `batch_size=1`, {advice[0].lower()}{advice[1:]}"
+    times = f"in {runs} runs of" if runs > 1 else "for"
     check_bytes(
-        f"{graph.path}: its tensors take, for {count_text(count, 'sample')},", total, advice
+        f"{graph.path}: its tensors take, {times} {count_text(count, 'sample')},", total, advice
     )
 
 

@@ -215,8 +215,10 @@ class Split:
                 "whole where that is along one axis alone."
             )
         elif tensor.role == "output":
-            # Scores of tokens are not stored unasked.
-            advice = f"Dump with `keep='full'` and `tensors=['all', {name!r}]` to store it whole."
+            advice = (
+                f"Scores of tokens are stored only if named: dump again and add {name!r} to "
+                "`tensors`."
+            )
         raise MetricError(
             f"{self._store.path}: only statistics of tensor {name!r} are stored. {advice}"
         )

@@ -152,7 +152,7 @@ class WindowReader:
             for key, array in enumerate(self._arrays)
         ]
         tasks = [task for each in contents for task in each.tasks()]
-        size = -(-len(tasks) // (_SHARES * _THREADS))
+        size = max(1, -(-len(tasks) // (_SHARES * _THREADS)))
         shares = (tasks[at : at + size] for at in range(0, len(tasks), size))
         for _ in pool.map(self._run, shares):
             pass

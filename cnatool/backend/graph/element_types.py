@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
-import onnx.shape_inference
 
+from cnatool.backend.graph.loop_shapes import infer_shapes
 from cnatool.backend.graph.nodes import first_output
 from cnatool.records.skipped import not_numeric_reason
 
@@ -45,7 +45,7 @@ def find_element_types(model: onnx.ModelProto) -> dict[Way, dict[str, TensorType
     Those behind operators that ONNX does not know are left out, unless the model declares them.
     """
     with suppress(Exception):  # of several classes; the types that are declared remain
-        model = onnx.shape_inference.infer_shapes(model)
+        model = infer_shapes(model)
     return dict(_types_inside(model.graph, ()))
 
 

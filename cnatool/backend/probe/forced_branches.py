@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import TensorProto, helper
 
 from cnatool.backend.graph.nodes import PREFIX, first_output
 from cnatool.backend.graph.outputs import add_outputs
@@ -68,13 +68,14 @@ def _read_shapes(
 ) -> list[dict[str, tuple[int, ...]]]:
     model = add_outputs(graph.model, names, graph.inner)
     conditions = {"then_branch": f"{PREFIX}taken", "else_branch": f"{PREFIX}not taken"}
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.array(attribute == "then_branch"), name)
-        for attribute, name in conditions.items()
+    # Inputs: the runtime inlines branches that constants choose, and may crash over nested ones.
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.BOOL, ()) for name in conditions.values()
     )
+    chosen = {name: np.array(way == "then_branch") for way, name in conditions.items()}
     _set_conditions(model.graph, (), {way: conditions[forced[way]] for way in forced})
     session = Session(model, graph, run)
-    runs = (session.run(names, samples.feeds(np.array([i]))) for i in range(len(samples)))
+    runs = (session.run(names, samples.feeds(np.array([i])) | chosen) for i in range(len(samples)))
     return [dict(zip(names, map(np.shape, values), strict=True)) for values in runs]
 
 

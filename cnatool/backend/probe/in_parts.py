@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 # larger parts most memory is new in every run, which takes longer than more sessions do.
 _WHOLE_BYTES = 128 << 20
 _PART_BYTES = 16 << 20
-# Tensors as large as the largest one that may be in memory at one time: what a part reads and
-# returns, in two runs, and what the part before returned.
-_HELD = 6
+# Parts whose results are held at one time: the one that runs, one that is compared, and one that
+# waits for that.
+_HELD_PARTS = 3
 
 _Values = dict[str, "NDArray[Any]"]
 
@@ -83,12 +83,13 @@ def probe_in_parts(
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     if sum(sizes.values()) <= _WHOLE_BYTES and not separate:
         return None
-    available = available_memory()
-    if available is not None and _HELD * max(sizes.values(), default=0) > available:
-        return None
     parts = cut_graph(graph, sizes, _PART_BYTES)
+    runs = _Runs(graph, samples, run, statistics, separate=separate)
+    available = available_memory()
+    if available is not None and runs.estimate_memory(parts, sizes) > available:
+        return None
     try:
-        return _Runs(graph, samples, run, statistics, separate=separate).probe(parts)
+        return runs.probe(parts)
     except (_ExceptionalError, BackendError, ModelError):
         return None
 
@@ -128,6 +129,21 @@ class _Runs:
         names, self.skipped = list_exposable(graph)
         self.names = frozenset(names)
         self.reference: dict[str, dict[Statistic, NDArray[np.float64]]] = {}
+
+    def estimate_memory(self, parts: Sequence[Part], sizes: Mapping[str, int]) -> int:
+        """Estimate the most bytes that are held at one time; ``sizes`` are those of all samples."""
+        results = [sum(sizes.get(name, 0) for name in part.results) for part in parts]
+        needed: set[str] = set()
+        most = 0
+        for place in reversed(range(len(parts))):
+            # What earlier parts computed for this one and later ones.
+            needed = (needed - set(parts[place].results)) | parts[place].reads
+            held = sum(sizes.get(name, 0) for name in needed)
+            recent = sum(results[max(0, place + 1 - _HELD_PARTS) : place + 1])
+            most = max(most, held + recent)
+        times = sum(map(len, self.rows)) / len(self.samples)
+        # A comparison makes copies of a tensor.
+        return round(times * most) + 2 * max(sizes.values(), default=0)
 
     def probe(self, parts: Sequence[Part]) -> Probe:
         """Run one part after another.
@@ -196,7 +212,7 @@ class _Runs:
     def _describe(
         self, name: str, value: NDArray[Any], small: tuple[int, ...]
     ) -> ProbedTensor | None:
-        """Describe a tensor by its value in the run of all samples, and its shape in one of less.
+        """Describe a tensor by its value in the run of all samples, and its shape in one of fewer.
 
         None for a tensor that has no sample axis.
         """

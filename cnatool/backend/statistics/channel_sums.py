@@ -279,7 +279,9 @@ def _add_weights(
 def _sum_channels(value: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Sum each channel, (C,), of a constant that is broadcast to a sample of this shape."""
     own = value.reshape((1,) * (4 - value.ndim) + value.shape)[0]
-    times = math.prod(shape[1:]) // math.prod(own.shape[1:])
+    times = math.prod(
+        size for size, given in zip(shape[1:], own.shape[1:], strict=True) if given == 1
+    )
     return np.broadcast_to(own.sum(axis=(1, 2), dtype=np.float64) * times, shape[:1])
 
 

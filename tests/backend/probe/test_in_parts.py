@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cnatool.records.choices import Statistic
@@ -138,30 +139,82 @@ def test_samples_that_differ_in_a_batch_are_an_exception_whatever_the_operators_
         assert probe_in_parts(graph, Samples({"x": x}), RunOptions()) is None
 
 
-@pytest.mark.parametrize("samples", ["N", 3])
-def test_tensors_that_do_not_fit_together(
-    samples: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A regular model is probed in parts, and needs memory for a few of its tensors only."""
-    builder, name, shape = Builder(), "x", (samples, 16, 64, 64)
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make so many bytes of memory available."""
+
+    def limit(size: int) -> None:
+        for module in (in_parts, tensor_sizes):
+            monkeypatch.setattr(module, "available_memory", lambda: size)
+
+    return limit
+
+
+def stacked(folder: Path, samples: str | int, *, summed: bool = False) -> Path:
+    """Make forty maps of 0.8 MB for three samples, each computed from the last one."""
+    builder, names, shape = Builder(), ["x"], (samples, 16, 64, 64)
     for number in range(40):
-        name = builder.conv(name, f"h{number}", 16, 16, 1)
-    model = saved(builder.model({"x": shape}, {name: shape}), tmp_path / "m.onnx")
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((3, 16, 64, 64), np.float32))
-    for module in (in_parts, tensor_sizes):
-        monkeypatch.setattr(module, "available_memory", lambda: 8 << 20)
-    if samples == 3:
-        with pytest.raises(ModelError, match="its tensors take, for 3 samples, 32"):
-            cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
-        with pytest.raises(ModelError, match="its tensors take, for 3 samples, 32"):
-            inspect_model(model)
-        return
-    store = cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
+        names.append(builder.conv(names[-1], f"h{number}", 16, 16, 1))
+    if summed:
+        builder.node("Sum", names[1:], "y")
+        names.append("y")
+    np.save(folder / "x.npy", np.random.default_rng(0).random((3, 16, 64, 64), np.float32))
+    return saved(builder.model({"x": shape}, {names[-1]: shape}), folder / "m.onnx")
+
+
+def test_tensors_that_do_not_fit_together(tmp_path: Path, limited: Callable[[int], None]) -> None:
+    """A regular model is probed in parts, and needs memory for a few of its tensors only."""
+    data, model = tmp_path / "x.npy", stacked(tmp_path, "N")
+    limited(8 << 20)
+    store = cnatool.dump(model, data, tmp_path / "s.zarr", keep="statistics")
     assert len(store.tensors) == 40
-    monkeypatch.setattr(in_parts, "available_memory", lambda: 4 << 20)
-    monkeypatch.setattr(tensor_sizes, "available_memory", lambda: 12 << 20)
-    with pytest.raises(ModelError, match="its tensors take, for 3 samples, .* Give `batch_size=1`"):
-        cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s2.zarr", keep="statistics")
-    advised = tmp_path / "s3.zarr"
-    store = cnatool.dump(model, tmp_path / "x.npy", advised, keep="statistics", batch_size=1)
-    assert len(store.tensors) == 40
+    limited(4 << 20)
+    with pytest.raises(ModelError, match="its tensors take, in 2 runs of 3 samples, 64.5 MB"):
+        cnatool.dump(model, data, tmp_path / "s2.zarr", keep="statistics")
+    limited(24 << 20)
+    # What the last node reads is held until then, and one sample of it takes a third.
+    model = stacked(tmp_path, "N", summed=True)
+    with pytest.raises(ModelError, match="in 2 runs of 3 samples, .* Give `batch_size=1`, run it"):
+        cnatool.dump(model, data, tmp_path / "s3.zarr", keep="statistics")
+    store = cnatool.dump(model, data, tmp_path / "s3.zarr", keep="statistics", batch_size=1)
+    assert len(store.tensors) == 41
+
+
+def test_tensors_of_a_fixed_batch_that_do_not_fit_together(
+    tmp_path: Path, limited: Callable[[int], None]
+) -> None:
+    model = stacked(tmp_path, 3)
+    limited(24 << 20)
+    with pytest.raises(ModelError, match=r"in 3 runs of 3 samples, 96\.\d MB"):
+        cnatool.dump(model, tmp_path / "x.npy", tmp_path / "s.zarr", keep="statistics")
+    with pytest.raises(ModelError, match=r"its tensors take, for 3 samples, 32\.\d MB"):
+        inspect_model(model)
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_memory_that_a_probe_in_parts_takes(
+    summed: bool, tmp_path: Path, limited: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate counts at least the arrays that are held while it runs."""
+    limited(1 << 30)
+    graph = load_graph(stacked(tmp_path, "N", summed=summed))
+    samples = Samples({"x": np.load(tmp_path / "x.npy")})
+    estimated: list[int] = []
+    held = [0]
+    estimate, run = in_parts._Runs.estimate_memory, in_parts._Runs._run_part
+
+    def estimate_memory(runs: Any, *given: Any) -> int:
+        estimated.append(estimate(runs, *given))
+        return estimated[-1]
+
+    def run_part(runs: Any, part: Any, number: int) -> Any:
+        results = run(runs, part, number)
+        arrays = [results, *runs.values]
+        distinct = {id(array): array.nbytes for each in arrays for array in each.values()}
+        held.append(sum(distinct.values()))
+        return results
+
+    monkeypatch.setattr(in_parts._Runs, "estimate_memory", estimate_memory)
+    monkeypatch.setattr(in_parts._Runs, "_run_part", run_part)
+    assert probe_in_parts(graph, samples, RunOptions()) is not None
+    assert max(held) < estimated[0] < 4 * max(held) + (4 << 20)
