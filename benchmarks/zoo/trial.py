@@ -151,6 +151,7 @@ def _fixed_batch(built: BuiltModel) -> int | None:
 
 def _refused(built: BuiltModel, row: Row, message: str) -> Row:
     """Complete the row of a model that is not dumped: who does not run it?"""
+    outcome: Outcome
     try:
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -159,8 +160,10 @@ def _refused(built: BuiltModel, row: Row, message: str) -> Row:
             first = {name: values[:count] for name, values in built.samples.items()}
             session.run(None, first | dict(built.constants))
     except Exception as error:  # one class a status code, all straight below Exception
-        return replace(row, outcome="runtime", message=_one_line(error))
-    outcome: Outcome = "no samples" if _NO_ROWS in message else "refused"
+        # The campaign's limit of memory, rather than one of the runtime.
+        outcome = "failed" if "bad_alloc" in str(error) else "runtime"
+        return replace(row, outcome=outcome, message=_one_line(error))
+    outcome = "no samples" if _NO_ROWS in message else "refused"
     return replace(row, outcome=outcome, message=_one_line(message))
 
 

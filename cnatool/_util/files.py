@@ -67,6 +67,27 @@ def write_at(file: FileIO, offset: int, data: Buffer) -> None:
         write_all(file, data)
 
 
+def read_at(file: FileIO, offset: int, buffer: memoryview) -> int:
+    """Fill a buffer from an offset; return the number of bytes, fewer at the end of the file.
+
+    Where the system allows it, the file's position is neither read nor moved: forked processes
+    share it.
+    """
+    if not hasattr(os, "preadv"):
+        file.seek(offset)
+    done = 0
+    while done < len(buffer):
+        rest = buffer[done:]
+        if hasattr(os, "preadv"):
+            got = os.preadv(file.fileno(), [rest], offset + done)
+        else:
+            got = file.readinto(rest) or 0
+        if not got:
+            break
+        done += got
+    return done
+
+
 def truncate(file: FileIO, size: int) -> None:
     """Set a file's size."""
     file.truncate(size)

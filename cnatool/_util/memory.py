@@ -25,10 +25,12 @@ def peak_memory() -> int:
 def available_memory() -> int | None:
     """Compute the bytes still available to this process; None if the system does not report it.
 
-    The least of what is free on the machine and in each control group.
+    The least of what is free on the machine, in each control group, and of the address space that
+    the process may take (``ulimit -v``).
     """
     known = [
         _read_kilobytes(Path("/proc/meminfo"), "MemAvailable"),
+        _address_space_left(),
         *map(_memory_left, _control_groups()),
     ]
     return min((left for left in known if left is not None), default=None)
@@ -48,6 +50,18 @@ def _read_kilobytes(file: Path, field: str) -> int | None:
         return None
     numbers = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return next((int(number) * 1024 for number in numbers), None)
+
+
+def _address_space_left() -> int | None:
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    taken = _read_kilobytes(_PROCESS / "status", "VmSize")
+    if limit == resource.RLIM_INFINITY or taken is None:
+        return None
+    return max(0, limit - taken)
 
 
 def _control_groups() -> list[Path]:

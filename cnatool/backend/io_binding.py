@@ -66,7 +66,7 @@ def open_session(
     if run.provider in DEVICE_PROVIDERS:
         return DeviceSession(model, graph, run)
     session = Session(model, graph, run, appended=appended)
-    # The runtime has freed as much as the weights take, which it rearranged.
+    # Rearranging the weights, the runtime freed about as much memory as they take.
     return_free_memory()
     return session
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from support.command import run
 from support.networks import Builder, saved
@@ -14,7 +15,9 @@ from support.notes import Notes
 from support.reference import made_values
 
 import cnatool
+from cnatool.backend import tensor_sizes
 from cnatool.backend.inputs import ModelInput, make_constant
+from cnatool.backend.probe import in_parts
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.records.choices import Kept
@@ -454,6 +457,27 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
+
+
+def test_a_number_of_samples_that_takes_too_much_memory_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that runs with even numbers of samples only, and has a large number in it."""
+    model, shape = baked_model("divided", 2)
+    constant = helper.make_node("Reshape", ["table", "long"], ["row of table"])
+    model.graph.node.insert(0, constant)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name)
+        for name, value in (("table", np.ones((2, 512), np.float32)), ("long", np.array([512, 2])))
+    )
+    path = saved(model, tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, *shape)
+    for module in (in_parts, tensor_sizes):
+        monkeypatch.setattr(module, "available_memory", lambda: 1 << 18)
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", keep="statistics")
+    assert len(store.splits["all"]) == len(x)
+    with pytest.raises(UsageError, match="it runs with 8"):
+        cnatool.dump(path, data, tmp_path / "s2.zarr", keep="statistics", batch_size=512)
 
 
 def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ _REARRANGING = operator_set("Flatten Identity Reshape Squeeze Transpose Unsqueez
 # Further back it would cost more than it saves: each tensor of a chain goes back anew.
 _LONGEST_CHAIN = 100
 _EPSILON = 1e-5
-# Numbers of a constant that is kept once it is read: the chains of many tensors pass through it.
+# Elements of the largest constant that is cached: the chains of many tensors pass through it.
 _SMALL = 1 << 14
 # Of an input whose elements have a weight each: it is repacked by the runtime, 16 times as large.
 _MOST_ELEMENTS = 4096

@@ -152,9 +152,7 @@ class JournaledFile:
         view = view[:count]
         done = 0
         try:
-            self._file.seek(start)
-            while done < count and (got := self._file.readinto(view[done:])):
-                done += got
+            done = files.read_at(self._file, start, view)
         except BaseException as error:
             self._refusal = error
         # Committed bytes that only memory has, and gaps that nothing was written to.
@@ -246,8 +244,7 @@ class JournaledFile:
             if page is None:
                 page = self._pages[number] = bytearray(_PAGE)
                 if high - low < _PAGE:
-                    self._file.seek(at)
-                    self._file.readinto(page)
+                    files.read_at(self._file, at, memoryview(page))
             page[low - at : high - at] = view[low - start : high - start]
 
     def _extents(self) -> Iterator[tuple[int, bytes]]:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import os
 import shutil
 import struct
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -145,28 +142,6 @@ def test_the_file_is_closed_with_the_last_reference(folder: Path) -> None:
     # A file that only the garbage collector closes leaves a ResourceWarning, which is an error.
     gc.collect()
     assert count_handles(path) == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_it_is_read_by_processes_that_are_forked(folder: Path) -> None:
-    """They would share the position in the file with each other."""
-    split = open_store(zipped(folder, "", compression=zipfile.ZIP_DEFLATED)).splits["train"]
-    expected = split.outputs()[:]
-
-    def read() -> None:
-        for _ in range(10):
-            np.testing.assert_array_equal(split.outputs()[:], expected)
-
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=read) for _ in range(4)]
-    with warnings.catch_warnings():
-        # Python warns of forks where there are threads.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for process in processes:
-            process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
 
 
 def count_handles(path: Path) -> int:
