@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,54 @@ def test_branches_of_different_shapes(tmp_path: Path) -> None:
     for row, sample in zip(got, x, strict=True):
         expected = np.concatenate([sample, sample]) if sample.mean() > 0 else -sample
         np.testing.assert_array_equal(row, expected)
+
+
+def test_branches_in_a_branch_that_no_sample_takes(tmp_path: Path) -> None:
+    """ONNX Runtime crashes if it inlines these, so they are chosen by inputs, not by constants."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[n, 3] x) => (float[n, 3] y) <int64 one = {1}, bool true = {1}> {
+        h = Identity(x)
+        mean = ReduceMean <keepdims = 0> (h)
+        zero = Constant <value = float {0.0}> ()
+        c = Greater(mean, zero)
+        y = If (c) <
+            then_branch = t () => (float[n, 3] positive) { positive = Identity(x) },
+            else_branch = e () => (float[n, 3] negative) {
+                inner_mean = ReduceMean <keepdims = 0> (h)
+                d = Greater(inner_mean, zero)
+                inner = If (d) <
+                    then_branch = tt () => (float[n, 3] never) {
+                        last, all = Loop (one, true, h) <
+                            body = b (int64 i, bool e, float[n, 3] s)
+                            => (bool e2, float[n, 3] s2, float[n, 3] step) {
+                                e2 = Identity(e)
+                                copy = Identity(x)
+                                s2 = Identity(copy)
+                                step = Neg(s2)
+                            }
+                        >
+                        never = Identity(x)
+                    },
+                    else_branch = ee () => (float[n, 3] minus) { minus = Neg(x) }
+                >
+                negative = Identity(inner)
+            }
+        >
+    }"""
+    path = saved(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    x = np.abs(np.random.default_rng(0).normal(size=(8, 3))).astype(np.float32) + 0.1
+    x[5:] *= -1
+    np.savez(tmp_path / "x.npz", x=x)
+    script = "import sys, cnatool; cnatool.dump(*sys.argv[1:], scale=1.0, batch_size=1)"
+    store = tmp_path / "s.zarr"
+    command = [sys.executable, "-c", script, str(path), str(tmp_path / "x.npz"), str(store)]
+    # In a process of its own, which a crash ends.
+    assert subprocess.run(command, check=False).returncode == 0
+    split = cnatool.open(store).splits["all"]
+    minus = split.activations("y/else_branch/inner/else_branch/minus")[:]
+    assert [len(rows) for rows in minus] == [0] * 5 + [3] * 3
+    np.testing.assert_array_equal(np.concatenate([*minus[5:]]), -x[5:].ravel())
+    np.testing.assert_array_equal(split.activations("y")[:], np.abs(x))
 
 
 def test_a_branch_of_the_first_iterations_of_a_loop_over_samples(tmp_path: Path) -> None:
