@@ -266,6 +266,48 @@ def test_a_loop_that_never_runs(tmp_path: Path, batch_size: int) -> None:
     assert "repeat/body/r" in [tensor.name for tensor in store.record.skipped]
 
 
+def test_loops_in_a_scan_that_declare_no_shapes(tmp_path: Path) -> None:
+    """One of them never runs."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+    g (float[n, 3] x) => (float[n, 3] y)
+    <int64 zero = {0}, int64 two = {2}, bool true = {1}, int64[1] second = {1}> {
+        steps = Unsqueeze(x, second)
+        y = Scan <num_scan_inputs = 1, scan_input_axes = [1], body = b
+            (float[n, 3] s, float[n, 3] step) => (float[n, 3] s2) {
+                never = Loop (zero, true, s) <body = bb
+                    (int64 i, bool c, float[n, 3] v) => (bool c2, float[n, 3] v2) {
+                        c2 = Identity(c)
+                        v2 = Neg(v)
+                    }>
+                twice = Loop (two, true, never) <body = bc
+                    (int64 j, bool d, float[n, 3] w) => (bool d2, float[n, 3] w2) {
+                        d2 = Identity(d)
+                        bent = Sin(w)
+                        w2 = Add(bent, step)
+                    }>
+                behind = Cos(twice)
+                s2 = Tanh(behind)
+            }
+        > (x, steps)
+    }""")
+    (scan,) = [node for node in model.graph.node if node.op_type == "Scan"]
+    (outer,) = [each.g for each in scan.attribute if each.HasField("g")]
+    for loop in outer.node[:2]:
+        for value in (*loop.attribute[0].g.input[2:], *loop.attribute[0].g.output[1:]):
+            value.type.tensor_type.ClearField("shape")
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, tmp_path / "x.npy", tmp_path / "s.zarr", scale=1.0)
+    split = store.splits["all"]
+    first = np.sin(x)
+    expected = {"bent": [first, np.sin(first + x)], "behind": [np.cos(np.sin(first + x) + x)]}
+    for name, values in (("twice/body/bent", "bent"), ("behind", "behind")):
+        got = split.activations(f"y/body/{name}")[:]
+        steps = np.stack(expected[values], axis=1)
+        np.testing.assert_allclose(got.reshape(steps.shape), steps, rtol=1e-5, atol=1e-6)
+
+
 def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:
     notes = Notes()
     inputs = write(branch_of_batch(), tmp_path)

@@ -120,8 +120,9 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
                 else:
                     name = tensor.own
             value = onnx.ValueInfoProto(name=name)
-            if node.op_type == "Scan":
-                # It takes no results without a number of axes.
+            if node.op_type in ("Scan", "Loop") and "Scan" in [b.operator for b in tensor.bodies]:
+                # A Scan takes no results without a number of axes, and inside it a Loop without
+                # iterations fails.
                 shape = [None] * _rank(tensor, level + 1)
                 kind = helper.make_tensor_type_proto(_element_number(tensor), shape)
                 value.type.CopyFrom(kind)
