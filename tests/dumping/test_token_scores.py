@@ -19,6 +19,7 @@ from support.token_models import TokenModel
 
 import cnatool
 from cnatool.errors import DataError, MetricError
+from cnatool.records.choices import Kept
 
 SAMPLES = 12
 
@@ -286,16 +287,19 @@ def test_labels_of_tokens(options: dict[str, Any], kept: bool, tmp_path: Path) -
     assert not cnatool.verify(store).faults
 
 
-def test_scores_that_a_full_dump_leaves_out_are_stored_as_the_error_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_scores_that_a_dump_leaves_out_are_stored_as_the_error_says(
+    keep: Kept, tmp_path: Path
+) -> None:
     network = TokenModel(vocabulary=20)
     model = network.save(tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", input_ids=draw(7))
     store = tmp_path / "s.zarr"
-    split = cnatool.dump(model, tmp_path / "d.npz", store, keep="full").splits["all"]
-    with pytest.raises(MetricError, match=r"tensors=\['all', 'logits'\]"):
+    split = cnatool.dump(model, tmp_path / "d.npz", store, keep=keep).splits["all"]
+    with pytest.raises(MetricError, match="dump again and add 'logits' to `tensors`"):
         split.activations("logits")
     stored = cnatool.dump(
-        model, tmp_path / "d.npz", store, keep="full", tensors=["all", "logits"], overwrite=True
+        model, tmp_path / "d.npz", store, keep=keep, tensors=["all", "logits"], overwrite=True
     )
     assert len(stored.splits["all"].activations("logits")) == SAMPLES
 

@@ -153,7 +153,7 @@ def _rank(kind: onnx.TypeProto.Tensor) -> int | None:
 
 
 def _set_rank(kind: onnx.TypeProto.Tensor, like: onnx.TypeProto.Tensor) -> None:
-    """Give a type the number of axes of another one, if it has none."""
+    """Set the number of axes of a type to that of another one, if it is open."""
     if not kind.HasField("shape"):
         kind.elem_type = kind.elem_type or like.elem_type
         kind.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in like.shape.dim)
