@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 from support.control_flow import Flow, branch_of_batch, branching, if_same_shapes, nested, parse
 from support.dumps import commit_often, same_arrays
 from support.networks import saved
@@ -306,6 +307,41 @@ def test_loops_in_a_scan_that_declare_no_shapes(tmp_path: Path) -> None:
         got = split.activations(f"y/body/{name}")[:]
         steps = np.stack(expected[values], axis=1)
         np.testing.assert_allclose(got.reshape(steps.shape), steps, rtol=1e-5, atol=1e-6)
+
+
+def test_single_numbers_of_a_scan_in_a_branch(tmp_path: Path) -> None:
+    text = """
+    g (float[1,3] x) => (float[1,3] y) {
+      zero = Constant<value = float {0.0}>()
+      second = Constant<value_ints = [1]>()
+      total = ReduceSum<keepdims=0>(x)
+      cond = Greater(total, zero)
+      y = If (cond) <
+        then_branch = positive () => (float[1,3] a) {
+          steps = Concat<axis=1>(x, x, x, x)
+          rows = Reshape(steps, shape)
+          a = Scan <num_scan_inputs=1, scan_input_axes=[1], body = b
+            (float[1,3] s, float[1,3] row) => (float[1,3] s2) {
+              s2 = Sub(row, s)
+              mean = ReduceMean<keepdims=0>(s2)
+            }
+          > (x, rows)
+        },
+        else_branch = negative () => (float[1,3] a) { a = Neg(x) }
+      >
+    }"""
+    model = parse(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 4, 3]), "shape"))
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    store = cnatool.dump(
+        saved(model, tmp_path / "net.onnx"), tmp_path / "x.npy", tmp_path / "s.zarr", scale=1.0
+    )
+    means = store.splits["all"].activations("y/then_branch/a/body/mean")[:]
+    for got, row in zip(means, x, strict=True):
+        # The state is x first, then alternates between nothing and x.
+        steps = [0, row.mean(), 0, row.mean()] if row.sum() > 0 else []
+        np.testing.assert_allclose(np.ravel(got), steps, atol=1e-6)
 
 
 def test_what_a_whole_batch_decides_is_said_once(tmp_path: Path) -> None:

@@ -291,6 +291,8 @@ def _find_obstacle(tensor: InnerTensor, opset: int) -> str:
         return subgraph_reason(operators[-1], "its element type is not known")
     if "Scan" in operators and tensor.rank is None:
         return subgraph_reason(operators[-1], "its number of axes is not known")
-    if "Scan" in operators and "If" in operators and not tensor.rank:
-        return subgraph_reason("If", "a single number, which the Scan around it cannot collect")
+    for place, operator in enumerate(operators):
+        inside = sum(body.repeats for body in tensor.bodies[place + 1 :]) + (tensor.rank or 0)
+        if operator == "If" and "Scan" in operators[:place] and not inside:
+            return subgraph_reason("If", "a single number, which the Scan around it cannot collect")
     return ""
