@@ -265,7 +265,9 @@ def plan_dump(
     if shared is not None:
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {shared.path}")
-    _check_memory(schedule, held_bytes, 1.0 if lengths is None else lengths.ratio)
+    # The batches of a fixed size are filled up.
+    largest = max(rows.values()) if bound is None else schedule.batch
+    _check_memory(schedule, largest, held_bytes, 1.0 if lengths is None else lengths.ratio)
     whole = DumpedData(sources, rows)
     if options.part_of is not None:
         own_inputs = shared is None
@@ -357,14 +359,14 @@ def _open_initial_model(path: str | Path | None, network: Network, feed: Feed) -
     return initial
 
 
-def _check_memory(schedule: Schedule, held_bytes: int, longest: float) -> None:
+def _check_memory(schedule: Schedule, largest: int, held_bytes: int, longest: float) -> None:
     """Refuse runs whose values do not fit into memory.
 
-    They are ``held_bytes`` per sample of typical length, and the longest one is ``longest`` times
-    as long.
+    A run has up to ``largest`` samples. Their values are ``held_bytes`` per sample of typical
+    length, and the longest one is ``longest`` times as long.
     """
     available = available_memory()
-    batch = schedule.fit(longest)
+    batch = min(schedule.fit(longest), largest)
     batches = int(schedule.runs * batch * held_bytes * longest)
     if available is not None and batches > available:
         raise UsageError(

@@ -309,6 +309,49 @@ def test_loops_in_a_scan_that_declare_no_shapes(tmp_path: Path) -> None:
         np.testing.assert_allclose(got.reshape(steps.shape), steps, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("trips", [0, 1])
+def test_a_sequence_that_grows_as_often_for_all_samples_of_the_probe(
+    trips: int, tmp_path: Path
+) -> None:
+    """A decoder's, in a loop: later samples are longer, and have rows as many."""
+    text = """
+    g (float[1,3] x, int64[1] steps) => (float[1,3] y) {
+      second = Constant<value_ints = [1]>()
+      two = Constant<value = int64 {2}>()
+      start = Unsqueeze(x, second)
+      y = Loop (two, , x) <
+        body = outer (int64 i, bool go, float[1,3] s) => (bool on, float[1,3] r) {
+          on = Identity(go)
+          all = Loop (steps, , start) <
+            body = inner (int64 j, bool c, float[1,k,3] old) => (bool c2, float[1,l,3] longer) {
+              c2 = Identity(c)
+              last = Gather<axis = 1>(old, minus)
+              next = Sin(last)
+              longer = Concat<axis = 1>(old, next)
+            }
+          >
+          r = ReduceMean<axes = [1], keepdims = 0>(all)
+        }
+      >
+    }"""
+    model = parse(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "minus"))
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    steps = np.array([trips] * 4 + [2, 0, 3])
+    np.savez(tmp_path / "d.npz", x=x, steps=steps)
+    store = cnatool.dump(
+        saved(model, tmp_path / "net.onnx"), tmp_path / "d.npz", tmp_path / "s.zarr",
+        scale=1.0, batch_size=1, inputs={"x": "x", "steps": "steps"},
+    )  # fmt: skip
+    grown = store.splits["all"].activations("y/body/all")[:]
+    for got, row, count in zip(grown, x, steps, strict=True):
+        expected = [row]
+        for _ in range(count):
+            expected.append(np.sin(expected[-1]))
+        both = np.stack([expected, expected])  # of two iterations
+        np.testing.assert_allclose(got, both, rtol=1e-5, atol=1e-6)
+
+
 def test_single_numbers_of_a_scan_in_a_branch(tmp_path: Path) -> None:
     text = """
     g (float[1,3] x) => (float[1,3] y) {

@@ -26,7 +26,7 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
-from cnatool.backend.probe.forced_branches import read_branch_shapes
+from cnatool.backend.probe.forced_runs import read_branch_shapes, read_loop_shapes
 from cnatool.backend.probe.probed_tensor import ProbedTensor
 from cnatool.backend.probe.ragged_axes import find_ragged_axis
 from cnatool.backend.probe.reference import reference_of_parts
@@ -120,6 +120,8 @@ def probe(
     if runs.single:
         absent = [n for n in names if n in graph.conditional and not runs.shapes(n)]
         runs.add_shapes(read_branch_shapes(graph, absent, samples, run))
+    alone = [runs.rows[i : i + 1] for i in runs.rows] if runs.single else [runs.rows]
+    runs.add_shapes(read_loop_shapes(graph, names, alone, samples, run))
     findings = _search_axes(runs, names, find_grown_states(graph, changing.names))
     evidence = _begin_evidence(runs, findings, names)
     runs.drop_comparisons()

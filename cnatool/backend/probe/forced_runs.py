@@ -1,4 +1,7 @@
-"""Shapes of tensors in branches that no sample of a probe takes, in runs that have to take them."""
+"""Shapes that tensors have in runs that are forced to take a branch, or to repeat a loop.
+
+Samples to come may decide otherwise than those of a probe, however much these are alike.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import onnx
+    from numpy.typing import NDArray
 
     from cnatool.backend.graph.control_flow import Body, InnerTensor
     from cnatool.backend.graph.graph import Graph
@@ -77,6 +81,63 @@ def _read_shapes(
     session = Session(model, graph, run)
     runs = (session.run(names, samples.feeds(np.array([i])) | chosen) for i in range(len(samples)))
     return [dict(zip(names, map(np.shape, values), strict=True)) for values in runs]
+
+
+def read_loop_shapes(
+    graph: Graph,
+    names: Iterable[str],
+    rows: Sequence[NDArray[np.intp]],
+    samples: Samples,
+    run: RunOptions,
+) -> list[dict[str, tuple[int, ...]]]:
+    """Read the shapes that tensors have if loops run once, and twice, whose number data decide.
+
+    Each group of ``rows`` has a run of its own. Tensors inside such loops are left out, and all if
+    the loops fail on such numbers.
+    """
+    loops = set(_find_decided_loops(graph))
+    names = [name for name in names if name in graph.data_shaped and name not in graph.controlled]
+    if not loops or not names:
+        return []
+    model = add_outputs(graph.model, names, graph.inner)
+    count = f"{PREFIX}iterations"
+    model.graph.input.append(helper.make_tensor_value_info(count, TensorProto.INT64, ()))
+    _set_counts(model.graph, (), loops, count)
+    shapes = []
+    with suppress(BackendError, ModelError):
+        session = Session(model, graph, run)
+        for times in (1, 2):
+            for group in rows:
+                fed = samples.feeds(group) | {count: np.array(times, np.int64)}
+                values = session.run(names, fed)
+                shapes.append(dict(zip(names, map(np.shape, values), strict=True)))
+    return shapes
+
+
+def _find_decided_loops(graph: Graph) -> Iterator[tuple[str, ...]]:
+    """Find the Loops whose number of iterations depends on data, each by its way."""
+    for name, body in graph.results.items():
+        if body.operator == "Loop" and not graph.dynamic.isdisjoint(body.controls):
+            way: tuple[str, ...] = ()
+            for around in graph.bodies(name):
+                way = (*way, around.node, around.attribute)
+            yield (*way, body.node)
+
+
+def _set_counts(
+    graph: onnx.GraphProto, way: tuple[str, ...], loops: Collection[tuple[str, ...]], count: str
+) -> None:
+    """Let Loops run as often as an input says, those in subgraphs too."""
+    for node in graph.node:
+        place = (*way, first_output(node))
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _set_counts(attribute.g, (*place, attribute.name), loops, count)
+                if place in loops:
+                    body, go_on = attribute.g, f"{PREFIX}go on"
+                    node.input[:2] = [count, ""]
+                    body.node.append(helper.make_node("Identity", [body.input[1].name], [go_on]))
+                    body.output[0].name = go_on
 
 
 def _set_conditions(
