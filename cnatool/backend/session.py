@@ -25,7 +25,7 @@ from cnatool.backend.graph.bfloat16_nodes import (
 )
 from cnatool.backend.graph.inline_weights import lies_apart
 from cnatool.backend.graph.node_order import order_appended
-from cnatool.backend.graph.nodes import captured_names
+from cnatool.backend.graph.nodes import PREFIX, captured_names
 from cnatool.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -174,7 +174,11 @@ class Session:
         try:
             return self._run(names, feeds)
         except Exception as error:
-            shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+            shapes = ", ".join(
+                f"{name} {value.shape}"
+                for name, value in feeds.items()
+                if not name.startswith(PREFIX)
+            )
             raise BackendError(
                 f"{self._source}: ONNX Runtime failed on input {shapes}: {_brief(error)}"
             ) from error

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
-from cnatool.errors import BackendError
+from cnatool.errors import BackendError, CnatoolError, DataError
 from cnatool.records.layout import StoreRows
 from cnatool.store.narrow import round_rows
 from cnatool.store.shared_inputs import SampleComparison
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from cnatool.records.ragged import Rows
     from cnatool.records.store import StoreRecord
     from cnatool.store.shared_inputs import SharedInputs
+
+
+# ONNX Runtime's words for a lookup in a table, such as that of token embeddings.
+_OUT_OF_TABLE = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +129,13 @@ def _run_block(
         # Some models refuse fewer samples than in the runs before.
         batch = plan.schedule.batch
         if plan.bound is not None or plan.probed.mixed or min(map(len, groups)) == batch:
-            raise _add_advice(error, plan) from error
+            raise _explain(error, plan, block) from error
         groups = plan.group(block, fill=True)
         watch = _TimedBatches(plan.feeds(block, rows) for rows in groups)
         try:
             results = _run_groups(exposed, watch, groups, count)
         except BackendError:
-            raise _add_advice(error, plan) from error
+            raise _explain(error, plan, block) from error
     stored = {t.number for t in plan.record.tensors if t.stored is not None}
     units = None
     if plan.record.units:
@@ -181,6 +187,22 @@ def _run_groups(
     if order is None:
         return exposed.run(batches, count)
     return exposed.run(batches, sum(map(len, groups))).take(order)
+
+
+def _explain(error: BackendError, plan: DumpPlan, block: Block) -> CnatoolError:
+    """Name the sample that an error of the runtime is about, or the batch size that may run."""
+    found = _OUT_OF_TABLE.search(str(error))
+    if found is not None:
+        index, least, most = map(int, found.groups())
+        for record, rows in zip(plan.record.inputs, block.inputs, strict=True):
+            for sample, values in zip(block.ids, rows, strict=True):
+                if np.asarray(values).dtype.kind in "iu" and np.any(values == index):
+                    return DataError(
+                        f"input {record.name!r} holds {index} in sample {sample}, and the model "
+                        f"looks it up in a table from {max(0, least)} to {most}. Correct the "
+                        "data: ids have to come from the tokenizer, or the classes, of this model."
+                    )
+    return _add_advice(error, plan)
 
 
 def _add_advice(error: BackendError, plan: DumpPlan) -> BackendError:

@@ -98,7 +98,7 @@ def test_unfinished_rows_do_not_exist(path: Path) -> None:
 def test_only_statistics_of_a_tensor(path: Path) -> None:
     write(path, arrays(10), [10])
     store = open_store(path)
-    with pytest.raises(MetricError, match="'thin' are stored. Scores of tokens are stored only"):
+    with pytest.raises(MetricError, match="'thin' are stored. Dump with `keep='full'` to"):
         store.splits["train"].activations("thin")
     with pytest.raises(MetricError, match="no tensor 'nothing'"):
         store.tensor("nothing")

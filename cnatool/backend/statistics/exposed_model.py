@@ -311,7 +311,7 @@ class ExposedModel:
         try:
             values: list[NDArray[Any]] = self._session.run(self._exposure.names, feeds)
         except BackendError as error:
-            if PREFIX not in str(error):
+            if f"Name:'{PREFIX}" not in str(error):
                 raise
             # An appended node failed: the parts that it concatenates differ in length.
             raise BackendError(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Bytes of labels that are read at a time to find the different values.
 _LABEL_BYTES = 1 << 24
+# Up to which floating-point numbers tell each whole number from the next.
+_LARGEST_FLOAT = 2**53
 
 
 class RowReader(Protocol):
@@ -153,7 +155,7 @@ def check_labels(
     They may have one for each token of an input of ids, which have one of the ``shapes``.
     """
     of_tokens = labels.dtype.kind in "iu" and len(labels.shape) == 1 and labels.shape in shapes
-    if not labels.shape and labels.dtype.kind not in "iu":
+    if not labels.shape and labels.dtype.kind not in "iuf":
         raise DataError(
             f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
             "numbers, for example with y.astype('int64')."
@@ -170,6 +172,23 @@ def check_labels(
             f"{labels.where} has {count_text(labels.rows, 'label')} and {samples.where} has "
             f"{count_text(samples.rows, 'sample')}: the numbers must be equal."
         )
+    if labels.dtype.kind == "f":
+        _check_whole(labels)
+
+
+def _check_whole(labels: RowReader) -> None:
+    """Refuse floating-point labels that are no class numbers, before samples are run."""
+    ranges = list(row_ranges(labels.rows, _LABEL_BYTES // labels.dtype.itemsize, None))
+    with closing(labels.read(ranges)) as blocks:
+        for (start, _), block in zip(ranges, blocks, strict=True):
+            values = block.astype(np.float64)
+            whole = (np.rint(values) == values) & (np.abs(values) <= _LARGEST_FLOAT)
+            if not whole.all():
+                row = int(whole.argmin())
+                raise DataError(
+                    f"{labels.where} holds {values[row]:g} at row {start + row}: real numbers are "
+                    f"targets of a regression and not classes: {LABELS_ADVICE}"
+                )
 
 
 def as_lists(labels: NDArray[np.int64]) -> Ragged:

@@ -66,5 +66,5 @@ def test_of_any_length(tmp_path: Path) -> None:
 
 def test_labels_are_none(tmp_path: Path) -> None:
     path = write_safetensors(tmp_path / "x.safetensors", x=X, y=X[:, 0].copy())
-    with pytest.raises(DataError, match="labels are integers"):
+    with pytest.raises(DataError, match="real numbers are targets"):
         open_source(path)

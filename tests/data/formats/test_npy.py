@@ -149,7 +149,8 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         ({"x": np.array(["2020"], "M8[D]")}, "has dtype datetime64"),
         ({"x": np.zeros(3, [("a", "f4")])}, "which is not supported"),
         ({"x": np.asfortranarray(X)}, r"in Fortran order.*numpy.ascontiguousarray\(x\)"),
-        ({"x": X, "y": Y.astype(float)}, r"dtype float64; labels are integers.*astype\('int64'\)"),
+        ({"x": X, "y": Y + 0.5}, "holds .*[.]5 at row 0: real numbers are targets of a regression"),
+        ({"x": X, "y": np.where(Y > -9, np.nan, 1.0)}, "holds nan at row 0: real numbers"),
         ({"x": X, "y": Y > 1}, "dtype bool; labels are integers"),
         ({"x": X, "y": np.eye(3)[Y % 3]}, r"one axis.*y\.argmax\(1\) if its rows are one-hot"),
         ({"x": X, "y": Y[:, None] * 1.0}, r"numbers, y\[:, 0\]\.astype\('int64'\)\."),
@@ -285,3 +286,12 @@ def test_a_reader_that_stops_early_leaves_no_file_open(tmp_path: Path) -> None:
     blocks = open_npz(npz(tmp_path / "a.npz", x=X, y=Y)).blocks(2)
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f8"])
+def test_labels_that_are_whole_are_class_numbers_in_any_type(dtype: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=X, y=(np.arange(len(X)) % 3).astype(dtype))
+    (block,) = open_npz(tmp_path / "x.npz").blocks(len(X))
+    assert block.labels is not None
+    assert block.labels.dtype == np.int64
+    np.testing.assert_array_equal(block.labels, np.arange(len(X)) % 3)

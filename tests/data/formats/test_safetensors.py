@@ -107,6 +107,6 @@ def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_none(tmp_path: Path) -> None:
-    for labels, text in ((X[:, 0, 0], "labels are integers"), (Y[:9], "has 9 labels")):
+    for labels, text in ((X[:, 0, 0] + 0.5, "real numbers are targets"), (Y[:9], "has 9 labels")):
         with pytest.raises(DataError, match=text):
             open_safetensors(written(tmp_path / "a.safetensors", x=X, y=labels))

@@ -94,11 +94,11 @@ def test_arrays_by_name_and_in_groups(form: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_arrays_that_are_not_there_or_no_samples(form: str, tmp_path: Path) -> None:
-    arrays = {"x": X, "y": Y[:9], "f": X[:, 0, 0], "e": X[:0], "n/b": X, "c": X + 1j}
+    arrays = {"x": X, "y": Y[:9], "f": X[:, 0, 0] + 0.5, "e": X[:0], "n/b": X, "c": X + 1j}
     path = saved(form, tmp_path, arrays)
     for array, wanted, text in (
         ("", SINGLE_INPUT, "has 9 labels and .* has 23 samples: the numbers must be equal"),
-        ("", ArraySelection(labels="f"), "labels are integers|labels have one axis"),
+        ("", ArraySelection(labels="f"), "real numbers are targets|labels have one axis"),
         ("", ArraySelection(labels="zz"), "a?n? ?array of labels called zz and holds"),
         ("x", ArraySelection(labels="zz"), "`labels=zz`: .* has no such array; it has .*x"),
         ("e", SINGLE_INPUT, "first axis must count the samples"),
