@@ -7,10 +7,12 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
+from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from cnatool.dumping.options import choices_of
+from cnatool.errors import UsageError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -52,6 +54,9 @@ def keywords_of(
                 inspect.signature(call).bind(model, data, store, *args, **options)
             except TypeError as error:
                 raise TypeError(f"{function.__name__}() {error}") from None
+            _check_path("model", model, "save it with `onnx.save`")
+            _check_path("data", data, "save arrays with `numpy.savez`")
+            _check_path("store", store, "name a file or folder")
             return function(model, data, store, record(*args, **options))
 
         described: Any = call
@@ -60,6 +65,14 @@ def keywords_of(
         return call
 
     return decorate
+
+
+def _check_path(name: str, value: object, advice: str) -> None:
+    """Refuse an object in place of a path."""
+    if value is not None and not isinstance(value, str | PathLike):
+        raise UsageError(
+            f"`{name}`: a path, not of type {type(value).__name__}: {advice}, and pass its path."
+        )
 
 
 def _signature(function: Callable[..., Any], record: Any) -> inspect.Signature:

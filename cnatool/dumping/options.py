@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -340,6 +341,8 @@ class DumpOptions:
         self._check_units()
         for name in ("batch_size", "limit", "max_length", "parts", "units_top"):
             count = getattr(self, name)
+            if count is not None and not isinstance(count, Integral):
+                raise UsageError(f"`{name}={count!r}`: a whole number.")
             if count is not None and count < 1:
                 raise UsageError(f"`{name}={count}`: at least 1.")
         self._check_cluster()

@@ -304,7 +304,8 @@ def _further_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
         for count in plan.whole.rows.values()
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     ]
-    waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
+    block = min(plan.schedule.block, max(plan.whole.rows.values()))
+    waiting = (plan.schedule.runs + AHEAD) * block * plan.held_bytes
     # Shards are in memory while they are put into a bucket.
     put = min(PUT_BYTES, sum(sizes) * sum(plan.left.values())) if is_url(plan.path) else 0
     return sum(chunks) + _writer_count(plan) * max(chunks) + waiting + put

@@ -58,7 +58,8 @@ def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
     if d.size < 2:
         raise MetricError(
             f"β needs at least two layers, and the convention selects {d.size}: "
-            "`include_output=True` or `layers=…` may select more."
+            "`overrides={'include_output': True}` adds the output layer, and "
+            "`overrides={'layers': 'all'}` selects every tensor."
         )
     if np.ptp(d) == 0:
         raise MetricError(

@@ -71,18 +71,18 @@ class Bounds:
         if math.isnan(value):
             raise DataError(
                 f"Sample row {row} holds NaN, which has no bin: "
-                "`out_of_range='drop'` leaves such values out."
+                "`overrides={'out_of_range': 'drop'}` leaves such values out."
             )
         if math.isinf(value):
             raise DataError(
                 f"Sample row {row} holds {written}, which no range includes: "
-                "`out_of_range='drop'` leaves such values out, `out_of_range='clip'` counts them "
-                "in the outermost bins."
+                "`overrides={'out_of_range': 'drop'}` leaves such values out, "
+                "`overrides={'out_of_range': 'clip'}` counts them in the outermost bins."
             )
         raise self.outside(
             f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: use "
-            f"`{self.outside.field}='LO:HI'` if such values are expected, or "
-            "`out_of_range='clip|drop'`."
+            f"`overrides={{{self.outside.field!r}: 'LO:HI'}}` if such values are expected, or "
+            "`overrides={'out_of_range': 'clip'}` or `overrides={'out_of_range': 'drop'}`."
         )
 
 

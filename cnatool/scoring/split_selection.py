@@ -112,7 +112,7 @@ def suggest_range(selected: SelectedSplits, fields: ConventionFields) -> Iterato
         low, high = find_input_range((split for split, _ in selected.splits.values()), fields)
         raise DataError(
             f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
-            f"`{error.field}='{_range_around(low, high)}'` includes."
+            f"`overrides={{{error.field!r}: '{_range_around(low, high)}'}}` includes."
         ) from error
 
 

@@ -70,7 +70,10 @@ def _read(store: ReadableStore, key: str, shape: tuple[int, ...], dtype: str) ->
 
 
 def _damage(store: ReadableStore, key: str, problem: str) -> str:
-    return f"{store.path}: array {key} {problem}. Dump again, or restore the store from a copy."
+    return (
+        f"{store.path}: array {key} {problem}. "
+        "Dump again with `overwrite=True`, or restore the store from a copy."
+    )
 
 
 def read_all_components(store: ReadableStore) -> dict[str, NDArray[Any]]:

@@ -78,6 +78,10 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
             f"{ways}, or delete what is there{name_deletion(path)}."
         )
     if not overwrite:
+        if not is_link(path) and not form.is_replaceable(path):
+            raise NotAStoreError(
+                f"{path} exists already, and is not a cnatool store. Name another path."
+            )
         raise NotAStoreError(
             f"{path} exists already. Name another path, "
             + (

@@ -133,8 +133,8 @@ class Split:
         per_sample = self.record.labels and not self._store.record.label_lists
         return self.stored(LABELS) if per_sample else None
 
-    def inputs(self, number: int = 0) -> StoredArray | RaggedArray:
-        """Return raw input ``number`` before preprocessing, (n, …).
+    def inputs(self, number: int | str = 0) -> StoredArray | RaggedArray:
+        """Return a raw input by its number or name, before preprocessing, (n, …).
 
         If `holds_levels` is true, these are counts instead, (n, 257) uint32: how often each of the
         levels 0 … 255 occurs in a sample, and in the last column a checksum of the sample. If
@@ -143,8 +143,16 @@ class Split:
         Raises
         ------
         MetricError
-            If another store should contain the inputs, but does not.
+            If there is no such input, or if another store should contain the inputs, but does not.
         """
+        names = [each.name for each in self._store.record.inputs]
+        if isinstance(number, str) and number in names:
+            number = names.index(number)
+        if isinstance(number, str) or number not in range(len(names)):
+            listed = ", ".join(f"{place} {name!r}" for place, name in enumerate(names))
+            raise MetricError(
+                f"{self._store.path} has no input {number!r}. Its inputs: {listed or 'none'}."
+            )
         return self.array(input_key(number))
 
     def holds_levels(self, number: int = 0) -> bool:
@@ -209,7 +217,13 @@ class Split:
         if tensor.output is not None:
             return self.outputs(tensor.output)
         advice = "Dump with `keep='full'` to store it whole."
-        if tensor.varies:
+        if tensor.varies and any(other.stored is not None for other in self._store.tensors):
+            # A full dump stores what it can.
+            advice = (
+                "Its shape is not one for all samples and iterations, along more than one axis or "
+                "where padding does not count, so its values are not stored."
+            )
+        elif tensor.varies:
             advice = (
                 "Its shape is not one for all samples and iterations; `keep='full'` stores it "
                 "whole where that is along one axis alone."
@@ -482,7 +496,8 @@ class Split:
             if actual != expected:
                 raise StoreDamagedError(
                     f"{self._store.path}: array {array.key} has {what} {actual} instead of "
-                    f"{expected}, as in the store's attribute. Dump again, or restore the store "
+                    f"{expected}, as in the store's attribute. "
+                    "Dump again with `overwrite=True`, or restore the store "
                     "from a copy."
                 )
         checksums = (self.record.checksums or {}).get(key)
@@ -632,6 +647,11 @@ class Store:
         try:
             return self._tensors[name]
         except KeyError:
+            if not isinstance(name, str):
+                raise MetricError(
+                    f"{self.path}: no tensor {name!r}. Tensors have names, such as "
+                    f"{next(iter(self._tensors), '…')!r}."
+                ) from None
             full = find_full_name(self._tensors, name)
             hint = (
                 f"One inside a subgraph is {full!r}."

@@ -241,13 +241,15 @@ def read_unit_array(split: Split, name: str, array: UnitsArray) -> NDArray[Any]:
         if actual != expected:
             raise StoreDamagedError(
                 f"{split.path}: array {key} has {what} {actual} instead of {expected}, as in the "
-                "store's attribute. Dump again, or restore the store from a copy."
+                "store's attribute. "
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             )
     values = stored.read(0, array.shape[0])
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if checksum(values) != array.crc32c:
         raise StoreDamagedError(
-            f"{split.path}: array {key} does not match its checksum. Dump again, or restore the "
+            f"{split.path}: array {key} does not match its checksum. "
+            "Dump again with `overwrite=True`, or restore the "
             "store from a copy."
         )
     return values

@@ -475,7 +475,8 @@ class SplitWriter:
             if split.record.fingerprint not in (None, fingerprint):
                 raise StoreDamagedError(
                     f"{split.path}: the inputs and labels of split {split.name!r} do not match "
-                    "their fingerprint. Dump again, or restore the store from a copy."
+                    "their fingerprint. "
+                    "Dump again with `overwrite=True`, or restore the store from a copy."
                 )
             if (state := read_unit_state(split)) is not None:
                 self.measure_units(state)

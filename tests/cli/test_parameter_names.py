@@ -64,6 +64,8 @@ def run(*names: str) -> None:
         # Conventions.
         ("score", "`depth='index'`", "--set depth=index"),
         ("score", "`range='LO:HI'`", "--set range=LO:HI"),
+        ("score", "`overrides={'range': 'LO:HI'}`", "--set range=LO:HI"),
+        ("dump", "`overrides={'layers': 'all'}`", "--set layers=all"),
         ("score", "`range=(-1, 1)`", "--set range=-1:1"),
         ("score", "`overrides={'include_output': True}`", "--set include_output=true"),
         ("score", "`layers='NAME,GLOB,…'`", "--set layers=NAME,GLOB,…"),

@@ -3,10 +3,12 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import zarr
 from onnx import TensorProto, helper
 from support.networks import Builder, mlp, residual_convnet, saved
 from support.notes import Notes
@@ -278,6 +280,8 @@ def test_an_overwritten_store_comes_back_if_the_new_one_fails(
         ({"codec": "brotli"}, "`codec='brotli'`: lz4 or zstd or gzip or none"),
         ({"tags": {"epoch": 3}}, "`tags`: 'epoch'=3: both must be text"),
         ({"limit": 0}, "`limit=0`: at least 1"),
+        ({"limit": "3"}, "`limit='3'`: a whole number"),
+        ({"batch_size": 2.5}, "`batch_size=2.5`: a whole number"),
     ],
 )
 def test_wrong_arguments_cost_nothing(
@@ -288,6 +292,43 @@ def test_wrong_arguments_cost_nothing(
     with pytest.raises(UsageError, match=message):
         cnatool.dump(path, digits, tmp_path / "s.zarr", overwrite=True, **options)
     assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
+
+
+def test_objects_in_place_of_paths(tmp_path: Path) -> None:
+    model: Any = saved(mlp(), tmp_path / "net.onnx")
+    x: Any = np.zeros((5, 64), np.float32)
+    with pytest.raises(UsageError, match="`data`: a path, not of type ndarray: save arrays with"):
+        cnatool.dump(model, x, tmp_path / "s.zarr")
+    with pytest.raises(UsageError, match="`model`: a path, not of type ModelProto: save it with"):
+        cnatool.dump(mlp(), tmp_path / "x.npy", tmp_path / "s.zarr")  # type: ignore[arg-type]
+
+
+def test_another_programs_store_is_not_said_to_be_replaceable(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    zarr.open_group(tmp_path / "s.zarr", mode="w").create_array("a", data=np.zeros(3))
+    every: tuple[dict[str, Any], ...] = ({}, {"overwrite": True})
+    for options in every:
+        with pytest.raises(NotAStoreError, match="is not a cnatool store") as info:
+            cnatool.dump(path, digits, tmp_path / "s.zarr", **options)
+        assert "overwrite=True" not in str(info.value)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_an_id_outside_of_its_table_is_named_with_its_sample(
+    batch_size: int | None, tmp_path: Path
+) -> None:
+    b = Builder()
+    b.node("Gather", [b.weight("table", 50, 4), "ids"], "embedded")
+    b.node("ReduceMean", ["embedded"], "y", axes=[1], keepdims=0)
+    model = b.model({"ids": ("n", 6)}, {"y": ("n", 4)}, opset=13)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    ids = np.arange(600).reshape(100, 6) % 50
+    ids[77, 3] = 50
+    np.save(tmp_path / "ids.npy", ids)
+    path = saved(model, tmp_path / "net.onnx")
+    with pytest.raises(DataError, match="'ids' holds 50 in sample 77, .* from 0 to 49") as info:
+        cnatool.dump(path, tmp_path / "ids.npy", tmp_path / "s.zarr", batch_size=batch_size)
+    assert "batch_size" not in str(info.value)
 
 
 def test_data_inside_the_store_that_would_be_replaced(digits: Path, tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def test_nan_is_an_error_that_names_the_row(policy: Any) -> None:
     with pytest.raises(DataError) as caught:
         entropy(x, **PAPER | {"out_of_range": policy}, first_row=100)
     assert str(caught.value) == (
-        "Sample row 102 holds NaN, which has no bin: `out_of_range='drop'` leaves such values out."
+        "Sample row 102 holds NaN, which has no bin: `overrides={'out_of_range': 'drop'}` leaves "
+        "such values out."
     )
 
 
@@ -262,7 +263,8 @@ def test_a_value_outside_the_range_is_an_error_that_names_it() -> None:
         entropy(x, **PAPER, first_row=1000)
     assert str(caught.value) == (
         "Sample row 13345 holds 1.25, outside the range 0:1: "
-        "use `range='LO:HI'` if such values are expected, or `out_of_range='clip|drop'`."
+        "use `overrides={'range': 'LO:HI'}` if such values are expected, or "
+        "`overrides={'out_of_range': 'clip'}` or `overrides={'out_of_range': 'drop'}`."
     )
 
 
@@ -274,7 +276,8 @@ def test_a_pixel_outside_the_range_is_an_error_that_names_it(dtype: Any, level: 
         entropy(x, **PAPER | {"range": (0.0, 0.5)})
     assert str(caught.value) == (
         f"Sample row 500 holds {level} (as a fraction 0.8), outside the range 0:0.5: "
-        "use `range='LO:HI'` if such values are expected, or `out_of_range='clip|drop'`."
+        "use `overrides={'range': 'LO:HI'}` if such values are expected, or "
+        "`overrides={'out_of_range': 'clip'}` or `overrides={'out_of_range': 'drop'}`."
     )
 
 

@@ -85,7 +85,7 @@ def test_errors_name_the_sample() -> None:
     lengths = np.array([2, 0, 3])
     with pytest.raises(OutsideError, match="Sample row 12 holds 1.5, outside the range 0:1"):
         ragged_entropy(np.array([0, 1, 0.5, 1.5, 0]), lengths, first_row=10, **UNIT)
-    with pytest.raises(OutsideSoundError, match="`sound_range='LO:HI'`"):
+    with pytest.raises(OutsideSoundError, match="`overrides={'sound_range': 'LO:HI'}`"):
         ragged_entropy(np.array([0, 1, 0.5, 2, 0]), lengths, outside=OutsideSoundError, **UNIT)
     options = UNIT | {"out_of_range": "drop"}
     with pytest.raises(DataError, match="Sample row 2 has no value inside the range"):

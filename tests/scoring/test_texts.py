@@ -156,14 +156,18 @@ def test_sound(dtype: str, tmp_path: Path) -> None:
     assert result.splits["train"].length.unit == "amplitudes"
     with pytest.raises(UsageError, match=r"no effect on sound.*`sound_range='-2:2'`"):
         cnatool.score(path, overrides={"range": "-2:2"})
-    with pytest.raises(DataError, match=r"outside the range 0:0.5: use `sound_range='LO:HI'`"):
+    with pytest.raises(
+        DataError, match=r"outside the range 0:0.5: use `overrides={'sound_range': 'LO:HI'}`"
+    ):
         cnatool.score(path, overrides={"sound_range": "0:0.5"})
 
 
 def test_amplitudes_beyond_full_scale_are_named(tmp_path: Path) -> None:
     waves = [np.linspace(-1, 1 + k / 100, 9).astype(np.float32) for k in range(60)]
     path = record_texts(tmp_path / "s.zarr", {"wave": waves}, kinds={"wave": "sound"})
-    with pytest.raises(DataError, match=r"row 1 holds 1.01.*`sound_range='-1:1.6'` includes"):
+    with pytest.raises(
+        DataError, match=r"row 1 holds 1.01.*`overrides=\{'sound_range': '-1:1.6'\}` includes"
+    ):
         cnatool.score(path)
     assert cnatool.score(path, overrides=FAST | {"out_of_range": "clip"}).alpha_input
 

@@ -102,6 +102,18 @@ def test_only_statistics_of_a_tensor(path: Path) -> None:
         store.splits["train"].activations("thin")
     with pytest.raises(MetricError, match="no tensor 'nothing'"):
         store.tensor("nothing")
+    with pytest.raises(MetricError, match="no tensor 99. Tensors have names, such as"):
+        store.tensor(99)  # type: ignore[arg-type]
+
+
+def test_inputs_by_number_and_name(path: Path) -> None:
+    write(path, arrays(10), [10])
+    split = open_store(path).splits["train"]
+    name = split.store.record.inputs[0].name
+    np.testing.assert_array_equal(split.inputs(name)[:], split.inputs(0)[:])
+    for wrong in ("nothing", 7):
+        with pytest.raises(MetricError, match=f"has no input {wrong!r}. Its inputs: 0 '{name}'"):
+            split.inputs(wrong)
 
 
 def test_any_committed_ranges_are_read(tmp_path: Path) -> None:

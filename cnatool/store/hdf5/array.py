@@ -151,7 +151,8 @@ class HDF5Array:
         except Exception as error:
             raise StoreDamagedError(
                 f"{self._file.path}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({one_line(error)}). Dump again, or restore the store from a copy."
+                f"({one_line(error)}). "
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     def _read_once(self, start: int, stop: int, out: NDArray[Any] | None) -> NDArray[Any]:
@@ -197,7 +198,7 @@ class HDF5Array:
                 raise StoreDamagedError(
                     f"{self._file.path}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
                     f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
-                    "Dump again, or restore the store from a copy."
+                    "Dump again with `overwrite=True`, or restore the store from a copy."
                 )
 
 

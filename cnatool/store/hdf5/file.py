@@ -93,7 +93,7 @@ class HDF5File:
             ):
                 raise StoreDamagedError(
                     f"{self.path}: array {key} cannot be opened (there is no {part} in this file). "
-                    "Dump again, or restore the store from a copy."
+                    "Dump again with `overwrite=True`, or restore the store from a copy."
                 )
             group = group[part]
         if not isinstance(group, h5py.Dataset):
@@ -172,7 +172,7 @@ def _open(path: Path) -> tuple[JournaledFile, h5py.File]:
                 ) from None
             raise StoreDamagedError(
                 f"{path} cannot be read ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
     raise AssertionError("the last attempt returns or raises")
 

@@ -171,7 +171,7 @@ class HDF5Tree:
         except Exception as error:
             raise StoreDamagedError(
                 f"{self.path}: {problem} ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:

@@ -272,12 +272,13 @@ class ZarrArray(_Chunks):
         except ChunkMissingError as error:
             raise StoreDamagedError(
                 f"{self._shards.folder}: chunk {number} of array {self.key} (rows {first} to "
-                f"{last}) is missing ({error}). Dump again, or restore the store from a copy."
+                f"{last}) is missing ({error}). "
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
         except (ChunkError, ValueError, RuntimeError) as error:
             raise StoreDamagedError(
                 f"{self._shards.folder}: rows {first} to {last} of array {self.key} cannot be read "
-                f"({error}). Dump again, or restore the store from a copy."
+                f"({error}). Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     def _text(self, content: bytes) -> NDArray[np.object_]:

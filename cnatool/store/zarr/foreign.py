@@ -107,7 +107,8 @@ class ForeignArray:
         except Exception as error:  # every codec raises its own type
             raise StoreDamagedError(
                 f"{self._files.where}: rows {start} to {stop - 1} of array {self.key} cannot be "
-                f"read ({one_line(error)}). Dump again, or restore the store from a copy."
+                f"read ({one_line(error)}). "
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
@@ -138,7 +139,8 @@ class ForeignArray:
         if self._files.packed and size > most:
             raise StoreDamagedError(
                 f"{self._files.where}: {name} of array {self.key} claims to unpack to {size} "
-                "bytes, more than its chunks take. Dump again, or restore the store from a copy."
+                "bytes, more than its chunks take. "
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             )
 
     def _has_chunks(self, name: str, cell: tuple[int, ...], start: int, stop: int) -> bool:

@@ -133,7 +133,7 @@ class ObjectTree:
         except (ValueError, RecursionError) as error:
             raise StoreDamagedError(
                 f"{url / _METADATA} cannot be read ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
         return tree
 
@@ -349,7 +349,7 @@ class ObjectTree:
         except MissingObjectError:
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened (there is no zarr.json). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from None
         if layout is None:
             raise StoreDamagedError(

@@ -131,7 +131,7 @@ class ZarrTree:
         except (OSError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
                 f"{path / _METADATA} cannot be read ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     @classmethod
@@ -344,7 +344,7 @@ class ZarrTree:
         except Exception as error:  # zarr raises whatever its parsing encounters
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
 
     def _create_node(self, folder: Path, metadata: bytes) -> None:

@@ -86,7 +86,7 @@ class ZippedTree:
         except Exception as error:  # zarr raises whatever its parsing encounters
             raise StoreDamagedError(
                 f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
         return cls(store, group)
 
@@ -107,7 +107,7 @@ class ZippedTree:
         except Exception as error:
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
-                "Dump again, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
         if not isinstance(array, zarr.Array):
             raise StoreDamagedError(f"{self.path}: {key} is a group instead of an array.")
