@@ -119,5 +119,7 @@ def _decide(
         plan = plan_dump(model, data, path, replace(asked, overwrite=not asked.resume))
         runtime = plan.record.runtime
         if runtime is not None:
-            decided |= {"batch-size": runtime.batch_size, "threads": runtime.threads}
+            # Those of all batches that are run side by side.
+            threads = plan.schedule.runs * plan.schedule.threads
+            decided |= {"batch-size": runtime.batch_size, "threads": asked.threads or threads}
     return decided
