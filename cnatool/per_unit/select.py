@@ -202,8 +202,7 @@ def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> Uni
             return "element"
         raise UsageError(
             f"{path}: {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, has samples "
-            f"that differ in length, so its elements cannot be units. Axes of units: "
-            f"{list_names(possible) or 'none'}."
+            f"that differ in length, so its elements cannot be units. {_list_axes(possible)}"
         )
     try:
         number = None if axis is None else int(axis) if isinstance(axis, str) else index(axis)
@@ -213,9 +212,13 @@ def _check_axis(path: Path, tensor: TensorRecord, axis: int | str | None) -> Uni
         number %= len(shape)
         if number in possible:
             return number
+    choices: list[int | str] = [
+        *possible,
+        *(["element"] if len(possible) == len(tensor.shape) else []),
+    ]
     raise UsageError(
         f"{path}: axis {axis} of {tensor.name!r}, ({', '.join(map(str, shape))}) a sample, "
-        f"cannot have its units. Use one of {list_names([*possible, 'element'])}."
+        f"cannot have its units. {_list_axes(choices)}"
     )
 
 
@@ -241,3 +244,8 @@ def describe_axes(store: Store, tensors: Iterable[SelectedTensor]) -> str | None
         "because the store does not record it; where channels are the last axis, as in Keras, "
         "choose `axes={'*': -1}`"
     )
+
+
+def _list_axes(axes: Sequence[int | str]) -> str:
+    """List the axes that a tensor's units may lie along, as a sentence."""
+    return f"Use one of {list_names(axes)}." if axes else "All of it is one unit."
