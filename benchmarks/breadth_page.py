@@ -54,7 +54,14 @@ _LONGEST_MESSAGE = 320
 # What ONNX Runtime's messages begin with before they say anything.
 _ONCE = "the decoder embeds the same positions twice; the exporter merges the two"
 # Networks with more or fewer layers than products, and the reason.
+_ZEROS = "the framework also multiplies by an initial state of zeros"
+_RECURRENT = (
+    *("bailing_hybrid", "lara_mini", "minicpm_ocr", "minicpmv4_6", "minicpmv4_7", "minimax"),
+    *("olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"),
+    *("qwen4_exp", "qwen4_exp_text"),
+)
 _COUNTED_OTHERWISE = {
+    **dict.fromkeys(_RECURRENT, _ZEROS),
     **dict.fromkeys(("d_fine", "deimv2", "rt_detr", "rt_detr_v2"), _ONCE),
     "mra": "attention returns zeros without its CUDA kernel: only the shape of the queries is read",
 }
@@ -108,7 +115,7 @@ _NOT_TRIED = """\
 siblings;
 - torchvision's detectors and quantised networks, which need its compiled operators;
 - training mode, in which a network couples the samples of a batch;
-- execution providers other than the CPU.
+- execution providers other than the CPU{others}.
 
 Images are as small as a network accepts, often 64 pixels wide. A dump with real weights and \
 images has the same graph.
@@ -152,7 +159,7 @@ def describe(rows: Sequence[Row]) -> str:
         *_describe_left_out(rows),
         *_describe_problems(rows),
         *_describe_layers(rows),
-        _NOT_TRIED,
+        _NOT_TRIED.format(others="".join(_describe_exporters(rows))),
         "## By family\n",
         *_describe_families(rows),
         "## Versions\n",
@@ -283,6 +290,17 @@ def _describe_layers(rows: Sequence[Row]) -> Iterator[str]:
     ]
     if lines:
         yield _table(["network", "exporter", "layers", "products", "reason"], lines)
+
+
+def _describe_exporters(rows: Sequence[Row]) -> Iterator[str]:
+    """Count the networks that were exported by one of two exporters alone."""
+    for source, part in _group(rows, lambda row: row.source):
+        names = dict(_group(part, lambda row: row.exporter))
+        tried = {exporter: {row.name for row in each} for exporter, each in names.items()}
+        for exporter, each in tried.items():
+            left = set().union(*tried.values()) - each
+            if exporter.startswith("dynamo") and left:
+                yield f";\n- {len(left)} networks of {_title(source)} by {exporter}"
 
 
 def _describe_families(rows: Sequence[Row]) -> Iterator[str]:
