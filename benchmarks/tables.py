@@ -62,7 +62,8 @@ def make_tables(report: Report) -> str:
     lines = [
         f"`{report.command}` on {machine.cores} cores ({machine.processor}) with "
         f"{machine.memory_gb:.0f} GB and a load of {begin:.1f} at the beginning and {end:.1f} at "
-        f"the end; {software}. {reached} of {len(with_goal)} goals are reached.{_warn(machine)}",
+        f"the end; {software}. "
+        + (_warn(machine) or f"{reached} of {len(with_goal)} goals are reached."),
         *_make_table(with_goal, ("goal", "")),
         *(_make_table(others, ()) if others else ()),
     ]
@@ -78,7 +79,7 @@ def _warn(machine: Machine) -> str:
     if machine.load[0] <= machine.cores / 2 and machine.load[1] <= 2 * machine.cores:
         return ""
     return (
-        " **The machine was busy with other work.** ONNX Runtime's threads wait by spinning, so "
+        "**The machine was busy with other work.** ONNX Runtime's threads wait by spinning, so "
         "plain inference suffers most, and these figures do not show whether the goals are met."
     )
 
