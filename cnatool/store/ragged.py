@@ -201,7 +201,8 @@ class RaggedArray:
             return offsets
         raise StoreDamagedError(
             f"{self.offsets.path}: rows {low} to {high - 1} of array {self.offsets.key} do not "
-            f"ascend from 0 to at most {len(self.values)}, the length of `values`. Dump again, or "
+            f"ascend from 0 to at most {len(self.values)}, the length of `values`. "
+            "Dump again with `overwrite=True`, or "
             "restore the store from a copy."
         )
 

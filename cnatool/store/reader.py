@@ -135,7 +135,8 @@ def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
     if record is None or checksum not in (None, expected):
         raise StoreDamagedError(
             f"{path}: the attribute cnatool does not match its checksum cnatool_crc32c. Dump "
-            "again, or restore the store from a copy. If you changed it on purpose, remove the "
+            "again with `overwrite=True`, or restore the store from a copy. "
+            "If you changed it on purpose, remove the "
             "checksum."
         )
     find_inputs = partial(find_inputs_split, named=inputs, open_store=open_store)

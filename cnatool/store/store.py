@@ -465,7 +465,8 @@ class Split:
         total = int(offsets[-1]) if count else 0
         if not 0 <= total <= LARGEST:
             raise StoreDamagedError(
-                f"{self._store.path}: array {offsets.key} ends with {total}. Dump again, or "
+                f"{self._store.path}: array {offsets.key} ends with {total}. "
+                "Dump again with `overwrite=True`, or "
                 "restore the store from a copy."
             )
         values = self._open_array(spec.values, ((0, total),), total, total, total)
@@ -508,14 +509,16 @@ class Split:
         ):
             raise StoreDamagedError(
                 f"{self._store.path}: array {array.key} has chunks of {array.chunk_rows} rows, but "
-                f"the attribute has checksums of {checksums.rows} rows each. Dump again, or "
+                f"the attribute has checksums of {checksums.rows} rows each. "
+                "Dump again with `overwrite=True`, or "
                 "restore the store from a copy. If you changed its chunks on purpose, remove "
                 "`checksums` of the split and `cnatool_crc32c`."
             )
         if checksums is not None and len(checksums) != -(-end // checksums.rows):
             raise StoreDamagedError(
                 f"{self._store.path}: array {array.key} has {end} committed rows, but "
-                f"{len(checksums)} checksums of {checksums.rows} rows each. Dump again, or "
+                f"{len(checksums)} checksums of {checksums.rows} rows each. "
+                "Dump again with `overwrite=True`, or "
                 "restore the store from a copy."
             )
         identity = self._store.identity

@@ -239,6 +239,7 @@ class StoredArray:
                 raise StoreDamagedError(
                     f"{self._path}: rows {first + low} to {first + low + len(part) - 1} of array "
                     f"{self._array.key} do not match their checksum in the store's attribute. Dump "
-                    "again, or restore the store from a copy. If you changed them on purpose, "
+                    "again with `overwrite=True`, or restore the store from a copy. "
+                    "If you changed them on purpose, "
                     "remove `checksums` of the split and `cnatool_crc32c`."
                 )

@@ -175,7 +175,8 @@ class HDF5Array:
         if dataset.chunks is None:
             if not dataset.id.get_storage_size():
                 raise StoreDamagedError(
-                    f"{self._file.path}: array {self.key} was never written. Dump again, or "
+                    f"{self._file.path}: array {self.key} was never written. "
+                    "Dump again with `overwrite=True`, or "
                     "restore the store from a copy."
                 )
             return

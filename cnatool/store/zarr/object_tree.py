@@ -265,7 +265,8 @@ class ObjectTree:
             return self._open_writer(key, layout, committed, grows=grows, extends=extends)
         except (ChunkError, MissingObjectError) as error:
             raise StoreDamagedError(
-                f"{self.path}: array {key} cannot be continued ({one_line(error)}). Dump again, or "
+                f"{self.path}: array {key} cannot be continued ({one_line(error)}). "
+                "Dump again with `overwrite=True`, or "
                 "restore the store from a copy."
             ) from error
 
