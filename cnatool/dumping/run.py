@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cnatool._util.bfloat16 import storage_dtype
 from cnatool._util.threads import map_ordered, prefetch
+from cnatool.backend.token_tables import find_token_table
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.lengths import restore_order
 from cnatool.dumping.sample_checks import examine_samples
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 # ONNX Runtime's words for a lookup in a table, such as that of token embeddings.
-_OUT_OF_TABLE = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]")
+_OUT_OF_TABLE = re.compile(r"idx=-?\d+ must be within the inclusive range \[-?\d+,(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +191,19 @@ def _run_groups(
 def _explain(error: BackendError, plan: DumpPlan, block: Block) -> CnatoolError:
     """Name the sample that an error of the runtime is about, or the batch size that may run."""
     found = _OUT_OF_TABLE.search(str(error))
-    if found is not None:
-        index, least, most = map(int, found.groups())
-        for record, rows in zip(plan.record.inputs, block.inputs, strict=True):
-            for sample, values in zip(block.ids, rows, strict=True):
-                if np.asarray(values).dtype.kind in "iu" and np.any(values == index):
-                    return DataError(
-                        f"input {record.name!r} holds {index} in sample {sample}, and the model "
-                        f"looks it up in a table from {max(0, least)} to {most}. Correct the "
-                        "data: ids have to come from the tokenizer, or the classes, of this model."
-                    )
+    most = None if found is None else int(found[1])
+    for record, rows in zip(plan.record.inputs, block.inputs, strict=True):
+        table = None if most is None else find_token_table(plan.network.graph, record.name)
+        if table is None or table.rows - 1 != most:
+            continue
+        for sample, values in zip(block.ids, rows, strict=True):
+            wrong = values[(values >= table.rows) | (values < -table.rows)]
+            if wrong.size:
+                return DataError(
+                    f"input {record.name!r} holds {wrong.flat[0]} in sample {sample}, and the "
+                    f"model looks it up in a table from 0 to {most}. Correct the data: ids have to "
+                    "come from the tokenizer, or the classes, of this model."
+                )
     return _add_advice(error, plan)
 
 

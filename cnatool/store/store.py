@@ -146,14 +146,7 @@ class Split:
             If there is no such input, or if another store should contain the inputs, but does not.
         """
         names = [each.name for each in self._store.record.inputs]
-        if isinstance(number, str) and number in names:
-            number = names.index(number)
-        if isinstance(number, str) or number not in range(len(names)):
-            listed = ", ".join(f"{place} {name!r}" for place, name in enumerate(names))
-            raise MetricError(
-                f"{self._store.path} has no input {number!r}. Its inputs: {listed or 'none'}."
-            )
-        return self.array(input_key(number))
+        return self.array(input_key(self._find_number("input", names, number)))
 
     def holds_levels(self, number: int = 0) -> bool:
         """Whether `inputs` returns counts of the levels of a raw input instead of the input."""
@@ -190,14 +183,18 @@ class Split:
     def outputs(self, number: int | str = 0) -> StoredArray | RaggedArray:
         """Return a model output by its number or name, (n, …); MetricError if there is none."""
         names = [output.name for output in self._store.record.outputs]
-        if isinstance(number, str) and number in names:
-            number = names.index(number)
-        if isinstance(number, str) or number not in range(len(names)):
+        return self.array(output_key(self._find_number("output", names, number)))
+
+    def _find_number(self, kind: str, names: list[str], wanted: int | str) -> int:
+        """Return the number of an input or output that is given by number or name."""
+        if isinstance(wanted, str) and wanted in names:
+            return names.index(wanted)
+        if isinstance(wanted, str) or wanted not in range(len(names)):
             listed = ", ".join(f"{place} {name!r}" for place, name in enumerate(names))
             raise MetricError(
-                f"{self._store.path} has no output {number!r}. Its outputs: {listed or 'none'}."
+                f"{self._store.path} has no {kind} {wanted!r}. Its {kind}s: {listed or 'none'}."
             )
-        return self.array(output_key(number))
+        return wanted
 
     def output_operator(self, number: int = 0) -> str | None:
         """Return the operator that computes model output ``number``; None if unknown."""

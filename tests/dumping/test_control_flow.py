@@ -352,6 +352,40 @@ def test_a_sequence_that_grows_as_often_for_all_samples_of_the_probe(
         np.testing.assert_allclose(got, both, rtol=1e-5, atol=1e-6)
 
 
+def test_a_sequence_that_grows_around_another_loop_of_the_data(tmp_path: Path) -> None:
+    model = parse("""
+    g (float[1,3] x, int64[1] steps) => (float[1,k,3] all) {
+      second = Constant<value_ints = [1]>()
+      start = Unsqueeze(x, second)
+      all = Loop (steps, , start) <
+        body = outer (int64 i, bool go, float[1,k,3] old) => (bool on, float[1,l,3] longer) {
+          on = Identity(go)
+          bent = Loop (steps, , x) <
+            body = inner (int64 j, bool c, float[1,3] s) => (bool c2, float[1,3] r) {
+              c2 = Identity(c)
+              r = Sin(s)
+            }
+          >
+          next = Unsqueeze(bent, second)
+          longer = Concat<axis = 1>(old, next)
+        }
+      >
+    }""")
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    steps = np.array([1, 1, 1, 1, 0, 3])
+    np.savez(tmp_path / "d.npz", x=x, steps=steps)
+    store = cnatool.dump(
+        saved(model, tmp_path / "net.onnx"), tmp_path / "d.npz", tmp_path / "s.zarr",
+        scale=1.0, batch_size=1, inputs={"x": "x", "steps": "steps"},
+    )  # fmt: skip
+    grown = store.splits["all"].activations("all")[:]
+    for got, row, count in zip(grown, x, steps, strict=True):
+        bent = row
+        for _ in range(count):
+            bent = np.sin(bent)
+        np.testing.assert_allclose(got, [row, *[bent] * count], rtol=1e-5, atol=1e-6)
+
+
 def test_single_numbers_of_a_scan_in_a_branch(tmp_path: Path) -> None:
     text = """
     g (float[1,3] x) => (float[1,3] y) {

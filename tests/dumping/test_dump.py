@@ -15,7 +15,7 @@ from support.notes import Notes
 from support.reference import made_values
 
 import cnatool
-from cnatool.errors import DataError, ModelError, NotAStoreError, UsageError
+from cnatool.errors import BackendError, DataError, ModelError, NotAStoreError, UsageError
 from cnatool.records.layout import StoreRows
 from cnatool.store import chunks
 from cnatool.store.writer import SplitWriter
@@ -329,6 +329,23 @@ def test_an_id_outside_of_its_table_is_named_with_its_sample(
     with pytest.raises(DataError, match="'ids' holds 50 in sample 77, .* from 0 to 49") as info:
         cnatool.dump(path, tmp_path / "ids.npy", tmp_path / "s.zarr", batch_size=batch_size)
     assert "batch_size" not in str(info.value)
+
+
+def test_an_index_that_the_graph_computes_is_not_blamed_on_the_data(tmp_path: Path) -> None:
+    """An input that holds the same number is looked up in another, longer table."""
+    b = Builder()
+    b.node("Mod", ["ids", b.constant("large", np.array(1000))], "others")
+    b.node("Gather", [b.weight("short", 50, 4), "others"], "first")
+    b.node("Gather", [b.weight("long", 60, 4), "ids"], "second")
+    b.node("Add", ["first", "second"], "sum")
+    b.node("ReduceMean", ["sum"], "y", axes=[1], keepdims=0)
+    model = b.model({"ids": ("n", 6)}, {"y": ("n", 4)}, opset=13)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    ids = np.arange(600).reshape(100, 6) % 50
+    ids[77, 3] = 50
+    np.save(tmp_path / "ids.npy", ids)
+    with pytest.raises(BackendError, match="idx=50 must be within"):
+        cnatool.dump(saved(model, tmp_path / "net.onnx"), tmp_path / "ids.npy", tmp_path / "s.zarr")
 
 
 def test_data_inside_the_store_that_would_be_replaced(digits: Path, tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ class InnerTensor:
         """How many Loops and Scans surround it."""
         return sum(body.repeats for body in self.bodies)
 
+    def rank_at(self, level: int) -> int:
+        """Return the number of axes that it has in a graph that so many bodies surround."""
+        return sum(body.repeats for body in self.bodies[level:]) + (self.rank or 0)
+
     def is_absent(self, shape: Sequence[int]) -> bool:
         """Whether a shape is that of a run that does not compute it."""
         loops = 0
@@ -123,7 +127,7 @@ def _widen(node: onnx.NodeProto, tensors: Sequence[InnerTensor], level: int) -> 
             if node.op_type in ("Scan", "Loop") and "Scan" in [b.operator for b in tensor.bodies]:
                 # A Scan takes no results without a number of axes, and inside it a Loop without
                 # iterations fails.
-                shape = [None] * _rank(tensor, level + 1)
+                shape = [None] * tensor.rank_at(level + 1)
                 kind = helper.make_tensor_type_proto(_element_number(tensor), shape)
                 value.type.CopyFrom(kind)
             body.output.append(value)
@@ -146,16 +150,11 @@ def _element_number(tensor: InnerTensor) -> int:
     return int(onnx.TensorProto.DataType.Value(kind))
 
 
-def _rank(tensor: InnerTensor, level: int) -> int:
-    """Return the number of axes that a tensor has in a graph that so many bodies surround."""
-    return sum(body.repeats for body in tensor.bodies[level:]) + (tensor.rank or 0)
-
-
 def _make_absent(tensor: InnerTensor, name: str, level: int) -> onnx.NodeProto:
     """Make the node that stands for a tensor in the branch that does not compute it."""
     if tensor.absent:
         return helper.make_node("Identity", [tensor.absent], [name], name=name)
     # A single number has no empty form; an axis more gives it one.
-    dims = (0,) * max(1, _rank(tensor, level))
+    dims = (0,) * max(1, tensor.rank_at(level))
     empty = onnx.TensorProto(data_type=_element_number(tensor), dims=dims)
     return helper.make_node("Constant", [], [name], name=name, value=empty)

@@ -292,7 +292,7 @@ def _find_obstacle(tensor: InnerTensor, opset: int) -> str:
     if "Scan" in operators and tensor.rank is None:
         return subgraph_reason(operators[-1], "its number of axes is not known")
     for place, operator in enumerate(operators):
-        inside = sum(body.repeats for body in tensor.bodies[place + 1 :]) + (tensor.rank or 0)
-        if operator == "If" and "Scan" in operators[:place] and not inside:
+        single = tensor.rank_at(place + 1) == 0
+        if single and operator == "If" and "Scan" in operators[:place]:
             return subgraph_reason("If", "a single number, which the Scan around it cannot collect")
     return ""

@@ -57,11 +57,10 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     If no iteration changes the number of axes, it is that of the initial value. So that is assumed,
     and inferred what one iteration then returns.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    _copy_constants(copy.graph, {})
-    model = copy
-    plain = inferred = onnx.shape_inference.infer_shapes(model)
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    _copy_constants(complete.graph, {})
+    plain = inferred = onnx.shape_inference.infer_shapes(complete)
     # By place among all that Loops carry; None for what an iteration changes.
     assumed: dict[int, onnx.TypeProto.Tensor | None] = {}
     for _ in range(_MOST_RUNS):
@@ -75,7 +74,7 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
             assumed = dict.fromkeys(changed)
         else:
             return inferred
-        inferred = _infer_from(model, assumed)
+        inferred = _infer_from(complete, assumed)
     return plain
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper
 
-from cnatool.backend.graph.nodes import PREFIX, first_output
+from cnatool.backend.graph.nodes import PREFIX, first_output, subgraphs
 from cnatool.backend.graph.outputs import add_outputs
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
@@ -77,7 +77,7 @@ def _read_shapes(
         helper.make_tensor_value_info(name, TensorProto.BOOL, ()) for name in conditions.values()
     )
     chosen = {name: np.array(way == "then_branch") for way, name in conditions.items()}
-    _set_conditions(model.graph, (), {way: conditions[forced[way]] for way in forced})
+    _set_conditions(model.graph, {way: conditions[forced[way]] for way in forced})
     session = Session(model, graph, run)
     runs = (session.run(names, samples.feeds(np.array([i])) | chosen) for i in range(len(samples)))
     return [dict(zip(names, map(np.shape, values), strict=True)) for values in runs]
@@ -102,7 +102,7 @@ def read_loop_shapes(
     model = add_outputs(graph.model, names, graph.inner)
     count = f"{PREFIX}iterations"
     model.graph.input.append(helper.make_tensor_value_info(count, TensorProto.INT64, ()))
-    _set_counts(model.graph, (), loops, count)
+    _set_counts(model.graph, loops, count)
     shapes = []
     with suppress(BackendError, ModelError):
         session = Session(model, graph, run)
@@ -124,30 +124,32 @@ def _find_decided_loops(graph: Graph) -> Iterator[tuple[str, ...]]:
             yield (*way, body.node)
 
 
-def _set_counts(
-    graph: onnx.GraphProto, way: tuple[str, ...], loops: Collection[tuple[str, ...]], count: str
-) -> None:
+def _set_counts(graph: onnx.GraphProto, loops: Collection[tuple[str, ...]], count: str) -> None:
     """Let Loops run as often as an input says, those in subgraphs too."""
-    for node in graph.node:
-        place = (*way, first_output(node))
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _set_counts(attribute.g, (*place, attribute.name), loops, count)
-                if place in loops:
-                    body, go_on = attribute.g, f"{PREFIX}go on"
-                    node.input[:2] = [count, ""]
-                    body.node.append(helper.make_node("Identity", [body.input[1].name], [go_on]))
-                    body.output[0].name = go_on
+    for place, node in list(_list_places(graph)):
+        if place in loops:
+            (body,) = subgraphs(node)
+            # Another name than in a Loop around it.
+            go_on = f"{PREFIX}go on {len(place)}"
+            node.input[:2] = [count, ""]
+            body.node.append(helper.make_node("Identity", [body.input[1].name], [go_on]))
+            body.output[0].name = go_on
 
 
-def _set_conditions(
-    graph: onnx.GraphProto, way: tuple[str, ...], conditions: Mapping[tuple[str, ...], str]
-) -> None:
+def _set_conditions(graph: onnx.GraphProto, conditions: Mapping[tuple[str, ...], str]) -> None:
     """Set the conditions of Ifs, those in subgraphs too."""
-    for node in graph.node:
-        place = (*way, first_output(node))
+    for place, node in _list_places(graph):
         if place in conditions:
             node.input[0] = conditions[place]
+
+
+def _list_places(
+    graph: onnx.GraphProto, way: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], onnx.NodeProto]]:
+    """List the nodes of a graph and of its subgraphs, each with its way."""
+    for node in graph.node:
+        place = (*way, first_output(node))
+        yield place, node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _set_conditions(attribute.g, (*place, attribute.name), conditions)
+                yield from _list_places(attribute.g, (*place, attribute.name))
